@@ -1,0 +1,122 @@
+# make run    a chat to open in the browser          make lint    every static check
+# make test   the whole suite, C++ and Python        make format  let the formatters write
+# make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
+#
+# Everything is made in .venv and build; stamp files there keep repeated runs fast.
+
+PYTHON ?= python3
+PORT ?= 3000
+HOST ?= 127.0.0.1
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The suite must not import the working tree instead of what was installed.
+unexport PYTHONPATH
+
+SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
+    $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
+CXX_FILES = $(shell find src/cpp tests/cpp benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
+PY_FILES := $(wildcard src/python tests/python examples benchmarks)
+COMMA := ,
+LAYERING := $(wildcard tests/python/test_layering.py)
+
+# pyproject.toml read by the interpreter of the virtual environment: $(call toml,EXPRESSION) prints items, one a line.
+toml = $(BIN)/python -c "import importlib.util as u; \
+t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
+p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
+
+.PHONY: run test test-cpp test-python lint format asan tsan chromium clean
+
+run: $(VENV)/.installed
+	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
+
+test: test-cpp test-python
+
+test-python: $(VENV)/.installed $(VENV)/.test chromium
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cpp: $(VENV)/.test build/headers/.done
+	$(call ctest,dev)
+
+# Debian's Chromium drives the chat page in one test, which skips itself where there is none.
+chromium:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing chromium and chromium-driver"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        chromium chromium-driver >/dev/null; } || echo "chromium could not be installed: its test will be skipped"; \
+	else echo "no chromium and no right to install it: its test will be skipped"; fi
+
+lint: $(VENV)/.lint $(VENV)/.test
+	$(BIN)/ruff check $(PY_FILES)
+	$(BIN)/ruff format --check $(PY_FILES)
+	$(BIN)/mypy src/python
+	$(BIN)/mypy examples
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(if $(LAYERING),$(BIN)/python -m pytest -q --noconftest $(LAYERING))
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix $(PY_FILES)
+	$(BIN)/ruff format $(PY_FILES)
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+clean:
+	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist
+
+# --- the environment -----------------------------------------------------------------------------------------------
+
+# Some systems have Python without ensurepip: then the system's pip puts pip into the new environment.
+$(VENV)/.made:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --quiet --python $(VENV)/bin/python install pip; }
+	@$(BIN)/python -c "import os, sys, sysconfig; h = os.path.join(sysconfig.get_paths()['include'], 'Python.h'); \
+	os.path.exists(h) or sys.exit('error: ' + h + ' is missing: install the development files of Python (Debian: python3-dev)')"
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made $(SOURCES)
+	$(PIP) install .
+	touch $@
+
+$(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
+	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
+	$(PIP) install -r $@.txt
+	touch $@
+
+# uWebSockets' headers for the C++ tests: what pip's build isolation gives the extension. Not installed into .venv.
+build/headers/.done: $(VENV)/.made pyproject.toml
+	rm -rf build/headers && mkdir -p build/headers
+	$(call toml,[r for r in p['build-system']['requires'] if r.startswith('socketify')]) > build/headers/requires.txt
+	$(PIP) install --no-deps --no-compile --target build/headers -r build/headers/requires.txt
+	touch $@
+
+# $(call ctest,PRESET): configure, build and run the C++ tests of a CMake preset.
+define ctest
+	PYTHONPATH=build/headers $(BIN)/cmake --preset $(1) -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja > build/$(1)-configure.log || { cat build/$(1)-configure.log; exit 1; }
+	$(BIN)/cmake --build --preset $(1)
+	$(BIN)/ctest --preset $(1)
+endef
+
+# --- sanitizers ----------------------------------------------------------------------------------------------------
+
+# $(call sanitized,PRESET,SANITIZERS,RUNTIME,ENVIRONMENT): the C++ tests, then the Python suite against an extension built
+# with the sanitizers, in an environment of its own; the interpreter is not instrumented, so the runtime is preloaded.
+define sanitized
+	$(call ctest,$(1))
+	$(BIN)/python -m venv $(VENV)-$(1)
+	$(VENV)-$(1)/bin/python -m pip --quiet install -r $(VENV)/.test.txt
+	$(VENV)-$(1)/bin/python -m pip --quiet install . -C build-dir=build/$(1)-python -C cmake.build-type=RelWithDebInfo \
+	    -C install.strip=false -C "cmake.define.UWSERVE_SANITIZE=$(2)"
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)" \
+	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest $(PYTEST_ARGS)
+endef
+
+asan: $(VENV)/.test build/headers/.done
+	$(call sanitized,asan,address$(COMMA)undefined,libasan.so,ASAN_OPTIONS=detect_leaks=0:abort_on_error=1)
+
+tsan: $(VENV)/.test build/headers/.done
+	$(call sanitized,tsan,thread,libtsan.so,TSAN_OPTIONS=halt_on_error=0)

@@ -1,0 +1,47 @@
+// Argument parsing of the raw methods: what PyArg_ParseTupleAndKeywords does, for vectorcall, with our error texts.
+#include "ws_object.h"
+
+namespace uwserve {
+
+bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names, const char *const *parameters,
+               int required, int total, PyObject **out) {
+    if (count > total) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %d arguments (%zd given)", call, total, count);
+        return false;
+    }
+    for (int i = 0; i < total; i++) out[i] = i < count ? args[i] : nullptr;
+    Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    for (Py_ssize_t n = 0; n < named; n++) {
+        PyObject *name = PyTuple_GET_ITEM(names, n);
+        int i = 0;
+        while (i < total && PyUnicode_CompareWithASCIIString(name, parameters[i]) != 0) i++;
+        if (i == total) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", call, name);
+            return false;
+        }
+        if (out[i]) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", call, parameters[i]);
+            return false;
+        }
+        out[i] = args[count + n];
+    }
+    for (int i = 0; i < required; i++) {
+        if (!out[i]) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'", call, parameters[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool read_bool(PyObject *object, const char *name, bool *value) {
+    if (!object) return true;
+    if (!PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be bool, not %.200s", name, Py_TYPE(object)->tp_name);
+        return false;
+    }
+    *value = object == Py_True;
+    return true;
+}
+
+}  // namespace uwserve

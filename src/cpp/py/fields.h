@@ -1,0 +1,33 @@
+// Header fields given by Python, validated (RFC 9110 section 5) and kept alive for as long as they are used.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ref.h"
+#include "uws/http_gate.h"
+
+namespace uwserve {
+
+class FieldList {
+   public:
+    enum class For { kResponse, kUpgrade };
+    // From a sequence of (name, value) pairs, a mapping, anything with items(), or None. Fields that are the core's own
+    // (Content-Length, Date, ...) are left out of responses. False with TypeError or ValueError naming the field set.
+    bool read(PyObject *object, For purpose);
+    Fields fields() const { return {views_.data(), views_.size()}; }
+    bool wants_close() const { return wants_close_; }
+    // Sec-WebSocket-Protocol among the fields of an upgrade; "" if none.
+    const std::string &protocol() const { return protocol_; }
+
+   private:
+    bool add(PyObject *name, PyObject *value, For purpose);
+    std::deque<std::pair<std::string, std::string>> owned_;
+    std::vector<std::pair<std::string_view, std::string_view>> views_;
+    std::string protocol_;
+    bool wants_close_ = false;
+};
+
+}  // namespace uwserve

@@ -1,0 +1,162 @@
+#include "request.h"
+
+#include <structmember.h>
+
+#include <cstring>
+#include <new>
+
+namespace uwserve {
+
+namespace {
+
+RequestObject *as_request(PyObject *object) { return reinterpret_cast<RequestObject *>(object); }
+
+PyObject *text(std::string_view bytes) { return PyUnicode_DecodeLatin1(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr); }
+
+int request_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(as_request(object)->core_object);
+    Py_VISIT(as_request(object)->params);
+    Py_VISIT(as_request(object)->headers);
+    return 0;
+}
+
+int request_clear(PyObject *object) {
+    Py_CLEAR(as_request(object)->params);
+    Py_CLEAR(as_request(object)->headers);
+    return 0;
+}
+
+void request_dealloc(PyObject *object) {
+    RequestObject *self = as_request(object);
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    Py_CLEAR(self->params);
+    Py_CLEAR(self->headers);
+    Py_CLEAR(self->body_object);
+    Py_CLEAR(self->core_object);
+    self->head.~shared_ptr();
+    using std::string;
+    self->body.~string();
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyObject *request_repr(PyObject *object) {
+    Ref method = Ref::steal(text(as_request(object)->head->method)), target = Ref::steal(text(as_request(object)->head->target));
+    if (!method || !target) return nullptr;
+    return PyUnicode_FromFormat("<Request %U %U>", method.get(), target.get());
+}
+
+PyObject *get_method(PyObject *object, void *) { return text(as_request(object)->head->method); }
+PyObject *get_target(PyObject *object, void *) { return text(as_request(object)->head->target); }
+
+PyObject *get_path(PyObject *object, void *) {
+    std::string_view target = as_request(object)->head->target;
+    return text(target.substr(0, target.find('?')));
+}
+
+PyObject *get_query(PyObject *object, void *) {
+    std::string_view target = as_request(object)->head->target;
+    size_t mark = target.find('?');
+    return text(mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1));
+}
+
+PyObject *get_url(PyObject *object, void *) {
+    const HttpHead &head = *as_request(object)->head;
+    std::string url = "http://";
+    url.append(head.host.empty() ? std::string_view("localhost") : head.host);
+    if (head.target != "*") url.append(head.target);
+    return text(url);
+}
+
+PyObject *get_header_items(PyObject *object, void *) {
+    const HttpHead &head = *as_request(object)->head;
+    Ref list = Ref::steal(PyList_New(static_cast<Py_ssize_t>(head.fields.size())));
+    if (!list) return nullptr;
+    for (size_t i = 0; i < head.fields.size(); i++) {
+        Ref name = Ref::steal(text(head.fields[i].name)), value = Ref::steal(text(head.fields[i].value));
+        PyObject *pair = name && value ? PyTuple_Pack(2, name.get(), value.get()) : nullptr;
+        if (!pair) return nullptr;
+        PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), pair);
+    }
+    return list.release();
+}
+
+PyObject *get_http_version(PyObject *object, void *) { return PyUnicode_FromString(as_request(object)->head->is_http10 ? "1.0" : "1.1"); }
+
+PyObject *get_body(PyObject *object, void *) {
+    RequestObject *self = as_request(object);
+    if (!self->body_object) {
+        self->body_object = PyBytes_FromStringAndSize(self->body.data(), static_cast<Py_ssize_t>(self->body.size()));
+        if (!self->body_object) return nullptr;
+        std::string().swap(self->body);
+    }
+    return Py_NewRef(self->body_object);
+}
+
+PyObject *get_is_upgrade(PyObject *object, void *) {
+    return PyBool_FromLong(read_handshake(*as_request(object)->head).verdict == Handshake::Verdict::kAcceptable);
+}
+
+PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
+
+PyGetSetDef kAttributes[] = {
+    {"method", get_method, nullptr, "The method as sent, e.g. 'GET' (RFC 9110 section 9).", nullptr},
+    {"url", get_url, nullptr, "The absolute URL as str: scheme, Host, path and query. Bun: Request.url.", nullptr},
+    {"target", get_target, nullptr, "The request target as sent: path and query (RFC 9112 section 3.2).", nullptr},
+    {"path", get_path, nullptr, "The path, still percent-encoded.", nullptr},
+    {"query", get_query, nullptr, "What follows '?', still encoded, or ''.", nullptr},
+    {"header_items", get_header_items, nullptr, "Fields as (name, value) pairs in order of arrival; names lower-cased.", nullptr},
+    {"http_version", get_http_version, nullptr, "'1.1' or '1.0'.", nullptr},
+    {"body", get_body, nullptr, "The whole body as bytes; b'' without one.", nullptr},
+    {"is_upgrade", get_is_upgrade, nullptr, "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
+    {"answered", get_answered, nullptr, "True once it was responded to or upgraded, or its client has gone.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMemberDef kMembers[] = {
+    {"params", T_OBJECT, offsetof(RequestObject, params), 0, "The decoded parameters of the route that matched, a dict of str. Bun: params."},
+    {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+}  // namespace
+
+RequestObject *new_request(ServerCore &core, HttpConn &conn) {
+    PyTypeObject *type = core.state->request_type;
+    PyObject *object = type->tp_alloc(type, 0);
+    if (!object) return nullptr;
+    RequestObject *self = as_request(object);
+    new (&self->head) std::shared_ptr<HttpHead>(conn.head);
+    new (&self->body) std::string(std::move(conn.body));
+    self->core = &core;
+    self->core_object = Py_NewRef(core.self);
+    self->conn = &conn;
+    self->ip_length = conn.s->ip_length;
+    memcpy(self->ip, conn.s->ip, sizeof(self->ip));
+    self->port = conn.s->remote_port;
+    conn.body.clear();
+    return self;
+}
+
+bool add_request_type(PyObject *module, ModuleState *state) {
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char *>("One HTTP request, complete with its body. Readable also after the connection has gone.")},
+        {Py_tp_traverse, reinterpret_cast<void *>(request_traverse)},
+        {Py_tp_clear, reinterpret_cast<void *>(request_clear)},
+        {Py_tp_dealloc, reinterpret_cast<void *>(request_dealloc)},
+        {Py_tp_repr, reinterpret_cast<void *>(request_repr)},
+        {Py_tp_getset, kAttributes},
+        {Py_tp_members, kMembers},
+        {0, nullptr},
+    };
+    PyType_Spec spec = {"uwserve._core.Request", sizeof(RequestObject), 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
+    if (!type) return false;
+    state->request_type = reinterpret_cast<PyTypeObject *>(type);
+    return PyModule_AddObjectRef(module, "Request", type) == 0;
+}
+
+}  // namespace uwserve

@@ -1,0 +1,43 @@
+// Request: one HTTP request with its body, as `fetch` sees it. It shares the parsed head with the connection and owns the
+// body, so it stays readable when the connection has gone; `conn` is nulled when it is answered or the client leaves.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "server.h"
+#include "uws/handshake.h"
+
+namespace uwserve {
+
+struct RequestObject {
+    PyObject_HEAD
+    ServerCore *core;       // lives as long as core_object
+    PyObject *core_object;
+    HttpConn *conn;         // NULL: answered, or the client left
+    std::shared_ptr<HttpHead> head;
+    std::string body;
+    PyObject *params;       // the router's
+    PyObject *headers;      // the facade's cache, `_headers`
+    PyObject *body_object;  // cache
+    uint8_t ip[16];
+    uint8_t ip_length;
+    uint16_t port;
+    bool deferred;
+};
+
+// Takes the body out of conn. NULL with an exception set.
+RequestObject *new_request(ServerCore &core, HttpConn &conn);
+bool add_request_type(PyObject *module, ModuleState *state);
+
+// True while a response can still be begun.
+inline bool is_open(const RequestObject *request) {
+    return request->conn && !request->conn->responding && request->conn->response && !request->conn->s->closed;
+}
+
+// The methods of the server that take a request (server_http.cpp), and publish; raw, because they are hot.
+extern PyMethodDef kServerMethods[];
+// The core inside a Python server object; NULL with TypeError set for anything else (server_bind.cpp).
+ServerCore *core_of(PyObject *object);
+
+}  // namespace uwserve

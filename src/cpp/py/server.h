@@ -1,0 +1,143 @@
+// A server: the engine, the handlers and the rules by which Python may touch them.
+//
+// Threads. `loop_thread` is the thread inside run_loop(), or 0 when none is. While one is, only it touches the engine;
+// other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
+// so within an Entry. All Python state (handlers, handles, requests) is touched with the GIL only.
+//
+// Lifetime. Every ServerWebSocket and Request holds a strong reference to the Python object that owns this core; the
+// engine holds one to the handle of every open socket. The engine dies in finish(), after its last connection, or in the
+// destructor; from then on every call has its "closed" answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "gil.h"
+#include "state.h"
+#include "uws/engine.h"
+
+namespace uwserve {
+
+struct WsObject;
+struct RequestObject;
+
+// Handlers and limits of `websocket`; replaced whole by reload.
+struct WebSocketOptions {
+    Ref open, message, close, drain, ping, pong, error;
+    unsigned max_payload_length = 16u << 20;
+    unsigned idle_timeout = 120;
+    size_t backpressure_limit = 16u << 20;  // 0 never: "unlimited" is kMaxBacklogBytes
+    bool close_on_backpressure_limit = false;
+    bool send_pings = true;
+    bool publish_to_self = false;
+    bool enabled = false;
+    std::vector<std::string> protocols;
+};
+constexpr size_t kMaxBacklogBytes = 1u << 30;
+
+class ServerCore final : public WsHandler, public HttpHandler {
+   public:
+    explicit ServerCore(ModuleState *state);
+    ~ServerCore() override;
+
+    // Brackets native work done on behalf of Python outside a dispatch, so that closes in it are deferred as in one, and
+    // what it published leaves soon.
+    class Entry {
+       public:
+        explicit Entry(ServerCore &core) : loop_(core.engine ? core.engine->loop() : nullptr) {
+            if (loop_ && loop_->depth == 0) us_loop_enter(loop_), entered_ = true;
+        }
+        ~Entry() {
+            if (!entered_) return;
+            us_loop_leave(loop_);
+            us_wakeup_loop(loop_);
+        }
+        Entry(const Entry &) = delete;
+        Entry &operator=(const Entry &) = delete;
+
+       private:
+        us_loop_t *loop_;
+        bool entered_ = false;
+    };
+
+    // --- life cycle (server.cpp); all return false with an exception set ---
+    bool listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only);
+    bool listen_unix(std::string_view path);
+    bool run(int signal_fd);
+    bool stop(bool force);
+    void forked();  // in the child
+    bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0; }
+    void apply_options();
+
+    // --- threads ---
+    bool on_loop_thread() const {
+        unsigned long thread = loop_thread.load(std::memory_order_relaxed);
+        return thread == 0 || thread == PyThread_get_thread_ident();
+    }
+    // RuntimeError that names both threads (or the fork); always false.
+    bool refuse_thread(const char *call);
+    bool check_alive(const char *call);  // not forked
+    // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.
+    bool post(std::function<void(ServerCore &)> fn, const char *call);
+
+    // --- calls into Python ---
+    // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
+    void handler_failed(WsObject *ws, const char *where);
+    void log_failure(const char *where);
+
+    // --- WebSockets (server_ws.cpp) ---
+    void on_open(Socket *ws) override;
+    void on_message(Socket *ws, std::string_view message, bool is_text) override;
+    void on_drain(Socket *ws) override;
+    void on_ping(Socket *ws, std::string_view data) override;
+    void on_pong(Socket *ws, std::string_view data) override;
+    void on_close(Socket *ws, int code, std::string_view reason) override;
+    void close_handle(WsObject *handle, int code, std::string_view reason);
+    void terminate_handle(WsObject *handle);
+
+    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
+    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode, bool compress);
+
+    // --- HTTP (server_http.cpp) ---
+    void on_request(HttpConn &conn) override;
+    void on_settled(HttpConn &conn) override;
+
+    // GC
+    int traverse(visitproc visit, void *arg);
+    void clear();
+
+    ModuleState *const state;
+    PyObject *self = nullptr;  // borrowed: the Python object that owns this
+    std::unique_ptr<Engine> engine;
+    WebSocketOptions options;
+    Ref dispatch, log_exception, on_stopped;
+    LoopGil gil;
+    std::atomic<unsigned long> loop_thread{0};
+    us_listen_socket_t *listener = nullptr;
+    int local_port = 0;
+    uint32_t pending_websockets = 0;
+    size_t published_bytes = 0;  // since the topics were last drained (defect T7)
+    unsigned http_idle_timeout = 10;
+    uint64_t max_request_body_size = 128ull << 20;
+    bool stopping = false, forced = false, finished = false, is_forked = false;
+
+   private:
+    bool make_engine();
+    void run_posted();
+    void finish();
+    void abandon_handles();
+    static void on_release(void *self);
+    static void on_signal(void *self);
+
+    std::mutex posted_mutex_;
+    std::vector<std::function<void(ServerCore &)>> posted_;
+    bool break_ = false;
+    Ref run_error_;
+    int signal_fd_ = -1;
+};
+
+}  // namespace uwserve

@@ -1,0 +1,140 @@
+// ServerCore as a Python class: the cold half, by pybind11. The hot methods are raw and added to the same type.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bind.h"
+#include "request.h"
+
+namespace py = pybind11;
+
+namespace uwserve {
+
+namespace {
+
+// What a call of ours that has set a Python exception becomes on the way through pybind11.
+void check(bool ok) {
+    if (!ok) throw py::error_already_set();
+}
+
+Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::borrow(object.ptr()); }
+
+void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped) {
+    auto &core = self.cast<ServerCore &>();
+    core.self = self.ptr();
+    core.dispatch = optional(dispatch);
+    core.log_exception = optional(log_exception);
+    core.on_stopped = optional(on_stopped);
+}
+
+void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain, py::object ping,
+                   py::object pong, py::object error, unsigned max_payload_length, unsigned idle_timeout, size_t backpressure_limit,
+                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self, std::vector<std::string> protocols,
+                   bool enabled) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    WebSocketOptions options;
+    options.open = optional(open);
+    options.message = optional(message);
+    options.close = optional(close);
+    options.drain = optional(drain);
+    options.ping = optional(ping);
+    options.pong = optional(pong);
+    options.error = optional(error);
+    options.max_payload_length = max_payload_length;
+    options.idle_timeout = idle_timeout;
+    options.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
+    options.close_on_backpressure_limit = close_on_backpressure_limit;
+    options.send_pings = send_pings;
+    options.publish_to_self = publish_to_self;
+    options.protocols = std::move(protocols);
+    options.enabled = enabled;
+    std::swap(core.options, options);
+    core.apply_options();
+}
+
+void set_http(ServerCore &core, unsigned idle_timeout, uint64_t max_request_body_size) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    core.http_idle_timeout = idle_timeout;
+    core.max_request_body_size = max_request_body_size;
+    core.apply_options();
+}
+
+void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reuse_port, bool ipv6_only) {
+    std::string host = hostname.is_none() ? std::string() : hostname.cast<std::string>();
+    check(core.listen_tcp(hostname.is_none() ? nullptr : host.c_str(), port, reuse_port, ipv6_only));
+}
+
+void listen_unix(ServerCore &core, const py::bytes &path) { check(core.listen_unix(std::string_view(path))); }
+
+void call_soon(py::object self, py::object fn, const py::args &args) {
+    auto &core = self.cast<ServerCore &>();
+    if (!PyCallable_Check(fn.ptr())) throw py::type_error("fn must be callable");
+    auto function = std::make_shared<Ref>(Ref::borrow(fn.ptr()));
+    auto arguments = std::make_shared<Ref>(Ref::borrow(args.ptr()));
+    check(core.post(
+        [function, arguments](ServerCore &server) {
+            Ref result = Ref::steal(PyObject_CallObject(function->get(), arguments->get()));
+            if (!result) server.log_failure("call_soon");
+        },
+        "Server.call_soon"));
+}
+
+// pybind11's classes are not garbage collected by themselves; this one holds the user's handlers.
+void make_collectable(PyHeapTypeObject *heap_type) {
+    PyTypeObject *type = &heap_type->ht_type;
+    type->tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type->tp_traverse = [](PyObject *object, visitproc visit, void *arg) {
+        Py_VISIT(Py_TYPE(object));
+        if (!py::detail::is_holder_constructed(object)) return 0;
+        return py::cast<ServerCore &>(py::handle(object)).traverse(visit, arg);
+    };
+    type->tp_clear = [](PyObject *object) {
+        if (py::detail::is_holder_constructed(object)) py::cast<ServerCore &>(py::handle(object)).clear();
+        return 0;
+    };
+}
+
+}  // namespace
+
+ServerCore *core_of(PyObject *object) {
+    py::handle handle(object);
+    if (!py::isinstance<ServerCore>(handle) || !py::detail::is_holder_constructed(object)) {
+        PyErr_SetString(PyExc_TypeError, "not an initialised server");
+        return nullptr;
+    }
+    return handle.cast<ServerCore *>();
+}
+
+void bind_server(py::module_ &module, ModuleState *state) {
+    py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable),
+                                "The native half of a server; uwserve.Server derives from it.");
+    type.def(py::init([state] { return std::make_unique<ServerCore>(state); }))
+        .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"))
+        .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"), py::arg("drain"),
+             py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"), py::arg("idle_timeout"),
+             py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
+             py::arg("protocols"), py::arg("enabled"))
+        .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
+        .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"), py::arg("ipv6_only"))
+        .def("listen_unix", &listen_unix, py::arg("path"))
+        .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1)
+        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); }, py::arg("close_active_connections"))
+        .def("call_soon", &call_soon, py::arg("fn"),
+             "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.")
+        .def_property_readonly("local_port", [](const ServerCore &core) { return core.local_port; })
+        .def_property_readonly("pending_requests", [](const ServerCore &core) { return core.engine ? core.engine->gate().pending : 0u; })
+        .def_property_readonly("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; })
+        .def_property_readonly("running", [](const ServerCore &core) { return core.running(); })
+        .def_property_readonly("stopping", [](const ServerCore &core) { return core.stopping; })
+        .def_property_readonly("finished", [](const ServerCore &core) { return core.finished; })
+        .def_property_readonly("live_handles", [](const ServerCore &core) { return core.state->live_handles; });
+    for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
+        py::object descriptor = py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
+        if (!descriptor) throw py::error_already_set();
+        type.attr(method->ml_name) = descriptor;
+    }
+}
+
+}  // namespace uwserve

@@ -1,0 +1,360 @@
+// Requests: from the gate to `dispatch`, and the answers back: respond, respond_stream, upgrade.
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "fields.h"
+#include "request.h"
+#include "uws/http_status.h"
+#include "ws_object.h"
+
+namespace uwserve {
+
+namespace {
+
+RequestObject *request_of(HttpConn &conn) { return static_cast<RequestObject *>(conn.request); }
+
+template <typename F>
+PyCFunction as_function(F f) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
+}
+
+// A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
+class HeldObject : public BodyOwner {
+   public:
+    HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Py_NewRef(object)) {}
+    ~HeldObject() override {
+        core_.gil.ensure();
+        Py_DECREF(object_);
+    }
+
+   private:
+    ServerCore &core_;
+    PyObject *object_;
+};
+
+// A Python iterator as the source of a streamed body.
+class IteratorStream : public BodyStream {
+   public:
+    IteratorStream(ServerCore &core, PyObject *iterator) : core_(core), iterator_(Ref::borrow(iterator)) {}
+    ~IteratorStream() override {
+        core_.gil.ensure();
+        SavedError error;
+        piece_.reset();
+        if (PyObject_HasAttrString(iterator_.get(), "close")) {
+            Ref result = Ref::steal(PyObject_CallMethod(iterator_.get(), "close", nullptr));
+            if (!result) core_.log_failure("stream");
+        }
+        iterator_.reset();
+    }
+    Next next(std::string_view &piece) override {
+        core_.gil.ensure();
+        piece_.reset();
+        payload_.reset();
+        piece_ = Ref::steal(PyIter_Next(iterator_.get()));
+        if (!piece_) {
+            if (!PyErr_Occurred()) return Next::kEnd;
+            core_.log_failure("stream");
+            return Next::kFailed;
+        }
+        payload_ = std::make_unique<Payload>();
+        if (!payload_->read(piece_.get(), PayloadKind::kAny, "a piece of a streamed body")) {
+            core_.log_failure("stream");
+            return Next::kFailed;
+        }
+        piece = payload_->view();
+        return Next::kPiece;
+    }
+
+   private:
+    ServerCore &core_;
+    Ref iterator_, piece_;
+    std::unique_ptr<Payload> payload_;
+};
+
+// --- arguments common to the methods below ---
+
+// The request argument, on the loop thread; NULL with an exception set.
+RequestObject *read_request(ServerCore *core, PyObject *object, const char *call) {
+    if (!object || !PyObject_TypeCheck(object, core->state->request_type)) {
+        PyErr_Format(PyExc_TypeError, "request must be a Request, not %.200s", object ? Py_TYPE(object)->tp_name : "missing");
+        return nullptr;
+    }
+    auto *request = reinterpret_cast<RequestObject *>(object);
+    if (request->core != core) {
+        PyErr_SetString(PyExc_ValueError, "the request belongs to another server");
+        return nullptr;
+    }
+    if (!core->check_alive(call)) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread(call);
+        return nullptr;
+    }
+    return request;
+}
+
+bool read_status(PyObject *object, std::string *line) {
+    long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;
+    if (status == -1 && PyErr_Occurred()) PyErr_Clear();
+    if (status < 200 || status > 599) {
+        PyErr_Format(PyExc_ValueError, "status must be an int in 200..599, got %R", object);
+        return false;
+    }
+    *line = std::to_string(status) + " " + http_reason(static_cast<int>(status));
+    return true;
+}
+
+// --- methods ---
+
+PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count != 4) {
+        PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments (%zd given)", count);
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server.respond");
+    std::string status;
+    FieldList headers;
+    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
+    if (args[3] != Py_None && !PyBytes_Check(args[3])) {
+        PyErr_Format(PyExc_TypeError, "body must be bytes or None, not %.200s", Py_TYPE(args[3])->tp_name);
+        return nullptr;
+    }
+    if (!is_open(request)) Py_RETURN_FALSE;
+    ServerCore::Entry entry(*core);
+    HttpConn &conn = *request->conn;
+    if (headers.wants_close()) conn.head->close = true;
+    if (args[3] == Py_None) {
+        core->engine->gate().respond(conn, status, headers.fields(), std::nullopt, nullptr);
+    } else {
+        std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
+        core->engine->gate().respond(conn, status, headers.fields(), body, std::make_unique<HeldObject>(*core, args[3]));
+    }
+    core->gil.ensure();
+    Py_RETURN_TRUE;
+}
+
+PyObject *respond_stream(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count != 4) {
+        PyErr_Format(PyExc_TypeError, "respond_stream() takes 4 arguments (%zd given)", count);
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server.respond_stream");
+    std::string status;
+    FieldList headers;
+    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
+    if (!PyIter_Check(args[3])) {
+        PyErr_Format(PyExc_TypeError, "body must be an iterator, not %.200s", Py_TYPE(args[3])->tp_name);
+        return nullptr;
+    }
+    auto stream = std::make_unique<IteratorStream>(*core, args[3]);
+    if (!is_open(request)) Py_RETURN_FALSE;
+    ServerCore::Entry entry(*core);
+    HttpConn &conn = *request->conn;
+    if (headers.wants_close()) conn.head->close = true;
+    core->engine->gate().respond_stream(conn, status, headers.fields(), std::move(stream));
+    Py_RETURN_TRUE;
+}
+
+PyObject *defer(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    RequestObject *request = core ? read_request(core, object, "Server.defer") : nullptr;
+    if (!request) return nullptr;
+    request->deferred = true;
+    Py_RETURN_NONE;
+}
+
+// The subprotocol to select, "" for none: the one asked for, which the client must have offered, or the first of the
+// server's that it did (RFC 6455 4.2.2). False with ValueError set.
+bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::string &asked, std::string *chosen) {
+    auto offered = [&](std::string_view name) {
+        return std::find(handshake.protocols.begin(), handshake.protocols.end(), name) != handshake.protocols.end();
+    };
+    if (!asked.empty()) {
+        if (!offered(asked)) {
+            PyErr_Format(PyExc_ValueError, "protocol '%.200s' was not offered by the client", asked.c_str());
+            return false;
+        }
+        *chosen = asked;
+        return true;
+    }
+    auto found = std::find_if(core.options.protocols.begin(), core.options.protocols.end(), offered);
+    if (found != core.options.protocols.end()) *chosen = *found;
+    return true;
+}
+
+PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"request", "headers", "data", "protocol"};
+    ServerCore *core = core_of(self);
+    PyObject *given[4];
+    if (!core || !read_args("Server.upgrade", args, count, names, parameters, 1, 4, given)) return nullptr;
+    RequestObject *request = read_request(core, given[0], "Server.upgrade");
+    FieldList headers;
+    if (!request || !headers.read(given[1], FieldList::For::kUpgrade)) return nullptr;
+    std::string asked = headers.protocol();
+    if (given[3] && given[3] != Py_None) {
+        const char *name = PyUnicode_Check(given[3]) ? PyUnicode_AsUTF8(given[3]) : nullptr;
+        if (!name) {
+            if (!PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "protocol must be str or None, not %.200s", Py_TYPE(given[3])->tp_name);
+            return nullptr;
+        }
+        asked = name;
+    }
+    if (!is_open(request) || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
+    Handshake handshake = read_handshake(*request->head);
+    if (handshake.verdict == Handshake::Verdict::kNotWebSocket) Py_RETURN_FALSE;
+    ServerCore::Entry entry(*core);
+    HttpGate &gate = core->engine->gate();
+    if (handshake.verdict == Handshake::Verdict::kWrongVersion) {
+        // RFC 6455 4.4
+        static constexpr std::pair<std::string_view, std::string_view> fields[] = {
+            {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Content-Type", "text/plain;charset=utf-8"}};
+        gate.respond(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required", nullptr);
+        Py_RETURN_FALSE;
+    }
+    std::string protocol;
+    if (!choose_protocol(*core, handshake, asked, &protocol)) return nullptr;
+    WsObject *handle = new_handle(*core, given[2] ? given[2] : Py_None, protocol);
+    if (!handle) return nullptr;
+    // Making the handle may have run a finaliser that answered the request.
+    if (!is_open(request)) {
+        Py_DECREF(handle);
+        Py_RETURN_FALSE;
+    }
+    HttpConn &conn = *request->conn;
+    core->on_settled(conn);
+    PerSocket user;
+    user.handle = handle;  // the engine's reference, given back at close
+    gate.upgrade(conn, {handshake.key, protocol, headers.fields(), user});
+    Py_RETURN_TRUE;
+}
+
+PyObject *request_ip(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    RequestObject *request = core ? read_request(core, object, "Server.request_ip") : nullptr;
+    if (!request) return nullptr;
+    if (!request->ip_length) Py_RETURN_NONE;
+    char text[INET6_ADDRSTRLEN];
+    bool is_v4 = request->ip_length == 4;
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, request->ip, text, sizeof(text));
+    return Py_BuildValue("(sis)", text, static_cast<int>(request->port), is_v4 ? "IPv4" : "IPv6");
+}
+
+PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"request", "seconds"};
+    ServerCore *core = core_of(self);
+    PyObject *given[2];
+    if (!core || !read_args("Server.timeout", args, count, names, parameters, 2, 2, given)) return nullptr;
+    RequestObject *request = read_request(core, given[0], "Server.timeout");
+    if (!request) return nullptr;
+    if (!PyLong_Check(given[1]) || PyBool_Check(given[1])) {
+        PyErr_Format(PyExc_TypeError, "seconds must be int, not %.200s", Py_TYPE(given[1])->tp_name);
+        return nullptr;
+    }
+    int overflow = 0;
+    long seconds = PyLong_AsLongAndOverflow(given[1], &overflow);
+    if (overflow || seconds < 0 || seconds > 86400) {
+        PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
+        return nullptr;
+    }
+    if (request->conn && !request->conn->s->closed) us_socket_arm(request->conn->s, static_cast<unsigned>(seconds));
+    Py_RETURN_NONE;
+}
+
+PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"topic", "data", "compress"};
+    ServerCore *core = core_of(self);
+    PyObject *given[3];
+    std::string_view topic;
+    Payload payload;
+    bool compress = true;
+    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) || !read_topic(given[0], &topic) ||
+        !payload.read(given[1], PayloadKind::kAny, "data") || !read_bool(given[2], "compress", &compress) ||
+        !core->check_alive("Server.publish")) {
+        return nullptr;
+    }
+    if (core->on_loop_thread()) return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
+    if (core->finished) return PyLong_FromLong(0);
+    bool posted = core->post(
+        [name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(), compress](ServerCore &server) {
+            server.publish(nullptr, name, bytes, opcode, compress);
+        },
+        "Server.publish");
+    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
+}
+
+PyObject *subscriber_count(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    std::string_view topic;
+    if (!core || !read_topic(object, &topic) || !core->check_alive("Server.subscriber_count")) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread("Server.subscriber_count");
+        return nullptr;
+    }
+    uWS::Topic *found = core->engine ? core->engine->topics()->lookupTopic(topic) : nullptr;
+    return PyLong_FromSize_t(found ? found->size() : 0);
+}
+
+}  // namespace
+
+// --- from the gate ---
+
+void ServerCore::on_request(HttpConn &conn) {
+    gil.ensure();
+    RequestObject *request = new_request(*this, conn);
+    if (!request) {
+        log_failure("request");
+        engine->gate().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
+        return;
+    }
+    Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
+    conn.request = Py_NewRef(keep.get());  // ended by on_settled
+    Ref hook = Ref::borrow(dispatch.get());
+    Ref result = hook ? Ref::steal(PyObject_CallOneArg(hook.get(), keep.get())) : Ref();
+    if (hook && !result) log_failure("fetch");
+    if (is_open(request) && !(result && request->deferred)) {
+        engine->gate().respond(*request->conn, "500 Internal Server Error", {}, std::string_view("Internal Server Error"), nullptr);
+    }
+}
+
+void ServerCore::on_settled(HttpConn &conn) {
+    gil.ensure();
+    RequestObject *request = request_of(conn);
+    if (!request) return;
+    conn.request = nullptr;
+    request->conn = nullptr;
+    Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(request));
+}
+
+PyMethodDef kServerMethods[] = {
+    {"respond", as_function(respond), METH_FASTCALL, "respond(request, status, headers, body) -> bool"},
+    {"respond_stream", as_function(respond_stream), METH_FASTCALL, "respond_stream(request, status, headers, iterator) -> bool"},
+    {"defer", defer, METH_O, "defer(request) -> None"},
+    {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS,
+     "upgrade(request, *, headers=None, data=None, protocol=None) -> bool\n\n"
+     "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is ignored.\n"
+     "False: not a handshake, answered already, the client is gone, or the server is stopping; a version other than 13 is\n"
+     "answered with 426.\n\n"
+     "headers go into the 101 response (pairs keep several Set-Cookie); the handshake's own raise ValueError, as do CR, LF and\n"
+     "NUL. data becomes ws.data. protocol selects a subprotocol that the client offered (ValueError otherwise); without it the\n"
+     "first of the option `protocols` that was offered is selected. Loop thread only.\n"
+     "Bun: server.upgrade; RFC 6455 section 4.2.2."},
+    {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS,
+     "publish(topic, data, compress=True) -> int\n\n"
+     "Sends a message to every subscriber of `topic`. Returns the payload's length in bytes; -1 when a subscriber has\n"
+     "backpressure; 0 when nobody is subscribed. Any thread; from another one it is queued and the answer is the payload's\n"
+     "length. Bun: server.publish."},
+    {"subscriber_count", subscriber_count, METH_O,
+     "subscriber_count(topic) -> int\n\nHow many sockets are subscribed. Loop thread only. Bun: subscriberCount."},
+    {"request_ip", request_ip, METH_O,
+     "request_ip(request) -> tuple | None\n\n(address, port, 'IPv4' or 'IPv6') of the client; None on a unix socket. Bun: requestIP."},
+    {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS,
+     "timeout(request, seconds) -> None\n\nHow long this request may wait for its answer; 0 = for ever, at most 86,400. Bun: timeout."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

@@ -1,0 +1,63 @@
+// Fan-out to a topic. Small messages go through upstream's tree, which batches them per subscriber until the end of the
+// iteration; large ones are written to each subscriber at once, under each one's own limit (defect S7).
+#include "server.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr size_t kLargeMessage = uWS::LoopData::CORK_BUFFER_SIZE;
+// The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
+constexpr size_t kMaxPublishedBytes = 1u << 20;
+
+us_socket_t *socket_of(uWS::Subscriber *subscriber) { return static_cast<us_socket_t *>(subscriber->user); }
+
+bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
+    for (uWS::Subscriber *subscriber : topic) {
+        if (subscriber != except && (socket_of(subscriber)->blocked || backlog_of(socket_of(subscriber)))) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode, bool compress) {
+    if (!engine) return 0;
+    TopicTree *topics = engine->topics();
+    uWS::Topic *found = topics->lookupTopic(topic);
+    if (!found) return 0;
+    uWS::Subscriber *except = sender && !options.publish_to_self ? subscriber_of(sender) : nullptr;
+    if (except && found->size() == 1 && found->count(except)) return 0;
+
+    us_loop_t *loop = engine->loop();
+    bool backpressure = loop->num_blocked && any_blocked(*found, except);
+    Py_ssize_t taken = static_cast<Py_ssize_t>(message.size());
+    if (message.size() < kLargeMessage) {
+        topics->publish(except, topic, {std::string(message), opcode, compress});
+        published_bytes += message.size();
+        if (published_bytes > kMaxPublishedBytes) {
+            topics->drain();
+            published_bytes = 0;
+        }
+    } else {
+        size_t dropped = 0, receivers = 0;
+        // Sending calls nobody back, so the topic stays as it is.
+        for (uWS::Subscriber *subscriber : *found) {
+            if (subscriber == except) continue;
+            receivers++;
+            us_socket_t *s = socket_of(subscriber);
+            size_t backlog = backlog_of(s);
+            if (backlog && backlog + message.size() > options.backpressure_limit) {
+                dropped++;
+                if (options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
+                continue;
+            }
+            backpressure |= reinterpret_cast<Socket *>(s)->send(message, opcode, compress) == Socket::BACKPRESSURE;
+        }
+        if (dropped == receivers) taken = 0;
+    }
+    if (loop->depth == 0) us_wakeup_loop(loop);  // upstream drains topics in iterations only (defect T6)
+    return taken && backpressure ? -1 : taken;
+}
+
+}  // namespace uwserve

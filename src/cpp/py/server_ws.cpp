@@ -1,0 +1,198 @@
+// Events of WebSockets, on their way from upstream to the user's handlers.
+//
+// A handler is called with its own reference to itself and to the handle, because it may close the socket, reload the
+// handlers or drop the last name of anything. Messages are copied into Python objects first (defect L11).
+#include <cstring>
+
+#include "ws_object.h"
+
+namespace uwserve {
+
+namespace {
+
+// Answers to pings are not bounded by a limit (that would break the peer's liveness check), but a peer that pings and does
+// not read is not read any further from this backlog on (defect S8).
+constexpr size_t kMaxPongBacklog = 1u << 20;
+// A closing socket may take this long, plus its backlog at 64 KiB/s, however slowly it drains (defect P10).
+constexpr unsigned kCloseSeconds = 30;
+
+WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
+PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
+
+// Calls handler(ws, argument?) and deals with what it raises.
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
+    Ref keep_handler = Ref::borrow(handler.get()), keep_handle = Ref::borrow(object(handle));
+    PyObject *stack[] = {nullptr, object(handle), argument};
+    size_t count = argument ? 2 : 1;
+    PyObject *result = PyObject_Vectorcall(keep_handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+    if (!result) [[unlikely]] {
+        core.handler_failed(handle, where);
+        return;
+    }
+    Py_DECREF(result);
+}
+
+void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
+    if (!core.options.close) return;
+    Ref keep_handler = Ref::borrow(core.options.close.get());
+    Ref status = Ref::steal(PyLong_FromLong(code));
+    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    PyObject *result = nullptr;
+    if (status && text) {
+        PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
+        result = PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+    }
+    if (!result) {
+        core.handler_failed(handle, "close");
+        return;
+    }
+    Py_DECREF(result);
+}
+
+// The handle is closed from here on. The result is the engine's reference to it.
+Ref detach(ServerCore &core, WsObject *handle) {
+    handle->ws->getUserData()->handle = nullptr;
+    handle->ws = nullptr;
+    core.pending_websockets--;
+    return Ref::steal(object(handle));
+}
+
+void set_close_deadline(us_socket_t *s) {
+    if (s->closed) return;
+    us_socket_arm(s, 0);
+    us_socket_deadline(s, kCloseSeconds + static_cast<unsigned>(backlog_of(s) >> 16));
+}
+
+// Upstream drops the Close frame with which it answers the peer's when the backlog is over the limit (defect S3). The
+// frame would be the last thing in the backlog; if it is not there, it is put there.
+void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string_view reason) {
+    auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
+    if (backlog.length() <= core.options.backpressure_limit) return;
+    char frame[127] = {static_cast<char>(0x88), 0};
+    size_t length = code == 1005 || code == 1006 ? 2 : format_close_frame(frame, static_cast<uint16_t>(code), reason);
+    if (memcmp(backlog.data() + backlog.length() - length, frame, length) != 0) backlog.append(frame, length);
+}
+
+}  // namespace
+
+void ServerCore::on_open(Socket *ws) {
+    WsObject *handle = handle_of(ws);
+    us_socket_t *s = raw(ws);
+    gil.ensure();
+    handle->ws = ws;
+    handle->ip_length = s->ip_length;
+    memcpy(handle->ip, s->ip, sizeof(s->ip));
+    pending_websockets++;
+    if (!options.open) return;
+    Ref keep = Ref::borrow(object(handle)), handler = Ref::borrow(options.open.get());
+    Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
+    if (result) return;
+    handler_failed(handle, "open");
+    if (handle->ws) close_handle(handle, 1011, {});
+}
+
+void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) {
+    gil.ensure();
+    if (!options.message) return;
+    WsObject *handle = handle_of(ws);
+    if (is_text || handle->binary_type == BinaryType::kBytes) [[likely]] {
+        Py_ssize_t size = static_cast<Py_ssize_t>(message.size());
+        Ref content = Ref::steal(is_text ? PyUnicode_DecodeUTF8(message.data(), size, nullptr) : PyBytes_FromStringAndSize(message.data(), size));
+        if (content) [[likely]] {
+            call_handler(*this, options.message, handle, content.get(), "message");
+        } else {
+            handler_failed(handle, "message");
+        }
+        return;
+    }
+    BinaryMessage content = make_binary(*this, ws, handle->binary_type, message);
+    if (!content.object) {
+        handler_failed(handle, "message");
+        return;
+    }
+    call_handler(*this, options.message, handle, content.object.get(), "message");
+    if (content.is_view) release_view(*this, content);
+}
+
+void ServerCore::on_drain(Socket *ws) {
+    us_socket_t *s = raw(ws);
+    if ((s->pause_reasons & US_PAUSE_BACKLOG) && backlog_of(s) < kMaxPongBacklog / 2) {
+        us_socket_resume(s, US_PAUSE_BACKLOG);
+        if (!s->pause_reasons) us_socket_arm(s, engine->guard().idle_interval());
+    }
+    if (!options.drain || !handle_of(ws)) return;
+    gil.ensure();
+    ws->cork([&] { call_handler(*this, options.drain, handle_of(ws), nullptr, "drain"); });
+    after_cork(s);
+}
+
+void ServerCore::on_ping(Socket *ws, std::string_view data) {
+    us_socket_t *s = raw(ws);
+    if (backlog_of(s) > kMaxPongBacklog) {
+        us_socket_pause(s, US_PAUSE_BACKLOG);
+        us_socket_arm(s, engine->guard().idle_interval());
+    }
+    if (!options.ping) return;
+    gil.ensure();
+    Ref content = Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
+    if (content) {
+        call_handler(*this, options.ping, handle_of(ws), content.get(), "ping");
+    } else {
+        handler_failed(handle_of(ws), "ping");
+    }
+}
+
+void ServerCore::on_pong(Socket *ws, std::string_view data) {
+    if (!options.pong) return;
+    gil.ensure();
+    Ref content = Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
+    if (content) {
+        call_handler(*this, options.pong, handle_of(ws), content.get(), "pong");
+    } else {
+        handler_failed(handle_of(ws), "pong");
+    }
+}
+
+// The peer closed, or the connection failed. For closes of our own the handle is detached already.
+void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
+    WsObject *handle = handle_of(ws);
+    if (!handle) return;
+    gil.ensure();
+    us_socket_t *s = raw(ws);
+    if (!s->closed) {  // inside upstream's answer to a Close frame
+        ensure_close_answer(*this, s, code, reason);
+        set_close_deadline(s);
+    }
+    Ref keep = detach(*this, handle);
+    call_close_handler(*this, handle, code, reason);
+}
+
+void ServerCore::close_handle(WsObject *handle, int code, std::string_view reason) {
+    Socket *ws = handle->ws;
+    us_socket_t *s = raw(ws);
+    Ref keep = detach(*this, handle);
+    s->user_bits |= kLocalClose;
+    // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
+    ContextData *limits = engine->guard().limits();
+    size_t limit = std::exchange(limits->maxBackpressure, 0);
+    ws->end(code, reason);
+    limits->maxBackpressure = limit;
+    us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);  // the peer's FIN must be seen
+    set_close_deadline(s);
+    call_close_handler(*this, handle, code, reason);
+}
+
+void ServerCore::terminate_handle(WsObject *handle) {
+    Socket *ws = handle->ws;
+    us_socket_t *s = raw(ws);
+    Ref keep = detach(*this, handle);
+    s->user_bits |= kLocalClose;
+    // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
+    std::vector<std::string> topics;
+    ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });
+    for (const std::string &topic : topics) ws->unsubscribe(topic);
+    us_socket_close(0, s, 0, nullptr);
+    call_close_handler(*this, handle, 1006, {});
+}
+
+}  // namespace uwserve

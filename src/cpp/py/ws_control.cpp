@@ -1,0 +1,145 @@
+// cork, close, terminate, pause, resume, get_buffered_amount of a socket.
+#include "ws_object.h"
+
+namespace uwserve {
+
+namespace {
+
+WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
+
+template <typename F>
+PyCFunction as_function(F f) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
+}
+
+// Runs f(self) now on the loop thread, or later when called from another one. False with an exception set.
+template <typename F>
+bool run_or_post(WsObject *self, const char *call, F f) {
+    if (self->core->on_loop_thread()) {
+        ServerCore::Entry entry(*self->core);
+        f(self);
+        return true;
+    }
+    auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
+    return self->core->post(
+        [handle, f](ServerCore &) {
+            if (as_ws(handle->get())->ws) f(as_ws(handle->get()));
+        },
+        call);
+}
+
+PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
+
+PyObject *cork(PyObject *object, PyObject *callback) {
+    WsObject *self = as_ws(object);
+    if (!PyCallable_Check(callback)) {
+        PyErr_Format(PyExc_TypeError, "callback must be callable, not %.200s", Py_TYPE(callback)->tp_name);
+        return nullptr;
+    }
+    if (!self->ws) return PyObject_CallOneArg(callback, object);
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("ServerWebSocket.cork");
+        return nullptr;
+    }
+    Ref keep = Ref::borrow(object);
+    ServerCore::Entry entry(*self->core);
+    us_socket_t *s = raw(self->ws);
+    PyObject *result = nullptr;
+    self->ws->cork([&] { result = PyObject_CallOneArg(callback, object); });
+    SavedError error;
+    after_cork(s);
+    return result;
+}
+
+bool is_close_code(long code) {
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+}
+
+PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"code", "reason"};
+    static constexpr const char *call = "ServerWebSocket.close";
+    WsObject *self = as_ws(object);
+    PyObject *given[2];
+    if (!read_args(call, args, count, names, parameters, 0, 2, given)) return nullptr;
+    long code = 1000;
+    if (given[0]) {
+        if (!PyLong_Check(given[0]) || PyBool_Check(given[0])) {
+            PyErr_Format(PyExc_TypeError, "code must be int, not %.200s", Py_TYPE(given[0])->tp_name);
+            return nullptr;
+        }
+        int overflow = 0;
+        code = PyLong_AsLongAndOverflow(given[0], &overflow);
+        if (overflow || !is_close_code(code)) {
+            PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R", given[0]);
+            return nullptr;
+        }
+    }
+    std::string reason;
+    if (given[1]) {
+        if (!PyUnicode_Check(given[1])) {
+            PyErr_Format(PyExc_TypeError, "reason must be str, not %.200s", Py_TYPE(given[1])->tp_name);
+            return nullptr;
+        }
+        Py_ssize_t size;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(given[1], &size);
+        if (!utf8) return nullptr;
+        if (size > 123) {
+            PyErr_Format(PyExc_ValueError, "reason must not be over 123 bytes of UTF-8 (RFC 6455 5.5), got %zd", size);
+            return nullptr;
+        }
+        reason.assign(utf8, static_cast<size_t>(size));
+    }
+    if (!self->ws) Py_RETURN_NONE;
+    return done(run_or_post(self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
+}
+
+PyObject *terminate(PyObject *object, PyObject *) {
+    WsObject *self = as_ws(object);
+    if (!self->ws) Py_RETURN_NONE;
+    return done(run_or_post(self, "ServerWebSocket.terminate", [](WsObject *ws) { ws->core->terminate_handle(ws); }));
+}
+
+PyObject *pause(PyObject *object, PyObject *) {
+    WsObject *self = as_ws(object);
+    if (!self->ws) Py_RETURN_NONE;
+    return done(run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { us_socket_pause(raw(ws->ws), US_PAUSE_USER); }));
+}
+
+PyObject *resume(PyObject *object, PyObject *) {
+    WsObject *self = as_ws(object);
+    if (!self->ws) Py_RETURN_NONE;
+    return done(run_or_post(self, "ServerWebSocket.resume", [](WsObject *ws) {
+        us_socket_t *s = raw(ws->ws);
+        if (!(s->pause_reasons & US_PAUSE_USER)) return;
+        us_socket_resume(s, US_PAUSE_USER);
+        if (!s->pause_reasons) us_socket_arm(s, ws->core->engine->guard().idle_interval());
+    }));
+}
+
+PyObject *get_buffered_amount(PyObject *object, PyObject *) { return PyObject_GetAttrString(object, "buffered_amount"); }
+
+}  // namespace
+
+PyMethodDef kControlMethods[] = {
+    {"cork", cork, METH_O,
+     "cork(callback) -> object\n\n"
+     "Calls callback(ws) and sends what it sent in one write; returns its value, lets its exception through. Handlers are\n"
+     "corked already. Nests; on a closed socket it just calls. Loop thread only. Bun: ServerWebSocket.cork."},
+    {"close", as_function(close), METH_FASTCALL | METH_KEYWORDS,
+     "close(code=1000, reason='') -> None\n\n"
+     "Sends what is queued, then a Close frame, then FIN. The close handler runs inside this call, with ready_state 3; what\n"
+     "the peer still sends is ignored. Does nothing on a closed socket. Any thread.\n\n"
+     "ValueError for a code other than 1000-1003, 1007-1014, 3000-4999 and for a reason over 123 bytes of UTF-8.\n"
+     "Bun: close; RFC 6455 section 7.1.2."},
+    {"terminate", terminate, METH_NOARGS,
+     "terminate() -> None\n\nCuts the connection without a Close frame; queued bytes are lost. The close handler runs inside\n"
+     "this call with 1006, ''. Does nothing on a closed socket. Any thread. Bun: terminate."},
+    {"pause", pause, METH_NOARGS,
+     "pause() -> None\n\nStops reading; the idle timer stands still meanwhile. Idempotent. Any thread. Bun: pause."},
+    {"resume", resume, METH_NOARGS, "resume() -> None\n\nReads again; the idle timer starts over. Idempotent. Any thread. Bun: resume."},
+    {"get_buffered_amount", get_buffered_amount, METH_NOARGS,
+     "get_buffered_amount() -> int\n\nSame as the property buffered_amount. Bun: getBufferedAmount."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

@@ -1,0 +1,205 @@
+// The type ServerWebSocket: construction, attributes, garbage collection.
+#include "ws_object.h"
+
+#include <arpa/inet.h>
+#include <structmember.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace uwserve {
+
+namespace {
+
+WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
+
+int ws_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(as_ws(object)->data);
+    Py_VISIT(as_ws(object)->core_object);
+    return 0;
+}
+
+// core_object stays: methods of a cleared handle must still find a core. The cycle is broken by the core's clear().
+int ws_clear(PyObject *object) {
+    Py_CLEAR(as_ws(object)->data);
+    return 0;
+}
+
+void ws_dealloc(PyObject *object) {
+    WsObject *self = as_ws(object);
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (self->weakrefs) PyObject_ClearWeakRefs(object);
+    self->core->state->live_handles--;
+    Py_CLEAR(self->data);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->core_object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyObject *ws_repr(PyObject *object) {
+    return PyUnicode_FromFormat("<ServerWebSocket %s at %p>", as_ws(object)->ws ? "open" : "closed", object);
+}
+
+PyObject *get_data(PyObject *object, void *) {
+    PyObject *data = as_ws(object)->data;
+    return Py_NewRef(data ? data : Py_None);
+}
+
+int set_data(PyObject *object, PyObject *value, void *) {
+    Ref old = Ref::steal(std::exchange(as_ws(object)->data, Py_NewRef(value ? value : Py_None)));
+    return 0;
+}
+
+PyObject *get_ready_state(PyObject *object, void *) { return PyLong_FromLong(as_ws(object)->ws ? 1 : 3); }
+
+PyObject *get_remote_address(PyObject *object, void *) {
+    WsObject *self = as_ws(object);
+    if (!self->ip_length) Py_RETURN_NONE;
+    char text[INET6_ADDRSTRLEN];
+    inet_ntop(self->ip_length == 4 ? AF_INET : AF_INET6, self->ip, text, sizeof(text));
+    return PyUnicode_FromString(text);
+}
+
+PyObject *get_protocol(PyObject *object, void *) {
+    PyObject *protocol = as_ws(object)->protocol;
+    return protocol ? Py_NewRef(protocol) : PyUnicode_FromStringAndSize("", 0);
+}
+
+PyObject *get_server(PyObject *object, void *) { return Py_NewRef(as_ws(object)->core_object); }
+
+PyObject *get_buffered_amount(PyObject *object, void *) {
+    WsObject *self = as_ws(object);
+    if (self->ws && !self->core->on_loop_thread()) {
+        self->core->refuse_thread("ServerWebSocket.buffered_amount");
+        return nullptr;
+    }
+    return PyLong_FromSize_t(self->ws ? backlog_of(raw(self->ws)) : 0);
+}
+
+PyObject *get_subscriptions(PyObject *object, void *) {
+    WsObject *self = as_ws(object);
+    if (!self->ws) return PyList_New(0);
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("ServerWebSocket.subscriptions");
+        return nullptr;
+    }
+    // Python is called only after the walk: making objects can run finalisers, and those may unsubscribe.
+    std::vector<std::string> names;
+    self->ws->iterateTopics([&](std::string_view topic) { names.emplace_back(topic); });
+    std::sort(names.begin(), names.end());
+    Ref list = Ref::steal(PyList_New(static_cast<Py_ssize_t>(names.size())));
+    if (!list) return nullptr;
+    for (size_t i = 0; i < names.size(); i++) {
+        PyObject *name = PyUnicode_DecodeUTF8(names[i].data(), static_cast<Py_ssize_t>(names[i].size()), nullptr);
+        if (!name) return nullptr;
+        PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), name);
+    }
+    return list.release();
+}
+
+constexpr const char *kBinaryTypes[] = {"bytes", "bytearray", "memoryview"};
+constexpr const char *kBunBinaryTypes[] = {"nodebuffer", "uint8array", "arraybuffer"};
+
+PyObject *get_binary_type(PyObject *object, void *) {
+    return PyUnicode_FromString(kBinaryTypes[static_cast<int>(as_ws(object)->binary_type)]);
+}
+
+int set_binary_type(PyObject *object, PyObject *value, void *) {
+    if (!value || !PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "binary_type must be str, not %.200s", value ? Py_TYPE(value)->tp_name : "deleted");
+        return -1;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (PyUnicode_CompareWithASCIIString(value, kBinaryTypes[i]) == 0 || PyUnicode_CompareWithASCIIString(value, kBunBinaryTypes[i]) == 0) {
+            as_ws(object)->binary_type = static_cast<BinaryType>(i);
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError,
+                 "binary_type must be 'bytes', 'bytearray' or 'memoryview' (or Bun's 'nodebuffer', 'uint8array', 'arraybuffer'), got %R",
+                 value);
+    return -1;
+}
+
+PyGetSetDef kAttributes[] = {
+    {"data", get_data, set_data,
+     "Anything of yours; readable and writable also after the close. Default None. Bun: ServerWebSocket.data.", nullptr},
+    {"ready_state", get_ready_state, nullptr,
+     "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.", nullptr},
+    {"remote_address", get_remote_address, nullptr,
+     "The peer's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Stays after the close. Bun: remoteAddress.", nullptr},
+    {"subscriptions", get_subscriptions, nullptr,
+     "The topics this socket is subscribed to, a sorted list of str; [] after the close. Loop thread only. Bun: subscriptions.", nullptr},
+    {"binary_type", get_binary_type, set_binary_type,
+     "What binary messages arrive as: 'bytes' (default), 'bytearray' or 'memoryview'. A memoryview dies when the handler\n"
+     "returns: it is released, and using it later raises ValueError. Bun's 'nodebuffer', 'uint8array' and 'arraybuffer' are\n"
+     "accepted and mean these three in that order. Bun: binaryType.", nullptr},
+    {"protocol", get_protocol, nullptr, "The selected subprotocol (RFC 6455 section 1.9) as str, '' if none.", nullptr},
+    {"buffered_amount", get_buffered_amount, nullptr,
+     "Bytes accepted for sending that the kernel has not taken, frame headers included, without what is corked. Loop thread\n"
+     "only; 0 after the close. Bun: getBufferedAmount().", nullptr},
+    {"server", get_server, nullptr, "The Server this socket belongs to.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMemberDef kMembers[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(WsObject, weakrefs), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+}  // namespace
+
+WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol) {
+    Ref name;
+    if (!protocol.empty()) {
+        name = Ref::steal(PyUnicode_DecodeASCII(protocol.data(), static_cast<Py_ssize_t>(protocol.size()), nullptr));
+        if (!name) return nullptr;
+    }
+    PyTypeObject *type = core.state->websocket_type;
+    PyObject *object = type->tp_alloc(type, 0);  // zeroed
+    if (!object) return nullptr;
+    WsObject *self = as_ws(object);
+    self->core = &core;
+    self->core_object = Py_NewRef(core.self);
+    self->data = Py_NewRef(data);
+    self->protocol = name.release();
+    core.state->live_handles++;
+    return self;
+}
+
+bool add_websocket_type(PyObject *module, ModuleState *state) {
+    // One table for the type: the methods of the three files, one after the other. It must outlive the type.
+    static std::vector<PyMethodDef> methods;
+    if (methods.empty()) {
+        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods}) {
+            for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
+        }
+        methods.push_back({nullptr, nullptr, 0, nullptr});
+    }
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char *>("A WebSocket connection as handlers see it (Bun's ServerWebSocket). Made by the server.\n\n"
+                                       "It is a handle: after the close every method has a defined answer and does nothing.\n"
+                                       "send, publish, close, terminate, ping, pong, subscribe, pause and resume may be called\n"
+                                       "from any thread; what else there is, from the server's thread only.")},
+        {Py_tp_traverse, reinterpret_cast<void *>(ws_traverse)},
+        {Py_tp_clear, reinterpret_cast<void *>(ws_clear)},
+        {Py_tp_dealloc, reinterpret_cast<void *>(ws_dealloc)},
+        {Py_tp_repr, reinterpret_cast<void *>(ws_repr)},
+        {Py_tp_getset, kAttributes},
+        {Py_tp_members, kMembers},
+        {Py_tp_methods, methods.data()},
+        {0, nullptr},
+    };
+    PyType_Spec spec = {"uwserve._core.ServerWebSocket", sizeof(WsObject), 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
+    if (!type) return false;
+    state->websocket_type = reinterpret_cast<PyTypeObject *>(type);
+    return PyModule_AddObjectRef(module, "ServerWebSocket", type) == 0;
+}
+
+}  // namespace uwserve

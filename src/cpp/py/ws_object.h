@@ -1,0 +1,56 @@
+// ServerWebSocket: a handle. `ws` points to the native socket while the connection is open and is nulled, with the GIL
+// held, before the close handler runs; every method begins with that one check. The engine holds one reference to the
+// handle of every open socket, so a connection needs no name in Python to live.
+#pragma once
+
+#include "payload.h"
+#include "server.h"
+
+namespace uwserve {
+
+struct WsObject {
+    PyObject_HEAD
+    Socket *ws;         // NULL: not open yet, or closed
+    ServerCore *core;   // lives as long as core_object
+    PyObject *core_object;
+    PyObject *data;
+    PyObject *protocol; // str; NULL is ""
+    PyObject *weakrefs;
+    uint8_t ip[16];
+    uint8_t ip_length;
+    BinaryType binary_type;
+};
+
+// A new handle, not yet open; NULL with an exception set. `protocol` may be empty.
+WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol);
+
+// Makes the type and adds it to the module. False with an exception set.
+bool add_websocket_type(PyObject *module, ModuleState *state);
+
+// The methods, by file. PyMethodDef tables that end with an empty entry.
+extern PyMethodDef kSendMethods[];    // ws_send.cpp
+extern PyMethodDef kTopicMethods[];   // ws_topics.cpp
+extern PyMethodDef kControlMethods[]; // ws_control.cpp
+
+// Ends the callback: FIN for a socket that was closed inside a cork that upstream does not look after (defect S6).
+inline void after_cork(us_socket_t *s) {
+    if (!s->closed && is_shutting_down(s) && backlog_of(s) == 0) us_socket_shutdown(0, s);
+}
+
+// The object that a handler gets for a binary message; `view` is set for a memoryview, which must be released after.
+struct BinaryMessage {
+    Ref object;
+    bool is_view = false;
+};
+BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::string_view message);
+void release_view(ServerCore &core, BinaryMessage &message);
+bool add_view_owner_type(PyObject *module, ModuleState *state);
+
+// Keyword arguments of METH_FASTCALL methods: fills `out` (borrowed, NULL when absent) from positional and named
+// arguments. False with TypeError set.
+bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names, const char *const *parameters,
+               int required, int total, PyObject **out);
+// The truth of an optional bool argument. False with TypeError set.
+bool read_bool(PyObject *object, const char *name, bool *value);
+
+}  // namespace uwserve

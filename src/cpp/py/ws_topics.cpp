@@ -1,0 +1,111 @@
+// publish, subscribe, unsubscribe, is_subscribed of a socket.
+#include "ws_object.h"
+
+namespace uwserve {
+
+namespace {
+
+WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
+
+template <typename F>
+PyCFunction as_function(F f) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
+}
+
+Ref owned(WsObject *self) { return Ref::borrow(reinterpret_cast<PyObject *>(self)); }
+
+template <PayloadKind kind>
+PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"topic", "data", "compress"};
+    static constexpr const char *call = "ServerWebSocket.publish";
+    WsObject *self = as_ws(object);
+    PyObject *given[3];
+    std::string_view topic;
+    Payload payload;
+    bool compress = false;
+    if (!read_args(call, args, count, names, parameters, 2, 3, given) || !read_topic(given[0], &topic) ||
+        !payload.read(given[1], kind, "data") || !read_bool(given[2], "compress", &compress)) {
+        return nullptr;
+    }
+    ServerCore &core = *self->core;
+    if (core.finished) return PyLong_FromLong(0);
+    if (core.on_loop_thread()) {
+        return PyLong_FromSsize_t(core.publish(self->ws, topic, payload.view(), payload.opcode(), compress));
+    }
+    auto handle = std::make_shared<Ref>(owned(self));
+    bool posted = core.post(
+        [handle, name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(), compress](ServerCore &server) {
+            server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress);
+        },
+        call);
+    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
+}
+
+PyObject *subscribe(PyObject *object, PyObject *argument) {
+    WsObject *self = as_ws(object);
+    std::string_view topic;
+    if (!read_topic(argument, &topic)) return nullptr;
+    if (!self->ws) Py_RETURN_FALSE;
+    if (self->core->on_loop_thread()) {
+        self->ws->subscribe(topic);
+        Py_RETURN_TRUE;
+    }
+    auto handle = std::make_shared<Ref>(owned(self));
+    bool posted = self->core->post(
+        [handle, name = std::string(topic)](ServerCore &) {
+            if (Socket *ws = as_ws(handle->get())->ws) ws->subscribe(name);
+        },
+        "ServerWebSocket.subscribe");
+    return posted ? Py_NewRef(Py_True) : nullptr;
+}
+
+PyObject *unsubscribe(PyObject *object, PyObject *argument) {
+    WsObject *self = as_ws(object);
+    std::string_view topic;
+    if (!read_topic(argument, &topic)) return nullptr;
+    if (!self->ws) Py_RETURN_FALSE;
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("ServerWebSocket.unsubscribe");
+        return nullptr;
+    }
+    // Upstream frees the subscriber of a last topic with the messages that are queued for it (defect T1).
+    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) self->core->engine->topics()->drain(subscriber);
+    return PyBool_FromLong(self->ws->unsubscribe(topic));
+}
+
+PyObject *is_subscribed(PyObject *object, PyObject *argument) {
+    WsObject *self = as_ws(object);
+    std::string_view topic;
+    if (!read_topic(argument, &topic)) return nullptr;
+    if (!self->ws) Py_RETURN_FALSE;
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("ServerWebSocket.is_subscribed");
+        return nullptr;
+    }
+    return PyBool_FromLong(self->ws->isSubscribed(topic));
+}
+
+}  // namespace
+
+PyMethodDef kTopicMethods[] = {
+    {"publish", as_function(publish<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
+     "publish(topic, data, compress=False) -> int\n\n"
+     "Sends a message to every other subscriber of `topic` (and to this socket with publish_to_self, if subscribed). This\n"
+     "socket need not be subscribed, and may be closed while the server runs.\n\n"
+     "Returns the payload's length in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed. From another\n"
+     "thread it is queued and the answer is the payload's length. Bun: ServerWebSocket.publish."},
+    {"publish_text", as_function(publish<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS,
+     "publish_text(topic, data, compress=False) -> int\n\npublish() for str only. Bun: publishText."},
+    {"publish_binary", as_function(publish<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS,
+     "publish_binary(topic, data, compress=False) -> int\n\npublish() for bytes-like objects only. Bun: publishBinary."},
+    {"subscribe", subscribe, METH_O,
+     "subscribe(topic) -> bool\n\nSubscribes to a topic: exact, case-sensitive, no wildcards, 1 to 65,535 UTF-8 bytes.\n"
+     "True, also when already subscribed; False when closed. Any thread. Bun: subscribe."},
+    {"unsubscribe", unsubscribe, METH_O,
+     "unsubscribe(topic) -> bool\n\nTrue only if it was subscribed. What was published before still arrives. Loop thread only.\n"
+     "Bun: unsubscribe."},
+    {"is_subscribed", is_subscribed, METH_O, "is_subscribed(topic) -> bool\n\nLoop thread only. Bun: isSubscribed."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

@@ -1,0 +1,35 @@
+// embed.cpp - what a layer above needs that drives the loop from outside its callbacks: a dispatch bracket of its own, the
+// walk over contexts, and the receive buffer as a gift.
+//
+// Invariant: between us_loop_enter() and the matching us_loop_leave() the loop behaves as inside a callback, so blocks
+// that are closed stay readable and on_close comes at the outermost leave.
+
+#include "internal.h"
+
+void us_loop_enter(us_loop_t *loop) {
+    if (loop->depth++ == 0) {
+        us_loop_refresh(loop);
+    }
+}
+
+void us_loop_leave(us_loop_t *loop) {
+    if (loop->depth == 1 && loop->internal_->close_head) {
+        us_run_deferred_closes(loop);
+    }
+    loop->depth--;
+}
+
+us_socket_context_t *us_loop_next_context(us_loop_t *loop, us_socket_context_t *previous) {
+    return previous ? previous->next_ : loop->internal_->contexts;
+}
+
+void *us_loop_take_recv_buffer(us_loop_t *loop) {
+    char *taken = loop->internal_->recv_buffer - LIBUS_RECV_BUFFER_PADDING;
+    loop->internal_->recv_buffer =
+        (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
+    return taken;
+}
+
+const char *us_loop_recv_buffer(us_loop_t *loop) {
+    return loop->internal_->recv_buffer;
+}

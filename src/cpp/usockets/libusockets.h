@@ -1,0 +1,293 @@
+/* libusockets.h - the interface that uWebSockets is written against, implemented from scratch in this folder.
+ *
+ * Who owns what: a loop owns its contexts' callbacks, its wheel of timeouts and every closed-but-not-freed block; a
+ * context owns its sockets; a socket owns its descriptor and its spill. Everything here is loop-thread only, except
+ * us_wakeup_loop(), which any thread may call. Functions that act (write, shutdown, timeout, adopt, listen) never call a
+ * callback; us_socket_close() calls on_close at once outside a dispatch and after the outermost dispatch inside one.
+ *
+ * The structs are complete here, not opaque, because uWebSockets makes some forty accessor calls for one echoed message:
+ * they are inline below and cost a load each. Only this folder may touch members whose name ends in an underscore.
+ *
+ * `ssl` is accepted everywhere, as uWebSockets passes it; the transport of a socket is decided by its context
+ * (`transport_`: NULL is plain TCP or unix, else the table that a TLS layer fills in). */
+
+#ifndef LIBUSOCKETS_H
+#define LIBUSOCKETS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One receive buffer a loop. A multiple of 16; uWebSockets unmasks whole buffers when a read fills it. */
+#define LIBUS_RECV_BUFFER_LENGTH (128 * 1024)
+/* Room before and after the received bytes that parsers may scribble on. */
+#define LIBUS_RECV_BUFFER_PADDING 64
+#define LIBUS_EXT_ALIGNMENT 16
+#define LIBUS_SOCKET_DESCRIPTOR int
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    LIBUS_LISTEN_DEFAULT = 0,          /* SO_REUSEPORT: several processes may share the port */
+    LIBUS_LISTEN_EXCLUSIVE_PORT = 1,   /* no SO_REUSEPORT: what the binding passes unless asked otherwise */
+    LIBUS_LISTEN_IPV6_ONLY = 2,        /* IPV6_V6ONLY on */
+};
+
+enum us_phase_t { US_PHASE_NONE, US_PHASE_OPEN, US_PHASE_DATA, US_PHASE_WRITABLE, US_PHASE_END, US_PHASE_TIMEOUT };
+
+/* Why a socket is not being read; reading resumes when the last reason is taken back. */
+enum us_pause_reason_t { US_PAUSE_USER = 1, US_PAUSE_HELD = 2, US_PAUSE_BACKLOG = 4 };
+
+struct us_loop_t;
+struct us_socket_t;
+struct us_socket_context_t;
+struct us_listen_socket_t;
+struct us_timer_t;
+struct us_poll_t;
+struct us_watch_t;
+struct us_spill_t;
+struct us_linger_t;
+struct us_transport_t;
+
+/* Order and size are uWebSockets' (it copies its own struct over this one): no further members. */
+struct us_socket_context_options_t {
+    const char *key_file_name;
+    const char *cert_file_name;
+    const char *passphrase;
+    const char *dh_params_file_name;
+    const char *ca_file_name;
+    const char *ssl_ciphers;
+    int ssl_prefer_low_memory_usage;
+};
+
+typedef struct us_socket_t *(*us_on_open_t)(struct us_socket_t *, int is_client, char *ip, int ip_length);
+typedef struct us_socket_t *(*us_on_close_t)(struct us_socket_t *, int code, void *reason);
+typedef struct us_socket_t *(*us_on_data_t)(struct us_socket_t *, char *data, int length);
+typedef struct us_socket_t *(*us_on_event_t)(struct us_socket_t *);
+typedef void (*us_before_close_t)(struct us_socket_t *, int code, void *reason);
+
+struct us_callbacks_t {
+    us_on_open_t on_open;
+    us_on_close_t on_close;
+    us_on_data_t on_data;
+    us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
+    us_before_close_t before_close; /* ours: the last moment at which the descriptor can still be written to */
+};
+
+struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
+    uint32_t tick;       /* whole seconds of the monotonic clock, as of this iteration; starts at 1 */
+    int phase;           /* us_phase_t of the innermost callback */
+    int depth;           /* > 0 while a callback of a socket, timer or wake-up runs */
+    int num_polls;       /* what keeps us_loop_run() running: sockets and listen sockets */
+    int num_blocked;     /* sockets that wait for the kernel to take bytes again */
+    int error;           /* errno of a failed creation, else 0 */
+    struct us_loop_internal_t *internal_;
+};
+
+struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
+    struct us_loop_t *loop;
+    void *user;                  /* for the layer above, starts NULL */
+    struct us_callbacks_t cb;
+    uint32_t num_sockets;
+    /* Only inbound bytes count as a sign of life: us_socket_timeout() is ignored while on_writable runs. */
+    bool inbound_liveness;
+    bool is_child_;
+    const struct us_transport_t *transport_;
+    struct us_socket_t *head_;              /* open sockets */
+    struct us_listen_socket_t *listen_head_;
+    struct us_socket_context_t *prev_, *next_, *parent_;
+    uint32_t transport_refs_;
+};
+
+struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
+    struct us_socket_context_t *context;
+    int fd;                    /* -1 once closed */
+    uint32_t ext_size_;
+    bool closed, shut_down;    /* shut_down: our side has said, or will say after the spill, FIN */
+    bool blocked;              /* the kernel took less than we gave: no write syscall until it is writable again */
+    bool read_shutdown;        /* us_socket_shutdown_read() was called: on_end at the end of the iteration */
+    bool peer_ended;           /* the peer's FIN was seen */
+    uint8_t pause_reasons;     /* bits of us_pause_reason_t */
+    uint8_t user_bits;         /* for the layer above, starts at 0, kept by adopt */
+    uint16_t interest_;        /* the EPOLL bits that are registered */
+    uint32_t deadline_;        /* in ticks, 0 = off: on_timeout */
+    uint32_t long_deadline_;   /* on_long_timeout */
+    uint32_t hard_deadline_;   /* closes, whatever happens in between */
+    uint32_t check_at_;        /* the tick of the wheel slot that this socket is linked into, 0 = none */
+    struct us_socket_t *prev_, *next_;             /* the context's list; next_ also links the closed list */
+    struct us_socket_t *wheel_prev_, *wheel_next_;
+    struct us_socket_t *moved_to;                  /* set by adopt on the old block */
+    struct us_spill_t *spill_;                     /* bytes that write() said were taken, but the kernel has not */
+    void *user;                                    /* for the layer above, starts NULL, kept by adopt */
+    void *transport_state_;                        /* TLS state; NULL when plain */
+    int pending_close_code_;
+    void *pending_close_reason_;
+    uint8_t ip[16];
+    uint8_t ip_length;                             /* 4, 16, or 0 (unix) */
+    uint8_t on_close_due_;
+    uint16_t remote_port;
+    uint32_t flags_;                               /* US_FLAG_*, internal.h */
+    struct us_socket_t *pending_next_;             /* the loop's list of sockets that need a visit after post_cb */
+};
+
+/* ---- loop ---- */
+
+/* Never NULL: a loop whose descriptors could not be made has `error` set and can only be freed. Calls nothing back. */
+struct us_loop_t *us_create_loop(void *hint, void (*wakeup_cb)(struct us_loop_t *), void (*pre_cb)(struct us_loop_t *),
+                                 void (*post_cb)(struct us_loop_t *), unsigned int ext_size);
+void us_loop_free(struct us_loop_t *loop);
+static inline void *us_loop_ext(struct us_loop_t *loop) { return loop + 1; }
+void us_loop_run(struct us_loop_t *loop);
+void us_loop_integrate(struct us_loop_t *loop);
+void us_wakeup_loop(struct us_loop_t *loop); /* any thread */
+
+/* Ours. One iteration; waits at most timeout_ms (-1: until something happens). Returns num_polls.
+ * Order: pre_cb, release hook, wait, timers, wake-up and watches, ready sockets, socket timeouts (after the reads: what
+ * has arrived while the thread was busy counts as a sign of life), release hook, post_cb, on_end of sockets whose
+ * reading was shut down, free of closed blocks. Deferred on_close run whenever the outermost callback has returned. */
+int us_loop_iterate(struct us_loop_t *loop, int timeout_ms);
+/* Called where the loop thread is about to do without its caller's lock (Python's GIL): before the wait and post_cb. */
+void us_loop_on_release(struct us_loop_t *loop, void (*cb)(void *user), void *user);
+/* The epoll descriptor: readable when an iteration has something to do (timers included). For a foreign loop. */
+int us_loop_fd(struct us_loop_t *loop);
+/* After fork() in the child: close the loop's descriptors without touching the kernel objects the parent shares. */
+void us_loop_abandon(struct us_loop_t *loop);
+
+/* The loop's contexts, one after the other; NULL starts and ends the walk. */
+struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct us_socket_context_t *previous);
+/* Brackets work on the loop's thread that is not called back by the loop: within them closes are deferred as in any
+ * dispatch; the outermost leave runs them. */
+void us_loop_enter(struct us_loop_t *loop);
+void us_loop_leave(struct us_loop_t *loop);
+
+/* Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
+ * keep received bytes where they lie beyond its callback. */
+void *us_loop_take_recv_buffer(struct us_loop_t *loop);
+/* Where received bytes lie while on_data runs, unless they came through us_socket_deliver(). */
+const char *us_loop_recv_buffer(struct us_loop_t *loop);
+
+/* A descriptor watched for reading; does not keep the loop alive. NULL with errno on failure. The caller owns fd. */
+struct us_watch_t *us_watch(struct us_loop_t *loop, int fd, void (*cb)(void *user), void *user);
+void us_unwatch(struct us_watch_t *watch);
+
+/* ---- timers ---- */
+
+struct us_timer_t *us_create_timer(struct us_loop_t *loop, int fallthrough, unsigned int ext_size);
+void *us_timer_ext(struct us_timer_t *timer);
+/* A fallthrough timer never wakes the loop: it runs, when due, at the start of the next iteration that something else
+ * woke (so the Date header is fresh whenever a request is read, and an idle process sleeps). ms 0 disarms. */
+void us_timer_set(struct us_timer_t *timer, void (*cb)(struct us_timer_t *), int ms, int repeat_ms);
+void us_timer_close(struct us_timer_t *timer); /* also from its own callback */
+struct us_loop_t *us_timer_loop(struct us_timer_t *timer);
+
+/* ---- contexts ---- */
+
+struct us_socket_context_t *us_create_socket_context(int ssl, struct us_loop_t *loop, int ext_size,
+                                                     struct us_socket_context_options_t options);
+struct us_socket_context_t *us_create_child_socket_context(int ssl, struct us_socket_context_t *parent, int ext_size);
+void us_socket_context_free(int ssl, struct us_socket_context_t *context);
+void us_socket_context_close(int ssl, struct us_socket_context_t *context);
+
+static inline void *us_socket_context_ext(int ssl, struct us_socket_context_t *context) { (void) ssl; return context + 1; }
+static inline struct us_loop_t *us_socket_context_loop(int ssl, struct us_socket_context_t *context) { (void) ssl; return context->loop; }
+static inline void us_socket_context_on_open(int ssl, struct us_socket_context_t *c, us_on_open_t f) { (void) ssl; c->cb.on_open = f; }
+static inline void us_socket_context_on_close(int ssl, struct us_socket_context_t *c, us_on_close_t f) { (void) ssl; c->cb.on_close = f; }
+static inline void us_socket_context_on_data(int ssl, struct us_socket_context_t *c, us_on_data_t f) { (void) ssl; c->cb.on_data = f; }
+static inline void us_socket_context_on_writable(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_writable = f; }
+static inline void us_socket_context_on_end(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_end = f; }
+static inline void us_socket_context_on_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_timeout = f; }
+static inline void us_socket_context_on_long_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_long_timeout = f; }
+
+/* Listen functions: NULL on failure with errno kept; name resolution failures set errno 0 and us_gai_error(). */
+struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host,
+                                                    int port, int options, int socket_ext_size);
+struct us_listen_socket_t *us_socket_context_listen_unix(int ssl, struct us_socket_context_t *context, const char *path,
+                                                         int options, int socket_ext_size);
+/* Ours: same, for a path with its length (abstract names start with NUL) and permission bits, set before the name is
+ * published; -1 keeps the umask's. */
+struct us_listen_socket_t *us_listen_unix(struct us_socket_context_t *context, const char *path, size_t path_length,
+                                          int mode, int socket_ext_size);
+int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
+void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
+int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */
+
+/* Declared for uWebSockets' templates; TLS contexts and pre-open hooks are not offered by this transport. */
+void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *pattern,
+                                       struct us_socket_context_options_t options, void *user);
+void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *pattern);
+void us_socket_context_on_server_name(int ssl, struct us_socket_context_t *context,
+                                      void (*cb)(struct us_socket_context_t *, const char *hostname));
+void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *pattern);
+void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s);
+void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context);
+void us_socket_context_on_pre_open(int ssl, struct us_socket_context_t *context,
+                                   LIBUS_SOCKET_DESCRIPTOR (*cb)(struct us_socket_context_t *, LIBUS_SOCKET_DESCRIPTOR fd,
+                                                                 char *ip, int ip_length));
+struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR fd,
+                                             unsigned int socket_ext_size, char *ip, int ip_length);
+
+/* Ours. Calls f for every socket that is open when it is reached; f may close any socket. */
+void us_socket_context_each(struct us_socket_context_t *context, void (*f)(struct us_socket_t *, void *user), void *user);
+
+/* ---- sockets ---- */
+
+static inline void *us_socket_ext(int ssl, struct us_socket_t *s) { (void) ssl; return s + 1; }
+static inline struct us_socket_context_t *us_socket_context(int ssl, struct us_socket_t *s) { (void) ssl; return s->context; }
+static inline int us_socket_is_closed(int ssl, struct us_socket_t *s) { (void) ssl; return s->closed; }
+static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) { (void) ssl; return s->shut_down; }
+
+void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick`; every outermost callback starts with it */
+void us_wheel_relink(struct us_socket_t *s); /* moves s to the slot of its earliest deadline */
+
+/* Arms (or with 0 disarms) on_timeout, never early and at most a second late. A store and a compare. */
+static inline void us_socket_timeout(int ssl, struct us_socket_t *s, unsigned int seconds) {
+    (void) ssl;
+    struct us_loop_t *loop = s->context->loop;
+    if (s->closed || (loop->phase == US_PHASE_WRITABLE && s->context->inbound_liveness)) {
+        return;
+    }
+    if (loop->depth == 0) {
+        us_loop_refresh(loop); /* from outside an iteration `tick` may be hours old */
+    }
+    s->deadline_ = seconds ? loop->tick + seconds + 1 : 0;
+    if (seconds && (s->check_at_ == 0 || s->deadline_ < s->check_at_)) {
+        us_wheel_relink(s);
+    }
+}
+
+void us_socket_long_timeout(int ssl, struct us_socket_t *s, unsigned int minutes);
+/* Ours: us_socket_timeout() that counts while on_writable runs, too. */
+void us_socket_arm(struct us_socket_t *s, unsigned int seconds);
+/* Ours: closes the socket (code 0, no reason) in `seconds`, whatever happens until then; 0 disarms. */
+void us_socket_deadline(struct us_socket_t *s, unsigned int seconds);
+
+/* Bytes taken, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read as unsigned.
+ * With msg_more and a short kernel write of at most 16 KiB the rest goes to the spill and `length` is returned. */
+int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length, int msg_more);
+/* Header and payload in one sendmsg; never answers 1..header_length on a live socket (spills the header and one byte). */
+int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload, int payload_length);
+void us_socket_shutdown(int ssl, struct us_socket_t *s);
+void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
+struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);
+struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s, int ext_size);
+void *us_socket_get_native_handle(int ssl, struct us_socket_t *s);
+void us_socket_remote_address(int ssl, struct us_socket_t *s, char *buf, int *length);
+int us_socket_remote_port(int ssl, struct us_socket_t *s);
+
+int us_poll_events(struct us_poll_t *p);
+void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
+
+/* Ours. */
+void us_socket_pause(struct us_socket_t *s, int reason);  /* stops reading and disarms on_timeout; idempotent */
+void us_socket_resume(struct us_socket_t *s, int reason); /* the caller arms on_timeout again when nothing pauses any more */
+size_t us_socket_spilled(struct us_socket_t *s);          /* bytes in the spill */
+/* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
+ * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
+struct us_socket_t *us_socket_deliver(struct us_socket_t *s, const char *data, size_t length);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

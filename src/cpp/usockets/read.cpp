@@ -1,0 +1,120 @@
+// read.cpp - bytes and the end of bytes, from the kernel to on_data and on_end.
+//
+// All sockets of a loop share one receive buffer with scribbling room on both sides; its contents are valid until on_data
+// returns. A read that fills it is followed by another, up to four or one millisecond, then the other sockets get their
+// turn; epoll is level-triggered, so nothing is forgotten. A short read ends the visit without asking for EAGAIN.
+//
+// A hang-up or error event is only a hint to keep reading: what the peer sent before it went is always delivered first,
+// and it is recv() that says 0 or the error (defect U5). After each callback the socket may be closed or have moved.
+
+#include "internal.h"
+
+static inline ssize_t receive(us_socket_t *s, char *buffer) {
+    const us_transport_t *transport = s->context->transport_;
+    for (;;) {
+        ssize_t n = transport ? transport->recv(s, buffer, LIBUS_RECV_BUFFER_LENGTH)
+                              : us_sys_recv(s->fd, buffer, LIBUS_RECV_BUFFER_LENGTH, 0);
+        if (n >= 0 || errno != EINTR) {
+            return n;
+        }
+    }
+}
+
+static inline us_socket_t *deliver(us_loop_t *loop, us_socket_t *s, char *data, int length) {
+    us_dispatch_t dispatch(loop, US_PHASE_DATA);
+    if (s->context->cb.on_data) {
+        s->context->cb.on_data(s, data, length);
+    }
+    return us_socket_follow(s);
+}
+
+void us_socket_deliver_end(us_socket_t *s) {
+    if (s->flags_ & US_FLAG_END_CALLED) {
+        return;
+    }
+    s->flags_ |= US_FLAG_END_CALLED;
+    if (!s->context->cb.on_end) {
+        us_socket_close(0, s, 0, nullptr);
+        return;
+    }
+    {
+        us_dispatch_t dispatch(s->context->loop, US_PHASE_END);
+        s->context->cb.on_end(s);
+    }
+    us_socket_update_interest(us_socket_follow(s));
+}
+
+// The peer's FIN. A spill that is still to be flushed in front of our own FIN goes out first.
+static void peer_ended(us_socket_t *s) {
+    s->peer_ended = true;
+    if (!s->shut_down) {
+        us_socket_deliver_end(s);
+    } else if (s->flags_ & US_FLAG_FIN_SENT) {
+        us_socket_close(0, s, 0, nullptr);
+    } else {
+        us_socket_update_interest(s);
+    }
+}
+
+void us_socket_read(us_socket_t *s, uint32_t events) {
+    us_loop_t *loop = s->context->loop;
+    uint64_t started = 0;
+    for (int reads = 1;; reads++) {
+        char *buffer = loop->internal_->recv_buffer; // a callback may have taken the last one
+        const ssize_t n = receive(s, buffer);
+        if (n <= 0) {
+            if (n == 0) {
+                peer_ended(s);
+            } else if (errno != EAGAIN || (events & (EPOLLERR | EPOLLHUP))) {
+                us_socket_close_dead(s);
+            }
+            return;
+        }
+        s = deliver(loop, s, buffer, (int) n);
+        if (s->closed || !us_socket_is_reading(s)) {
+            return;
+        }
+        const bool more_is_known = events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP);
+        if (n < LIBUS_RECV_BUFFER_LENGTH && !more_is_known && !s->context->transport_) {
+            return;
+        }
+        if (reads == 1) {
+            started = loop->internal_->now_ns; // as of the start of that on_data
+        }
+        if (reads == US_READS_PER_EVENT || us_sys_now_ns() - started > US_READ_BUDGET_NS) {
+            return;
+        }
+    }
+}
+
+// A write has failed for good, which says nothing about what the peer sent before. Bounded: if the peer, against all
+// appearances, keeps sending, two megabytes are enough.
+void us_socket_read_last(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    for (int reads = 0; reads < 16 && !s->closed && us_socket_is_reading(s); reads++) {
+        const ssize_t n = receive(s, loop->internal_->recv_buffer);
+        if (n <= 0) {
+            break;
+        }
+        s = deliver(loop, s, loop->internal_->recv_buffer, (int) n);
+    }
+    us_socket_close(0, s, 0, nullptr);
+}
+
+// A buffer of its own, not the loop's: the caller is often inside an on_data whose parser still works on that one.
+us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length) {
+    us_loop_t *loop = s->context->loop;
+    us_dispatch_t dispatch(loop, loop->phase);
+    const size_t piece = length < LIBUS_RECV_BUFFER_LENGTH ? length : LIBUS_RECV_BUFFER_LENGTH;
+    char *block = (char *) us_alloc(piece + 2 * LIBUS_RECV_BUFFER_PADDING);
+    s = us_socket_follow(s);
+    while (length && !s->closed) {
+        const size_t n = length < piece ? length : piece;
+        memcpy(block + LIBUS_RECV_BUFFER_PADDING, data, n);
+        data += n;
+        length -= n;
+        s = deliver(loop, s, block + LIBUS_RECV_BUFFER_PADDING, (int) n);
+    }
+    free(block);
+    return s;
+}

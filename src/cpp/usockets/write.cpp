@@ -1,0 +1,211 @@
+// write.cpp - bytes from the layer above to the kernel.
+//
+// Nothing here calls back. A write that the kernel takes only in part sets `blocked`: until EPOLLOUT says otherwise,
+// further writes answer 0 without a system call, as uWebSockets retries its whole backlog at every send (defect S9).
+//
+// The spill holds bytes that a write has claimed as taken although the kernel has not: the rest of a short msg_more write
+// (uWebSockets would lose what follows it, S2) and the header plus one byte of a write2 (it would lose the payload, S1).
+// Invariants: a spill implies blocked; it goes out before anything else, before on_writable and before FIN; it is small
+// (US_SPILL_MAX, plus write2 headers) and freed when empty. A fatal error dooms the socket: writes answer 0 and the loop
+// closes it at the end of the iteration.
+//
+// MSG_MORE is not used: a follow-up that never comes would hold the last segment back for 200 ms.
+
+#include "internal.h"
+
+static constexpr uint32_t MAX_WRITE = 1u << 30; // lengths arrive as int made from size_t: read as unsigned, then clamped
+
+static inline bool means_later(int error) {
+    return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
+}
+
+[[gnu::noinline]] static void block(us_socket_t *s) {
+    s->blocked = true;
+    s->context->loop->num_blocked++;
+    us_socket_update_interest(s);
+}
+
+void us_socket_unblock(us_socket_t *s) {
+    if (s->blocked) {
+        s->blocked = false;
+        s->context->loop->num_blocked--;
+    }
+}
+
+static void spill(us_socket_t *s, const char *data, uint32_t length) {
+    us_spill_t *old = s->spill_;
+    const uint32_t used = old ? old->length : 0;
+    if (!old || old->capacity - used < length) {
+        const uint32_t capacity = used + length;
+        us_spill_t *grown = (us_spill_t *) us_alloc(sizeof(us_spill_t) + capacity);
+        *grown = {used, old ? old->offset : 0, capacity};
+        if (old) {
+            memcpy(grown->data(), old->data(), used);
+            free(old);
+        }
+        s->spill_ = grown;
+    }
+    memcpy(s->spill_->data() + used, data, length);
+    s->spill_->length = used + length;
+}
+
+size_t us_socket_spilled(us_socket_t *s) {
+    return s->spill_ ? s->spill_->length - s->spill_->offset : 0;
+}
+
+// Bytes taken; short sets `blocked`, fatal dooms. The socket is open, not shut down and not blocked.
+static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
+    for (;;) {
+        const us_transport_t *transport = s->context->transport_;
+        const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
+        if (n == (ssize_t) length) [[likely]] {
+            return length;
+        }
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && !means_later(errno)) {
+            us_socket_doom(s);
+            return 0;
+        }
+        block(s);
+        return n < 0 ? 0 : (uint32_t) n;
+    }
+}
+
+int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_more) {
+    const uint32_t wanted = (uint32_t) length < MAX_WRITE ? (uint32_t) length : MAX_WRITE;
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED) || !wanted) {
+        return 0;
+    }
+    const uint32_t taken = s->blocked ? 0 : put(s, data, wanted);
+    if (taken == wanted) [[likely]] {
+        return (int) taken;
+    }
+    const uint32_t rest = wanted - taken;
+    if (msg_more && wanted <= US_SPILL_CHUNK && us_socket_spilled(s) + rest <= US_SPILL_MAX && !(s->flags_ & US_FLAG_DOOMED)) {
+        spill(s, data + taken, rest);
+        return (int) wanted;
+    }
+    return (int) taken;
+}
+
+int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload, int payload_length) {
+    const uint32_t h = (uint32_t) header_length;
+    const uint32_t p = (uint32_t) payload_length < MAX_WRITE ? (uint32_t) payload_length : MAX_WRITE;
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED) || h > US_SPILL_CHUNK) {
+        return 0;
+    }
+    uint32_t taken = 0;
+    if (s->context->transport_) {
+        taken = s->blocked ? 0 : put(s, header, h);
+        if (taken == h && !s->blocked && p) {
+            taken += put(s, payload, p);
+        }
+    } else if (!s->blocked) {
+        iovec parts[2] = {{(void *) header, h}, {(void *) payload, p}};
+        msghdr message{};
+        message.msg_iov = parts;
+        message.msg_iovlen = 2;
+        ssize_t n;
+        do {
+            n = us_sys_sendmsg(s->fd, &message);
+        } while (n < 0 && errno == EINTR);
+        if (n < 0 && !means_later(errno)) {
+            us_socket_doom(s);
+            return 0;
+        }
+        taken = n < 0 ? 0 : (uint32_t) n;
+        if (taken < h + p) {
+            block(s);
+        }
+    }
+    if ((s->flags_ & US_FLAG_DOOMED) || taken > h || taken == h + p) {
+        return (int) taken;
+    }
+    if (taken < h) {
+        spill(s, header + taken, h - taken);
+    }
+    if (p) {
+        spill(s, payload, 1);
+        return (int) (h + 1);
+    }
+    return (int) h;
+}
+
+// False: not everything went out, or the socket was doomed.
+static bool flush(us_socket_t *s) {
+    const us_transport_t *transport = s->context->transport_;
+    if (transport && transport->flush(s) != 0) {
+        if (!means_later(errno)) {
+            us_socket_doom(s);
+        }
+        return false;
+    }
+    us_spill_t *pending = s->spill_;
+    while (pending && pending->offset < pending->length) {
+        const char *data = pending->data() + pending->offset;
+        const size_t length = pending->length - pending->offset;
+        const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
+        if (n >= 0) {
+            pending->offset += (uint32_t) n;
+        } else if (means_later(errno)) {
+            return false;
+        } else if (errno != EINTR) {
+            us_socket_doom(s);
+            return false;
+        }
+    }
+    free(pending);
+    s->spill_ = nullptr;
+    return true;
+}
+
+void us_socket_finish_writing(us_socket_t *s) {
+    const us_transport_t *transport = s->context->transport_;
+    const int answer = transport ? transport->shutdown(s) : us_sys_shutdown_write(s->fd);
+    if (answer == 0) {
+        s->flags_ |= US_FLAG_FIN_SENT;
+    } else if (transport && means_later(errno)) {
+        if (!s->blocked) {
+            block(s);
+        }
+    } else {
+        us_socket_doom(s);
+    }
+}
+
+void us_socket_writable(us_socket_t *s) {
+    if (s->blocked) {
+        if (!flush(s)) {
+            return;
+        }
+        us_socket_unblock(s);
+        if (s->shut_down) {
+            us_socket_finish_writing(s);
+            if (s->peer_ended && (s->flags_ & US_FLAG_FIN_SENT)) {
+                us_socket_close(0, s, 0, nullptr);
+                return;
+            }
+        } else if (s->context->cb.on_writable) {
+            us_dispatch_t dispatch(s->context->loop, US_PHASE_WRITABLE);
+            s->context->cb.on_writable(s);
+        }
+    }
+    us_socket_update_interest(us_socket_follow(s));
+}
+
+void us_socket_shutdown(int, us_socket_t *s) {
+    if (s->closed || s->shut_down) {
+        return;
+    }
+    s->shut_down = true;
+    if (s->spill_ || (s->flags_ & US_FLAG_DOOMED)) {
+        return;
+    }
+    us_socket_finish_writing(s);
+    if (s->flags_ & US_FLAG_FIN_SENT) {
+        us_socket_unblock(s);
+        us_socket_update_interest(s);
+    }
+}

@@ -1,0 +1,66 @@
+#include "engine.h"
+
+#include <cerrno>
+#include <thread>
+
+namespace uwserve {
+
+std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler) {
+    std::unique_ptr<Engine> engine(new Engine(http_handler));
+    std::thread([&] { engine->build(ws_handler); }).join();
+    if (engine->loop_->error) {
+        int error = engine->loop_->error;
+        engine.reset();
+        errno = error;
+        return nullptr;
+    }
+    return engine;
+}
+
+void Engine::build(WsHandler &handler) {
+    // A non-NULL hint: upstream must not free the loop when this thread ends.
+    loop_ = reinterpret_cast<us_loop_t *>(uWS::Loop::get(this));
+    app_ = new App();
+    App::WebSocketBehavior<PerSocket> behavior;
+    behavior.idleTimeout = 120;
+    behavior.sendPingsAutomatically = false;
+    behavior.open = [&handler](Socket *ws) { handler.on_open(ws); };
+    behavior.message = [&handler](Socket *ws, std::string_view message, uWS::OpCode code) {
+        handler.on_message(ws, message, code == uWS::OpCode::TEXT);
+    };
+    behavior.drain = [&handler](Socket *ws) { handler.on_drain(ws); };
+    behavior.ping = [&handler](Socket *ws, std::string_view data) { handler.on_ping(ws, data); };
+    behavior.pong = [&handler](Socket *ws, std::string_view data) { handler.on_pong(ws, data); };
+    behavior.close = [&handler](Socket *ws, int code, std::string_view reason) {
+        if (uint16_t violation = ws->getUserData()->fail_code; violation && code == 1006) {
+            code = violation;
+            if (reason.empty()) reason = "Protocol error";
+        }
+        handler.on_close(ws, code, reason);
+    };
+    app_->ws<PerSocket>("/*", std::move(behavior));
+    app_->any("/*", [this](Response *response, uWS::HttpRequest *) { gate_.on_upstream_request(response); });
+
+    // The App made two contexts on this loop: the parent for HTTP and its child for WebSockets.
+    for (us_socket_context_t *c = us_loop_next_context(loop_, nullptr); c; c = us_loop_next_context(loop_, c)) {
+        (c->is_child_ ? ws_ : http_) = c;
+    }
+    gate_.install(http_, ws_);
+    guard_.install(ws_, &gate_);
+}
+
+Engine::~Engine() {
+    if (!loop_) return;
+    std::thread([this] {
+        delete app_;
+        reinterpret_cast<uWS::Loop *>(loop_)->free();
+    }).join();
+}
+
+void Engine::abandon() {
+    us_loop_abandon(loop_);
+    // Upstream's memory stays: its destructors were written for the process that made it.
+    loop_ = nullptr;
+}
+
+}  // namespace uwserve

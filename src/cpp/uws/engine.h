@@ -1,0 +1,55 @@
+// One server's uWebSockets: its own loop, App and contexts, with the gate and the guard installed.
+//
+// uWS::Loop::get() ties a loop to the thread that first asks for it. An Engine's loop belongs to the Engine instead and
+// may run on any one thread at a time: construction and destruction happen on a short-lived thread of their own, whose
+// thread-local loop dies with it.
+#pragma once
+
+#include <memory>
+
+#include "http_gate.h"
+#include "ws_guard.h"
+
+namespace uwserve {
+
+// The layer above. All on the loop thread; on_close exactly once per on_open.
+struct WsHandler {
+    virtual ~WsHandler() = default;
+    virtual void on_open(Socket *ws) = 0;
+    virtual void on_message(Socket *ws, std::string_view message, bool is_text) = 0;
+    virtual void on_drain(Socket *ws) = 0;
+    virtual void on_ping(Socket *ws, std::string_view data) = 0;
+    virtual void on_pong(Socket *ws, std::string_view data) = 0;
+    // The native socket may live on to flush its backlog. `reason` is not valid UTF-8 by promise.
+    virtual void on_close(Socket *ws, int code, std::string_view reason) = 0;
+};
+
+class Engine {
+   public:
+    // nullptr with errno when the loop's descriptors could not be made.
+    static std::unique_ptr<Engine> create(WsHandler &ws_handler, HttpHandler &http_handler);
+    ~Engine();
+    Engine(const Engine &) = delete;
+    Engine &operator=(const Engine &) = delete;
+
+    us_loop_t *loop() const { return loop_; }
+    us_socket_context_t *http_context() const { return http_; }
+    us_socket_context_t *ws_context() const { return ws_; }
+    TopicTree *topics() const { return app_->topicTree; }
+    HttpGate &gate() { return gate_; }
+    WsGuard &guard() { return guard_; }
+    // The forked child's half of a destructor: closes our copies of descriptors, touches nothing the parent shares.
+    void abandon();
+
+   private:
+    Engine(HttpHandler &http_handler) : gate_(http_handler) {}
+    void build(WsHandler &handler);
+
+    us_loop_t *loop_ = nullptr;
+    App *app_ = nullptr;
+    us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
+    HttpGate gate_;
+    WsGuard guard_;
+};
+
+}  // namespace uwserve

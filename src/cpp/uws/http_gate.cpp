@@ -1,0 +1,280 @@
+// Input side of the gate: from received bytes to one complete request at a time. Answers are in http_response.cpp.
+#include "http_gate.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace uwserve {
+
+namespace {
+
+// What upstream gets to see of every request. It must be valid for upstream's parser; its content is never looked at.
+constexpr std::string_view kUpstreamHead = "GET / HTTP/1.1\r\nhost: _\r\n\r\n";
+constexpr size_t kUpstreamPadding = 64;  // upstream's parser fences and scans behind the end
+
+// A body must arrive at this rate to keep its connection (upstream's own figure is 16 KiB/s).
+constexpr size_t kMinBodyBytesPerSecond = 1024;
+
+}  // namespace
+
+void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *ws_context) {
+    http_ = http_context;
+    ws_ = ws_context;
+    http_->user = this;
+    upstream_ = http_->cb;
+    us_socket_context_on_open(0, http_, on_open);
+    us_socket_context_on_data(0, http_, on_data);
+    us_socket_context_on_writable(0, http_, on_writable);
+    us_socket_context_on_close(0, http_, on_close);
+}
+
+us_socket_t *HttpGate::on_open(us_socket_t *s, int is_client, char *ip, int ip_length) {
+    HttpGate *gate = of(s);
+    gate->upstream_.on_open(s, is_client, ip, ip_length);
+    // The whole first head must arrive in this time: bytes do not extend it.
+    us_socket_timeout(0, s, gate->idle_timeout);
+    return s;
+}
+
+us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
+    HttpGate *gate = of(s);
+    gate->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
+    if (auto *conn = static_cast<HttpConn *>(s->user)) {
+        s->user = nullptr;
+        if (conn->state == HttpConn::State::kPending) gate->pending--;
+        if (conn->ready_queued) std::erase(gate->ready_, conn);
+        delete conn;
+    }
+    return s;
+}
+
+us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
+    HttpGate *gate = of(s);
+    if (!s->user) s->user = new HttpConn(s, gate);
+    auto *conn = static_cast<HttpConn *>(s->user);
+    std::string_view in(data, static_cast<size_t>(length));
+    switch (conn->state) {
+        case HttpConn::State::kHead:
+        case HttpConn::State::kBody:
+            gate->consume(*conn, in);
+            break;
+        case HttpConn::State::kPending:
+            conn->held.append(in);
+            if (conn->held.size() > kMaxHeldBytes) us_socket_pause(s, US_PAUSE_HELD);
+            break;
+        case HttpConn::State::kDraining:
+            break;
+    }
+    return s;
+}
+
+us_socket_t *HttpGate::on_writable(us_socket_t *s) {
+    HttpGate *gate = of(s);
+    auto *conn = static_cast<HttpConn *>(s->user);
+    gate->upstream_.on_writable(s);
+    if (!s->closed && conn && conn->state == HttpConn::State::kDraining && backlog_of(s) == 0) end_connection(s);
+    return s;
+}
+
+// Takes requests off `in` until it is used up, a request waits for its answer, or the connection ends. What is left is
+// kept in conn.held, or goes to the WebSocket that the connection became.
+void HttpGate::consume(HttpConn &conn, std::string_view in) {
+    std::string joined;
+    if (!conn.held.empty()) {
+        conn.held.append(in);
+        joined.swap(conn.held);
+        in = joined;
+    }
+    us_socket_t *s = conn.s;
+    HttpConn::Frame frame;
+    while (!in.empty()) {
+        if (conn.state == HttpConn::State::kHead && !take_head(conn, in)) break;
+        if (conn.state == HttpConn::State::kBody && !take_body(conn, in)) break;
+        conn.frame = &frame;
+        dispatch(conn);
+        if (frame.upgraded) {  // conn is gone
+            if (!in.empty() && !frame.upgraded->closed) us_socket_deliver(frame.upgraded, in.data(), in.size());
+            return;
+        }
+        conn.frame = nullptr;
+        if (s->closed || conn.state != HttpConn::State::kHead) break;
+    }
+    if (s->closed || conn.state == HttpConn::State::kDraining) return;
+    conn.held.assign(in);
+    if (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes) us_socket_pause(s, US_PAUSE_HELD);
+}
+
+// True when a whole head was taken; the state is then kBody (also for a body of no bytes).
+bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
+    if (conn.scanned == 0) {
+        // RFC 9112 2.2: empty lines before a request line are skipped.
+        while (in.substr(0, 2) == "\r\n") in.remove_prefix(2);
+    }
+    size_t end = find_head_end(in, conn.scanned);
+    if (end > kMaxHeadBytes || (end == 0 && in.size() > kMaxHeadBytes)) {
+        refuse(conn, 431, "request head too large");
+        return false;
+    }
+    if (end == 0) {
+        conn.scanned = in.size();
+        return false;
+    }
+    conn.scanned = 0;
+    conn.head = std::make_shared<HttpHead>();
+    conn.head->bytes.assign(in.substr(0, end));
+    in.remove_prefix(end);
+    const char *why = nullptr;
+    int status = parse_head(*conn.head, &why);
+    if (!status && conn.head->content_length > max_body) {
+        status = 413;
+        why = "request body too large";
+    }
+    if (status) {
+        refuse(conn, status, why);
+        return false;
+    }
+    conn.head->close |= winding_down_;
+    conn.state = HttpConn::State::kBody;
+    conn.body.clear();
+    conn.body_credit = 0;
+    if (conn.head->expects_continue && conn.head->content_length && in.empty()) {
+        AsyncSocketDoor::write(reinterpret_cast<uWS::AsyncSocket<false> *>(conn.s), "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    }
+    if (conn.head->content_length) us_socket_timeout(0, conn.s, idle_timeout);
+    return true;
+}
+
+// True when the body is complete.
+bool HttpGate::take_body(HttpConn &conn, std::string_view &in) {
+    size_t take = static_cast<size_t>(std::min<uint64_t>(in.size(), conn.head->content_length - conn.body.size()));
+    conn.body.append(in.substr(0, take));
+    in.remove_prefix(take);
+    conn.body_credit += take;
+    if (conn.body_credit >= idle_timeout * kMinBodyBytesPerSecond) {
+        us_socket_timeout(0, conn.s, idle_timeout);
+        conn.body_credit = 0;
+    }
+    return conn.body.size() == conn.head->content_length;
+}
+
+void HttpGate::dispatch(HttpConn &conn) {
+    us_socket_t *s = conn.s;
+    char padded[kUpstreamHead.size() + kUpstreamPadding] = {};
+    memcpy(padded, kUpstreamHead.data(), kUpstreamHead.size());
+
+    conn.state = HttpConn::State::kPending;
+    conn.responding = false;
+    pending++;
+    dispatching_ = &conn;
+    upstream_.on_data(s, padded, static_cast<int>(kUpstreamHead.size()));
+    dispatching_ = nullptr;
+    if (s->closed) return;
+    us_socket_timeout(0, s, idle_timeout);
+    handler_.on_request(conn);
+}
+
+void HttpGate::on_upstream_request(Response *response) {
+    HttpConn *conn = dispatching_;
+    conn->response = response;
+    response->onAborted([conn] { conn->gate->handler_.on_settled(*conn); });
+}
+
+void HttpGate::response_done(HttpConn &conn) {
+    pending--;
+    conn.response = nullptr;
+    handler_.on_settled(conn);
+    if (conn.s->closed) {
+        conn.state = HttpConn::State::kDraining;
+        return;
+    }
+    if (conn.head->close) {
+        conn.state = HttpConn::State::kDraining;
+        conn.held.clear();
+        drain_and_end(conn);
+        return;
+    }
+    conn.state = HttpConn::State::kHead;
+    conn.scanned = 0;
+    us_socket_arm(conn.s, idle_timeout);
+    if (!conn.frame && (!conn.held.empty() || conn.s->pause_reasons)) queue_ready(conn);
+}
+
+// The last answer was written: the connection ends as soon as it has left, or when it does not leave in a fair time.
+void HttpGate::drain_and_end(HttpConn &conn) {
+    size_t backlog = backlog_of(conn.s);
+    if (backlog) {
+        us_socket_deadline(conn.s, 30 + static_cast<unsigned>(backlog >> 16));
+    } else {
+        end_connection(conn.s);
+    }
+}
+
+void HttpGate::end_connection(us_socket_t *s) {
+    us_socket_shutdown(0, s);
+    us_socket_close(0, s, 0, nullptr);
+}
+
+void HttpGate::wind_down() {
+    winding_down_ = true;
+    us_socket_context_each(http_, [](us_socket_t *s, void *) {
+        auto *conn = static_cast<HttpConn *>(s->user);
+        if (!conn || (conn->state == HttpConn::State::kHead && conn->held.empty() && backlog_of(s) == 0)) {
+            end_connection(s);
+        } else if (conn->state != HttpConn::State::kDraining && conn->head) {
+            conn->head->close = true;
+        }
+    }, nullptr);
+}
+
+void HttpGate::close_all() {
+    us_socket_context_each(http_, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); }, nullptr);
+}
+
+// --- what must wait until no dispatch is on the stack ---
+
+void HttpGate::queue_ready(HttpConn &conn) {
+    if (conn.ready_queued) return;
+    conn.ready_queued = true;
+    ready_.push_back(&conn);
+    wake();
+}
+
+void HttpGate::wake() {
+    if (wake_queued_) return;
+    wake_queued_ = true;
+    reinterpret_cast<uWS::Loop *>(http_->loop)->defer([this] { run_queues(); });
+}
+
+void HttpGate::run_queues() {
+    wake_queued_ = false;
+    auto late = std::exchange(late_, {});
+    for (auto &[ws, bytes] : late) {
+        if (!ws || ws->closed) continue;
+        ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
+        us_socket_resume(ws, US_PAUSE_HELD);
+        us_socket_deliver(ws, bytes.data(), bytes.size());
+    }
+    // A connection can queue itself again while it is consumed, and on_close takes it off the list.
+    for (size_t n = ready_.size(); n && !ready_.empty(); n--) {
+        HttpConn *conn = ready_.front();
+        ready_.erase(ready_.begin());
+        conn->ready_queued = false;
+        if (conn->s->closed) continue;
+        if (conn->stream) {
+            pump(*conn);
+            continue;
+        }
+        if (conn->state != HttpConn::State::kHead) continue;
+        us_socket_resume(conn->s, US_PAUSE_HELD);
+        std::string held = std::exchange(conn->held, {});
+        consume(*conn, held);
+    }
+}
+
+void HttpGate::forget_late_bytes(us_socket_t *ws) {
+    for (auto &entry : late_) {
+        if (entry.first == ws) entry.first = nullptr;
+    }
+}
+
+}  // namespace uwserve

@@ -1,0 +1,151 @@
+// The gate in front of uWebSockets' HTTP context.
+//
+// Every byte of an HTTP connection passes through here first. The gate collects heads (any split of the bytes), parses
+// them strictly (http_head.h), counts bodies, and lets upstream see one constant, minimal head per request, one request
+// at a time, the next only after the response. So upstream's own parser never sees a byte from a peer (defects H1-H7),
+// bytes behind a handshake or behind a pipelined request are held, never lost (L13), and user code always runs outside
+// upstream's parser, where upgrading and closing are safe (L3, L4, L7).
+//
+// Ownership: a HttpConn belongs to its socket (`us_socket_t::user`) from the first byte until on_close or upgrade.
+// `HttpConn::request` is the upper layer's; on_settled() ends it.
+// Loop thread only.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "http_head.h"
+#include "uws.h"
+
+namespace uwserve {
+
+class HttpGate;
+class WsGuard;
+
+// Bytes that arrive while a request waits for its answer are held up to this; then the socket is not read.
+constexpr size_t kMaxHeldBytes = 64 * 1024;
+
+// Keeps the bytes of a response alive until they were taken.
+struct BodyOwner {
+    virtual ~BodyOwner() = default;
+};
+
+// The source of a streamed body. Destroyed when the stream ended, whichever way.
+struct BodyStream {
+    virtual ~BodyStream() = default;
+    enum class Next { kPiece, kEnd, kFailed };
+    virtual Next next(std::string_view &piece) = 0;  // the piece is valid until the next call
+};
+
+struct HttpConn {
+    enum class State {
+        kHead,      // collecting a head
+        kBody,      // collecting a body
+        kPending,   // a request waits for its answer
+        kDraining,  // the last answer is on its way out; input is discarded
+    };
+    // Tells consume(), further up the stack, what became of the connection while a handler ran.
+    struct Frame {
+        us_socket_t *upgraded = nullptr;
+    };
+
+    HttpConn(us_socket_t *socket, HttpGate *owner) : s(socket), gate(owner) {}
+
+    us_socket_t *const s;
+    HttpGate *const gate;
+    State state = State::kHead;
+    bool ready_queued = false;
+    bool responding = false;      // a response was begun
+    Response *response = nullptr; // upstream's, while kPending
+    std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
+    std::string body;
+    std::string held;
+    size_t scanned = 0;           // how much of `held` holds no end of a head
+    size_t body_credit = 0;       // body bytes since the idle timer was last restarted
+    void *request = nullptr;      // the upper layer's
+    std::unique_ptr<BodyStream> stream;  // the streamed body that is being sent
+    Frame *frame = nullptr;
+};
+
+struct HttpHandler {
+    virtual ~HttpHandler() = default;
+    virtual void on_request(HttpConn &conn) = 0;  // complete with its body
+    virtual void on_settled(HttpConn &conn) = 0;  // answered in full, or the client left: conn.request ends here
+};
+
+using Fields = std::span<const std::pair<std::string_view, std::string_view>>;
+
+struct UpgradeAnswer {
+    std::string_view key, protocol;
+    Fields fields;
+    PerSocket user;
+};
+
+class HttpGate {
+   public:
+    HttpGate(HttpHandler &handler) : handler_(handler) {}
+    HttpGate(const HttpGate &) = delete;
+    HttpGate &operator=(const HttpGate &) = delete;
+
+    void install(us_socket_context_t *http_context, us_socket_context_t *ws_context);
+    // Upstream's catch-all route calls this with the constant request.
+    void on_upstream_request(Response *response);
+
+    // --- answers; conn must be pending and not yet responding ---
+
+    void respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
+                 std::unique_ptr<BodyOwner> owner);
+    void respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream);
+    // 101: conn is gone afterwards; on_open has run.
+    void upgrade(HttpConn &conn, const UpgradeAnswer &answer);
+    // The head is malformed, too large, ...: one small error response, then the connection ends.
+    void refuse(HttpConn &conn, int status, const char *why);
+
+    // Stops keep-alive: idle connections are closed, the next response of the others is their last.
+    void wind_down();
+    void close_all();
+    void forget_late_bytes(us_socket_t *ws);
+
+    unsigned idle_timeout = 10;           // seconds, 0 = off
+    uint64_t max_body = 128ull << 20;     // bytes
+    uint32_t pending = 0;                 // requests that wait for an answer
+
+   private:
+    static us_socket_t *on_open(us_socket_t *s, int is_client, char *ip, int ip_length);
+    static us_socket_t *on_data(us_socket_t *s, char *data, int length);
+    static us_socket_t *on_writable(us_socket_t *s);
+    static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
+    static HttpGate *of(us_socket_t *s) { return static_cast<HttpGate *>(s->context->user); }
+
+    void consume(HttpConn &conn, std::string_view in);
+    bool take_head(HttpConn &conn, std::string_view &in);
+    bool take_body(HttpConn &conn, std::string_view &in);
+    void dispatch(HttpConn &conn);
+    void pump(HttpConn &conn);
+    bool send_piece(HttpConn &conn, std::string_view piece);
+    void end_stream(HttpConn &conn, bool complete);
+    void response_done(HttpConn &conn);
+    void drain_and_end(HttpConn &conn);
+    static void end_connection(us_socket_t *s);
+    void queue_ready(HttpConn &conn);
+    void wake();
+    void run_queues();
+
+    HttpHandler &handler_;
+    us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
+    us_callbacks_t upstream_{};
+    HttpConn *dispatching_ = nullptr;
+    bool winding_down_ = false;
+    bool wake_queued_ = false;
+    std::vector<HttpConn *> ready_;                             // answered; their held bytes come next
+    std::vector<std::pair<us_socket_t *, std::string>> late_;   // bytes behind a handshake that was accepted later
+};
+
+constexpr uint8_t kHasLateBytes = 1;  // us_socket_t::user_bits of a WebSocket: it is in late_
+
+}  // namespace uwserve

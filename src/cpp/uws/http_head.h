@@ -1,0 +1,65 @@
+// A strict parser of HTTP/1 request heads (RFC 9112 sections 2-6, RFC 9110 section 5). A pure function over bytes: it
+// owns nothing, calls nobody and knows no socket. What it accepts is smaller than what the RFCs allow a lenient server:
+// no obs-fold, no white space around a field name, no bare CR or LF, no repeated Content-Length, no Transfer-Encoding.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace uwserve {
+
+constexpr size_t kMaxHeadBytes = 16 * 1024;
+constexpr size_t kMaxTargetBytes = 8 * 1024;
+constexpr size_t kMaxFields = 100;
+
+struct HttpField {
+    std::string_view name;  // lower-cased
+    std::string_view value;
+};
+
+struct HttpHead {
+    std::string bytes;  // the head as received, names lower-cased; everything below points into it
+    std::string_view method;
+    std::string_view target;  // origin form; "*" for OPTIONS
+    std::string_view host;    // "" for HTTP/1.0 without one
+    std::vector<HttpField> fields;
+    uint64_t content_length = 0;
+    bool is_http10 = false;
+    bool close = false;  // the connection ends after the response
+    bool expects_continue = false;
+
+    HttpHead() = default;
+    HttpHead(const HttpHead &) = delete;
+    HttpHead &operator=(const HttpHead &) = delete;
+
+    // The only field of that lower-case name; `count` tells how many there are.
+    std::string_view field(std::string_view name, int *count = nullptr) const;
+};
+
+// The length of the head with its final CRLFCRLF, or 0 when that has not arrived. Searching resumes at `from`, a position
+// that an earlier call has reached.
+size_t find_head_end(std::string_view received, size_t from);
+
+// Parses head.bytes, which must end with CRLFCRLF. 0, or the status to refuse it with: 400, 414, 417, 431, 501, 505.
+// `why` then names the rule that was broken.
+int parse_head(HttpHead &head, const char **why);
+
+// RFC 9110 5.6.2 token characters.
+bool is_token(std::string_view text);
+// Calls f for every non-empty element of a comma-separated list, trimmed.
+template <typename F>
+void for_each_element(std::string_view list, F f) {
+    while (!list.empty()) {
+        size_t comma = list.find(',');
+        std::string_view element = list.substr(0, comma);
+        list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+        while (!element.empty() && (element.front() == ' ' || element.front() == '\t')) element.remove_prefix(1);
+        while (!element.empty() && (element.back() == ' ' || element.back() == '\t')) element.remove_suffix(1);
+        if (!element.empty()) f(element);
+    }
+}
+bool equals_ignoring_case(std::string_view a, std::string_view lower_case);
+
+}  // namespace uwserve

@@ -1,0 +1,208 @@
+// Output side of the gate: responses, streamed bodies, upgrades and refusals.
+//
+// Upstream is never told that a connection ends with a response (its own handling forgets it in corners, defects H6,
+// H13): the gate writes "Connection: close" itself and ends the connection when the last byte has left. Bodies larger
+// than the cork buffer go through tryEnd() and onWritable(), so that they are neither copied nor lost (S2).
+#include <chrono>
+#include <cstring>
+
+#include "http_gate.h"
+#include "http_status.h"
+
+namespace uwserve {
+
+namespace {
+
+// What fits into upstream's cork buffer beside a head of ordinary size.
+constexpr size_t kCorkedBodyBytes = 12 * 1024;
+// A stream yields to other connections after this much.
+constexpr size_t kPumpBytes = 256 * 1024;
+constexpr std::chrono::milliseconds kPumpTime{2};
+
+uWS::AsyncSocket<false> *async(us_socket_t *s) { return reinterpret_cast<uWS::AsyncSocket<false> *>(s); }
+
+void write_head(Response *response, std::string_view status, Fields fields, bool close) {
+    response->writeStatus(status);
+    for (auto [name, value] : fields) response->writeHeader(name, value);
+    if (close) response->writeHeader("Connection", "close");
+}
+
+}  // namespace
+
+void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
+                       std::unique_ptr<BodyOwner> owner) {
+    CorkYield yield(conn.s->context->loop);
+    Response *response = conn.response;
+    bool head_only = conn.head->method == "HEAD";
+    bool done = true;
+    conn.responding = true;
+    response->cork([&] {
+        write_head(response, status, fields, conn.head->close);
+        if (!body) {
+            response->endWithoutBody();
+        } else if (head_only) {
+            response->overrideWriteOffset(body->size());  // upstream takes the response for complete only then
+            response->endWithoutBody(body->size());
+        } else if (body->size() <= kCorkedBodyBytes) {
+            response->end(*body);
+        } else {
+            done = response->tryEnd(*body, body->size()).second;
+        }
+    });
+    if (conn.s->closed) return;
+    if (done) {
+        response_done(conn);
+        return;
+    }
+    response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
+        us_socket_arm(conn.s, idle_timeout);
+        bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
+        if (ok && !conn.s->closed) response_done(conn);
+        return ok;
+    });
+    us_socket_arm(conn.s, idle_timeout);
+}
+
+// --- streamed bodies ---
+
+void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream) {
+    if (conn.head->method == "HEAD") {
+        respond(conn, status, fields, std::nullopt, nullptr);
+        return;
+    }
+    CorkYield yield(conn.s->context->loop);
+    // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
+    conn.responding = true;
+    conn.stream = std::move(stream);
+    conn.response->cork([&] {
+        if (!conn.head->is_http10) {
+            write_head(conn.response, status, fields, conn.head->close);
+            return;
+        }
+        std::string head = "HTTP/1.1 ";
+        head.append(status).append("\r\n");
+        for (auto [name, value] : fields) head.append(name).append(": ").append(value).append("\r\n");
+        head.append("Connection: close\r\n\r\n");
+        AsyncSocketDoor::write(async(conn.s), head.data(), static_cast<int>(head.size()));
+    });
+    if (conn.s->closed) return;
+    us_socket_arm(conn.s, idle_timeout);
+    conn.response->onWritable([this, &conn](uintmax_t) {
+        AsyncSocketDoor::write(async(conn.s), nullptr, 0);
+        if (conn.s->closed || backlog_of(conn.s)) return false;
+        us_socket_arm(conn.s, idle_timeout);
+        pump(conn);
+        return true;
+    });
+    pump(conn);
+}
+
+// Pulls pieces until the socket takes no more, the stream ends, or others had to wait long enough.
+void HttpGate::pump(HttpConn &conn) {
+    CorkYield yield(conn.s->context->loop);
+    us_socket_t *s = conn.s;
+    auto begun = std::chrono::steady_clock::now();
+    size_t sent = 0;
+    while (!s->closed && backlog_of(s) == 0) {
+        if (sent > kPumpBytes || (sent && std::chrono::steady_clock::now() - begun > kPumpTime)) {
+            queue_ready(conn);
+            return;
+        }
+        std::string_view piece;
+        BodyStream::Next next = conn.stream->next(piece);
+        if (s->closed) return;
+        if (next != BodyStream::Next::kPiece) {
+            end_stream(conn, next == BodyStream::Next::kEnd);
+            return;
+        }
+        sent += piece.size() + 1;
+        if (!piece.empty()) send_piece(conn, piece);
+    }
+}
+
+bool HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
+    Response *response = conn.response;
+    bool http10 = conn.head->is_http10;
+    response->cork([&] {
+        if (http10) {
+            AsyncSocketDoor::write(async(conn.s), piece.data(), static_cast<int>(piece.size()));
+        } else {
+            response->write(piece);
+        }
+    });
+    return !conn.s->closed && backlog_of(conn.s) == 0;
+}
+
+void HttpGate::end_stream(HttpConn &conn, bool complete) {
+    conn.stream.reset();
+    if (conn.s->closed) return;
+    if (!complete) {
+        // The client must not take what it has for everything (RFC 9112 section 8).
+        us_socket_close(0, conn.s, 0, nullptr);
+        return;
+    }
+    if (conn.head->is_http10) {
+        conn.head->close = true;
+        conn.response->onAborted([] {});
+        conn.response->onWritable(nullptr);
+    } else {
+        conn.response->cork([&] { conn.response->end(); });
+        if (conn.s->closed) return;
+    }
+    response_done(conn);
+}
+
+// --- upgrades and refusals ---
+
+void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
+    us_socket_t *s = conn.s;
+    CorkYield yield(s->context->loop);
+    Response *response = conn.response;
+    HttpConn::Frame *frame = conn.frame;
+    std::string rest = std::move(conn.held);
+    std::string key(answer.key), protocol(answer.protocol);  // may point into conn's head
+    pending--;
+    if (conn.ready_queued) std::erase(ready_, &conn);
+    s->user = nullptr;
+    delete &conn;
+
+    response->cork([&] {
+        response->writeStatus("101 Switching Protocols");
+        for (auto [name, value] : answer.fields) response->writeHeader(name, value);
+        response->upgrade<PerSocket>(PerSocket(answer.user), key, protocol, std::string_view(), ws_);
+    });
+
+    us_socket_t *ws = s->moved_to;
+    if (!ws->closed && is_shutting_down(ws) && backlog_of(ws) == 0) us_socket_shutdown(0, ws);  // defect S6
+    if (frame) {
+        frame->upgraded = ws;
+        return;
+    }
+    if (ws->closed) return;
+    if (rest.empty()) {
+        us_socket_resume(ws, US_PAUSE_HELD);
+        return;
+    }
+    // Accepted outside its own dispatch: what the client sent meanwhile is delivered when no handler is on the stack, and
+    // nothing may overtake it.
+    us_socket_pause(ws, US_PAUSE_HELD);
+    ws->user_bits |= kHasLateBytes;
+    late_.emplace_back(ws, std::move(rest));
+    wake();
+}
+
+void HttpGate::refuse(HttpConn &conn, int status, const char *why) {
+    bool head_only = conn.head && conn.head->method == "HEAD";
+    std::string answer = "HTTP/1.1 ";
+    answer.append(std::to_string(status)).append(" ").append(http_reason(status)).append("\r\nConnection: close\r\n");
+    answer.append("Content-Type: text/plain;charset=utf-8\r\nContent-Length: ");
+    answer.append(std::to_string(strlen(why))).append("\r\n\r\n");
+    if (!head_only) answer.append(why);
+    conn.state = HttpConn::State::kDraining;
+    conn.held.clear();
+    us_socket_resume(conn.s, US_PAUSE_HELD);
+    AsyncSocketDoor::write(async(conn.s), answer.data(), static_cast<int>(answer.size()));
+    if (!conn.s->closed) drain_and_end(conn);
+}
+
+}  // namespace uwserve

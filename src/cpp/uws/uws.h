@@ -1,0 +1,90 @@
+// The one door to uWebSockets: nobody else includes an upstream header.
+//
+// A replacement of an upstream header would be included here, before App.h, under upstream's include guard. This version
+// replaces none: requests are parsed by our gate (http_gate.h), which hands upstream a constant head.
+//
+// Loop thread only, all of it.
+#pragma once
+
+#include <libusockets.h>
+
+#include <optional>
+#include <string_view>
+
+#include <App.h>
+
+namespace uwserve {
+
+// What uWebSockets keeps per WebSocket for us, right behind its own data. Trivially destructible on purpose: upstream
+// destroys it twice when its close handler ends the socket again (defect L8).
+struct PerSocket {
+    void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
+    uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
+};
+static_assert(sizeof(PerSocket) == 16 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
+
+using App = uWS::App;
+using Socket = uWS::WebSocket<false, true, PerSocket>;
+using Response = uWS::HttpResponse<false>;
+using ContextData = uWS::WebSocketContextData<false, PerSocket>;
+using TopicTree = uWS::TopicTree<uWS::TopicTreeMessage, uWS::TopicTreeBigMessage>;
+
+struct Backdoor;  // only names the specialisations below
+
+}  // namespace uwserve
+
+// Upstream befriends every specialisation of its own templates. These two, on a tag of ours, are the only way in this
+// code base to state that upstream keeps private; they hold no data and change no behaviour.
+namespace uWS {
+
+template <>
+struct WebSocket<false, true, uwserve::Backdoor> {
+    static Subscriber *subscriber(WebSocketData *data) { return data->subscriber; }
+    static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
+    static std::string &fragments(WebSocketData *data) { return data->fragmentBuffer; }
+};
+
+template <>
+struct WebSocketContext<false, true, uwserve::Backdoor> {
+    static std::pair<int, bool> write(AsyncSocket<false> *s, const char *data, int length) { return s->write(data, length); }
+    static void uncork(AsyncSocket<false> *s) { s->uncork(); }
+    static void cork(AsyncSocket<false> *s) { s->corkUnchecked(); }
+};
+
+}  // namespace uWS
+
+namespace uwserve {
+
+using WebSocketDoor = uWS::WebSocket<false, true, Backdoor>;
+using AsyncSocketDoor = uWS::WebSocketContext<false, true, Backdoor>;
+
+inline us_socket_t *raw(Socket *ws) { return reinterpret_cast<us_socket_t *>(ws); }
+inline us_socket_t *raw(Response *res) { return reinterpret_cast<us_socket_t *>(res); }
+inline uWS::WebSocketData *websocket_data(us_socket_t *s) { return static_cast<uWS::WebSocketData *>(us_socket_ext(0, s)); }
+inline bool is_shutting_down(us_socket_t *s) { return WebSocketDoor::is_shutting_down(websocket_data(s)); }
+inline uWS::Subscriber *subscriber_of(Socket *ws) { return WebSocketDoor::subscriber(websocket_data(raw(ws))); }
+inline uWS::LoopData *loop_data(us_loop_t *loop) { return static_cast<uWS::LoopData *>(us_loop_ext(loop)); }
+
+// User-space bytes not yet taken by the kernel, of an HTTP or WebSocket connection, without what is corked.
+inline size_t backlog_of(us_socket_t *s) {
+    return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
+}
+
+// Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where
+// user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
+class CorkYield {
+   public:
+    explicit CorkYield(us_loop_t *loop) : corked_(static_cast<uWS::AsyncSocket<false> *>(loop_data(loop)->corkedSocket)) {
+        if (corked_) AsyncSocketDoor::uncork(corked_);
+    }
+    ~CorkYield() {
+        if (corked_) AsyncSocketDoor::cork(corked_);
+    }
+    CorkYield(const CorkYield &) = delete;
+    CorkYield &operator=(const CorkYield &) = delete;
+
+   private:
+    uWS::AsyncSocket<false> *corked_;
+};
+
+}  // namespace uwserve

@@ -1,0 +1,118 @@
+#include "ws_guard.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace uwserve {
+
+namespace {
+
+constexpr std::string_view kProtocolError = "Protocol error";
+constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
+
+PerSocket *per_socket(us_socket_t *s) { return reinterpret_cast<Socket *>(s)->getUserData(); }
+
+void close_with(us_socket_t *s, std::string_view reason) {
+    us_socket_close(0, s, static_cast<int>(reason.size()), const_cast<char *>(reason.data()));
+}
+
+// The close code of RFC 6455 7.4.1 for the text that upstream's parser fails a connection with.
+uint16_t code_of_violation(std::string_view reason) {
+    if (reason == uWS::ERR_TOO_BIG_MESSAGE) return 1009;
+    if (reason == uWS::ERR_INVALID_TEXT) return 1007;
+    return 1002;
+}
+
+// True when everything that was accepted for sending has gone to the kernel, so that another frame may follow.
+bool flush_corked(us_socket_t *s) {
+    if (backlog_of(s)) return false;
+    uWS::LoopData *data = loop_data(s->context->loop);
+    if (data->corkedSocket == s && data->corkOffset) {
+        int length = static_cast<int>(data->corkOffset);
+        data->corkOffset = 0;
+        return us_socket_write(0, s, data->corkBuffer, length, 0) == length;
+    }
+    return true;
+}
+
+}  // namespace
+
+size_t format_close_frame(char *out, uint16_t code, std::string_view reason) {
+    size_t length = std::min<size_t>(reason.size(), 123);
+    out[0] = static_cast<char>(0x88);
+    out[1] = static_cast<char>(length + 2);
+    out[2] = static_cast<char>(code >> 8);
+    out[3] = static_cast<char>(code & 255);
+    if (length) memcpy(out + 4, reason.data(), length);
+    return length + 4;
+}
+
+void WsGuard::install(us_socket_context_t *ws_context, HttpGate *gate) {
+    context_ = ws_context;
+    gate_ = gate;
+    context_->user = this;
+    context_->inbound_liveness = true;
+    upstream_ = context_->cb;
+    us_socket_context_on_data(0, context_, on_data);
+    us_socket_context_on_timeout(0, context_, on_timeout);
+    us_socket_context_on_end(0, context_, on_end);
+    us_socket_context_on_close(0, context_, on_close);
+    context_->cb.before_close = before_close;
+}
+
+void WsGuard::set_idle_timeout(unsigned seconds, bool send_pings) {
+    idle_ = seconds;
+    margin_ = std::clamp(seconds / 4, 4u, 16u);
+    send_pings_ = send_pings && seconds > margin_;
+    // What upstream arms after data and after upgrade; its own pings stay off, ours replace them.
+    limits()->sendPingsAutomatically = false;
+    limits()->idleTimeoutComponents = {static_cast<unsigned short>(idle_interval()), static_cast<unsigned short>(margin_)};
+}
+
+us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
+    s->user_bits = static_cast<uint8_t>((s->user_bits & ~kPinged) | kInParser);
+    us_socket_t *result = of(s)->upstream_.on_data(s, data, length);
+    s->user_bits &= static_cast<uint8_t>(~kInParser);
+    return result;
+}
+
+us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
+    WsGuard *guard = of(s);
+    if (guard->send_pings_ && !(s->user_bits & kPinged) && !is_shutting_down(s)) {
+        s->user_bits |= kPinged;
+        us_socket_arm(s, guard->margin_);
+        reinterpret_cast<Socket *>(s)->send({}, uWS::OpCode::PING);
+        return s;
+    }
+    close_with(s, uWS::ERR_WEBSOCKET_TIMEOUT);
+    return s;
+}
+
+us_socket_t *WsGuard::on_end(us_socket_t *s) {
+    if (s->read_shutdown && !s->peer_ended && !is_shutting_down(s)) {
+        close_with(s, kBackpressure);
+        return s;
+    }
+    return of(s)->upstream_.on_end(s);
+}
+
+us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
+    WsGuard *guard = of(s);
+    if (s->user_bits & kHasLateBytes) guard->gate_->forget_late_bytes(s);
+    return guard->upstream_.on_close(s, code, reason);
+}
+
+// Upstream's parser fails connections by closing them. This is the last moment at which a Close frame can be sent, after
+// everything that was accepted before the violation (RFC 6455 7.1.7).
+void WsGuard::before_close(us_socket_t *s, int code, void *reason) {
+    if (!(s->user_bits & kInParser) || (s->user_bits & kLocalClose) || is_shutting_down(s)) return;
+    std::string_view text = code > 0 ? std::string_view(static_cast<char *>(reason), static_cast<size_t>(code)) : kProtocolError;
+    uint16_t status = code_of_violation(text);
+    per_socket(s)->fail_code = status;
+    if (!flush_corked(s)) return;
+    char frame[127];
+    size_t length = format_close_frame(frame, status, text);
+    if (us_socket_write(0, s, frame, static_cast<int>(length), 0) == static_cast<int>(length)) us_socket_shutdown(0, s);
+}
+
+}  // namespace uwserve

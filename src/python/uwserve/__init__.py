@@ -1,0 +1,34 @@
+"""Bun's server WebSocket API for Python, on uWebSockets.
+
+``serve(...)`` binds a server; ``server.run()`` or ``server.start()`` runs it. See ``serve``, ``Server``,
+``ServerWebSocket`` and ``WebSocketHandler``.
+"""
+
+from __future__ import annotations
+
+from . import _aliases
+from ._core import Request, ServerWebSocket
+from ._headers import Headers
+from ._http import Response, complete_request_type
+from ._options import WebSocketHandler
+from ._server import Server, serve
+from ._states import ReadyState
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Headers",
+    "ReadyState",
+    "Request",
+    "Response",
+    "Server",
+    "ServerWebSocket",
+    "WebSocketHandler",
+    "__version__",
+    "serve",
+]
+
+complete_request_type(Request)
+_aliases.install(ServerWebSocket, _aliases.SERVER_WEBSOCKET)
+_aliases.install(Server, _aliases.SERVER)
+_aliases.install(Headers, _aliases.HEADERS)

@@ -1,0 +1,173 @@
+"""The native module: uWebSockets' App and WebSocket, bound directly.
+
+``ServerCore`` is the half of ``uwserve.Server`` that is written in C++; ``uwserve.Server`` derives from it. Nothing in
+this module validates options: the facade does, once, before a server exists.
+"""
+
+from collections.abc import Buffer, Callable, Iterator, Sequence  # type: ignore[attr-defined]
+from typing import Any, Literal
+
+class ServerWebSocket:
+    """A WebSocket connection, as handlers see it (Bun's ``ServerWebSocket``). Never made by users."""
+
+    data: Any
+    binary_type: Literal["bytes", "bytearray", "memoryview"]
+    @property
+    def ready_state(self) -> int: ...
+    @property
+    def remote_address(self) -> str | None: ...
+    @property
+    def subscriptions(self) -> list[str]: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def buffered_amount(self) -> int: ...
+    @property
+    def server(self) -> ServerCore: ...
+    def send(self, data: str | Buffer, compress: bool = False) -> int: ...
+    def send_text(self, data: str, compress: bool = False) -> int: ...
+    def send_binary(self, data: Buffer, compress: bool = False) -> int: ...
+    def publish(self, topic: str, data: str | Buffer, compress: bool = False) -> int: ...
+    def publish_text(self, topic: str, data: str, compress: bool = False) -> int: ...
+    def publish_binary(self, topic: str, data: Buffer, compress: bool = False) -> int: ...
+    def subscribe(self, topic: str) -> bool: ...
+    def unsubscribe(self, topic: str) -> bool: ...
+    def is_subscribed(self, topic: str) -> bool: ...
+    def ping(self, data: str | Buffer = b"") -> int: ...
+    def pong(self, data: str | Buffer = b"") -> int: ...
+    def cork(self, callback: Callable[[ServerWebSocket], Any]) -> Any: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def terminate(self) -> None: ...
+    def get_buffered_amount(self) -> int: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+class Request:
+    """One HTTP request, complete with its body. Usable after the connection has gone."""
+
+    params: dict[str, str]
+    """Set by the router: the decoded ``:name`` segments (and ``"*"``) of the route that matched."""
+    @property
+    def method(self) -> str: ...
+    @property
+    def url(self) -> str:
+        """Absolute: ``http://<Host><target>``."""
+    @property
+    def target(self) -> str:
+        """The request target as sent: path and query."""
+    @property
+    def path(self) -> str:
+        """The path, still percent-encoded."""
+    @property
+    def query(self) -> str:
+        """What follows ``?``, still encoded, or ``""``."""
+    @property
+    def header_items(self) -> list[tuple[str, str]]:
+        """Fields in the order of arrival; names lower-cased, values decoded as latin-1."""
+    @property
+    def http_version(self) -> str: ...  # "1.1" or "1.0"
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def is_upgrade(self) -> bool:
+        """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
+    @property
+    def answered(self) -> bool:
+        """True once it was responded to, upgraded, or its client is gone."""
+
+class ServerCore:
+    def __init__(self) -> None: ...
+    # Hooks, set by the facade before listening. Called on the loop thread.
+    #   dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
+    #   log_exception(where, exc): an exception that no `error` handler took.
+    #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
+    def set_hooks(
+        self,
+        dispatch: Callable[[Request], None],
+        log_exception: Callable[[str, BaseException], None],
+        on_stopped: Callable[[], None],
+    ) -> None: ...
+    # Live: also for open sockets. A handler that is None is not called. All keyword-only.
+    def set_websocket(
+        self,
+        *,
+        open: Callable[[ServerWebSocket], Any] | None,
+        message: Callable[[ServerWebSocket, Any], Any] | None,
+        close: Callable[[ServerWebSocket, int, str], Any] | None,
+        drain: Callable[[ServerWebSocket], Any] | None,
+        ping: Callable[[ServerWebSocket, bytes], Any] | None,
+        pong: Callable[[ServerWebSocket, bytes], Any] | None,
+        error: Callable[[ServerWebSocket, BaseException], Any] | None,
+        max_payload_length: int,
+        idle_timeout: int,
+        backpressure_limit: int,
+        close_on_backpressure_limit: bool,
+        send_pings: bool,
+        publish_to_self: bool,
+        protocols: Sequence[str],
+        enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
+    ) -> None: ...
+    def set_http(self, *, idle_timeout: int, max_request_body_size: int) -> None: ...
+    # OSError with errno on failure (gaierror for names). May be called once.
+    def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
+    def listen_unix(self, path: bytes) -> None: ...  # an abstract name starts with NUL
+    # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
+    # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
+    # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
+    def run_loop(self, signal_fd: int = -1) -> None: ...
+    # Any thread. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
+    # "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True.
+    def stop_core(self, close_active_connections: bool) -> None: ...
+    # Any thread: fn(*args) runs on the loop thread in the next iteration; exceptions are logged.
+    def call_soon(self, fn: Callable[..., Any], *args: Any) -> None: ...
+    def upgrade(
+        self,
+        request: Request,
+        *,
+        headers: Sequence[tuple[str, str]] | dict[str, str] | None = None,
+        data: Any = None,
+        protocol: str | None = None,
+    ) -> bool: ...
+    def publish(self, topic: str, data: str | Buffer, compress: bool = True) -> int: ...
+    def subscriber_count(self, topic: str) -> int: ...
+    def request_ip(self, request: Request) -> tuple[str, int, str] | None: ...  # (address, port, "IPv4" | "IPv6")
+    def timeout(self, request: Request, seconds: int) -> None: ...
+    # The answer to a request. False if it was answered or its client is gone. body None: no body and no Content-Length
+    # (1xx, 204, 304). The core leaves the body out for HEAD. Header names and values are validated (CR, LF, NUL, names
+    # that are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped;
+    # "Connection: close" closes. Loop thread only.
+    def respond(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+    ) -> bool: ...
+    # Same with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close() is called when the
+    # client leaves. An exception out of it is logged and cuts the connection, so the client sees an incomplete body.
+    def respond_stream(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        body: Iterator[str | Buffer],
+    ) -> bool: ...
+    # Called inside dispatch(): the answer, or upgrade, comes later.
+    def defer(self, request: Request) -> None: ...
+    @property
+    def local_port(self) -> int: ...  # 0 for unix sockets and before listening
+    @property
+    def pending_requests(self) -> int: ...
+    @property
+    def pending_websockets(self) -> int: ...
+    @property
+    def running(self) -> bool: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def live_handles(self) -> int:
+        """How many ``ServerWebSocket`` objects of this process exist: for leak tests."""
+
+uwebsockets_version: str

@@ -1,0 +1,164 @@
+"""From a request to its answer: route, call, and turn what the handler returned into a response.
+
+An ``App`` is one generation of a server's HTTP side (routes, ``fetch``, ``error``); ``Server.reload`` swaps it whole. A
+request is answered by the generation that took it. Everything here runs on the loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+
+from ._http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ._core import Request
+    from ._routes import Router
+    from ._server import Server
+
+NOT_FOUND = Response("Not Found\n", 404)
+NO_CONTENT = Response(None, 204)
+
+
+def log_exception(where: str, exc: BaseException) -> None:
+    """Put ``exc`` with its traceback on the logger ``uwserve``."""
+    import logging
+
+    logging.getLogger("uwserve").error("Exception in %s", where, exc_info=(type(exc), exc, exc.__traceback__))
+
+
+class App:
+    """Routes, ``fetch`` and ``error`` of a server, immutable."""
+
+    __slots__ = ("development", "error", "fetch", "router", "wants_server")
+
+    def __init__(
+        self,
+        router: Router | None,
+        fetch: tuple[Callable[..., Any], bool] | None,
+        error: Callable[[BaseException], Any] | None,
+        development: bool,
+    ) -> None:
+        self.router = router
+        self.fetch: Callable[..., Any] | None = fetch[0] if fetch else None
+        self.wants_server = fetch[1] if fetch else False
+        self.error = error
+        self.development = development
+
+    def dispatch(self, server: Server, request: Request) -> None:
+        """Answer, upgrade or defer ``request``."""
+        try:
+            self._answer(server, request, self._call(server, request), deferred=False)
+        except Exception as exc:
+            self._fail(server, request, exc, deferred=False)
+
+    def _call(self, server: Server, request: Request) -> Any:
+        if self.router is not None:
+            found = self.router.match(request.method, request.path)
+            if found is not None:
+                endpoint, request.params = found
+                if endpoint.call is None:
+                    return endpoint.response
+                return endpoint.call(request, server) if endpoint.wants_server else endpoint.call(request)
+        if self.fetch is None:
+            return NOT_FOUND
+        return self.fetch(request, server) if self.wants_server else self.fetch(request)
+
+    def _answer(self, server: Server, request: Request, result: Any, *, deferred: bool, name: str = "fetch") -> None:
+        if request.answered:  # upgraded, or the client is gone
+            discard(result)
+        elif hasattr(result, "add_done_callback") and callable(getattr(result, "result", None)):
+            if not deferred:
+                server.defer(request)
+            self._when_done(result, server, self._settle, server, request, result, name)
+        else:
+            send(server, request, to_response(result, name))
+
+    @staticmethod
+    def _when_done(future: Any, server: Server, function: Callable[..., None], *args: Any) -> None:
+        def done(_: object) -> None:
+            try:
+                server.call_soon(function, *args)
+            except RuntimeError:  # the server is gone, and the client with it
+                pass
+
+        get_loop = getattr(future, "get_loop", None)
+        if get_loop is None:
+            future.add_done_callback(done)
+        else:  # asyncio's futures are their loop's own: only its thread may touch them
+            get_loop().call_soon_threadsafe(future.add_done_callback, done)
+
+    def _settle(self, server: Server, request: Request, future: Any, name: str) -> None:
+        try:
+            result = future.result()
+        except BaseException as exc:  # raised elsewhere, cancellation included: it must not end this thread's run
+            self._fail(server, request, exc, deferred=True, hook=name != "error")
+            return
+        try:
+            self._answer(server, request, result, deferred=True, name=name)
+        except Exception as exc:
+            self._fail(server, request, exc, deferred=True, hook=name != "error")
+
+    def _fail(self, server: Server, request: Request, exc: BaseException, *, deferred: bool, hook: bool = True) -> None:
+        """The error path: the ``error`` hook's answer, else a logged traceback and status 500."""
+        if hook and self.error is not None:
+            try:
+                self._answer(server, request, self.error(exc), deferred=deferred, name="error")
+                return
+            except Exception as second:
+                log_exception("the error handler", second)
+        log_exception(f"the handler of {request.method} {request.path}", exc)
+        if not request.answered:
+            send(server, request, self._internal_error(exc))
+
+    def _internal_error(self, exc: BaseException) -> Response:
+        if not self.development:
+            return Response("Internal Server Error\n", 500)
+        import traceback
+
+        text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        return Response(text.encode("utf-8", "backslashreplace").decode(), 500)
+
+
+def to_response(result: Any, name: str = "fetch") -> Response:
+    """What a handler returned, as a ``Response``. ``TypeError`` naming the type for what cannot be one."""
+    if isinstance(result, Response):
+        return result
+    if isinstance(result, (str, bytes, bytearray, memoryview)):
+        return Response(result)
+    if result is None:
+        return NO_CONTENT
+    if isinstance(result, (dict, list)):
+        return Response.json(result)
+    if isinstance(result, Coroutine):
+        result.close()  # or the interpreter warns that it was never awaited
+        raise TypeError(
+            f"{name} returned a coroutine: coroutine handlers are not supported in this version, "
+            "return a value or a concurrent.futures.Future"
+        )
+    raise TypeError(
+        f"{name} must return a Response, str, bytes, dict, list, None or a Future, got {type(result).__name__}"
+    )
+
+
+def discard(result: Any) -> None:
+    """Let go of an answer nobody will get: what it would have streamed is closed."""
+    if isinstance(result, Response):
+        result.abandon()
+    elif isinstance(result, Coroutine):
+        result.close()
+
+
+def send(server: Server, request: Request, response: Response) -> None:
+    """Put ``response`` on the wire, or nothing when the client is gone."""
+    headers = response.headers.items()
+    if response.streamed:
+        stream = response.stream()
+        if not server.respond_stream(request, response.status, headers, stream):
+            response.abandon()
+        return
+    bodiless = response.status in (204, 304)
+    server.respond(request, response.status, headers, None if bodiless else response.payload or b"")

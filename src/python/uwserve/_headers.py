@@ -1,0 +1,177 @@
+"""``Headers``: the fields of a request or response (RFC 9110 section 5; the Fetch standard's ``Headers``).
+
+Names are matched without regard to case, a name may occur more than once, and the order is kept. Everything that goes
+in is checked here, so what is in a ``Headers`` can always be put on the wire.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
+    HeadersInit: TypeAlias = "Headers | Mapping[str, str] | Iterable[tuple[str, str]]"
+
+# RFC 9110 section 5.6.2.
+TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def is_token(text: str) -> bool:
+    """True for a non-empty RFC 9110 token: what a header name, a method or a subprotocol is made of."""
+    return bool(text) and TOKEN_CHARACTERS.issuperset(text)
+
+
+def check_name(name: object) -> str:
+    """``name`` when it is a valid field name; ``TypeError`` or ``ValueError`` that shows it otherwise."""
+    if not isinstance(name, str):
+        raise TypeError(f"a header name must be a str, got {type(name).__name__}")
+    if not is_token(name):
+        raise ValueError(f"invalid header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may be in it")
+    return name
+
+
+def check_value(name: str, value: object) -> str:
+    """``value`` without surrounding white space when it can be sent; an error that names the field otherwise."""
+    if not isinstance(value, str):
+        raise TypeError(f"the value of header {name!r} must be a str, got {type(value).__name__}")
+    value = value.strip(" \t")
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise ValueError(f"the value of header {name!r} contains CR, LF or NUL: {value!r}")
+    if not value.isascii() and max(value) > "\xff":
+        raise ValueError(f"the value of header {name!r} has a character outside latin-1: {value!r}")
+    return value
+
+
+class Headers:
+    """Header fields: case-insensitive, multi-valued, in order.
+
+    ``Headers(init)`` takes another ``Headers``, a mapping, or pairs of name and value. Raises ``TypeError`` for names
+    or values that are not ``str``, ``ValueError`` for a name that is no token and for a value with CR, LF, NUL or a
+    character outside latin-1. White space around a value is removed.
+
+    Mirrors the Fetch standard's ``Headers`` that Bun has. Not locked: use one from one thread at a time.
+    """
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, init: HeadersInit | None = None) -> None:
+        self._pairs: list[tuple[str, str]] = []
+        if init is None:
+            return
+        if isinstance(init, Headers):
+            self._pairs.extend(init._pairs)
+            return
+        if isinstance(init, (str, bytes, bytearray)):
+            raise TypeError(f"headers must be a dict, pairs or Headers, got {type(init).__name__}")
+        items = getattr(init, "items", None)
+        pairs = items() if callable(items) else init
+        try:
+            iterator = iter(pairs)
+        except TypeError:
+            raise TypeError(f"headers must be a dict, pairs or Headers, got {type(init).__name__}") from None
+        for pair in iterator:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"headers must be made of pairs (name, value), got {pair!r}")
+            self.append(pair[0], pair[1])
+
+    @classmethod
+    def trusted(cls, pairs: list[tuple[str, str]]) -> Headers:
+        """Wrap ``pairs`` that a parser has checked already, without a copy. Not for user input."""
+        self = cls.__new__(cls)
+        self._pairs = pairs
+        return self
+
+    def append(self, name: str, value: str) -> None:
+        """Add a field at the end; one of the same name stays."""
+        name = check_name(name)
+        self._pairs.append((name, check_value(name, value)))
+
+    def set(self, name: str, value: str) -> None:
+        """Make ``value`` the only value of ``name``. The first field of that name keeps its place."""
+        name = check_name(name)
+        value = check_value(name, value)
+        key = name.lower()
+        kept: list[tuple[str, str]] = []
+        placed = False
+        for pair in self._pairs:
+            if pair[0].lower() != key:
+                kept.append(pair)
+            elif not placed:
+                kept.append((name, value))
+                placed = True
+        if not placed:
+            kept.append((name, value))
+        self._pairs = kept
+
+    def delete(self, name: str) -> None:
+        """Remove every field of that name; nothing happens when there is none."""
+        key = check_name(name).lower()
+        self._pairs = [pair for pair in self._pairs if pair[0].lower() != key]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The value of ``name``, several joined with ``", "`` (RFC 9110 section 5.3), or ``default``."""
+        values = self.get_list(name)
+        return ", ".join(values) if values else default
+
+    def get_list(self, name: str) -> list[str]:
+        """Every value of ``name`` in order; an empty list when there is none (Bun: ``getAll``)."""
+        key = name.lower()
+        return [value for field, value in self._pairs if field.lower() == key]
+
+    def get_set_cookie(self) -> list[str]:
+        """Every ``Set-Cookie`` value, unjoined (Fetch: ``getSetCookie``)."""
+        return self.get_list("set-cookie")
+
+    def items(self) -> list[tuple[str, str]]:
+        """All fields in order as pairs; a name that occurs twice is there twice."""
+        return list(self._pairs)
+
+    def keys(self) -> list[str]:
+        """Each name once, as first spelled, in order."""
+        seen: dict[str, str] = {}
+        for name, _ in self._pairs:
+            seen.setdefault(name.lower(), name)
+        return list(seen.values())
+
+    def values(self) -> list[str]:
+        """All values in order, one for each pair of ``items()``."""
+        return [value for _, value in self._pairs]
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.set(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self.delete(name)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        key = name.lower()
+        return any(field.lower() == key for field, _ in self._pairs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return [(name.lower(), value) for name, value in self._pairs] == [
+            (name.lower(), value) for name, value in other._pairs
+        ]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Headers({self._pairs!r})"

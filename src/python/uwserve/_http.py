@@ -1,0 +1,214 @@
+"""``Response``, and what ``Request`` has on top of the native type.
+
+A ``Response`` is checked when it is made: a status, a header or a body that cannot be sent raises in the handler that
+made it, not later on the loop. The core sends ``payload`` (complete bytes) or pulls ``stream`` (an iterator).
+"""
+
+from __future__ import annotations
+
+from . import _core
+from ._headers import Headers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator, Iterable, Iterator
+    from typing import Any, TypeAlias
+
+    from ._headers import HeadersInit
+
+    Chunk: TypeAlias = "str | bytes | bytearray | memoryview"
+    BodyInit: TypeAlias = "Chunk | Iterable[Chunk] | None"
+
+NULL_BODY_STATUSES = frozenset((204, 205, 304))
+REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
+
+TEXT = "text/plain;charset=utf-8"
+JSON = "application/json;charset=utf-8"
+BINARY = "application/octet-stream"
+
+
+def to_json(value: object) -> bytes:
+    """Compact UTF-8 JSON. ``TypeError`` for what JSON cannot hold, ``ValueError`` for NaN and infinities."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def check_status(status: object) -> int:
+    """``status`` when a final response can have it: an int of 200..599."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"status must be an int, got {type(status).__name__}")
+    if status == 101:
+        raise ValueError("status 101 is sent by server.upgrade(), not by a Response")
+    if not 200 <= status <= 599:
+        raise ValueError(f"status must be in 200..599, got {status}")
+    return int(status)
+
+
+class Response:
+    """What a handler answers a request with (Bun and Fetch: ``Response``).
+
+    ``Response(body=None, status=200, headers=None)``. ``body`` is a ``str`` (sent as UTF-8), bytes-like, ``None``
+    (empty), or an iterable of such pieces, which is streamed: pulled piece by piece as the client takes them. A
+    ``Content-Type`` is added when ``headers`` has none: ``text/plain;charset=utf-8`` for ``str``,
+    ``application/octet-stream`` for bytes, nothing for a stream.
+
+    Raises ``TypeError`` for a body, status or headers of a wrong type; ``ValueError`` for a status outside 200..599, a
+    body with status 204, 205 or 304, and a header that cannot be sent. One ``Response`` may answer many requests,
+    unless its body is an iterator, which can be sent once. May be made on any thread.
+    """
+
+    __slots__ = ("_source", "_used", "headers", "payload", "status")
+
+    status: int
+    """The status code."""
+    headers: Headers
+    """The fields to send; may be changed until the response is returned."""
+    payload: bytes | None
+    """The complete body, or ``None`` when it is streamed or empty."""
+
+    def __init__(self, body: BodyInit = None, status: int = 200, headers: HeadersInit | None = None) -> None:
+        self.status = check_status(status)
+        self.headers = Headers(headers)
+        self.payload = None
+        self._source: Iterable[Any] | None = None
+        self._used = False
+        default_type: str | None = None
+        if body is None:
+            pass
+        elif isinstance(body, str):
+            self.payload = body.encode()
+            default_type = TEXT
+        elif isinstance(body, dict):
+            raise TypeError("a Response body cannot be a dict: use Response.json(...)")
+        else:
+            try:
+                self.payload = bytes(memoryview(body))  # type: ignore[arg-type]
+                default_type = BINARY
+            except TypeError:
+                if not hasattr(type(body), "__iter__"):
+                    raise TypeError(
+                        "a Response body must be None, str, bytes-like or an iterable of str or bytes, "
+                        f"got {type(body).__name__}"
+                    ) from None
+                self._source = body
+        if self.status in NULL_BODY_STATUSES and (self.payload or self._source is not None):
+            raise ValueError(f"a response with status {self.status} cannot have a body")
+        if default_type is not None and self.status not in NULL_BODY_STATUSES and "content-type" not in self.headers:
+            self.headers.append("Content-Type", default_type)
+
+    @classmethod
+    def json(cls, value: object, status: int = 200, headers: HeadersInit | None = None) -> Response:
+        """A response whose body is ``value`` as JSON (Fetch: ``Response.json``), ``Content-Type`` set unless given.
+
+        Raises ``TypeError`` for a value JSON cannot hold, ``ValueError`` for NaN and infinities.
+        """
+        fields = Headers(headers)
+        if "content-type" not in fields:
+            fields.append("Content-Type", JSON)
+        return cls(to_json(value), status, fields)
+
+    @classmethod
+    def redirect(cls, url: str, status: int = 302) -> Response:
+        """A redirect to ``url`` (Fetch: ``Response.redirect``). ``status``: 301, 302, 303, 307 or 308.
+
+        Characters outside ASCII are percent-encoded. Raises ``TypeError`` or ``ValueError`` for a bad argument.
+        """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, got {type(url).__name__}")
+        if check_status(status) not in REDIRECT_STATUSES:
+            raise ValueError(f"a redirect's status must be 301, 302, 303, 307 or 308, got {status}")
+        encoded = "".join(c if c.isascii() else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url)
+        return cls(None, status, [("Location", encoded)])
+
+    @property
+    def reusable(self) -> bool:
+        """False when the body is an iterator: it can be sent once."""
+        return self._source is None or not hasattr(type(self._source), "__next__")
+
+    @property
+    def streamed(self) -> bool:
+        """True when the body is pulled from an iterable."""
+        return self._source is not None
+
+    def stream(self) -> Iterator[Any]:
+        """The iterator to pull. ``RuntimeError`` the second time when the body can be sent only once."""
+        if self._source is None:
+            raise RuntimeError("this Response has no streamed body")
+        if self._used and not self.reusable:
+            raise RuntimeError("the body of this Response has been sent already: an iterator can be sent only once")
+        self._used = True
+        return iter(self._source)
+
+    def abandon(self) -> None:
+        """Close a body that can be sent only once and will not be: an unread generator or file."""
+        if not self.reusable:
+            close = getattr(self._source, "close", None)
+            if close is not None:
+                close()
+
+    def __repr__(self) -> str:
+        kind = "streamed" if self.streamed else f"{len(self.payload or b'')} bytes"
+        return f"<Response {self.status}, {kind}>"
+
+
+class Ready:
+    """An awaitable that is complete already: ``await`` returns its value without suspending."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._value
+        yield  # makes this function a generator; never reached
+
+    def __repr__(self) -> str:
+        return f"<Ready {self._value!r}>"
+
+
+def _headers(request: _core.Request) -> Headers:
+    """The request's fields. Names are lower case, values decoded as latin-1. Made at the first use, then kept."""
+    cached: Headers | None = request._headers  # type: ignore[attr-defined]
+    if cached is None:
+        cached = Headers.trusted(request.header_items)
+        request._headers = cached  # type: ignore[attr-defined]
+    return cached
+
+
+def _bytes(request: _core.Request) -> Awaitable[bytes]:
+    """``await request.bytes()``: the body. It is complete when a handler runs; ``request.body`` is the plain value."""
+    return Ready(request.body)
+
+
+def _text(request: _core.Request) -> Awaitable[str]:
+    """``await request.text()``: the body as UTF-8, malformed sequences as U+FFFD, as in the Fetch standard."""
+    return Ready(request.body.decode("utf-8", "replace").removeprefix("\ufeff"))
+
+
+def _json(request: _core.Request) -> Awaitable[Any]:
+    """``await request.json()``: the body parsed as JSON. Raises ``ValueError`` when it is not JSON."""
+    import json
+
+    return Ready(json.loads(request.body))
+
+
+def _repr(request: _core.Request) -> str:
+    return f"<Request {request.method} {request.target}>"
+
+
+def complete_request_type(cls: type) -> None:
+    """Put ``headers``, ``bytes()``, ``text()`` and ``json()`` on the native request type; once, at import."""
+    members: dict[str, Any] = {
+        "headers": property(_headers),
+        "bytes": _bytes,
+        "text": _text,
+        "json": _json,
+        "__repr__": _repr,
+    }
+    for name, member in members.items():
+        function: Any = member.fget if isinstance(member, property) else member
+        function.__name__ = name
+        function.__qualname__ = f"Request.{name}"
+        setattr(cls, name, member)

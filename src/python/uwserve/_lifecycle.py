@@ -1,0 +1,164 @@
+"""How a server's run begins and ends: signals, the handle of a stop, and the end of the interpreter."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import FrameType, TracebackType
+    from typing import Any
+
+    from ._server import Server
+
+EXIT_TIMEOUT = 5.0
+"""Seconds that the interpreter's exit waits for a server's thread."""
+
+
+class Stopped:
+    """What ``server.stop()`` returns: ends with the server's last connection, after the last ``close`` callback.
+
+    ``await`` it on any asyncio (or uvloop) event loop, or call ``wait()``. Both may be done many times, from several
+    threads.
+    """
+
+    __slots__ = ("_callbacks", "_event", "_lock", "_server")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._event = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def done(self) -> bool:
+        """True once the server has stopped and its last connection is gone."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the end, at most ``timeout`` seconds. False when the time ran out.
+
+        Raises ``RuntimeError`` on the server's own thread, where waiting would keep it from ever ending, and when no
+        thread runs the server, whose connections then cannot end.
+        """
+        if self._event.is_set():
+            return True
+        self._server._check_can_wait()
+        return self._event.wait(timeout)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._event.is_set():
+            return
+        self._server._check_can_wait()
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(resolve)
+            except RuntimeError:  # that event loop is closed: nobody waits any more
+                pass
+
+        self._when_done(wake)
+        yield from future.__await__()
+
+    def _when_done(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def __repr__(self) -> str:
+        return f"<Stopped {'done' if self.done() else 'pending'}>"
+
+
+class Signals:
+    """SIGINT and SIGTERM for the time of a ``run()`` on the main thread.
+
+    The first stops the server gracefully, the second closes its connections, the third raises ``KeyboardInterrupt`` in
+    whatever handler still runs. Handlers of Python run between bytecodes, so a signal must wake the loop: the wake-up
+    descriptor does (``signal.set_wakeup_fd``). On exit everything is as it was before.
+    """
+
+    def __init__(self, stop: Callable[[bool], object], notice: Callable[[], None] | None) -> None:
+        self._stop = stop
+        self._notice = notice
+        self._count = 0
+        self._previous: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> int:
+        """Install; the descriptor to watch."""
+        import signal
+        import socket
+
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous.append((number, signal.signal(number, self._handle)))
+        return self._reader.fileno()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import signal
+
+        for number, handler in reversed(self._previous):
+            # None: it was not installed from Python and cannot be put back; the default is the nearest.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(self._previous_fd)
+        self._reader.close()
+        self._writer.close()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 2:
+            raise KeyboardInterrupt
+        self._stop(self._count == 2)
+        if self._count == 1 and self._notice is not None:
+            self._notice()
+
+
+_running: set[Server] = set()
+_registered = False
+
+
+def keep_until_exit(server: Server) -> None:
+    """Note that ``server`` runs: the interpreter's exit will stop it."""
+    global _registered
+    if not _registered:
+        import atexit
+
+        _registered = True
+        atexit.register(_stop_all)
+        os.register_at_fork(after_in_child=_running.clear)
+    _running.add(server)
+
+
+def release(server: Server) -> None:
+    """``server`` does not run any more."""
+    _running.discard(server)
+
+
+def _stop_all() -> None:
+    servers = list(_running)
+    for server in servers:
+        server.stop(True)
+    for server in servers:
+        server._join(EXIT_TIMEOUT)

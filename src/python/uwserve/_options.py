@@ -1,0 +1,211 @@
+"""Every option of ``serve()`` and of its ``websocket`` handler: names, checks and defaults.
+
+Two tables hold all of it. What comes out is what the core takes: a server that exists has valid options, and the core
+checks none. Both spellings of a name are accepted (``_aliases``), never both at once.
+"""
+
+from __future__ import annotations
+
+from . import _aliases, _checks
+from ._callables import check_handler, check_request_handler
+from ._checks import boolean, integer, text
+from ._routes import Router
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ._checks import Check
+    from ._core import ServerWebSocket
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+def _handler(*arguments: str) -> Check:
+    def check(label: str, value: object) -> Callable[..., Any] | None:
+        return None if value is None else check_handler(label, value, *arguments)
+
+    return check
+
+
+def _fetch(label: str, value: object) -> tuple[Callable[..., Any], bool] | None:
+    return None if value is None else check_request_handler(label, value)
+
+
+def _routes(label: str, value: object) -> Router | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise _checks.wrong_type(label, "a dict", value)
+    return Router(value)
+
+
+WEBSOCKET_HANDLERS: Mapping[str, tuple[str, ...]] = {
+    "open": ("ws",),
+    "message": ("ws", "message"),
+    "close": ("ws", "code", "reason"),
+    "drain": ("ws",),
+    "ping": ("ws", "data"),
+    "pong": ("ws", "data"),
+    "error": ("ws", "exc"),
+}
+
+# name -> (check, default)
+WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
+    "max_payload_length": (integer(1, GIB, "bytes"), 16 * MIB),
+    "idle_timeout": (_checks.ws_idle_timeout, 120),
+    "backpressure_limit": (integer(0, GIB, "bytes"), 16 * MIB),
+    "close_on_backpressure_limit": (boolean, False),
+    "send_pings": (boolean, True),
+    "publish_to_self": (boolean, False),
+    "per_message_deflate": (_checks.no_compression, False),
+    "protocols": (_checks.subprotocols, ()),
+    **{name: (_handler(*arguments), None) for name, arguments in WEBSOCKET_HANDLERS.items()},
+}
+
+
+class WebSocketHandler:
+    """A base class for the ``websocket`` of ``serve()``: override what you need, pass an instance.
+
+    The options are class or instance attributes; the methods run on the loop's thread, one at a time. A method that is
+    not overridden is not called at all. An exception out of a method goes to ``error``; without one it is logged with a
+    traceback on the logger ``uwserve``. Mirrors Bun's ``WebSocketHandler``.
+    """
+
+    max_payload_length: int = 16 * MIB
+    """The largest message accepted, in bytes (1..1 GiB); exactly this size still is."""
+    idle_timeout: int = 120
+    """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8."""
+    backpressure_limit: int = 16 * MIB
+    """Bytes that may wait in memory for a slow peer (0..1 GiB, 0 is unlimited); beyond it messages are dropped."""
+    close_on_backpressure_limit: bool = False
+    """Close a socket that reaches ``backpressure_limit`` instead of dropping messages."""
+    send_pings: bool = True
+    """Ping an idle peer before it times out."""
+    publish_to_self: bool = False
+    """Let ``ws.publish`` reach the publisher too, when it subscribes to the topic."""
+    per_message_deflate: bool = False
+    """Must be False in this version."""
+    protocols: tuple[str, ...] | list[str] = ()
+    """Subprotocols in order of preference (RFC 6455 section 1.9)."""
+
+    def open(self, ws: ServerWebSocket) -> None:
+        """The socket is open; runs inside ``server.upgrade()``. An exception closes it with 1011."""
+
+    def message(self, ws: ServerWebSocket, message: Any) -> None:
+        """A message: ``str`` for text, else as ``ws.binary_type`` says. A ``memoryview`` dies when this returns."""
+
+    def close(self, ws: ServerWebSocket, code: int, reason: str) -> None:
+        """The socket is closed; exactly once for each opened socket (codes: RFC 6455 section 7.4)."""
+
+    def drain(self, ws: ServerWebSocket) -> None:
+        """The peer takes bytes again after ``send`` reported backpressure (-1)."""
+
+    def ping(self, ws: ServerWebSocket, data: bytes) -> None:
+        """A Ping arrived and its Pong is on its way."""
+
+    def pong(self, ws: ServerWebSocket, data: bytes) -> None:
+        """A Pong arrived, asked for or not."""
+
+    def error(self, ws: ServerWebSocket, exc: BaseException) -> None:
+        """Another handler raised ``exc``. Raising here, as this default does, logs the exception."""
+        raise exc
+
+
+def check_websocket(label: str, value: object) -> dict[str, Any] | None:
+    """The keyword arguments of ``ServerCore.set_websocket``, but ``enabled``; ``None`` for no handler.
+
+    ``value`` is a dict, an instance of ``WebSocketHandler``, or any object or class that has these attributes; further
+    attributes of an object are its own business, further keys of a dict are errors.
+    """
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        names = _checks.canonical(label, value, WEBSOCKET, _aliases.WEBSOCKET_OPTIONS)
+        given = {name: (spelled, value[spelled]) for name, spelled in names.items()}
+    else:
+        given = _attributes(label, value)
+    checked = {name: default for name, (_, default) in WEBSOCKET.items()}
+    for name, (spelled, option) in given.items():
+        checked[name] = WEBSOCKET[name][0](f"{label}.{spelled}", option)
+    del checked["per_message_deflate"]
+    return checked
+
+
+def _attributes(label: str, value: object) -> dict[str, tuple[str, Any]]:
+    if isinstance(value, type) and issubclass(value, WebSocketHandler):
+        raise TypeError(f"{label} must be an instance of {value.__name__}, not the class")
+    given: dict[str, tuple[str, Any]] = {}
+    for spelled in (*WEBSOCKET, *_aliases.WEBSOCKET_OPTIONS):
+        if not _has(value, spelled):
+            continue
+        name = _aliases.WEBSOCKET_OPTIONS.get(spelled, spelled)
+        if name in given:
+            raise TypeError(f"{label}: {given[name][0]!r} and {spelled!r} are the same option")
+        given[name] = (spelled, getattr(value, spelled))
+    if not given and not isinstance(value, WebSocketHandler):
+        raise _checks.wrong_type(label, "a dict, a WebSocketHandler or an object with its attributes", value)
+    return given
+
+
+def _has(value: object, name: str) -> bool:
+    """Whether ``value`` has the attribute; what ``WebSocketHandler`` itself provides does not count."""
+    if not isinstance(value, WebSocketHandler):
+        return hasattr(value, name)
+    if name in vars(value):
+        return True
+    for base in type(value).__mro__:
+        if base is WebSocketHandler:
+            return False
+        if name in vars(base):
+            return True
+    return False
+
+
+# What reload() cannot change, because the socket is bound to it.
+FIXED = frozenset(("port", "hostname", "unix", "tls", "reuse_port", "ipv6_only"))
+
+# name -> (check, default)
+SERVE: Mapping[str, tuple[Check, Any]] = {
+    "fetch": (_fetch, None),
+    "websocket": (check_websocket, None),
+    "port": (integer(0, 65535), 3000),
+    "hostname": (_checks.hostname, "0.0.0.0"),
+    "unix": (_checks.unix_path, None),
+    "tls": (_checks.no_tls, None),
+    "routes": (_routes, None),
+    "error": (_handler("exc"), None),
+    "idle_timeout": (integer(0, 255, "seconds"), 10),
+    "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 128 * MIB),
+    "reuse_port": (boolean, False),
+    "ipv6_only": (boolean, False),
+    "development": (boolean, False),
+    "id": (text, ""),
+}
+
+
+def check_serve(given: Mapping[str, Any], where: str = "serve()") -> dict[str, Any]:
+    """The options that were given, under our names and checked; nothing is added for those that were not."""
+    names = _checks.canonical(where, given, SERVE, _aliases.SERVE_OPTIONS)
+    return {name: SERVE[name][0](spelled, given[spelled]) for name, spelled in names.items()}
+
+
+def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of ``serve()``, checked, with their defaults."""
+    checked = check_serve(given)
+    if checked.get("unix") is not None:
+        for name in ("port", "hostname"):
+            if name in checked:
+                raise TypeError(f"serve(): unix and {name} cannot both be given")
+    return {name: default for name, (_, default) in SERVE.items()} | checked
+
+
+def reload_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``reload()``, checked. ``ValueError`` for one that belongs to the bound socket."""
+    names = _checks.canonical("reload()", given, SERVE, _aliases.SERVE_OPTIONS)
+    for name, spelled in names.items():
+        if name in FIXED:
+            raise ValueError(f"reload() cannot change {spelled}")
+    return check_serve(given, "reload()")

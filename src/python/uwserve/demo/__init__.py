@@ -1,0 +1,1 @@
+"""Servers to look at and to try: ``uwserve chat``."""

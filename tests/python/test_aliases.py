@@ -1,0 +1,121 @@
+"""Every Bun spelling is there, is the same thing, and nothing is imported too early."""
+
+import importlib.metadata
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import uwserve
+from uwserve import Headers, ReadyState, Server, ServerWebSocket, _aliases
+from uwserve._options import SERVE, WEBSOCKET
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+IRREGULAR = {"request_ip": "requestIP", "pending_websockets": "pendingWebSockets", "get_list": "getAll"}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        _aliases.SERVE_OPTIONS,
+        _aliases.WEBSOCKET_OPTIONS,
+        _aliases.SERVER_WEBSOCKET,
+        _aliases.SERVER,
+        _aliases.HEADERS,
+    ],
+)
+def test_spelling(table: Any) -> None:
+    for alias, name in table.items():
+        assert alias == IRREGULAR.get(name, camel(name))
+
+
+@pytest.mark.parametrize(
+    ("options", "table"), [(SERVE, _aliases.SERVE_OPTIONS), (WEBSOCKET, _aliases.WEBSOCKET_OPTIONS)]
+)
+def test_every_option_of_two_words_has_one(options: Any, table: Any) -> None:
+    assert set(table.values()) == {name for name in options if "_" in name}
+
+
+@pytest.mark.parametrize(
+    ("cls", "table"),
+    [
+        (ServerWebSocket, _aliases.SERVER_WEBSOCKET),
+        (Server, _aliases.SERVER),
+        (Headers, _aliases.HEADERS),
+    ],
+)
+def test_members_are_the_same_descriptor(cls: type, table: Any) -> None:
+    def descriptor(name: str) -> Any:
+        return next(base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
+
+    for alias, name in table.items():
+        assert descriptor(alias) is descriptor(name)
+
+
+BUN_SOCKET = """
+    data readyState remoteAddress subscriptions binaryType send sendText sendBinary publish publishText publishBinary
+    subscribe unsubscribe isSubscribed ping pong cork close terminate getBufferedAmount
+"""
+BUN_SERVER = """
+    upgrade publish subscriberCount stop reload requestIP timeout pendingRequests pendingWebSockets url
+"""
+
+
+@pytest.mark.parametrize(("cls", "members"), [(ServerWebSocket, BUN_SOCKET), (Server, BUN_SERVER)])
+def test_bun_members(cls: type, members: str) -> None:
+    assert [name for name in members.split() if not hasattr(cls, name)] == []
+
+
+def test_unknown_member() -> None:
+    with pytest.raises(AttributeError, match="Headers has no member 'nothing'"):
+        _aliases.install(Headers, {"x": "nothing"})
+
+
+def test_ready_states() -> None:
+    assert [(state.name, int(state)) for state in ReadyState] == [
+        ("CONNECTING", 0),
+        ("OPEN", 1),
+        ("CLOSING", 2),
+        ("CLOSED", 3),
+    ]
+
+
+def test_exports() -> None:
+    for name in uwserve.__all__:
+        assert getattr(uwserve, name) is not None
+    assert uwserve.__version__ == importlib.metadata.version("uwserve")
+
+
+def test_every_export_says_what_it_is() -> None:
+    for name in uwserve.__all__:
+        if name == "__version__":
+            continue
+        value = getattr(uwserve, name)
+        assert value.__doc__, name
+        for member, function in vars(value).items() if isinstance(value, type) else ():
+            if not member.startswith("_") and callable(function) and value.__module__.startswith("uwserve"):
+                assert function.__doc__, f"{name}.{member}"
+
+
+def test_import_is_lean() -> None:
+    """What only some programs need is imported when they need it."""
+    code = (
+        "import sys; before = set(sys.modules); import uwserve; "
+        "print(*sorted({'asyncio', 'json', 'logging', 'inspect', 'signal', 'socket'} & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _with_path(code)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def _with_path(code: str) -> str:
+    # Without site, whose .pth files import whatever they like; the package is found where this process found it.
+    root = uwserve.__path__[0].rpartition("/")[0]
+    return f"import sys; sys.path.append({root!r}); {code}"
