@@ -77,7 +77,7 @@ static void scenario() {
         send(fd, "unix", 4, MSG_NOSIGNAL);
     }
     for (int i = 0; i < 12; i++) {
-        us_loop_iterate(loop, i < 6 ? 2 : 0);
+        us_loop_iterate(loop, i < 2 ? 2 : 0);
         for (int k = 0; k < count; k++) {
             if (i == 4) send(fds[k], "again", 5, MSG_NOSIGNAL | MSG_DONTWAIT);
             if (i > 5) hear(fds[k]);
@@ -86,7 +86,7 @@ static void scenario() {
     for (int k = 0; k < count; k++) {
         k == 0 ? reset(fds[k]) : (void) close(fds[k]);
     }
-    for (int i = 0; i < 5; i++) us_loop_iterate(loop, 1);
+    for (int i = 0; i < 5; i++) us_loop_iterate(loop, 0);
     us_socket_context_close(0, http.context);
     us_socket_context_close(0, ws.context);
     us_loop_iterate(loop, 0);

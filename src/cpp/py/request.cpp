@@ -125,9 +125,11 @@ PyMemberDef kMembers[] = {
 
 RequestObject *new_request(ServerCore &core, HttpConn &conn) {
     PyTypeObject *type = core.state->request_type;
-    PyObject *object = type->tp_alloc(type, 0);
+    Ref params = Ref::steal(PyDict_New());
+    PyObject *object = params ? type->tp_alloc(type, 0) : nullptr;
     if (!object) return nullptr;
     RequestObject *self = as_request(object);
+    self->params = params.release();
     new (&self->head) std::shared_ptr<HttpHead>(conn.head);
     new (&self->body) std::string(std::move(conn.body));
     self->core = &core;

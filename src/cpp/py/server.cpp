@@ -18,12 +18,9 @@ namespace {
 // What sockets get to flush their backlog in after a forced stop; the rest is cut.
 constexpr unsigned kForcedStopSeconds = 5;
 
-bool os_error(PyObject *filename) {
-    if (filename) {
-        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, filename);
-    } else {
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
+bool os_error(int error) {
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
     return false;
 }
 
@@ -44,6 +41,10 @@ ServerCore::ServerCore(ModuleState *module_state) : state(module_state) { state-
 ServerCore::~ServerCore() {
     std::erase(state->servers, this);
     if (!engine) return;
+    if (is_forked) {
+        (void) engine.release();  // its memory was made by, and for, the parent
+        return;
+    }
     abandon_handles();
     us_socket_context_close(0, engine->http_context());
     us_socket_context_close(0, engine->ws_context());
@@ -58,7 +59,7 @@ bool ServerCore::make_engine() {
         return false;
     }
     engine = Engine::create(*this, *this);
-    if (!engine) return os_error(nullptr);
+    if (!engine) return os_error(errno);
     us_loop_on_release(engine->loop(), on_release, this);
     apply_options();
     return true;
@@ -73,8 +74,7 @@ bool ServerCore::listen_tcp(const char *host, int port, bool reuse_port, bool ip
         int error = errno, gai = us_gai_error();
         engine.reset();
         finished = true;
-        errno = error;
-        return error ? os_error(nullptr) : name_error(gai);
+        return error ? os_error(error) : name_error(gai);
     }
     local_port = us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listener));
     return true;
@@ -87,9 +87,7 @@ bool ServerCore::listen_unix(std::string_view path) {
         int error = errno;
         engine.reset();
         finished = true;
-        Ref name = Ref::steal(PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
-        errno = error;
-        return os_error(name.get());
+        return os_error(error);
     }
     return true;
 }
@@ -140,7 +138,7 @@ bool ServerCore::run(int signal_fd) {
     Ref keep = Ref::borrow(self);
     us_watch_t *watch = nullptr;
     signal_fd_ = signal_fd;
-    if (signal_fd >= 0 && !(watch = us_watch(engine->loop(), signal_fd, on_signal, this))) return os_error(nullptr);
+    if (signal_fd >= 0 && !(watch = us_watch(engine->loop(), signal_fd, on_signal, this))) return os_error(errno);
 
     loop_thread = PyThread_get_thread_ident();
     break_ = false;
@@ -209,14 +207,16 @@ void ServerCore::finish() {
     if (!result) log_failure("stop");
 }
 
+// No thread is the loop thread any more, so every call takes the path of foreign threads and is refused there. A handler
+// that forked returns into the loop once more: it finds no handlers and no descriptors, and ends. Lists may be half
+// changed, by a thread that does not exist here: nothing walks them but what closes the descriptors.
 void ServerCore::forked() {
     is_forked = true;
     break_ = true;
-    finished = true;
-    loop_thread = 0;
-    if (!engine) return;
-    engine->abandon();
-    (void) engine.release();  // its memory belongs to the parent's idea of the world
+    loop_thread = kNoThread;
+    WebSocketOptions old = std::exchange(options, WebSocketOptions());
+    Ref hook = std::move(dispatch);
+    if (engine) engine->abandon();
 }
 
 // Takes the handles away from open sockets without calling any handler: for a server nobody can reach any more.
@@ -316,16 +316,20 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(ref->get());
     }
     // While no thread runs the loop, the sockets' references can be looked at.
-    if (running() || !engine) return 0;
+    if (running() || is_forked || !engine) return 0;
     struct Visit {
         visitproc visit;
         void *arg;
         int result = 0;
+        void operator()(void *object) {
+            if (object && !result) result = visit(static_cast<PyObject *>(object), arg);
+        }
     } visitor{visit, arg};
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *user) {
-        auto *v = static_cast<Visit *>(user);
-        auto *handle = static_cast<PyObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-        if (handle && !v->result) v->result = v->visit(handle, v->arg);
+        (*static_cast<Visit *>(user))(reinterpret_cast<Socket *>(s)->getUserData()->handle);
+    }, &visitor);
+    us_socket_context_each(engine->http_context(), [](us_socket_t *s, void *user) {
+        if (s->user) (*static_cast<Visit *>(user))(static_cast<HttpConn *>(s->user)->request);
     }, &visitor);
     return visitor.result;
 }
@@ -333,7 +337,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
     Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped)};
-    if (engine && !running()) abandon_handles();
+    if (engine && !running() && !is_forked) abandon_handles();
 }
 
 }  // namespace uwserve

@@ -70,10 +70,11 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool run(int signal_fd);
     bool stop(bool force);
     void forked();  // in the child
-    bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0; }
+    bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
 
     // --- threads ---
+    static constexpr unsigned long kNoThread = ~0ul;
     bool on_loop_thread() const {
         unsigned long thread = loop_thread.load(std::memory_order_relaxed);
         return thread == 0 || thread == PyThread_get_thread_ident();

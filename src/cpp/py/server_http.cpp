@@ -151,8 +151,8 @@ PyObject *respond_stream(PyObject *self, PyObject *const *args, Py_ssize_t count
         PyErr_Format(PyExc_TypeError, "body must be an iterator, not %.200s", Py_TYPE(args[3])->tp_name);
         return nullptr;
     }
-    auto stream = std::make_unique<IteratorStream>(*core, args[3]);
     if (!is_open(request)) Py_RETURN_FALSE;
+    auto stream = std::make_unique<IteratorStream>(*core, args[3]);
     ServerCore::Entry entry(*core);
     HttpConn &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;

@@ -96,6 +96,28 @@ static void poll_again(us_timer_t *timer) {
     us_timer_set(listener->retry, poll_again, US_ACCEPT_PAUSE_MS, 0);
 }
 
+// Errors that go away with the connection they belong to (accept(2)). All others stay: above all EMFILE, ENFILE, ENOBUFS
+// and ENOMEM.
+static bool is_of_one_connection(int error) {
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case ECONNRESET:
+    case EPERM:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void us_listener_event(us_listen_socket_t *listener) {
     for (int burst = 0; burst < US_ACCEPT_BURST && !listener->s.closed; burst++) {
         sockaddr_storage address;
@@ -103,18 +125,14 @@ void us_listener_event(us_listen_socket_t *listener) {
         address.ss_family = AF_UNSPEC;
         const int fd = us_sys_accept(listener->s.fd, (sockaddr *) &address, &length);
         if (fd < 0) {
-            switch (errno) {
-            case EAGAIN:
+            if (errno == EAGAIN) {
                 return;
-            case EMFILE:
-            case ENFILE:
-            case ENOBUFS:
-            case ENOMEM:
-                pause_accepting(listener);
-                return;
-            default: // the connection's own trouble: ECONNABORTED and the network errors of accept(2)
+            }
+            if (is_of_one_connection(errno)) {
                 continue;
             }
+            pause_accepting(listener);
+            return;
         }
         us_socket_t *s = us_socket_new(listener->s.context, fd, (unsigned int) listener->socket_ext_size);
         if (!s) {

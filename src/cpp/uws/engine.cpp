@@ -1,13 +1,19 @@
 #include "engine.h"
 
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 namespace uwserve {
 
 std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler) {
     std::unique_ptr<Engine> engine(new Engine(http_handler));
-    std::thread([&] { engine->build(ws_handler); }).join();
+    try {
+        std::thread([&] { engine->build(ws_handler); }).join();
+    } catch (const std::system_error &error) {
+        errno = error.code().value();
+        return nullptr;
+    }
     if (engine->loop_->error) {
         int error = engine->loop_->error;
         engine.reset();
@@ -51,16 +57,17 @@ void Engine::build(WsHandler &handler) {
 
 Engine::~Engine() {
     if (!loop_) return;
-    std::thread([this] {
+    auto destroy = [this] {
         delete app_;
         reinterpret_cast<uWS::Loop *>(loop_)->free();
-    }).join();
+    };
+    try {
+        std::thread(destroy).join();
+    } catch (const std::system_error &) {
+        destroy();  // no thread to be had: this one then keeps an empty loop of upstream's until it ends
+    }
 }
 
-void Engine::abandon() {
-    us_loop_abandon(loop_);
-    // Upstream's memory stays: its destructors were written for the process that made it.
-    loop_ = nullptr;
-}
+void Engine::abandon() { us_loop_abandon(loop_); }
 
 }  // namespace uwserve

@@ -38,7 +38,8 @@ class Engine {
     TopicTree *topics() const { return app_->topicTree; }
     HttpGate &gate() { return gate_; }
     WsGuard &guard() { return guard_; }
-    // The forked child's half of a destructor: closes our copies of descriptors, touches nothing the parent shares.
+    // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by the
+    // owner: upstream's destructors were written for the process that made it.
     void abandon();
 
    private:

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(failure, UsageError) else 1
     try:
         with server:
-            print(f"uwserve {arguments.shown} on {server.url}", flush=True)
+            # Once the loop runs, so that who reads this line can rely on the signals.
+            server.call_soon(_say, f"uwserve {arguments.shown} on {server.url}")
             server._run(lambda: _say_how_to_hurry(server))
     except KeyboardInterrupt:
         return 130
@@ -109,8 +110,7 @@ def _bind(make: Callable[..., Server], arguments: argparse.Namespace, **options:
     try:
         return make(**options, **listen)
     except OSError as error:
-        address = listen.get("unix") or f"{listen['hostname']}:{listen['port']}"
-        raise CommandError(f"cannot listen on {address}: {error}") from error
+        raise CommandError(f"cannot listen: {error}") from error
 
 
 def make_echo(arguments: argparse.Namespace) -> Server:
@@ -182,6 +182,10 @@ def _find(module_name: str, attribute: str) -> Any:
         except AttributeError:
             raise CommandError(f"module {module_name!r} has no attribute {attribute!r}") from None
     return value
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _say_how_to_hurry(server: Server) -> None:
