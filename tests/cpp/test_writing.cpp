@@ -188,37 +188,49 @@ TEST(write2_never_stops_in_the_header) {
     close(fd);
 }
 
-// Every possible short count of the sendmsg: in the header, at its end, in the payload.
-TEST(write2_at_every_split) {
-    for (size_t split = 0; split <= 14; split++) {
-        server_t server;
-        const int fd = server.connect_client();
-        us_socket_t *s = server.http.last;
-        static size_t cut;
-        cut = split;
-        // sendmsg can't be shortened by the hook, so let it fail with EAGAIN after a plain send of the first part
-        const std::string frame = "0123456789ABCD";
-        if (cut == 0) {
-            us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_SENDMSG ? EAGAIN : 0; };
-            CHECK_EQ(us_socket_write2(0, s, frame.data(), 10, frame.data() + 10, 4), 11);
-            us_sys_hook = nullptr;
-            CHECK_EQ(us_socket_spilled(s), 11);
-            std::string heard;
-            server.pump([&] { return (heard += hear(fd)) == frame.substr(0, 11); });
-        } else {
+// Every possible short count of the sendmsg: in the header, at its end, in the payload; and of a spilled msg_more write.
+TEST(every_split) {
+    const std::string frame = "0123456789ABCD";
+    static size_t cut;
+    for (cut = 0; cut <= 14; cut++) {
+        for (bool two_parts : {true, false}) {
+            server_t server;
+            const int fd = server.connect_client();
+            us_socket_t *s = server.http.last;
             us_sys_hook = [](us_sys_call_t call, size_t *length) {
-                if (call == US_SYS_SEND) *length = cut;
-                return 0;
+                if (call != US_SYS_SEND && call != US_SYS_SENDMSG) return 0;
+                *length = cut;
+                return cut ? 0 : EAGAIN;
             };
-            const int n = us_socket_write(0, s, frame.data(), 14, 1);
+            const int n = two_parts ? us_socket_write2(0, s, frame.data(), 10, frame.data() + 10, 4)
+                                    : us_socket_write(0, s, frame.data(), 14, 1);
             us_sys_hook = nullptr;
-            CHECK_EQ(n, 14);
-            CHECK_EQ(us_socket_spilled(s), 14 - cut);
+            const int taken = !two_parts ? 14 : cut <= 10 ? 11 : (int) cut;
+            CHECK_EQ(n, taken);
+            CHECK_EQ(us_socket_spilled(s), taken - (int) cut);
+            CHECK_EQ(s->blocked, cut < 14);
             std::string heard;
-            server.pump([&] { return (heard += hear(fd)) == frame; });
+            server.pump([&] { return (heard += hear(fd)) == frame.substr(0, (size_t) taken) && !s->blocked; });
+            close(fd);
         }
-        close(fd);
     }
+}
+
+// Without a payload, and with a spill already there.
+TEST(write2_behind_a_spill) {
+    server_t server;
+    const int fd = server.connect_client();
+    us_socket_t *s = server.http.last;
+    us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_SEND || call == US_SYS_SENDMSG ? EAGAIN : 0; };
+    CHECK_EQ(us_socket_write(0, s, "spill", 5, 1), 5);
+    CHECK_EQ(us_socket_write(0, s, "more", 4, 1), 4);
+    CHECK_EQ(us_socket_write(0, s, "no", 2, 0), 0);
+    CHECK_EQ(us_socket_write2(0, s, "HEAD", 4, "payload", 7), 5);
+    CHECK_EQ(us_socket_write2(0, s, "bare", 4, "", 0), 4);
+    us_sys_hook = nullptr;
+    std::string heard;
+    server.pump([&] { return (heard += hear(fd)) == "spillmoreHEADpbare"; });
+    close(fd);
 }
 
 TEST(shutdown_waits_for_the_spill) {

@@ -53,6 +53,7 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
                 continue;
             }
             backpressure |= reinterpret_cast<Socket *>(s)->send(message, opcode, compress) == Socket::BACKPRESSURE;
+            trim_backlog(s);
         }
         if (dropped == receivers) taken = 0;
     }

@@ -28,7 +28,9 @@ bool fits(ServerCore &core, us_socket_t *s, size_t length) {
 Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress) {
     us_socket_t *s = raw(self->ws);
     if (!fits(*self->core, s, data.size())) [[unlikely]] return drop(*self->core, s);
-    switch (self->ws->send(data, opcode, compress)) {
+    Socket::SendStatus status = self->ws->send(data, opcode, compress);
+    if (data.size() > 16 * 1024) trim_backlog(s);
+    switch (status) {
         case Socket::SUCCESS: return static_cast<Py_ssize_t>(data.size());
         case Socket::BACKPRESSURE: return -1;
         default: return 0;

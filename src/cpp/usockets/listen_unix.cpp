@@ -10,7 +10,7 @@
 
 #include "internal.h"
 
-// The kernel's limit without the terminating NUL, which a path must leave room for and an abstract name need not.
+// A path needs a terminating NUL in there; an abstract name would not, but the same limit is easier to explain.
 constexpr size_t MAX_PATH_LENGTH = sizeof(sockaddr_un::sun_path) - 1;
 
 static bool set_address(sockaddr_un *address, const char *path, size_t length) {

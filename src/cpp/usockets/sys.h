@@ -84,8 +84,18 @@ static inline ssize_t us_sys_send(int fd, const void *data, size_t length) {
     return us_sys_fails(US_SYS_SEND, &length) ? -1 : send(fd, data, length, MSG_NOSIGNAL);
 }
 
-static inline ssize_t us_sys_sendmsg(int fd, const msghdr *message) {
-    return us_sys_fails(US_SYS_SENDMSG) ? -1 : sendmsg(fd, message, MSG_NOSIGNAL);
+// Two parts in one call; `second` may be empty.
+static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_length, const void *second, size_t second_length) {
+    size_t total = first_length + second_length;
+    if (us_sys_fails(US_SYS_SENDMSG, &total)) {
+        return -1;
+    }
+    first_length = first_length < total ? first_length : total;
+    iovec parts[2] = {{(void *) first, first_length}, {(void *) second, total - first_length}};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
 static inline int us_sys_shutdown_write(int fd) {

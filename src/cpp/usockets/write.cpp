@@ -103,13 +103,9 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
             taken += put(s, payload, p);
         }
     } else if (!s->blocked) {
-        iovec parts[2] = {{(void *) header, h}, {(void *) payload, p}};
-        msghdr message{};
-        message.msg_iov = parts;
-        message.msg_iovlen = 2;
         ssize_t n;
         do {
-            n = us_sys_sendmsg(s->fd, &message);
+            n = us_sys_sendmsg(s->fd, header, h, payload, p);
         } while (n < 0 && errno == EINTR);
         if (n < 0 && !means_later(errno)) {
             us_socket_doom(s);

@@ -1,5 +1,6 @@
 // Input side of the gate: from received bytes to one complete request at a time. Answers are in http_response.cpp.
 #include "http_gate.h"
+#include "handshake.h"
 
 #include <algorithm>
 #include <cstring>
@@ -25,6 +26,7 @@ void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *w
     us_socket_context_on_open(0, http_, on_open);
     us_socket_context_on_data(0, http_, on_data);
     us_socket_context_on_writable(0, http_, on_writable);
+    us_socket_context_on_end(0, http_, on_end);
     us_socket_context_on_close(0, http_, on_close);
 }
 
@@ -60,7 +62,7 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
             break;
         case HttpConn::State::kPending:
             conn->held.append(in);
-            if (conn->held.size() > kMaxHeldBytes) us_socket_pause(s, US_PAUSE_HELD);
+            gate->limit_held(*conn);
             break;
         case HttpConn::State::kDraining:
             break;
@@ -73,6 +75,25 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
     auto *conn = static_cast<HttpConn *>(s->user);
     gate->upstream_.on_writable(s);
     if (!s->closed && conn && conn->state == HttpConn::State::kDraining && backlog_of(s) == 0) end_connection(s);
+    return s;
+}
+
+// The peer's FIN means "no more requests" (RFC 9112 9.6): what it asked for is still answered in full. Only a handshake
+// whose client has left is over: nobody can hold half a WebSocket.
+us_socket_t *HttpGate::on_end(us_socket_t *s) {
+    auto *conn = static_cast<HttpConn *>(s->user);
+    bool pending = conn && conn->state == HttpConn::State::kPending;
+    if (pending && (conn->responding || read_handshake(*conn->head).verdict == Handshake::Verdict::kNotWebSocket)) {
+        conn->half_closed = true;
+        conn->head->close |= conn->held.empty();
+        return s;
+    }
+    if (conn && !pending && backlog_of(s)) {
+        conn->state = HttpConn::State::kDraining;
+        of(s)->drain_and_end(*conn);
+        return s;
+    }
+    us_socket_close(0, s, 0, nullptr);
     return s;
 }
 
@@ -100,15 +121,28 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         if (s->closed || conn.state != HttpConn::State::kHead) break;
     }
     if (s->closed || conn.state == HttpConn::State::kDraining) return;
+    if (conn.half_closed && conn.state != HttpConn::State::kPending) {  // half a request, and no more to come
+        conn.state = HttpConn::State::kDraining;
+        drain_and_end(conn);
+        return;
+    }
     conn.held.assign(in);
-    if (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes) us_socket_pause(s, US_PAUSE_HELD);
+    if (conn.state == HttpConn::State::kPending) limit_held(conn);
+}
+
+// Stops reading past the bound. The time for the answer runs on.
+void HttpGate::limit_held(HttpConn &conn) {
+    if (conn.held.size() <= kMaxHeldBytes || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
+    us_socket_pause(conn.s, US_PAUSE_HELD);
+    us_socket_arm(conn.s, idle_timeout);
 }
 
 // True when a whole head was taken; the state is then kBody (also for a body of no bytes).
 bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
-    if (conn.scanned == 0) {
-        // RFC 9112 2.2: empty lines before a request line are skipped.
-        while (in.substr(0, 2) == "\r\n") in.remove_prefix(2);
+    conn.head.reset();  // the last request's
+    while (in.substr(0, 2) == "\r\n") {  // RFC 9112 2.2: empty lines before a request line are skipped
+        in.remove_prefix(2);
+        conn.scanned = 0;
     }
     size_t end = find_head_end(in, conn.scanned);
     if (end > kMaxHeadBytes || (end == 0 && in.size() > kMaxHeadBytes)) {
@@ -133,7 +167,7 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         refuse(conn, status, why);
         return false;
     }
-    conn.head->close |= winding_down_;
+    conn.head->close |= winding_down_ || (conn.half_closed && in.empty());
     conn.state = HttpConn::State::kBody;
     conn.body.clear();
     conn.body_credit = 0;

@@ -60,6 +60,7 @@ struct HttpConn {
     HttpGate *const gate;
     State state = State::kHead;
     bool ready_queued = false;
+    bool half_closed = false;     // the client has sent its FIN: no more requests than what is held
     bool responding = false;      // a response was begun
     Response *response = nullptr; // upstream's, while kPending
     std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
@@ -119,6 +120,7 @@ class HttpGate {
     static us_socket_t *on_open(us_socket_t *s, int is_client, char *ip, int ip_length);
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
     static us_socket_t *on_writable(us_socket_t *s);
+    static us_socket_t *on_end(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
     static HttpGate *of(us_socket_t *s) { return static_cast<HttpGate *>(s->context->user); }
 
@@ -126,6 +128,7 @@ class HttpGate {
     bool take_head(HttpConn &conn, std::string_view &in);
     bool take_body(HttpConn &conn, std::string_view &in);
     void dispatch(HttpConn &conn);
+    void limit_held(HttpConn &conn);
     void pump(HttpConn &conn);
     bool send_piece(HttpConn &conn, std::string_view piece);
     void end_stream(HttpConn &conn, bool complete);

@@ -70,6 +70,12 @@ inline size_t backlog_of(us_socket_t *s) {
     return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
 }
 
+// Upstream keeps the capacity of the largest backlog a connection ever had (defect S9); this gives it back once empty.
+inline void trim_backlog(us_socket_t *s) {
+    std::string &buffer = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.buffer;
+    if (buffer.empty() && buffer.capacity() > 16 * 1024) std::string().swap(buffer);
+}
+
 // Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where
 // user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
 class CorkYield {

@@ -4,8 +4,13 @@
 this module validates options: the facade does, once, before a server exists.
 """
 
-from collections.abc import Buffer, Callable, Iterator, Sequence  # type: ignore[attr-defined]
+import builtins
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal
+
+from typing_extensions import Buffer
+
+from ._headers import Headers
 
 class ServerWebSocket:
     """A WebSocket connection, as handlers see it (Bun's ``ServerWebSocket``). Never made by users."""
@@ -42,6 +47,19 @@ class ServerWebSocket:
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
+    # Bun's spellings: the same descriptors under a second name, put on the type by ``_aliases.install``.
+    binaryType: Literal["bytes", "bytearray", "memoryview"]
+    @property
+    def readyState(self) -> int: ...
+    @property
+    def remoteAddress(self) -> str | None: ...
+    sendText = send_text
+    sendBinary = send_binary
+    publishText = publish_text
+    publishBinary = publish_binary
+    isSubscribed = is_subscribed
+    getBufferedAmount = get_buffered_amount
+
 class Request:
     """One HTTP request, complete with its body. Usable after the connection has gone."""
 
@@ -67,13 +85,20 @@ class Request:
     @property
     def http_version(self) -> str: ...  # "1.1" or "1.0"
     @property
-    def body(self) -> bytes: ...
+    def body(self) -> builtins.bytes: ...
     @property
     def is_upgrade(self) -> bool:
         """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
     @property
     def answered(self) -> bool:
         """True once it was responded to, upgraded, or its client is gone."""
+    # Put on the type by ``_http.complete_request_type``.
+    @property
+    def headers(self) -> Headers: ...
+    def bytes(self) -> Awaitable[builtins.bytes]: ...
+    def text(self) -> Awaitable[str]: ...
+    def json(self) -> Awaitable[Any]: ...
+    _headers: Headers | None
 
 class ServerCore:
     def __init__(self) -> None: ...

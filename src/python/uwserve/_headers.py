@@ -55,6 +55,11 @@ class Headers:
 
     __slots__ = ("_pairs",)
 
+    if TYPE_CHECKING:  # Bun's spellings, put on the class by _aliases.install
+
+        def getAll(self, name: str) -> list[str]: ...
+        def getSetCookie(self) -> list[str]: ...
+
     def __init__(self, init: HeadersInit | None = None) -> None:
         self._pairs: list[tuple[str, str]] = []
         if init is None:

@@ -170,10 +170,10 @@ class Ready:
 
 def _headers(request: _core.Request) -> Headers:
     """The request's fields. Names are lower case, values decoded as latin-1. Made at the first use, then kept."""
-    cached: Headers | None = request._headers  # type: ignore[attr-defined]
+    cached: Headers | None = request._headers
     if cached is None:
         cached = Headers.trusted(request.header_items)
-        request._headers = cached  # type: ignore[attr-defined]
+        request._headers = cached
     return cached
 
 

@@ -1,8 +1,8 @@
 """``serve()`` and ``Server``: the life of a server from its options to its last connection.
 
 A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged, no Python around them) plus run modes,
-``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish`` and ``call_soon``
-may be called from any.
+``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish`` and
+``call_soon`` may be called from any.
 """
 
 from __future__ import annotations
@@ -40,6 +40,15 @@ class Server(_core.ServerCore):
     development: bool
     """True: the answer to a request whose handler raised shows the traceback."""
 
+    if TYPE_CHECKING:  # Bun's spellings, put on the class by _aliases.install
+        subscriberCount = _core.ServerCore.subscriber_count
+        requestIP = _core.ServerCore.request_ip
+
+        @property
+        def pendingRequests(self) -> int: ...
+        @property
+        def pendingWebSockets(self) -> int: ...
+
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__()
         self._pid = os.getpid()
@@ -52,16 +61,13 @@ class Server(_core.ServerCore):
         self.set_hooks(self._dispatch, log_exception, self._stopped._finish)
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
-        self.hostname = None if self._unix is not None else options["hostname"]
-        self.port = None if self._unix is not None else options["port"]
-        try:
-            if self._unix is not None:
-                self.listen_unix(self._unix)
-            else:
-                self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
-                self.port = self.local_port
-        except OSError as error:  # the same one, with the address in its text
-            raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
+        if self._unix is not None:
+            self.hostname = self.port = None
+            self.listen_unix(self._unix)
+        else:
+            self.hostname = options["hostname"]
+            self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
+            self.port = self.local_port
 
     @property
     def url(self) -> str:
@@ -70,9 +76,10 @@ class Server(_core.ServerCore):
             if self._unix.startswith(b"\0"):
                 return "abstract://" + os.fsdecode(self._unix[1:])
             return "unix://" + os.path.abspath(os.fsdecode(self._unix))
-        if self.hostname in ("0.0.0.0", "::"):
-            return f"http://localhost:{self.port}/"
-        return f"http://{self._address()}/"
+        host = self.hostname or ""
+        if host in ("0.0.0.0", "::"):
+            host = "localhost"
+        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
     def run(self) -> None:
         """Run on this thread until the server is stopped and its last connection is gone.
@@ -128,16 +135,11 @@ class Server(_core.ServerCore):
         self.stop(True)
         if not self.on_loop_thread():
             self._join(None)
+            self._drain()
 
     def __repr__(self) -> str:
         state = "stopped" if self.finished else "stopping" if self.stopping else "running" if self.running else "bound"
         return f"<Server {self.url} {state}>"
-
-    def _address(self) -> str:
-        if self._unix is not None:
-            return repr(os.fsdecode(self._unix))
-        host = self.hostname or ""
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def on_loop_thread(self) -> bool:
         """True in a callback of this server, on the thread that runs it."""
@@ -215,6 +217,15 @@ class Server(_core.ServerCore):
             thread.join(timeout)
         else:  # a thread of the user's, in run(): it goes on after the loop
             self._stopped.wait(timeout)
+
+    def _drain(self) -> None:
+        """Let the closing handshakes end that a run left behind when an exception ended it; a matter of seconds."""
+        if not self.finished and self._thread is None:
+            self._claim(threading.current_thread())
+            try:
+                self.run_loop(-1)
+            finally:
+                self._unclaim()
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""

@@ -1,0 +1,263 @@
+"""Fixtures of the Python suite: servers whose every callback is recorded, and a check after each test that nothing is left.
+
+``serving(...)`` starts a server in a thread; ``Live.expect`` waits for its callbacks in order; ``Live.on_loop`` runs code on
+its thread. ``script`` runs a program in a fresh process, which is where ``run()``, memory and descriptors are tested.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import os
+import queue
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ws_client import TIMEOUT, Client
+
+import uwserve
+from uwserve import _core
+
+HERE = Path(__file__).parent
+EVENTS = {
+    "open": ("ws",),
+    "message": ("ws", "message"),
+    "close": ("ws", "code", "reason"),
+    "drain": ("ws",),
+    "ping": ("ws", "data"),
+    "pong": ("ws", "data"),
+}
+
+
+class Live:
+    """A server that runs in a thread and records its callbacks as ``(name, ws, *arguments)``."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.events: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.clients: list[Client] = []
+        options = dict(options)
+        serve_options = {
+            name: options.pop(name)
+            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http")
+            if name in options
+        }
+        if "error_hook" in serve_options:
+            serve_options["error"] = serve_options.pop("error_hook")
+        if "idle_timeout_http" in serve_options:
+            serve_options["idle_timeout"] = serve_options.pop("idle_timeout_http")
+        if "unix" not in serve_options:
+            serve_options = {"hostname": "127.0.0.1", "port": 0} | serve_options
+        serve_options.setdefault("fetch", self._upgrade)
+        self.server = uwserve.serve(**serve_options, websocket=self.recorded(options))
+        self.address: Any = serve_options.get("unix") or ("127.0.0.1", self.server.port)
+
+    @staticmethod
+    def _upgrade(request: uwserve.Request, server: uwserve.Server) -> Any:
+        return None if server.upgrade(request, data=request.path) else uwserve.Response("no websocket", 400)
+
+    def recorded(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``websocket`` options in which each handler also records its call, before the test's own handler runs."""
+        wrapped = dict(options)
+        for name, arguments in EVENTS.items():
+            wrapped[name] = self._recorder(name, arguments, options.get(name))
+        return wrapped
+
+    def _recorder(self, name: str, arguments: tuple[str, ...], handler: Any) -> Any:
+        events = self.events
+        if len(arguments) == 1:
+
+            def record1(ws: Any) -> None:
+                events.put((name, ws))
+                if handler is not None:
+                    handler(ws)
+
+            return record1
+        if len(arguments) == 2:
+
+            def record2(ws: Any, value: Any) -> None:
+                events.put((name, ws, value))
+                if handler is not None:
+                    handler(ws, value)
+
+            return record2
+
+        def record3(ws: Any, code: int, reason: str) -> None:
+            events.put((name, ws, code, reason))
+            if handler is not None:
+                handler(ws, code, reason)
+
+        return record3
+
+    # --- the test's side ---
+
+    def connect(self, path: str = "/", **options: Any) -> Client:
+        client = Client(self.address, path, **options)
+        self.clients.append(client)
+        return client
+
+    def open(self, path: str = "/", **options: Any) -> tuple[Client, Any]:
+        """A client and the server's socket for it."""
+        client = self.connect(path, **options)
+        return client, self.expect("open")[0]
+
+    def expect(self, name: str, timeout: float = TIMEOUT) -> tuple[Any, ...]:
+        """The arguments of the next recorded callback, which must be ``name``."""
+        try:
+            event = self.events.get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"no {name!r} callback within {timeout} s") from None
+        assert event[0] == name, f"expected {name}, got {event}"
+        return event[1:]
+
+    def expect_close(self, timeout: float = TIMEOUT) -> tuple[int, str]:
+        _, code, reason = self.expect("close", timeout)
+        return code, reason
+
+    def wait_for(self, name: str, timeout: float = TIMEOUT) -> tuple[Any, ...]:
+        """The arguments of the next callback of that name; others are dropped."""
+        while True:
+            try:
+                event = self.events.get(timeout=timeout)
+            except queue.Empty:
+                raise AssertionError(f"no {name!r} callback within {timeout} s") from None
+            if event[0] == name:
+                return event[1:]
+
+    def no_events(self) -> None:
+        """Nothing (more) was called; what is in flight on the loop is waited for."""
+        self.on_loop(lambda: None)
+        left = list(self.events.queue)
+        assert not left, left
+
+    def on_loop(self, function: Any, *args: Any, timeout: float = TIMEOUT) -> Any:
+        """``function(*args)`` on the server's thread, outside any handler; its value or exception."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as exc:
+                future.set_exception(exc)
+
+        self.server.call_soon(call)
+        return future.result(timeout)
+
+    def stop(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+        self.server.stop(True)
+        if self.server.running:
+            self.server._join(TIMEOUT)
+        assert self.server.finished, "the server did not end"
+        assert self.server.pending_websockets == 0
+        assert self.server.pending_requests == 0
+        self.events.queue.clear()
+
+
+@pytest.fixture
+def serving():
+    """``serving(**options)``: a running ``Live``; options are ``websocket``'s, and ``fetch``, ``routes``, ``unix``."""
+    lives: list[Live] = []
+
+    def make(start: bool = True, **options: Any) -> Live:
+        live = Live(options)
+        lives.append(live)
+        if start:
+            live.server.start()
+        return live
+
+    yield make
+    for live in lives:
+        live.stop()
+    lives.clear()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def transport(request, tmp_path):
+    """Options for ``serving``: every test with it runs over TCP and over a unix socket."""
+    return {"unix": str(tmp_path / "s")} if request.param == "unix" else {}
+
+
+@pytest.fixture
+def echo(serving):
+    """A server that sends every message back."""
+    return serving(message=lambda ws, message: ws.send(message))
+
+
+class Script:
+    """A Python program in a process of its own."""
+
+    def __init__(self, source: str, *args: str) -> None:
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def line(self) -> str:
+        """The next line of its output. pytest-timeout bounds the wait."""
+        line = self.process.stdout.readline()
+        if not line:
+            _, errors = self.process.communicate(timeout=TIMEOUT)
+            raise AssertionError(f"the program ended with {self.process.returncode}:\n{errors}")
+        return line.rstrip("\n")
+
+    def finish(self, timeout: float = 60, code: int = 0) -> str:
+        """Its remaining output, after it has exited with ``code``."""
+        output, errors = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == code, f"exit code {self.process.returncode}\n{output}\n{errors}"
+        return output
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def script():
+    """``script(source, *args)`` starts a program; ``.finish()`` waits for it and returns what it printed."""
+    running: list[Script] = []
+
+    def start(source: str, *args: str) -> Script:
+        running.append(Script(source, *args))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+_probe = _core.ServerCore()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.passed = report.passed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """After each test: no ServerWebSocket alive and no server's thread running."""
+    before = _probe.live_handles
+    yield
+    if not getattr(request.node, "passed", False):
+        return  # its traceback keeps things alive, and one failure is enough
+    request.node.funcargs.clear()  # values of fixtures that are already torn down
+    gc.collect()
+    assert _probe.live_handles <= before, f"{_probe.live_handles - before} ServerWebSocket objects leaked"
+    threads = [thread for thread in threading.enumerate() if thread.name == "uwserve"]
+    assert not threads, threads

@@ -1,0 +1,365 @@
+"""Requests as they arrive: in any pieces, pipelined, with bodies, too slowly, from clients that leave half-way.
+
+Every byte goes through a raw socket. Where the exact pieces matter the client sits on a unix socket, whose kernel says when
+the server has read what was sent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import select
+import struct
+import termios
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_client import DEADLINE, GET, Client, Recorder, echo, eventually, request, running
+
+from uwserve import Request, Response, Server
+
+UPLOAD = request("/a/b?c=d", "POST", b"one\r\n\r\ntwo\x00\xff", "X-One: 1", "Content-Type: text/plain")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running(fetch=echo) as server:
+        yield server
+
+
+@pytest.fixture
+def unix_client(tmp_path: Path) -> Iterator[Client]:
+    path = tmp_path / "s"
+    with running(fetch=echo, unix=path), Client(str(path)) as client:
+        yield client
+
+
+def send_exactly(client: Client, *pieces: bytes) -> None:
+    """Each piece reaches the server in a read of its own: on a unix socket SIOCOUTQ counts what it has not read."""
+    for piece in pieces:
+        client.send(piece)
+        end = time.monotonic() + DEADLINE
+        while struct.unpack("i", fcntl.ioctl(client.socket, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:
+            assert time.monotonic() < end
+            time.sleep(0)
+
+
+def wait_for_end(client: Client, drip: bytes = b"") -> float:
+    """Seconds until the server ends the connection, while ``drip`` is sent ten times a second."""
+    begun = time.monotonic()
+    while not select.select([client.socket], [], [], 0.1)[0]:
+        assert time.monotonic() < begun + DEADLINE
+        if drip:
+            client.send(drip)
+    return time.monotonic() - begun
+
+
+def check_upload(client: Client) -> None:
+    got = client.reply().json()
+    assert (got["method"], got["path"], got["query"], got["version"]) == ("POST", "/a/b", "c=d", "1.1")
+    assert got["headers"] == [["host", "a"], ["x-one", "1"], ["content-type", "text/plain"], ["content-length", "12"]]
+    assert got["body"] == "one\r\n\r\ntwo\x00\xff"
+
+
+# --- pieces ---
+
+
+def test_byte_by_byte(unix_client: Client) -> None:
+    """A request in reads of one byte each is the same request; three in a row on one connection."""
+    for _ in range(3):
+        send_exactly(unix_client, *(UPLOAD[i : i + 1] for i in range(len(UPLOAD))))
+        check_upload(unix_client)
+
+
+def test_split_at_every_position(unix_client: Client) -> None:
+    for cut in range(1, len(UPLOAD)):
+        send_exactly(unix_client, UPLOAD[:cut], UPLOAD[cut:])
+        check_upload(unix_client)
+
+
+def test_split_across_requests(unix_client: Client) -> None:
+    """Two requests cut anywhere: the end of one and the beginning of the next in one read."""
+    both = UPLOAD + UPLOAD
+    for cut in range(1, len(both), 3):
+        send_exactly(unix_client, both[:cut], both[cut:])
+        check_upload(unix_client)
+        check_upload(unix_client)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 7])
+def test_empty_lines_before_a_request(unix_client: Client, lines: int) -> None:
+    """RFC 9112 section 2.2: they are skipped, whole or byte by byte."""
+    data = b"\r\n" * lines + UPLOAD
+    unix_client.send(data)
+    check_upload(unix_client)
+    send_exactly(unix_client, *(data[i : i + 1] for i in range(len(data))))
+    check_upload(unix_client)
+
+
+def test_a_head_of_nearly_16_kib(unix_client: Client) -> None:
+    fill = request("/", "GET", None, "X: ")
+    head = request("/", "GET", None, "X: " + "y" * (16 * 1024 - len(fill)))
+    assert len(head) == 16 * 1024
+    unix_client.send(head)
+    assert unix_client.reply().status == 200
+    send_exactly(unix_client, *(head[i : i + 1000] for i in range(0, len(head), 1000)))
+    assert unix_client.reply().status == 200
+
+
+def test_a_hundred_fields(server: Server) -> None:
+    with Client(server) as client:
+        reply = client.ask(request("/", "GET", None, *(f"X-{i}: {i}" for i in range(99))))
+        assert len(reply.json()["headers"]) == 100
+
+
+# --- one connection, many requests ---
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    with Client(server) as client:
+        client.send(b"".join(request(f"/{i}", "POST", b"x" * i) for i in range(200)))
+        for i in range(200):
+            got = client.reply().json()
+            assert (got["path"], got["length"]) == (f"/{i}", i)
+        assert client.ask().status == 200
+
+
+def test_pipelined_requests_are_handled_one_at_a_time() -> None:
+    """The next one is dispatched only after the answer to the one before, which may come much later."""
+    asked: list[Future[str]] = []
+    seen = Recorder()
+
+    def fetch(request: Request, server: Server) -> Future[str]:
+        answer: Future[str] = Future()
+        asked.append(answer)
+        seen(request.path, server.pending_requests)
+        return answer
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        client.send(b"".join(request(f"/{i}") for i in range(5)))
+        for i in range(5):
+            assert seen.wait(i + 1)[i:] == [(f"/{i}", 1)]
+            asked[i].set_result(f"answer {i}")
+            assert client.reply().body == f"answer {i}".encode()
+
+
+def test_large_pipeline_behind_a_pending_request() -> None:
+    """More than the server is willing to hold waits in the kernel and is not lost."""
+    first: Future[str] = Future()
+    seen = Recorder()
+
+    def fetch(request: Request) -> Any:
+        seen(request.path)
+        return first if request.path == "/first" else str(len(request.body))
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        client.send(request("/first"))
+        seen.wait()
+        client.send(b"".join(request("/x", "POST", b"y" * 30_000) for _ in range(20)))
+        first.set_result("first")
+        assert client.reply().body == b"first"
+        assert [client.reply().body for _ in range(20)] == [b"30000"] * 20
+
+
+def test_close_is_not_forgotten(server: Server) -> None:
+    """``Connection: close`` holds although the next request was read together with it, and that one is not run."""
+    for field in ("Connection: close", "connection: Close", "Connection: foo , cLOSE", "Connection: a\r\nConnection: close"):
+        with Client(server) as client:
+            client.send(request("/1", "GET", None, field) + request("/2"))
+            reply = client.reply()
+            assert reply.json()["path"] == "/1"
+            assert reply.get("Connection") == "close"
+            assert client.at_end()
+
+
+def test_a_handler_may_close_the_connection() -> None:
+    with running(fetch=lambda r: Response("bye", headers={"Connection": "close"})) as server, Client(server) as client:
+        client.send(GET + GET)
+        reply = client.reply()
+        assert (reply.body, reply.get("Connection")) == (b"bye", "close")
+        assert client.at_end()
+
+
+def test_http_1_0_closes(server: Server) -> None:
+    """Also with keep-alive asked for, and without a Host."""
+    for head in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\nHost: b\r\n\r\n"):
+        with Client(server) as client:
+            client.send(head)
+            reply = client.reply()
+            assert (reply.status, reply.json()["version"], reply.get("Connection")) == (200, "1.0", "close")
+            assert client.at_end()
+
+
+def test_other_forms_of_the_target(server: Server) -> None:
+    """Absolute form (its authority is the host) and OPTIONS * (RFC 9112 section 3.2)."""
+    with running(fetch=lambda r: r.url) as server, Client(server) as client:
+        assert client.ask(request("http://example.org:81/x?y")).body == b"http://example.org:81/x?y"
+        assert client.ask(request("http://example.org")).body == b"http://example.org/"
+        assert client.ask(request("*", "OPTIONS")).body == b"http://a"
+        assert client.ask(request("/p?q=%20")).body == b"http://a/p?q=%20"
+
+
+# --- bodies ---
+
+
+def test_expect_continue(server: Server) -> None:
+    """100 comes before the body is sent; not when the body is there already; not to HTTP/1.0; not without a body."""
+    asking = request("/", "POST", None, "Expect: 100-continue", "Content-Length: 3")
+    with Client(server) as client:
+        client.send(asking)
+        assert client.head().status == 100
+        client.send(b"abc")
+        assert client.reply().json()["body"] == "abc"
+        client.send(asking + b"abc" + request("/", "POST", None, "Expect: 100-Continue", "Content-Length: 0"))
+        assert client.head().status in (100, 200) and client.buffer is not None
+    with Client(server) as client:
+        client.send(asking + b"abc")
+        assert client.reply().json()["body"] == "abc"
+    with Client(server) as client:
+        client.send(request("/", "POST", b"abc", "Expect: 100-continue", version="1.0"))
+        assert client.reply().json()["body"] == "abc"
+
+
+def test_bodies_up_to_the_limit() -> None:
+    """Exactly max_request_body_size is accepted; one more byte is 413 before any of it is sent."""
+    with running(fetch=echo, max_request_body_size=1000) as server:
+        with Client(server) as client:
+            for size in (0, 1, 999, 1000):
+                assert client.ask(request("/", "POST", b"x" * size)).json()["length"] == size
+        with Client(server) as client:
+            client.send(request("/", "POST", None, "Content-Length: 1001", "Expect: 100-continue"))
+            assert client.reply().status == 413
+            assert client.at_end()
+
+
+def test_a_refused_upload_still_reads_its_answer() -> None:
+    """The client sends the whole body before it reads: the 413 must not be destroyed by a reset."""
+    with running(fetch=echo, max_request_body_size=1000) as server:
+        for _ in range(5):
+            with Client(server) as client:
+                client.send(request("/", "POST", b"x" * 300_000))
+                assert client.reply().status == 413
+
+
+def test_large_bodies_arrive_identical() -> None:
+    body = bytes(range(256)) * 4096 * 8  # 8 MiB
+    with running(fetch=lambda r: hashlib.sha256(r.body).hexdigest()) as server, Client(server) as client:
+        for _ in range(2):
+            assert client.ask(request("/", "PUT", body)).body.decode() == hashlib.sha256(body).hexdigest()
+
+
+def test_body_accessors(server: Server) -> None:
+    async def read(request: Request) -> Any:
+        return await request.bytes(), await request.text(), await request.json()
+
+    def fetch(request: Request) -> Any:
+        try:
+            read(request).send(None)
+        except StopIteration as stop:
+            return repr(stop.value)
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        assert client.ask(request("/", "POST", b'{"a":1}')).body == b"""(b'{"a":1}', '{"a":1}', {'a': 1})"""
+        assert client.ask(request("/", "POST", b"not json")).status == 500
+
+
+# --- time, and clients that leave ---
+
+
+@pytest.mark.parametrize(
+    ("sent", "drip"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"y"),
+        (b"\r\n", b"\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", b"y"),
+        (GET, b""),
+    ],
+    ids=["silence", "dripping head", "dripping empty lines", "dripping body", "idle after a request"],
+)
+def test_a_slow_client_is_cut(sent: bytes, drip: bytes) -> None:
+    """idle_timeout counts to the end of the head, and dripping does not extend it."""
+    with running(fetch=echo, idle_timeout=1) as server, Client(server) as client:
+        client.send(sent)
+        if sent == GET:
+            client.reply()
+        assert 0.5 < wait_for_end(client, drip) < 8
+        assert client.ended or client.at_end()
+
+
+def test_a_connection_in_use_is_not_cut() -> None:
+    """Requests keep a connection alive beyond idle_timeout."""
+    with running(fetch=echo, idle_timeout=1) as server, Client(server) as client:
+        begun = time.monotonic()
+        while time.monotonic() - begun < 3:
+            assert client.ask().status == 200
+            select.select([client.socket], [], [], 0.2)
+
+
+def test_half_closed_client_gets_its_whole_answer() -> None:
+    """FIN says that no more requests come; the answers to those that came are still owed."""
+    later: Future[bytes] = Future()
+    asked = Recorder()
+
+    def fetch(request: Request) -> Any:
+        asked(request.path)
+        return later if request.path == "/later" else b"x" * 20_000_000
+
+    with running(fetch=fetch) as server:
+        with Client(server, receive_buffer=4096) as client:
+            client.send(request("/"))
+            client.finish()
+            assert len(client.reply().body) == 20_000_000
+            assert client.at_end()
+        with Client(server) as client:
+            client.send(request("/later"))
+            client.finish()
+            asked.wait(2)
+            later.set_result(b"late")
+            assert client.reply().body == b"late"
+            assert client.at_end()
+
+
+@pytest.mark.parametrize("sent", [b"G", GET[:-2], UPLOAD[:-1], GET[:-2] + b"Connection: close\r\n"])
+@pytest.mark.parametrize("way", ["fin", "reset"])
+def test_a_client_that_leaves_inside_a_request(sent: bytes, way: str) -> None:
+    """The handler never sees an incomplete request, and the connection does not stay."""
+    seen = Recorder()
+    with running(fetch=lambda r: seen(r.path) or "x") as server:
+        with Client(server) as client:
+            client.send(sent)
+            if way == "reset":
+                client.reset()
+            else:
+                client.finish()
+                assert client.at_end()
+        with Client(server) as client:
+            client.ask(request("/second"))
+        assert seen.items == ["/second"]
+        assert server.pending_requests == 0
+
+
+def test_a_client_that_leaves_before_the_answer() -> None:
+    """The request says so, stays readable, and a late answer goes nowhere without harm."""
+    later: Future[str] = Future()
+    seen = Recorder()
+
+    def fetch(request: Request) -> Any:
+        seen(request)
+        return later
+
+    with running(fetch=fetch) as server:
+        with Client(server) as client:
+            client.send(request("/gone", "POST", b"body"))
+            kept: Request = seen.wait()[0]
+            assert not kept.answered
+            assert server.pending_requests == 1
+            client.reset()
+        eventually(lambda: kept.answered, "noticing that the client left")
+        later.set_result("too late")
+        assert (kept.path, kept.body, kept.headers["host"]) == ("/gone", b"body", "a")
+        eventually(lambda: server.pending_requests == 0, "pending_requests == 0")
