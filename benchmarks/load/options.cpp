@@ -1,8 +1,6 @@
 #include "options.h"
 
 #include <charconv>
-#include <cmath>
-#include <cstring>
 #include <string_view>
 
 namespace load {
@@ -25,6 +23,7 @@ const char *const kUsage =
     "  --type text|binary   (text)\n"
     "  --warmup SECONDS     (0.5)\n"
     "  --seconds SECONDS    measured (3)\n"
+    "  --min-cpu SECONDS    echo: measure on, up to five times as long, until the server has used so much CPU (0)\n"
     "  --concurrency N      handshakes under way at a time (128)\n"
     "\n"
     "Prints one JSON object. Exit status: 0; 1 when the server or an echo was wrong; 2 for a wrong command line.\n";
@@ -64,6 +63,8 @@ void set(Options &o, std::string_view name, std::string_view value) {
         o.warmup = number(name, value, 0.0, 3600.0);
     } else if (name == "--seconds") {
         o.seconds = number(name, value, 0.01, 3600.0);
+    } else if (name == "--min-cpu") {
+        o.min_cpu = number(name, value, 0.0, 3600.0);
     } else if (name == "--concurrency") {
         o.concurrency = number(name, value, 1, 100'000);
     } else {

@@ -299,6 +299,56 @@ TEST(deliver_copies_and_follows) {
     close(fd);
 }
 
+TEST(bracket_from_outside_defers_on_close) {
+    server_t server;
+    const int fd = server.connect_client();
+    us_loop_enter(server.loop);
+    us_loop_enter(server.loop);
+    us_socket_close(0, server.http.last, 0, nullptr);
+    us_loop_leave(server.loop);
+    CHECK_EQ(server.http.closed, 0);
+    us_loop_leave(server.loop);
+    CHECK_EQ(server.http.closed, 1);
+    CHECK_EQ(server.loop->depth, 0);
+    CHECK(us_loop_next_context(server.loop, nullptr) == server.http.context);
+    CHECK(!us_loop_next_context(server.loop, server.http.context));
+    close(fd);
+}
+
+// Each on_data keeps its bytes where they lie; the next read of the same visit must go to the new buffer.
+TEST(receive_buffer_taken_in_mid_visit) {
+    server_t server;
+    const int fd = server.connect_client();
+    struct kept_t {
+        void *block;
+        const char *data;
+        size_t length;
+    };
+    std::vector<kept_t> kept;
+    server.http.data = [&](us_socket_t *, char *data, int length) {
+        CHECK(data == us_loop_recv_buffer(server.loop));
+        kept.push_back({us_loop_take_recv_buffer(server.loop), data, (size_t) length});
+        CHECK(data != us_loop_recv_buffer(server.loop));
+    };
+    std::string text(1 << 20, 0);
+    for (size_t i = 0; i < text.size(); i++) text[i] = (char) (i % 251);
+    size_t sent = 0, arrived = 0;
+    server.pump([&] {
+        const ssize_t n = send(fd, text.data() + sent, text.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent += n > 0 ? (size_t) n : 0;
+        arrived = 0;
+        for (kept_t &k : kept) arrived += k.length;
+        return arrived == text.size();
+    });
+    size_t at = 0;
+    for (kept_t &k : kept) {
+        CHECK(!memcmp(k.data, text.data() + at, k.length));
+        at += k.length;
+        free(k.block);
+    }
+    close(fd);
+}
+
 TEST(pause_and_resume) {
     server_t server;
     const int fd = server.connect_client();

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import logging
 import os
 import queue
 import subprocess
@@ -236,6 +237,42 @@ def script():
     yield start
     for process in running:
         process.kill()
+
+
+class _Log(logging.Filter):
+    """Turns tracebacks into text: pytest keeps the records, and tracebacks would keep sockets alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.lines.append(logging.Formatter().format(record))  # sets exc_text
+        record.exc_info = None
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _log():
+    logger = logging.getLogger("uwserve")
+    log = _Log()
+    logger.addFilter(log)
+    yield log
+    logger.removeFilter(log)
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged(request, _log):
+    """A test that does not ask for ``logged`` (or ``caplog``) fails when anything is logged."""
+    yield
+    if not {"logged", "caplog"} & set(request.fixturenames) and getattr(request.node, "passed", False):
+        assert not _log.lines, "\n".join(_log.lines)
+
+
+@pytest.fixture
+def logged(_log):
+    """What was put on the logger ``uwserve``: a list of texts, tracebacks included."""
+    return _log.lines
 
 
 _probe = _core.ServerCore()

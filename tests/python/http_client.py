@@ -226,11 +226,8 @@ def bound(**options: Any) -> Iterator[Server]:
     """A server on a free port of 127.0.0.1 (or as ``options`` say) that does not run; stopped at the end."""
     if "unix" not in options:
         options = {"port": 0, "hostname": "127.0.0.1"} | options
-    server = serve(**options)
-    try:
+    with serve(**options) as server:  # its end also joins the server's thread
         yield server
-    finally:
-        server.stop(True)
         if server.running:
             assert server.stop(True).wait(DEADLINE), "the server did not stop"
 
@@ -241,15 +238,6 @@ def running(**options: Any) -> Iterator[Server]:
     with bound(**options) as server:
         server.start()
         yield server
-        stopped = server.stop(True)
-        assert stopped.wait(DEADLINE), "the server did not stop"
-
-
-@contextlib.contextmanager
-def connected(server: Server, **options: Any) -> Iterator[Client]:
-    """A client of a server in ``running()``."""
-    with Client(server, **options) as client:
-        yield client
 
 
 def open_websocket(client: Client, path: str = "/") -> None:

@@ -194,7 +194,7 @@ def test_http_1_0_closes(server: Server) -> None:
             assert client.at_end()
 
 
-def test_other_forms_of_the_target(server: Server) -> None:
+def test_other_forms_of_the_target() -> None:
     """Absolute form (its authority is the host) and OPTIONS * (RFC 9112 section 3.2)."""
     with running(fetch=lambda r: r.url) as server, Client(server) as client:
         assert client.ask(request("http://example.org:81/x?y")).body == b"http://example.org:81/x?y"
@@ -252,7 +252,7 @@ def test_large_bodies_arrive_identical() -> None:
             assert client.ask(request("/", "PUT", body)).body.decode() == hashlib.sha256(body).hexdigest()
 
 
-def test_body_accessors(server: Server) -> None:
+def test_body_accessors() -> None:
     async def read(request: Request) -> Any:
         return await request.bytes(), await request.text(), await request.json()
 

@@ -96,7 +96,7 @@ NOT_CONTIGUOUS = memoryview(bytes(100))[::2]
     ("name", "args", "kwargs", "error", "names"),
     [
         ("send", (), {}, TypeError, "data"),
-        ("send", ("a", True, 1), {}, TypeError, ""),
+        ("send", ("a", True, 1), {}, TypeError, "send"),
         ("send", ("a",), {"nonsense": 1}, TypeError, "nonsense"),
         ("send", ("a",), {"data": "b"}, TypeError, "data"),
         ("send", ("a", 1), {}, TypeError, "compress"),
@@ -117,7 +117,7 @@ NOT_CONTIGUOUS = memoryview(bytes(100))[::2]
         ("ping", (5,), {}, TypeError, "data"),
         ("ping", (b"p" * 126,), {}, ValueError, "125"),
         ("ping", ("é" * 63,), {}, ValueError, "125"),
-        ("ping", (b"", True), {}, TypeError, ""),
+        ("ping", (b"", True), {}, TypeError, "ping"),
         ("pong", (None,), {}, TypeError, "data"),
         ("pong", (b"p" * 126,), {}, ValueError, "125"),
         ("pong", (NOT_CONTIGUOUS,), {}, TypeError, "contiguous"),
@@ -250,7 +250,7 @@ def test_small_after_drop(serving):
         room = MIB - ws.buffered_amount
         assert ws.send(b"y" * (room + 1)) == 0
         assert ws.send(b"y" * (room - 20)) == -1
-        assert ws.ping() == 0
+        assert ws.ping(b"p" * 50) == 0
         return ws.buffered_amount
 
     assert live.on_loop(fill) <= MIB + 2
@@ -315,7 +315,7 @@ def test_fragmented_input(echo):
     assert client.read_message() == "ab"
     data = os.urandom(200000)
     client.send_raw(frame(BINARY, data[:1], fin=False))
-    for i in range(1, 100000, 9999):
+    for i in range(1, 99991, 9999):
         client.send_raw(frame(CONT, data[i : i + 9999], fin=False))
         client.round_trip()
     client.send_raw(frame(CONT, data[99991:]))

@@ -142,7 +142,7 @@ def test_upgrade_in_the_done_callback(held):
     assert client.read_message() == "hi"
 
 
-def test_exception_after_upgrade(held, caplog):
+def test_exception_after_upgrade(held, logged):
     """A Future that fails after the upgrade is logged; the socket lives on."""
     client, request, future = begin(held)
     held.on_loop(held.server.upgrade, request)

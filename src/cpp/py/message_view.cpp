@@ -23,6 +23,7 @@ struct ViewOwner {
     std::string *fragments;   // set while it lies in this connection's fragment buffer
     void *taken_buffer;       // the receive buffer that was taken over
     std::string *taken_fragments;
+    std::shared_ptr<BufferGrave> *grave;  // set with taken_buffer
 };
 
 ViewOwner *as_owner(PyObject *object) { return reinterpret_cast<ViewOwner *>(object); }
@@ -39,7 +40,8 @@ void release_buffer(PyObject *object, Py_buffer *) { as_owner(object)->exports--
 void owner_dealloc(PyObject *object) {
     ViewOwner *self = as_owner(object);
     PyTypeObject *type = Py_TYPE(object);
-    free(self->taken_buffer);
+    if (self->taken_buffer) (*self->grave)->bury(self->taken_buffer);
+    delete self->grave;
     delete self->taken_fragments;
     type->tp_free(object);
     Py_DECREF(type);
@@ -48,11 +50,12 @@ void owner_dealloc(PyObject *object) {
 bool lies_in(std::string_view message, const char *memory, size_t size) { return message.data() >= memory && message.data() < memory + size; }
 
 // Exports have outlived the callback: the memory becomes the owner's.
-void take_memory(ViewOwner *self) {
+void take_memory(ServerCore &core, ViewOwner *self) {
     if (self->fragments) {
         self->taken_fragments = new std::string(std::move(*self->fragments));
         self->fragments->clear();
     } else {
+        self->grave = new std::shared_ptr<BufferGrave>(core.grave);
         self->taken_buffer = us_loop_take_recv_buffer(self->loop);
     }
 }
@@ -66,8 +69,7 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
         result.object = Ref::steal(PyByteArray_FromStringAndSize(message.data(), size));
         return result;
     }
-    result.is_view = true;
-    Ref owner;
+    Ref &owner = result.owner;
     us_loop_t *loop = core.engine->loop();
     std::string &fragments = WebSocketDoor::fragments(websocket_data(raw(ws)));
     bool in_fragments = lies_in(message, fragments.data(), fragments.size());
@@ -91,13 +93,12 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
 
 void release_view(ServerCore &core, BinaryMessage &message) {
     SavedError error;
-    Ref owner = Ref::borrow(PyMemoryView_GET_BASE(message.object.get()));
     Ref released = Ref::steal(PyObject_CallMethod(message.object.get(), "release", nullptr));
     if (!released) PyErr_Clear();  // BufferError: an export of the view itself is alive
     message.object.reset();
-    if (Py_TYPE(owner.get()) != core.state->view_owner_type) return;
-    ViewOwner *self = as_owner(owner.get());
-    if (self->exports) take_memory(self);
+    if (Py_TYPE(message.owner.get()) != core.state->view_owner_type) return;
+    ViewOwner *self = as_owner(message.owner.get());
+    if (self->exports) take_memory(core, self);
 }
 
 bool add_view_owner_type(PyObject *module, ModuleState *state) {

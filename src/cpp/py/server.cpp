@@ -109,6 +109,7 @@ void ServerCore::apply_options() {
 void ServerCore::on_release(void *self) {
     auto *core = static_cast<ServerCore *>(self);
     core->published_bytes = 0;
+    core->grave->empty();
     core->gil.release();
 }
 
@@ -152,7 +153,7 @@ bool ServerCore::run(int signal_fd) {
     run_posted();
     if (watch) us_unwatch(watch);
     loop_thread = 0;
-    if (loop->num_polls == 0) finish();
+    finish_if_idle();
     if (!run_error_) return true;
     PyObject *error = run_error_.release();
     PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error)), error);
@@ -172,31 +173,32 @@ bool ServerCore::stop(bool force) {
         stopping = finished = true;
         return true;
     }
-    us_loop_t *loop = engine->loop();
-    {
-        Entry entry(*this);
-        if (!stopping) {
-            stopping = true;
-            us_listen_socket_close(0, listener);
-            engine->gate().wind_down();
-        }
-        if (force) {
-            forced = true;
-            engine->gate().close_all();
-            us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
-                auto *handle = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-                if (handle) static_cast<ServerCore *>(core)->close_handle(handle, 1001, "Server closed");
-                if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
-            }, this);
-        }
+    Entry entry(*this);
+    if (!stopping) {
+        stopping = true;
+        us_listen_socket_close(0, listener);
+        engine->gate().wind_down();
     }
-    if (!running() && loop->num_polls == 0) finish();
+    if (force) {
+        forced = true;
+        engine->gate().close_all();
+        us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
+            auto *handle = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
+            if (handle) static_cast<ServerCore *>(core)->close_handle(handle, 1001, "Server closed");
+            if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
+        }, this);
+    }
     return true;
+}
+
+void ServerCore::finish_if_idle() {
+    if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0) finish();
 }
 
 // The last connection is gone: the engine goes, the Python side is told. With the GIL, no thread running the loop.
 void ServerCore::finish() {
     if (finished) return;
+    SavedError error;
     run_posted();
     finished = true;
     listener = nullptr;

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "buffer_grave.h"
 #include "gil.h"
 #include "state.h"
 #include "uws/engine.h"
@@ -45,23 +46,29 @@ class ServerCore final : public WsHandler, public HttpHandler {
     ~ServerCore() override;
 
     // Brackets native work done on behalf of Python outside a dispatch, so that closes in it are deferred as in one, and
-    // what it published leaves soon.
+    // what it published leaves soon. The outermost one of a stopped server that no thread runs ends the server, when its
+    // last connection went in it.
     class Entry {
        public:
-        explicit Entry(ServerCore &core) : loop_(core.engine ? core.engine->loop() : nullptr) {
-            if (loop_ && loop_->depth == 0) us_loop_enter(loop_), entered_ = true;
+        explicit Entry(ServerCore &core) : core_(core) {
+            us_loop_t *loop = core.engine ? core.engine->loop() : nullptr;
+            if (loop && loop->depth == 0) {
+                loop_ = loop;
+                us_loop_enter(loop_);
+            }
         }
         ~Entry() {
-            if (!entered_) return;
+            if (!loop_) return;
             us_loop_leave(loop_);
             us_wakeup_loop(loop_);
+            if (core_.stopping && !core_.running()) core_.finish_if_idle();
         }
         Entry(const Entry &) = delete;
         Entry &operator=(const Entry &) = delete;
 
        private:
-        us_loop_t *loop_;
-        bool entered_ = false;
+        ServerCore &core_;
+        us_loop_t *loop_ = nullptr;
     };
 
     // --- life cycle (server.cpp); all return false with an exception set ---
@@ -118,6 +125,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     Ref dispatch, log_exception, on_stopped;
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
+    std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
     us_listen_socket_t *listener = nullptr;
     int local_port = 0;
     uint32_t pending_websockets = 0;
@@ -129,6 +137,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
    private:
     bool make_engine();
     void run_posted();
+    void finish_if_idle();
     void finish();
     void abandon_handles();
     static void on_release(void *self);

@@ -111,7 +111,7 @@ void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) 
         return;
     }
     call_handler(*this, options.message, handle, content.object.get(), "message");
-    if (content.is_view) release_view(*this, content);
+    if (content.owner) release_view(*this, content);
 }
 
 void ServerCore::on_drain(Socket *ws) {

@@ -32,15 +32,17 @@ extern PyMethodDef kSendMethods[];    // ws_send.cpp
 extern PyMethodDef kTopicMethods[];   // ws_topics.cpp
 extern PyMethodDef kControlMethods[]; // ws_control.cpp
 
-// Ends the callback: FIN for a socket that was closed inside a cork that upstream does not look after (defect S6).
+// Ends the callback: FIN for a socket that was closed inside a cork that upstream does not look after (defect S6). Whoever
+// corked it further out sends the FIN itself, after what is corked.
 inline void after_cork(us_socket_t *s) {
+    if (loop_data(s->context->loop)->corkedSocket == s) return;
     if (!s->closed && is_shutting_down(s) && backlog_of(s) == 0) us_socket_shutdown(0, s);
 }
 
 // The object that a handler gets for a binary message; `view` is set for a memoryview, which must be released after.
 struct BinaryMessage {
     Ref object;
-    bool is_view = false;
+    Ref owner;  // of a memoryview: the handler may release the view, and then it has none
 };
 BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::string_view message);
 void release_view(ServerCore &core, BinaryMessage &message);

@@ -90,7 +90,8 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     void *user;                  /* for the layer above, starts NULL */
     struct us_callbacks_t cb;
     uint32_t num_sockets;
-    /* Only inbound bytes count as a sign of life: us_socket_timeout() is ignored while on_writable runs. */
+    /* us_socket_timeout() is ignored while on_writable runs: for WebSockets only inbound bytes are a sign of life, and HTTP
+     * keeps its own time. */
     bool inbound_liveness;
     bool is_child_;
     const struct us_transport_t *transport_;
@@ -263,7 +264,8 @@ void us_socket_arm(struct us_socket_t *s, unsigned int seconds);
 void us_socket_deadline(struct us_socket_t *s, unsigned int seconds);
 
 /* Bytes taken, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read as unsigned.
- * With msg_more and a short kernel write of at most 16 KiB the rest goes to the spill and `length` is returned. */
+ * With msg_more, what the kernel does not take of a write of at most 16 KiB goes to the spill (also while blocked, up to
+ * 32 KiB in all) and `length` is returned. */
 int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length, int msg_more);
 /* Header and payload in one sendmsg; never answers 1..header_length on a live socket (spills the header and one byte). */
 int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload, int payload_length);

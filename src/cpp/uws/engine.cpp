@@ -57,14 +57,17 @@ void Engine::build(WsHandler &handler) {
 
 Engine::~Engine() {
     if (!loop_) return;
+    // ~App asks for the loop of its thread, which makes one there; it is freed with ours.
     auto destroy = [this] {
+        uWS::Loop *other = uWS::Loop::get();
         delete app_;
         reinterpret_cast<uWS::Loop *>(loop_)->free();
+        other->free();
     };
     try {
         std::thread(destroy).join();
     } catch (const std::system_error &) {
-        destroy();  // no thread to be had: this one then keeps an empty loop of upstream's until it ends
+        destroy();  // no thread to be had: this one will do, as it has no loop of its own
     }
 }
 

@@ -16,12 +16,17 @@ constexpr size_t kUpstreamPadding = 64;  // upstream's parser fences and scans b
 // A body must arrive at this rate to keep its connection (upstream's own figure is 16 KiB/s).
 constexpr size_t kMinBodyBytesPerSecond = 1024;
 
+// The next request must wait until the client has read the answers it has.
+bool is_congested(const HttpConn &conn) { return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog; }
+
 }  // namespace
 
 void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *ws_context) {
     http_ = http_context;
     ws_ = ws_context;
     http_->user = this;
+    // Upstream arms ten seconds of its own whenever it writes; while a response drains, our timeout counts.
+    http_->inbound_liveness = true;
     upstream_ = http_->cb;
     us_socket_context_on_open(0, http_, on_open);
     us_socket_context_on_data(0, http_, on_data);
@@ -74,7 +79,13 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
     HttpGate *gate = of(s);
     auto *conn = static_cast<HttpConn *>(s->user);
     gate->upstream_.on_writable(s);
-    if (!s->closed && conn && conn->state == HttpConn::State::kDraining && backlog_of(s) == 0) end_connection(s);
+    if (s->closed || !conn) return s;
+    if (conn->state == HttpConn::State::kDraining) {
+        if (backlog_of(s) == 0) end_connection(s);
+    } else if (conn->state == HttpConn::State::kHead) {
+        us_socket_arm(s, gate->idle_timeout);
+        if (backlog_of(s) == 0 && s->pause_reasons) gate->queue_ready(*conn);
+    }
     return s;
 }
 
@@ -108,7 +119,7 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
     }
     us_socket_t *s = conn.s;
     HttpConn::Frame frame;
-    while (!in.empty()) {
+    while (!in.empty() && !is_congested(conn)) {
         if (conn.state == HttpConn::State::kHead && !take_head(conn, in)) break;
         if (conn.state == HttpConn::State::kBody && !take_body(conn, in)) break;
         conn.frame = &frame;
@@ -127,12 +138,14 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         return;
     }
     conn.held.assign(in);
-    if (conn.state == HttpConn::State::kPending) limit_held(conn);
+    limit_held(conn);
 }
 
-// Stops reading past the bound. The time for the answer runs on.
+// Stops reading past the bounds: of what waits for an answer, and of answers that wait for their reader. The time for
+// either runs on.
 void HttpGate::limit_held(HttpConn &conn) {
-    if (conn.held.size() <= kMaxHeldBytes || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
+    bool too_much = is_congested(conn) || (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes);
+    if (!too_much || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
     us_socket_pause(conn.s, US_PAUSE_HELD);
     us_socket_arm(conn.s, idle_timeout);
 }

@@ -27,6 +27,8 @@ namespace uwserve {
 class HttpGate;
 class WsGuard;
 
+// No further request is taken while this much of earlier responses has not left.
+constexpr size_t kMaxResponseBacklog = 64 * 1024;
 // Bytes that arrive while a request waits for its answer are held up to this; then the socket is not read.
 constexpr size_t kMaxHeldBytes = 64 * 1024;
 
@@ -130,7 +132,7 @@ class HttpGate {
     void dispatch(HttpConn &conn);
     void limit_held(HttpConn &conn);
     void pump(HttpConn &conn);
-    bool send_piece(HttpConn &conn, std::string_view piece);
+    void send_piece(HttpConn &conn, std::string_view piece);
     void end_stream(HttpConn &conn, bool complete);
     void response_done(HttpConn &conn);
     void drain_and_end(HttpConn &conn);

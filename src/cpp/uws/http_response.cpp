@@ -55,7 +55,7 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
         return;
     }
     response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
-        us_socket_arm(conn.s, idle_timeout);
+        us_socket_arm(conn.s, idle_timeout);  // the client has read something
         bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
         if (ok && !conn.s->closed) response_done(conn);
         return ok;
@@ -86,11 +86,10 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
         AsyncSocketDoor::write(async(conn.s), head.data(), static_cast<int>(head.size()));
     });
     if (conn.s->closed) return;
-    us_socket_arm(conn.s, idle_timeout);
     conn.response->onWritable([this, &conn](uintmax_t) {
+        us_socket_arm(conn.s, idle_timeout);
         AsyncSocketDoor::write(async(conn.s), nullptr, 0);
         if (conn.s->closed || backlog_of(conn.s)) return false;
-        us_socket_arm(conn.s, idle_timeout);
         pump(conn);
         return true;
     });
@@ -105,6 +104,7 @@ void HttpGate::pump(HttpConn &conn) {
     size_t sent = 0;
     while (!s->closed && backlog_of(s) == 0) {
         if (sent > kPumpBytes || (sent && std::chrono::steady_clock::now() - begun > kPumpTime)) {
+            us_socket_arm(s, idle_timeout);
             queue_ready(conn);
             return;
         }
@@ -118,9 +118,10 @@ void HttpGate::pump(HttpConn &conn) {
         sent += piece.size() + 1;
         if (!piece.empty()) send_piece(conn, piece);
     }
+    us_socket_arm(s, idle_timeout);  // upstream armed its own at the short write
 }
 
-bool HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
+void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
     Response *response = conn.response;
     bool http10 = conn.head->is_http10;
     response->cork([&] {
@@ -130,7 +131,6 @@ bool HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
             response->write(piece);
         }
     });
-    return !conn.s->closed && backlog_of(conn.s) == 0;
 }
 
 void HttpGate::end_stream(HttpConn &conn, bool complete) {

@@ -61,13 +61,16 @@ class Server(_core.ServerCore):
         self.set_hooks(self._dispatch, log_exception, self._stopped._finish)
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
-        if self._unix is not None:
-            self.hostname = self.port = None
-            self.listen_unix(self._unix)
-        else:
-            self.hostname = options["hostname"]
-            self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
-            self.port = self.local_port
+        self.hostname = None if self._unix is not None else options["hostname"]
+        self.port = None if self._unix is not None else options["port"]
+        try:
+            if self._unix is not None:
+                self.listen_unix(self._unix)
+            else:
+                self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
+                self.port = self.local_port
+        except OSError as error:  # the same one, with the address in its text
+            raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
 
     @property
     def url(self) -> str:
@@ -76,10 +79,9 @@ class Server(_core.ServerCore):
             if self._unix.startswith(b"\0"):
                 return "abstract://" + os.fsdecode(self._unix[1:])
             return "unix://" + os.path.abspath(os.fsdecode(self._unix))
-        host = self.hostname or ""
-        if host in ("0.0.0.0", "::"):
-            host = "localhost"
-        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+        if self.hostname in ("0.0.0.0", "::"):
+            return f"http://localhost:{self.port}/"
+        return f"http://{self._address()}/"
 
     def run(self) -> None:
         """Run on this thread until the server is stopped and its last connection is gone.
@@ -140,6 +142,12 @@ class Server(_core.ServerCore):
     def __repr__(self) -> str:
         state = "stopped" if self.finished else "stopping" if self.stopping else "running" if self.running else "bound"
         return f"<Server {self.url} {state}>"
+
+    def _address(self) -> str:
+        if self._unix is not None:
+            return os.fsdecode(self._unix.replace(b"\0", b"@"))  # as ss(8) and /proc/net/unix show abstract names
+        host = self.hostname or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def on_loop_thread(self) -> bool:
         """True in a callback of this server, on the thread that runs it."""

@@ -1,0 +1,376 @@
+"""Whole processes: signals, exit codes, the interpreter's end, the command line, and what an import costs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from http_client import DEADLINE, Client, frame, open_websocket, read_frame, request
+
+UWSERVE = Path(sys.executable).with_name("uwserve")
+
+SERVE = """
+    import sys, threading
+    from uwserve import serve
+    def fetch(request, server):
+        return None if server.upgrade(request) else "plain"
+    server = serve(fetch=fetch, port=0, hostname="127.0.0.1", websocket={"message": lambda ws, m: ws.send(m)})
+"""
+
+
+class Process:
+    """A child process whose output can be waited for."""
+
+    def __init__(self, *command: str | Path, cwd: Path | None = None) -> None:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        self.child = subprocess.Popen(
+            [str(part) for part in command], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.seen = ""
+
+    def line(self) -> str:
+        assert self.child.stdout
+        assert select.select([self.child.stdout], [], [], DEADLINE)[0], "no output"
+        line = self.child.stdout.readline()
+        assert line, self.child.communicate()
+        return line.rstrip("\n")
+
+    def port(self) -> int:
+        """The port in the URL, or the number, that ends the next line."""
+        return int(self.line().rstrip("/").rpartition(":")[2])
+
+    def end(self) -> tuple[int, str, str]:
+        """(exit code, the rest of the output, the errors) once it has ended."""
+        output, errors = self.child.communicate(timeout=DEADLINE)
+        return self.child.returncode, output, errors
+
+
+@contextlib.contextmanager
+def process(*command: str | Path, cwd: Path | None = None) -> Iterator[Process]:
+    started = Process(*command, cwd=cwd)
+    try:
+        yield started
+    finally:
+        started.child.kill()
+        started.child.communicate()
+
+
+@contextlib.contextmanager
+def script(text: str) -> Iterator[Process]:
+    """A program that begins with ``SERVE``."""
+    with process(sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(SERVE) + textwrap.dedent(text)) as started:
+        yield started
+
+
+RUN = "server.call_soon(print, server.port); server.run(); print('after', server.finished)"
+
+# --- signals ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_run(number: signal.Signals) -> None:
+    """Idle: run() returns at once, the code behind it runs, the exit code is 0."""
+    with script(RUN) as server:
+        server.port()
+        server.child.send_signal(number)
+        assert server.end() == (0, "after True\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_graceful_the_second_forced(number: signal.Signals) -> None:
+    """After the first an open socket still works and nobody can connect; the second closes it with 1001."""
+    with script(RUN) as server:
+        port = server.port()
+        with Client(port) as client:
+            open_websocket(client)
+            server.child.send_signal(number)
+            end = time.monotonic() + DEADLINE
+            while True:
+                try:
+                    Client(port).__exit__()
+                except ConnectionRefusedError:
+                    break
+                assert time.monotonic() < end
+            client.send(frame(b"still here"))
+            assert read_frame(client) == (1, b"still here")
+            server.child.send_signal(number)
+            assert read_frame(client) == (8, b"\x03\xe9Server closed")
+            assert server.end() == (0, "after True\n", "")
+
+
+def test_signals_interrupt_a_busy_handler() -> None:
+    """The third raises KeyboardInterrupt in a handler that does not return; the process ends."""
+    program = """
+        def fetch(request):
+            print("busy", flush=True)
+            while True:
+                pass
+        server.reload(fetch=fetch)
+    """
+    with script(textwrap.dedent(program) + RUN) as server:
+        with Client(server.port()) as client:
+            client.send(request())
+            assert server.line() == "busy"
+            end = time.monotonic() + DEADLINE
+            while server.child.poll() is None:
+                server.child.send_signal(signal.SIGINT)
+                assert time.monotonic() < end, "three signals did not end it"
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.child.wait(0.2)
+        code, _, errors = server.end()
+        assert code in (1, 130, -signal.SIGINT), code
+        assert "KeyboardInterrupt" in errors
+
+
+def test_previous_signal_handlers_come_back() -> None:
+    program = """
+        import signal
+        before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+        server.call_soon(server.stop)
+        server.run()
+        assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+        assert signal.set_wakeup_fd(-1) == -1
+        print("same")
+    """
+    with script(program) as server:
+        assert server.end() == (0, "same\n", "")
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(7)"])
+def test_exits_out_of_handlers_end_the_run(error: str) -> None:
+    program = f"""
+        def message(ws, message):
+            raise {error}
+        server.reload(websocket={{"message": message}})
+        server.call_soon(print, server.port)
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    with script(program) as server:
+        with Client(server.port()) as client:
+            open_websocket(client)
+            client.send(frame(b"x"))
+            code, output, _ = server.end()
+            assert (code, output) == ((7, "") if "7" in error else (0, "interrupted\n"))
+
+
+# --- the interpreter's end ---
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["", "sys.exit(0)", "threading.Thread(target=sys.stdin.close).start()", "del server", "server.stop()", "del fetch, serve"],
+)
+def test_exit_with_a_running_server(ending: str) -> None:
+    """start() and an open socket, then the program ends: quickly, code 0, not a word, and the socket is closed properly."""
+    program = f"""
+        server.start()
+        print(server.port)
+        sys.stdin.readline()
+        {ending}
+    """
+    command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(SERVE) + textwrap.dedent(program)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        with Client(int(child.stdout.readline())) as client, Client(client.socket.getpeername()[1]) as idle:
+            open_websocket(client)
+            assert idle.ask().body == b"plain"
+            begun = time.monotonic()
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert read_frame(client) == (8, b"\x03\xe9Server closed")
+            client.__exit__()
+            output, errors = child.communicate(timeout=DEADLINE)
+            assert (child.returncode, output, errors) == (0, "", "")
+            assert time.monotonic() - begun < 4
+
+
+def test_exit_with_a_bound_server_that_never_ran() -> None:
+    with script("print(server.port)") as server:
+        server.port()
+        assert server.end() == (0, "", "")
+
+
+def test_exit_while_threads_publish() -> None:
+    """Daemon threads that use the server to the last instruction do not crash the interpreter."""
+    program = """
+        server.start()
+        def work():
+            while True:
+                try:
+                    server.publish("t", "x" * 100)
+                    server.call_soon(len, ())
+                except RuntimeError:
+                    pass
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        import time
+        time.sleep(0.1)
+    """
+    with script(program) as server:
+        code, _, errors = server.end()
+        assert (code, errors) == (0, "")
+
+
+def test_a_child_after_fork_is_harmless() -> None:
+    """It cannot use the server, does not stop the parent's, and ends by itself."""
+    program = """
+        import os
+        server.start()
+        pid = os.fork()
+        if pid == 0:
+            for call in (server.start, server.run, server.stop, lambda: server.reload(id="x"), lambda: server.publish("a", "b")):
+                try:
+                    call()
+                except RuntimeError:
+                    pass
+                else:
+                    os._exit(9)
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(server.port)
+        sys.stdin.read()
+    """
+    with script(program) as server:
+        assert server.line() == "0"
+        with Client(server.port()) as client:
+            assert client.ask().body == b"plain"
+
+
+# --- the command line ---
+
+
+def test_help_and_version() -> None:
+    for command in ([sys.executable, "-m", "uwserve"], [UWSERVE]):
+        for arguments in (["--help"], ["echo", "--help"], ["chat", "--help"], ["serve", "--help"], ["--version"]):
+            with process(*command, *arguments) as run:
+                code, output, errors = run.end()
+                assert (code, errors) == (0, "")
+                assert "uwserve" in output
+                if arguments == ["--help"]:
+                    assert all(word in output for word in ("echo", "chat", "serve"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["echo", "--port"],
+        ["echo", "--port", "x"],
+        ["echo", "--port", "65536"],
+        ["echo", "--unix", "/tmp/x", "--port", "1"],
+        ["chat", "--host", ""],
+        ["serve"],
+        ["serve", "module"],
+        ["serve", ":server"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with process(sys.executable, "-m", "uwserve", *arguments) as run:
+        code, output, errors = run.end()
+        assert (code, output) == (2, "")
+        assert "uwserve" in errors
+        assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["echo", "chat"])
+def test_echo_and_chat(command: str) -> None:
+    with process(UWSERVE, command, "--port", "0") as run:
+        port = run.port()
+        with Client(port) as client:
+            if command == "chat":
+                page = client.ask()
+                assert (page.status, page.get("Content-Type")) == (200, "text/html;charset=utf-8")
+                assert b"uwserve chat" in page.body
+                assert client.ask(request("/health")).json()["ok"] is True
+                assert client.ask(request("/ws")).status == 426
+            open_websocket(client, "/ws")
+            sent = frame(b'{"type":"join","room":"r","name":"n"}') if command == "chat" else frame(b"x")
+            client.send(sent)
+            opcode, answer = read_frame(client)
+            assert opcode == 1
+            assert b'"joined"' in answer if command == "chat" else answer == b"x"
+        run.child.send_signal(signal.SIGINT)
+        code, _, errors = run.end()
+        assert (code, errors) == (0, "")
+
+
+def test_serve_module(tmp_path: Path) -> None:
+    """A Server, a dict in Bun's spelling, a function that returns one; dotted attributes."""
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(SERVE) + "options = {'port': 0, 'hostname': '127.0.0.1', 'fetch': lambda request: 'from a dict'}\n"
+        "def make(): return server\nclass Box: make = staticmethod(make)\n"
+    )
+    for attribute, body in (("server", b"plain"), ("options", b"from a dict"), ("make", b"plain"), ("Box.make", b"plain")):
+        with process(sys.executable, "-m", "uwserve", "serve", f"mine:{attribute}", cwd=tmp_path) as run:
+            with Client(run.port()) as client:
+                assert client.ask().body == body
+            run.child.send_signal(signal.SIGTERM)
+            assert run.end()[0] == 0
+
+
+def test_serve_failures_exit_with_1(tmp_path: Path) -> None:
+    """One line that names the target, no traceback."""
+    (tmp_path / "bad.py").write_text("number = 7\noptions = {'prot': 1}\n")
+    for target, word in (("nowhere:x", "nowhere"), ("bad:missing", "missing"), ("bad:number", "int"), ("bad:options", "prot")):
+        with process(sys.executable, "-m", "uwserve", "serve", target, cwd=tmp_path) as run:
+            code, output, errors = run.end()
+            assert (code, output) == (1, "")
+            assert word in errors
+            assert errors.count("\n") == 1, errors
+    with process(UWSERVE, "echo", "--port", "0") as first, process(UWSERVE, "echo", "--port", str(first.port())) as second:
+        code, _, errors = second.end()
+        assert code == 1
+        assert "in use" in errors
+
+
+# --- imports ---
+
+HEAVY = ("asyncio", "socketify", "ssl", "http", "email", "typing", "inspect", "logging", "json", "argparse", "dataclasses",
+         "socket", "subprocess", "tempfile", "urllib", "concurrent", "selectors", "traceback", "re")  # fmt: skip
+
+
+def test_import_is_light(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing heavy comes with ``import uwserve``; the time is printed, not asserted."""
+    command = [sys.executable, "-I", "-X", "importtime", "-c"]
+    code = "import sys; before = set(sys.modules); import uwserve; print(*(set(sys.modules) - before))"
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    with capsys.disabled():
+        print(f"\nimport uwserve: {done.stderr.splitlines()[-1].split('|')[1].strip()} us")
+    assert "uwserve" in loaded
+    assert sorted(loaded.intersection(HEAVY)) == []
+
+
+def test_no_dependency_is_needed() -> None:
+    """Without site-packages' others: no import but the standard library's and ours, through a served request."""
+    code = """
+        import sys, sysconfig
+        import uwserve, uwserve.cli
+        from uwserve.demo import chat
+        server = chat.create(port=0, hostname="127.0.0.1").start()
+        server.stop(True).wait()
+        known = set(sys.stdlib_module_names) | {"uwserve", "__main__"}
+        import importlib.metadata
+        print(sorted(name for name in sys.modules if name.partition(".")[0] not in known and not name.startswith("_")))
+        print(importlib.metadata.requires("uwserve") and [r for r in importlib.metadata.requires("uwserve") if "extra" not in r])
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    foreign, requires = done.stdout.splitlines()
+    assert foreign in ("[]", "['distutils-precedence.pth', 'sitecustomize']")
+    assert requires in ("[]", "None")

@@ -1,0 +1,451 @@
+"""Starting, stopping, reloading and losing a server: what each state allows, and that every stop ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from http_client import (
+    DEADLINE,
+    GET,
+    Client,
+    Recorder,
+    bound,
+    eventually,
+    frame,
+    open_websocket,
+    read_frame,
+    request,
+    running,
+    upgrade_request,
+)
+
+from uwserve import Request, Response, Server, serve
+
+GOING_AWAY = (8, (1001).to_bytes(2, "big") + b"Server closed")
+
+
+def upgrade(request: Request, server: Server) -> Any:
+    return None if server.upgrade(request) else "plain"
+
+
+def refused(server: Server) -> bool:
+    """Nobody listens on the server's port any more."""
+    try:
+        Client(server).__exit__()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+# --- running ---
+
+
+def test_it_runs_once() -> None:
+    with bound(fetch=upgrade) as server:
+        server.start()
+        for call in (server.start, server.run):
+            with pytest.raises(RuntimeError, match="already runs, in thread 'uwserve'"):
+                call()
+        with Client(server) as client:
+            assert client.ask().body == b"plain"
+
+
+def test_run_on_another_thread_and_again_after_nothing() -> None:
+    """run() returns when the server has stopped, on whatever thread; afterwards both modes refuse."""
+    with bound(fetch=upgrade) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        with Client(server) as client:
+            assert client.ask().body == b"plain"
+        assert server.stop().wait(DEADLINE)
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+        for call in (server.start, server.run):
+            with pytest.raises(RuntimeError, match="stopped"):
+                call()
+        assert (server.running, server.stopping, server.finished) == (False, True, True)
+
+
+def test_stop_before_start() -> None:
+    """It ends at once: the port is free, waiting returns, running is refused."""
+    with bound() as server:
+        stopped = server.stop()
+        assert stopped.done()
+        assert stopped.wait(0)
+        assert refused(server)
+        with pytest.raises(RuntimeError, match="stopped"):
+            server.start()
+
+
+def test_waiting_without_a_runner_or_on_the_loop() -> None:
+    """Waits that could never end raise instead."""
+    with bound(fetch=lambda r: "x") as server, Client(server) as client:
+        client.send(GET)
+        eventually(lambda: True)
+        server.stop()
+        if not server.finished:
+            with pytest.raises(RuntimeError, match="no thread runs the server"):
+                server.stop().wait()
+    raised = Recorder()
+
+    def fetch(request: Request, server: Server) -> str:
+        with pytest.raises(RuntimeError, match="runs on this thread"):
+            server.stop().wait()
+        raised(True)
+        return "x"
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        assert client.ask().body == b"x"
+        assert raised.items == [True]
+
+
+def test_context_manager() -> None:
+    """The end of the block stops the server and its connections, also by an exception."""
+    with pytest.raises(KeyError), serve(port=0, hostname="127.0.0.1", fetch=upgrade, websocket={}) as server:
+        server.start()
+        client = Client(server)
+        open_websocket(client)
+        raise KeyError
+    assert server.finished
+    with client:
+        assert read_frame(client) == GOING_AWAY
+
+
+# --- stopping ---
+
+
+def test_graceful_stop_lets_everything_finish() -> None:
+    """Requests in flight are answered, sockets go on talking, idle connections and the port are closed; then it ends."""
+    later: Future[str] = Future()
+    seen = Recorder()
+
+    def fetch(request: Request, server: Server) -> Any:
+        if server.upgrade(request):
+            return None
+        seen(request.path)
+        return later if request.path == "/later" else "now"
+
+    events = Recorder()
+    websocket: dict[str, Any] = {
+        "message": lambda ws, message: ws.send(message),
+        "close": lambda ws, code, reason: events("close", code),
+    }
+    with running(fetch=fetch, websocket=websocket) as server:
+        with Client(server) as idle, Client(server) as busy, Client(server) as talking:
+            idle.ask()
+            open_websocket(talking)
+            busy.send(request("/later"))
+            seen.wait(2)
+            stopped = server.stop()
+            assert server.stop() is stopped
+            assert idle.at_end()
+            assert refused(server)
+            assert server.stopping
+            assert not stopped.done()
+            assert not stopped.wait(0.01)
+            talking.send(frame(b"still here"))
+            assert read_frame(talking) == (1, b"still here")
+            later.set_result("done")
+            reply = busy.reply()
+            assert (reply.body, reply.get("Connection")) == (b"done", "close")
+            assert busy.at_end()
+            assert not stopped.done()
+            talking.send(frame((1000).to_bytes(2, "big"), 8))
+            assert read_frame(talking)[0] == 8
+        assert stopped.wait(DEADLINE)
+        assert events.items == [("close", 1000)]
+        assert stopped.wait()
+
+
+def test_no_upgrade_while_stopping() -> None:
+    """A handshake that was already sent when the server began to stop is refused with an answer, not dropped."""
+    later: Future[None] = Future()
+    asked = Recorder()
+
+    def fetch(request: Request, server: Server) -> Any:
+        if request.path == "/first":
+            asked(request)
+            return later
+        return None if server.upgrade(request) else Response("stopping", 503)
+
+    with running(fetch=fetch, websocket={}) as server, Client(server) as client:
+        client.send(request("/first") + upgrade_request("/second"))
+        asked.wait()
+        server.stop()
+        eventually(lambda: server.stopping)
+        later.set_result(None)
+        assert client.reply().status == 204
+        assert client.at_end()
+
+
+def test_forced_stop() -> None:
+    """1001 "Server closed" to every socket and its close callback; requests in flight are cut; the end comes promptly."""
+    events = Recorder()
+    asked = Recorder()
+
+    def fetch(request: Request, server: Server) -> Any:
+        if server.upgrade(request):
+            return None
+        asked(True)
+        return Future()
+
+    websocket: dict[str, Any] = {"close": lambda ws, code, reason: events(code, reason)}
+    with running(fetch=fetch, websocket=websocket) as server:
+        with Client(server) as pending, Client(server) as one, Client(server) as two:
+            open_websocket(one)
+            open_websocket(two)
+            pending.send(GET)
+            asked.wait()
+            stopped = server.stop()
+            assert not stopped.done()
+            assert server.stop(True) is stopped
+            assert read_frame(one) == read_frame(two) == GOING_AWAY
+            assert pending.at_end()
+            assert stopped.wait(DEADLINE)
+    assert events.items == [(1001, "Server closed")] * 2
+    assert server.pending_requests == server.pending_websockets == 0
+
+
+def test_stop_is_idempotent_from_many_threads() -> None:
+    with running(fetch=upgrade, websocket={}) as server, Client(server) as client:
+        open_websocket(client)
+        threads = [threading.Thread(target=server.stop, args=(i % 3 == 0,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert read_frame(client) == GOING_AWAY
+        assert server.stop().wait(DEADLINE)
+        assert server.stop(False).done()
+
+
+def test_stopped_is_awaitable() -> None:
+    """On a foreign event loop, by several tasks at once, and again when it is over."""
+
+    async def main() -> None:
+        with running(fetch=upgrade, websocket={}) as server, Client(server) as client:
+            open_websocket(client)
+            stopped = server.stop()
+            waiters = [asyncio.ensure_future(_await(stopped)) for _ in range(3)]
+            cancelled = asyncio.ensure_future(_await(stopped))
+            done, _ = await asyncio.wait(waiters, timeout=0.01)
+            assert not done
+            cancelled.cancel()
+            server.stop(True)
+            await asyncio.wait_for(asyncio.gather(*waiters), DEADLINE)
+            await stopped
+            assert cancelled.cancelled()
+
+    async def _await(stopped: Any) -> None:
+        await stopped
+
+    asyncio.run(main())
+
+
+STOPPERS = ("fetch", "error", "stream", "open", "message", "ping", "pong", "close", "call_soon")
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["graceful", "forced"])
+@pytest.mark.parametrize("where", STOPPERS)
+def test_stop_inside_a_handler(where: str, force: bool) -> None:
+    """Every handler may stop its server: no hang, no crash, and every open socket gets its one close."""
+    closes = Recorder()
+    with bound(max_request_body_size=10) as server:
+
+        def stop(*args: Any) -> None:
+            server.stop(force)
+
+        def pieces() -> Any:
+            yield "begun"
+            stop()
+            yield "ended"
+
+        def fetch(request: Request, server: Server) -> Any:
+            if server.upgrade(request):
+                return None
+            if where == "error":
+                raise KeyError
+            if where == "stream":
+                return Response(pieces())
+            stop()
+            return "bye"
+
+        def close(ws: Any, code: int, reason: str) -> None:
+            if where == "close":
+                stop()
+            closes(code)
+
+        websocket: dict[str, Any] = {"close": close}
+        if where in ("open", "message", "ping", "pong"):
+            websocket[where] = stop
+        server.reload(fetch=fetch, websocket=websocket, error=lambda e: stop() or "error")
+        server.start()
+        with Client(server) as bystander, Client(server) as client:
+            if where in ("fetch", "error", "stream"):
+                client.send(GET)
+                expected = {"fetch": b"bye", "error": b"error", "stream": b"begunended"}[where]
+                if not force:
+                    assert client.reply().body == expected
+                assert client.at_end() or force
+            else:
+                open_websocket(bystander) if where != "open" else None
+                client.send(upgrade_request())
+                assert client.head().status == 101
+                sent = {"message": frame(b"x"), "ping": frame(b"x", 9), "pong": frame(b"x", 10), "close": frame(b"", 8)}
+                client.send(sent.get(where, b""))
+                if where == "call_soon":
+                    server.call_soon(stop)
+                eventually(lambda: server.stopping)
+        assert server.stop(force).wait(DEADLINE)
+        count = 0 if where in ("fetch", "error", "stream") else 1 if where == "open" else 2
+        assert len(closes.items) == count
+        assert server.pending_websockets == 0
+
+
+# --- reload ---
+
+
+def test_reload() -> None:
+    """Handlers and limits change together, for open sockets too, from any thread; the port stays."""
+    first: dict[str, Any] = {"message": lambda ws, message: ws.send("first " + message)}
+    second: dict[str, Any] = {"message": lambda ws, message: ws.send("second " + message)}
+    with running(fetch=upgrade, websocket=first) as server, Client(server) as client, Client(server) as plain:
+        port = server.port
+        open_websocket(client)
+        client.send(frame(b"a"))
+        assert read_frame(client) == (1, b"first a")
+        assert plain.ask(request("/", "POST", b"12345678901")).status == 200
+        server.reload(fetch=lambda r: "new", websocket=second, max_request_body_size=10, id="new", development=True)
+        client.send(frame(b"b"))
+        assert read_frame(client) == (1, b"second b")
+        assert plain.ask().body == b"new"
+        assert plain.ask(request("/", "POST", b"12345678901")).status == 413
+        assert (server.port, server.id, server.development) == (port, "new", True)
+
+
+def test_reload_inside_a_handler() -> None:
+    """It takes effect at once for the next request; the one that reloads is still answered."""
+
+    def fetch(request: Request, server: Server) -> str:
+        server.reload(fetch=lambda r: "new")
+        return "old"
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        client.send(GET * 3)
+        assert [client.reply().body for _ in range(3)] == [b"old", b"new", b"new"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"port": 1}, ValueError, "cannot change port"),
+        ({"hostname": "x"}, ValueError, "cannot change hostname"),
+        ({"unix": "x"}, ValueError, "cannot change unix"),
+        ({"reusePort": True}, ValueError, "cannot change reusePort"),
+        ({"nope": 1}, TypeError, "nope"),
+        ({"fetch": 7}, TypeError, "fetch"),
+        ({"websocket": {"idle_timeout": -1}}, ValueError, "idle_timeout"),
+        ({"routes": {"bad": "x"}}, ValueError, "bad"),
+    ],
+)
+def test_a_bad_reload_changes_nothing(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    """Not even the good options beside the bad one."""
+    with running(fetch=lambda r: "old", id="old") as server, Client(server) as client:
+        with pytest.raises(error, match=text):
+            server.reload(**({"id": "new", "fetch": lambda r: "new"} | options))
+        assert client.ask().body == b"old"
+        assert server.id == "old"
+
+
+def test_reload_after_the_end() -> None:
+    with bound() as server:
+        server.stop()
+        with pytest.raises(RuntimeError, match="stopped"):
+            server.reload(id="x")
+
+
+# --- call_soon, and losing a server ---
+
+
+def test_call_soon(caplog: pytest.LogCaptureFixture) -> None:
+    """In order, on the loop's thread, with arguments; an exception is logged and the next call still runs."""
+    ran = Recorder()
+    with bound() as server:
+        server.call_soon(ran, "before the start")
+        server.start()
+        for i in range(1000):
+            server.call_soon(ran, i)
+        server.call_soon(lambda: {}["missing"])
+        server.call_soon(lambda: ran(threading.current_thread().name))
+        assert ran.wait(1002) == ["before the start", *range(1000), "uwserve"]
+        for wrong in ((), (7,), (None,)):
+            with pytest.raises(TypeError):
+                server.call_soon(*wrong)
+    assert "missing" in caplog.text
+    with pytest.raises(RuntimeError):
+        server.call_soon(print)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def in_a_cycle(server: Server) -> None:
+    server.reload(fetch=lambda r: server.port)
+
+
+@pytest.mark.parametrize("way", ["dropped", "cycle", "with connections", "stopped", "ran"])
+def test_a_lost_server_leaves_no_descriptor(way: str) -> None:
+    """Collected while it listens, with clients waiting, after a run: all descriptors go with it."""
+
+    def lose() -> None:
+        server = serve(port=0, hostname="127.0.0.1", fetch=upgrade, websocket={})
+        if way == "cycle":
+            in_a_cycle(server)
+        elif way == "with connections":
+            with Client(server) as client:
+                client.send(upgrade_request())
+        elif way == "stopped":
+            server.stop()
+        elif way == "ran":
+            server.start()
+            with Client(server) as client:
+                open_websocket(client)
+            assert server.stop(True).wait(DEADLINE)
+            server._join(DEADLINE)
+
+    lose()
+    gc.collect()
+    before = descriptors()
+    for _ in range(5):
+        lose()
+    gc.collect()
+    assert descriptors() == before
+
+
+def test_handlers_are_released() -> None:
+    """A stopped server that is still referenced by nobody but its own closures is garbage."""
+
+    class Canary:
+        pass
+
+    def make() -> Callable[[], Any]:
+        import weakref
+
+        canary = Canary()
+        with running(fetch=lambda r: f"{canary}{server.port}", routes={"/x": lambda r: str(canary)}) as server:
+            with Client(server) as client:
+                assert client.ask().status == 200
+                assert client.ask(request("/x")).status == 200
+        return weakref.ref(canary)
+
+    gone = make()
+    gc.collect()
+    assert gone() is None
