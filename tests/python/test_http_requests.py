@@ -252,7 +252,7 @@ def test_large_bodies_arrive_identical() -> None:
             assert client.ask(request("/", "PUT", body)).body.decode() == hashlib.sha256(body).hexdigest()
 
 
-def test_body_accessors() -> None:
+def test_body_accessors(caplog: pytest.LogCaptureFixture) -> None:
     async def read(request: Request) -> Any:
         return await request.bytes(), await request.text(), await request.json()
 
@@ -265,6 +265,7 @@ def test_body_accessors() -> None:
     with running(fetch=fetch) as server, Client(server) as client:
         assert client.ask(request("/", "POST", b'{"a":1}')).body == b"""(b'{"a":1}', '{"a":1}', {'a': 1})"""
         assert client.ask(request("/", "POST", b"not json")).status == 500
+    assert "JSONDecodeError" in caplog.text
 
 
 # --- time, and clients that leave ---

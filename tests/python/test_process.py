@@ -33,9 +33,14 @@ class Process:
     def __init__(self, *command: str | Path, cwd: Path | None = None) -> None:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         self.child = subprocess.Popen(
-            [str(part) for part in command], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(part) for part in command],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        self.seen = ""
 
     def line(self) -> str:
         assert self.child.stdout
@@ -104,7 +109,7 @@ def test_the_first_signal_is_graceful_the_second_forced(number: signal.Signals) 
             assert read_frame(client) == (1, b"still here")
             server.child.send_signal(number)
             assert read_frame(client) == (8, b"\x03\xe9Server closed")
-            assert server.end() == (0, "after True\n", "")
+        assert server.end() == (0, "after True\n", "")
 
 
 def test_signals_interrupt_a_busy_handler() -> None:
@@ -303,6 +308,9 @@ def test_echo_and_chat(command: str) -> None:
             opcode, answer = read_frame(client)
             assert opcode == 1
             assert b'"joined"' in answer if command == "chat" else answer == b"x"
+            client.send(frame(b"", 8))
+            assert read_frame(client) == (8, b"")
+            assert client.at_end()
         run.child.send_signal(signal.SIGINT)
         code, _, errors = run.end()
         assert (code, errors) == (0, "")

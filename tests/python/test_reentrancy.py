@@ -388,7 +388,7 @@ def test_long_chain_of_handles(script):
                 client.read_close()
         server.stop(True).wait(10)
         assert server.live_handles == 6000
-        threading.stack_size(256 * 1024)
+        threading.stack_size(128 * 1024)
         def drop():
             global last
             last = None

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -42,6 +43,13 @@ def refused(server: Server) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def expect_1001(*clients: Client) -> None:
+    """Each reads the Close frame of a forced stop, and leaves."""
+    for client in clients:
+        assert read_frame(client) == GOING_AWAY
+        client.__exit__()
 
 
 # --- running ---
@@ -112,10 +120,10 @@ def test_context_manager() -> None:
         server.start()
         client = Client(server)
         open_websocket(client)
+        threading.Thread(target=expect_1001, args=(client,)).start()
         raise KeyError
     assert server.finished
-    with client:
-        assert read_frame(client) == GOING_AWAY
+    assert client.socket.fileno() == -1
 
 
 # --- stopping ---
@@ -206,11 +214,25 @@ def test_forced_stop() -> None:
             stopped = server.stop()
             assert not stopped.done()
             assert server.stop(True) is stopped
-            assert read_frame(one) == read_frame(two) == GOING_AWAY
             assert pending.at_end()
+            expect_1001(one, two)
             assert stopped.wait(DEADLINE)
     assert events.items == [(1001, "Server closed")] * 2
     assert server.pending_requests == server.pending_websockets == 0
+
+
+def test_forced_stop_with_a_peer_that_does_not_leave() -> None:
+    """It reads nothing and keeps its side open, with megabytes on their way to it: the stop ends all the same."""
+
+    def opened(ws: Any) -> None:
+        ws.send(b"x" * 8_000_000)
+
+    with running(fetch=upgrade, websocket={"open": opened}) as server, Client(server, receive_buffer=4096) as client:
+        client.send(upgrade_request())
+        eventually(lambda: server.pending_websockets == 1)
+        begun = time.monotonic()
+        assert server.stop(True).wait(DEADLINE)
+        assert time.monotonic() - begun < 8
 
 
 def test_stop_is_idempotent_from_many_threads() -> None:
@@ -221,7 +243,7 @@ def test_stop_is_idempotent_from_many_threads() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert read_frame(client) == GOING_AWAY
+        expect_1001(client)
         assert server.stop().wait(DEADLINE)
         assert server.stop(False).done()
 
@@ -239,6 +261,7 @@ def test_stopped_is_awaitable() -> None:
             assert not done
             cancelled.cancel()
             server.stop(True)
+            expect_1001(client)
             await asyncio.wait_for(asyncio.gather(*waiters), DEADLINE)
             await stopped
             assert cancelled.cancelled()

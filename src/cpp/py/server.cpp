@@ -95,7 +95,8 @@ bool ServerCore::listen_unix(std::string_view path) {
 void ServerCore::apply_options() {
     if (!engine) return;
     ContextData *limits = engine->guard().limits();
-    limits->maxPayloadLength = options.max_payload_length;
+    // Upstream holds control frames to the same limit; they are exempt (on_message looks at the rest).
+    limits->maxPayloadLength = std::max(options.max_payload_length, kMaxControlBytes);
     limits->maxBackpressure = options.backpressure_limit;
     limits->closeOnBackpressureLimit = options.close_on_backpressure_limit;
     limits->resetIdleTimeoutOnSend = false;

@@ -39,6 +39,7 @@ struct WebSocketOptions {
     std::vector<std::string> protocols;
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
+constexpr unsigned kMaxControlBytes = 125;  // RFC 6455 5.5
 
 class ServerCore final : public WsHandler, public HttpHandler {
    public:

@@ -92,6 +92,10 @@ void ServerCore::on_open(Socket *ws) {
 }
 
 void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) {
+    if (message.size() > options.max_payload_length) [[unlikely]] {  // a limit below that of control frames
+        engine->guard().fail(raw(ws), uWS::ERR_TOO_BIG_MESSAGE);
+        return;
+    }
     gil.ensure();
     if (!options.message) return;
     WsObject *handle = handle_of(ws);

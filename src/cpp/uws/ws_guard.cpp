@@ -102,6 +102,8 @@ us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
     return guard->upstream_.on_close(s, code, reason);
 }
 
+void WsGuard::fail(us_socket_t *s, std::string_view reason) { close_with(s, reason); }
+
 // Upstream's parser fails connections by closing them. This is the last moment at which a Close frame can be sent, after
 // everything that was accepted before the violation (RFC 6455 7.1.7).
 void WsGuard::before_close(us_socket_t *s, int code, void *reason) {

@@ -16,6 +16,8 @@ class WsGuard {
     // kPingMargin seconds before that.
     void set_idle_timeout(unsigned seconds, bool send_pings);
     unsigned idle_interval() const { return send_pings_ ? idle_ - margin_ : idle_; }
+    // From inside a handler: fails the connection as the parser would.
+    void fail(us_socket_t *s, std::string_view reason);
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
    private:
