@@ -21,7 +21,7 @@ SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
 CXX_FILES = $(shell find src/cpp tests/cpp benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
 PY_FILES := $(wildcard src/python tests/python examples benchmarks)
 COMMA := ,
-LAYERING := $(wildcard tests/python/test_layering.py)
+LAYERING := $(wildcard tests/python/test_layers.py)
 
 # pyproject.toml read by the interpreter of the virtual environment: $(call toml,EXPRESSION) prints items, one a line.
 toml = $(BIN)/python -c "import importlib.util as u; \
@@ -50,7 +50,7 @@ chromium:
 	        chromium chromium-driver >/dev/null; } || echo "chromium could not be installed: its test will be skipped"; \
 	else echo "no chromium and no right to install it: its test will be skipped"; fi
 
-lint: $(VENV)/.lint $(VENV)/.test
+lint: $(VENV)/.lint $(VENV)/.test $(VENV)/.installed
 	$(BIN)/ruff check $(PY_FILES)
 	$(BIN)/ruff format --check $(PY_FILES)
 	$(BIN)/mypy src/python

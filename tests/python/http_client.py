@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -265,6 +266,13 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
+def expect_1001(*clients: Client) -> None:
+    """Each reads the Close frame of a forced stop, and leaves."""
+    for client in clients:
+        assert read_frame(client) == (8, (1001).to_bytes(2, "big") + b"Server closed")
+        client.__exit__()
+
+
 class Recorder:
     """A list that another thread can wait for."""
 
@@ -295,7 +303,18 @@ def eventually(condition: Callable[[], Any], what: str = "the condition", deadli
         time.sleep(0.005)
 
 
-def closed_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def answer(result: Any, sent: bytes = GET, **options: Any) -> Reply:
+    """The reply to one request whose handler returns ``result``, or what ``result()`` returns or raises."""
+    fetch: Callable[..., Any] = (lambda r: result()) if callable(result) else (lambda r: result)
+    with running(fetch=fetch, **options) as server, Client(server) as client:
+        return client.ask(sent)
+
+
+def pattern(size: int) -> bytes:
+    """Bytes in which a lost, doubled or moved block shows."""
+    return b"".join(i.to_bytes(4, "big") for i in range(size // 4 + 1))[:size]
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))

@@ -168,7 +168,12 @@ def test_a_refusal_of_head_has_no_body(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 100, b"\0" * 40_000, b"\xff" * 40_000, b"\n" * 40_000],
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 100,
+        b"\0" * 40_000,
+        b"\xff" * 40_000,
+        b"\n" * 40_000,
+    ],
     ids=["a TLS hello", "NUL", "0xff", "line feeds"],
 )
 def test_garbage_ends(server: Server, garbage: bytes) -> None:

@@ -1,14 +1,13 @@
-"""Requests as they arrive: in any pieces, pipelined, with bodies, too slowly, from clients that leave half-way.
+"""Requests as they arrive: in any pieces, pipelined, with bodies.
 
-Every byte goes through a raw socket. Where the exact pieces matter the client sits on a unix socket, whose kernel says when
-the server has read what was sent.
+Every byte goes through a raw socket. Where the exact pieces matter the client sits on a unix socket, whose kernel says
+when the server has read what was sent.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import select
 import struct
 import termios
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, GET, Client, Recorder, echo, eventually, request, running
+from http_client import DEADLINE, GET, Client, Recorder, echo, request, running
 
 from uwserve import Request, Response, Server
 
@@ -46,16 +45,6 @@ def send_exactly(client: Client, *pieces: bytes) -> None:
         while struct.unpack("i", fcntl.ioctl(client.socket, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:
             assert time.monotonic() < end
             time.sleep(0)
-
-
-def wait_for_end(client: Client, drip: bytes = b"") -> float:
-    """Seconds until the server ends the connection, while ``drip`` is sent ten times a second."""
-    begun = time.monotonic()
-    while not select.select([client.socket], [], [], 0.1)[0]:
-        assert time.monotonic() < begun + DEADLINE
-        if drip:
-            client.send(drip)
-    return time.monotonic() - begun
 
 
 def check_upload(client: Client) -> None:
@@ -167,7 +156,12 @@ def test_large_pipeline_behind_a_pending_request() -> None:
 
 def test_close_is_not_forgotten(server: Server) -> None:
     """``Connection: close`` holds although the next request was read together with it, and that one is not run."""
-    for field in ("Connection: close", "connection: Close", "Connection: foo , cLOSE", "Connection: a\r\nConnection: close"):
+    for field in (
+        "Connection: close",
+        "connection: Close",
+        "Connection: foo , cLOSE",
+        "Connection: a\r\nConnection: close",
+    ):
         with Client(server) as client:
             client.send(request("/1", "GET", None, field) + request("/2"))
             reply = client.reply()
@@ -266,101 +260,3 @@ def test_body_accessors(caplog: pytest.LogCaptureFixture) -> None:
         assert client.ask(request("/", "POST", b'{"a":1}')).body == b"""(b'{"a":1}', '{"a":1}', {'a': 1})"""
         assert client.ask(request("/", "POST", b"not json")).status == 500
     assert "JSONDecodeError" in caplog.text
-
-
-# --- time, and clients that leave ---
-
-
-@pytest.mark.parametrize(
-    ("sent", "drip"),
-    [
-        (b"", b""),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"y"),
-        (b"\r\n", b"\r\n"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", b"y"),
-        (GET, b""),
-    ],
-    ids=["silence", "dripping head", "dripping empty lines", "dripping body", "idle after a request"],
-)
-def test_a_slow_client_is_cut(sent: bytes, drip: bytes) -> None:
-    """idle_timeout counts to the end of the head, and dripping does not extend it."""
-    with running(fetch=echo, idle_timeout=1) as server, Client(server) as client:
-        client.send(sent)
-        if sent == GET:
-            client.reply()
-        assert 0.5 < wait_for_end(client, drip) < 8
-        assert client.ended or client.at_end()
-
-
-def test_a_connection_in_use_is_not_cut() -> None:
-    """Requests keep a connection alive beyond idle_timeout."""
-    with running(fetch=echo, idle_timeout=1) as server, Client(server) as client:
-        begun = time.monotonic()
-        while time.monotonic() - begun < 3:
-            assert client.ask().status == 200
-            select.select([client.socket], [], [], 0.2)
-
-
-def test_half_closed_client_gets_its_whole_answer() -> None:
-    """FIN says that no more requests come; the answers to those that came are still owed."""
-    later: Future[bytes] = Future()
-    asked = Recorder()
-
-    def fetch(request: Request) -> Any:
-        asked(request.path)
-        return later if request.path == "/later" else b"x" * 20_000_000
-
-    with running(fetch=fetch) as server:
-        with Client(server, receive_buffer=4096) as client:
-            client.send(request("/"))
-            client.finish()
-            assert len(client.reply().body) == 20_000_000
-            assert client.at_end()
-        with Client(server) as client:
-            client.send(request("/later"))
-            client.finish()
-            asked.wait(2)
-            later.set_result(b"late")
-            assert client.reply().body == b"late"
-            assert client.at_end()
-
-
-@pytest.mark.parametrize("sent", [b"G", GET[:-2], UPLOAD[:-1], GET[:-2] + b"Connection: close\r\n"])
-@pytest.mark.parametrize("way", ["fin", "reset"])
-def test_a_client_that_leaves_inside_a_request(sent: bytes, way: str) -> None:
-    """The handler never sees an incomplete request, and the connection does not stay."""
-    seen = Recorder()
-    with running(fetch=lambda r: seen(r.path) or "x") as server:
-        with Client(server) as client:
-            client.send(sent)
-            if way == "reset":
-                client.reset()
-            else:
-                client.finish()
-                assert client.at_end()
-        with Client(server) as client:
-            client.ask(request("/second"))
-        assert seen.items == ["/second"]
-        assert server.pending_requests == 0
-
-
-def test_a_client_that_leaves_before_the_answer() -> None:
-    """The request says so, stays readable, and a late answer goes nowhere without harm."""
-    later: Future[str] = Future()
-    seen = Recorder()
-
-    def fetch(request: Request) -> Any:
-        seen(request)
-        return later
-
-    with running(fetch=fetch) as server:
-        with Client(server) as client:
-            client.send(request("/gone", "POST", b"body"))
-            kept: Request = seen.wait()[0]
-            assert not kept.answered
-            assert server.pending_requests == 1
-            client.reset()
-        eventually(lambda: kept.answered, "noticing that the client left")
-        later.set_result("too late")
-        assert (kept.path, kept.body, kept.headers["host"]) == ("/gone", b"body", "a")
-        eventually(lambda: server.pending_requests == 0, "pending_requests == 0")

@@ -1,32 +1,17 @@
-"""What a handler returns and what the client gets: every kind of result, every size, streams, errors, headers, statuses."""
+"""What a handler returns and what the client gets: every result, size, error, header and status."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
 import logging
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from http_client import GET, Client, ClosedError, Recorder, Reply, eventually, request, running
+from http_client import GET, Client, Recorder, answer, eventually, pattern, request, running
 
-from uwserve import Headers, Request, Response, Server
+from uwserve import Headers, Request, Response
 
 TEXT = "text/plain;charset=utf-8"
-
-
-def answer(result: Any, sent: bytes = GET, **options: Any) -> Reply:
-    """The reply to one request whose handler returns ``result``, or what ``result()`` returns or raises."""
-    fetch: Callable[..., Any] = (lambda r: result()) if callable(result) else (lambda r: result)
-    with running(fetch=fetch, **options) as server, Client(server) as client:
-        return client.ask(sent)
-
-
-def pattern(size: int) -> bytes:
-    """Bytes in which a lost, doubled or moved block shows."""
-    return b"".join(i.to_bytes(4, "big") for i in range(size // 4 + 1))[:size]
 
 
 # --- kinds of results ---
@@ -58,7 +43,9 @@ def test_result(result: Any, status: int, kind: str | None, body: bytes) -> None
     assert reply.get("uWebSockets") is None
 
 
-@pytest.mark.parametrize("result", [object(), 7, 1.5, True, {1, 2}, {"a": object()}, {"a": float("nan")}, iter("ab"), "\ud800"])
+@pytest.mark.parametrize(
+    "result", [object(), 7, 1.5, True, {1, 2}, {"a": object()}, {"a": float("nan")}, iter("ab"), "\ud800"]
+)
 def test_a_result_that_is_no_answer(result: Any, caplog: pytest.LogCaptureFixture) -> None:
     """500 without a word about the inside, and the log says why; the connection goes on."""
     with running(fetch=lambda r: result) as server, Client(server) as client:
@@ -179,7 +166,9 @@ def test_sizes_around_the_cork_buffer(streamed: bool) -> None:
 
     def fetch(request: Request) -> Response:
         size = int(request.path[1:])
-        return Response(iter([pattern(size)]) if streamed else pattern(size), headers={"X-Fill": "y" * int(request.query)})
+        return Response(
+            iter([pattern(size)]) if streamed else pattern(size), headers={"X-Fill": "y" * int(request.query)}
+        )
 
     with running(fetch=fetch) as server, Client(server) as client:
         for fill in ("0", "3000", "14000"):
@@ -208,147 +197,6 @@ def test_20_megabytes_for_a_slow_reader(streamed: bool, version: str) -> None:
         assert reply.body == body
         if version == "1.0":
             assert slow.at_end()
-
-
-# --- streams ---
-
-
-def test_streams_take_every_kind_of_piece() -> None:
-    pieces = ["é", b"b", bytearray(b"c"), memoryview(b"xdex")[1:3], "", b""]
-    reply = answer(lambda: Response(pieces))
-    assert reply.body == "ébcde".encode()
-    assert (reply.get("Transfer-Encoding"), reply.get("Content-Length"), reply.get("Content-Type")) == ("chunked", None, None)
-    assert answer(lambda: Response(iter([]))).body == b""
-    assert answer(lambda: Response(itertools.repeat(b"xy", 5000))).body == b"xy" * 5000
-
-
-def test_streams_to_http_1_0() -> None:
-    """No chunks; the end of the connection is the end of the body."""
-    reply = answer(lambda: Response(["a", "b"]), request(version="1.0"))
-    assert reply.body == b"ab"
-    assert (reply.get("Transfer-Encoding"), reply.get("Connection")) == (None, "close")
-
-
-def test_head() -> None:
-    """The same head as GET without a body, and the generator of a stream is closed without being run."""
-    closed = Recorder()
-
-    def pieces() -> Iterator[str]:
-        try:
-            yield "never"
-            closed("ran")
-        finally:
-            closed("closed")
-
-    class Source:
-        def __iter__(self) -> Source:
-            return self
-
-        def __next__(self) -> str:
-            closed("pulled")
-            return "x"
-
-        def close(self) -> None:
-            closed("closed")
-
-    results: dict[str, Any] = {"/small": "abc", "/large": pattern(1_000_000), "/none": None}
-    with running(fetch=lambda r: results.get(r.path) or (None if r.path == "/none" else Response(Source()))) as server:
-        with Client(server) as client:
-            for path, length in (("/small", "3"), ("/large", "1000000"), ("/none", None), ("/stream", None)):
-                reply = client.ask(request(path, "HEAD"))
-                assert (reply.get("Content-Length"), client.buffer) == (length, b""), path
-                assert client.ask(request("/small")).body == b"abc"
-    assert closed.items == ["closed"]
-
-
-def test_a_generator_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """What was yielded arrives, the body is visibly incomplete, the traceback is logged, the server goes on."""
-
-    def pieces() -> Iterator[Any]:
-        yield "begun"
-        raise RuntimeError("in the middle")
-
-    def garbage() -> Iterator[Any]:
-        yield "begun"
-        yield 7
-
-    for source, word in ((pieces, "in the middle"), (garbage, "int")):
-        caplog.clear()
-        with running(fetch=lambda r, s=source: "ok" if r.path == "/ok" else Response(s())) as server:
-            with Client(server) as client:
-                client.send(GET)
-                assert client.head().status == 200
-                rest = client.read_rest()
-                assert rest.rstrip() in (b"5\r\nbegun", b"")
-            with Client(server) as client:
-                assert client.ask(request("/ok")).body == b"ok"
-                assert server.pending_requests == 0
-        assert word in caplog.text
-
-
-@pytest.mark.parametrize("way", ["reset", "fin"])
-def test_a_client_that_leaves_a_stream(way: str) -> None:
-    """The generator's finally runs, on the loop's thread; nothing of it stays."""
-    closed = Recorder()
-
-    def pieces() -> Iterator[bytes]:
-        try:
-            while True:
-                yield b"x" * 10_000
-        finally:
-            closed(threading.current_thread().name)
-
-    with running(fetch=lambda r: Response(pieces())) as server:
-        with Client(server, receive_buffer=4096) as client:
-            client.send(GET)
-            client.read_exactly(50_000)
-            if way == "reset":
-                client.reset()
-        assert closed.wait() == ["uwserve"]
-        eventually(lambda: server.pending_requests == 0)
-
-
-def test_an_endless_stream_does_not_starve_others() -> None:
-    """Two readers take endless generators as fast as they can; another client's requests are still answered."""
-    ended = threading.Event()
-
-    def drain(server: Server) -> None:
-        with Client(server) as client:
-            client.send(GET)
-            while not ended.is_set() and client.fill():
-                client.buffer.clear()
-
-    with running(fetch=lambda r: "ok" if r.path == "/ok" else Response(itertools.repeat(b"z" * 1000))) as server:
-        readers = [threading.Thread(target=drain, args=(server,)) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        try:
-            with Client(server) as client:
-                for _ in range(50):
-                    assert client.ask(request("/ok")).body == b"ok"
-        finally:
-            ended.set()
-            for reader in readers:
-                reader.join()
-
-
-def test_stopping_cuts_an_endless_stream() -> None:
-    closed = Recorder()
-
-    def pieces() -> Iterator[bytes]:
-        try:
-            while True:
-                yield b"x" * 1000
-        finally:
-            closed("closed")
-
-    with running(fetch=lambda r: Response(pieces())) as server, Client(server) as client:
-        client.send(GET)
-        client.read_exactly(1000)
-        server.stop(True)
-        assert closed.wait() == ["closed"]
-        with pytest.raises((ClosedError, ConnectionResetError)):
-            client.reply()
 
 
 # --- heads ---

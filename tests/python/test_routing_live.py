@@ -84,7 +84,9 @@ def test_static_answers(client: Client) -> None:
         assert (moved.status, moved.get("Location"), moved.body) == (308, "/", b"")
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/users/", "/users/7/", "/users/7/posts", "/files", "/JSON", "//", "/users//posts/1"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/users/", "/users/7/", "/users/7/posts", "/files", "/JSON", "//", "/users//posts/1"]
+)
 def test_what_no_route_takes_goes_to_fetch(client: Client, path: str) -> None:
     reply = client.ask(request(path))
     assert (reply.status, reply.body.decode()) == (404, f"fallback {path}")

@@ -1,14 +1,12 @@
-"""Starting, stopping, reloading and losing a server: what each state allows, and that every stop ends."""
+"""Starting and stopping a server: what each state allows, and that every stop ends."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from http_client import (
     Recorder,
     bound,
     eventually,
+    expect_1001,
     frame,
     open_websocket,
     read_frame,
@@ -28,8 +27,6 @@ from http_client import (
 )
 
 from uwserve import Request, Response, Server, serve
-
-GOING_AWAY = (8, (1001).to_bytes(2, "big") + b"Server closed")
 
 
 def upgrade(request: Request, server: Server) -> Any:
@@ -43,13 +40,6 @@ def refused(server: Server) -> bool:
     except ConnectionRefusedError:
         return True
     return False
-
-
-def expect_1001(*clients: Client) -> None:
-    """Each reads the Close frame of a forced stop, and leaves."""
-    for client in clients:
-        assert read_frame(client) == GOING_AWAY
-        client.__exit__()
 
 
 # --- running ---
@@ -116,13 +106,20 @@ def test_waiting_without_a_runner_or_on_the_loop() -> None:
 
 def test_context_manager() -> None:
     """The end of the block stops the server and its connections, also by an exception."""
-    with pytest.raises(KeyError), serve(port=0, hostname="127.0.0.1", fetch=upgrade, websocket={}) as server:
-        server.start()
-        client = Client(server)
-        open_websocket(client)
-        threading.Thread(target=expect_1001, args=(client,)).start()
-        raise KeyError
+    server = serve(port=0, hostname="127.0.0.1", fetch=upgrade, websocket={}).start()
+    client = Client(server)
+    open_websocket(client)
+    reader = threading.Thread(target=expect_1001, args=(client,))
+    reader.start()
+
+    def fail() -> None:
+        with server:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert server.finished
+    reader.join(DEADLINE)
     assert client.socket.fileno() == -1
 
 
@@ -130,7 +127,7 @@ def test_context_manager() -> None:
 
 
 def test_graceful_stop_lets_everything_finish() -> None:
-    """Requests in flight are answered, sockets go on talking, idle connections and the port are closed; then it ends."""
+    """Requests in flight are answered, sockets go on talking, idle connections and the port close; then it ends."""
     later: Future[str] = Future()
     seen = Recorder()
 
@@ -194,7 +191,7 @@ def test_no_upgrade_while_stopping() -> None:
 
 
 def test_forced_stop() -> None:
-    """1001 "Server closed" to every socket and its close callback; requests in flight are cut; the end comes promptly."""
+    """1001 "Server closed" to every socket and its close callback; requests in flight are cut; then it ends."""
     events = Recorder()
     asked = Recorder()
 
@@ -205,18 +202,19 @@ def test_forced_stop() -> None:
         return Future()
 
     websocket: dict[str, Any] = {"close": lambda ws, code, reason: events(code, reason)}
-    with running(fetch=fetch, websocket=websocket) as server:
-        with Client(server) as pending, Client(server) as one, Client(server) as two:
-            open_websocket(one)
-            open_websocket(two)
-            pending.send(GET)
-            asked.wait()
-            stopped = server.stop()
-            assert not stopped.done()
-            assert server.stop(True) is stopped
-            assert pending.at_end()
-            expect_1001(one, two)
-            assert stopped.wait(DEADLINE)
+    with ExitStack() as stack:
+        server = stack.enter_context(running(fetch=fetch, websocket=websocket))
+        pending, one, two = (stack.enter_context(Client(server)) for _ in range(3))
+        open_websocket(one)
+        open_websocket(two)
+        pending.send(GET)
+        asked.wait()
+        stopped = server.stop()
+        assert not stopped.done()
+        assert server.stop(True) is stopped
+        assert pending.at_end()
+        expect_1001(one, two)
+        assert stopped.wait(DEADLINE)
     assert events.items == [(1001, "Server closed")] * 2
     assert server.pending_requests == server.pending_websockets == 0
 
@@ -330,145 +328,3 @@ def test_stop_inside_a_handler(where: str, force: bool) -> None:
         count = 0 if where in ("fetch", "error", "stream") else 1 if where == "open" else 2
         assert len(closes.items) == count
         assert server.pending_websockets == 0
-
-
-# --- reload ---
-
-
-def test_reload() -> None:
-    """Handlers and limits change together, for open sockets too, from any thread; the port stays."""
-    first: dict[str, Any] = {"message": lambda ws, message: ws.send("first " + message)}
-    second: dict[str, Any] = {"message": lambda ws, message: ws.send("second " + message)}
-    with running(fetch=upgrade, websocket=first) as server, Client(server) as client, Client(server) as plain:
-        port = server.port
-        open_websocket(client)
-        client.send(frame(b"a"))
-        assert read_frame(client) == (1, b"first a")
-        assert plain.ask(request("/", "POST", b"12345678901")).status == 200
-        server.reload(fetch=lambda r: "new", websocket=second, max_request_body_size=10, id="new", development=True)
-        client.send(frame(b"b"))
-        assert read_frame(client) == (1, b"second b")
-        assert plain.ask().body == b"new"
-        assert plain.ask(request("/", "POST", b"12345678901")).status == 413
-        assert (server.port, server.id, server.development) == (port, "new", True)
-
-
-def test_reload_inside_a_handler() -> None:
-    """It takes effect at once for the next request; the one that reloads is still answered."""
-
-    def fetch(request: Request, server: Server) -> str:
-        server.reload(fetch=lambda r: "new")
-        return "old"
-
-    with running(fetch=fetch) as server, Client(server) as client:
-        client.send(GET * 3)
-        assert [client.reply().body for _ in range(3)] == [b"old", b"new", b"new"]
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "text"),
-    [
-        ({"port": 1}, ValueError, "cannot change port"),
-        ({"hostname": "x"}, ValueError, "cannot change hostname"),
-        ({"unix": "x"}, ValueError, "cannot change unix"),
-        ({"reusePort": True}, ValueError, "cannot change reusePort"),
-        ({"nope": 1}, TypeError, "nope"),
-        ({"fetch": 7}, TypeError, "fetch"),
-        ({"websocket": {"idle_timeout": -1}}, ValueError, "idle_timeout"),
-        ({"routes": {"bad": "x"}}, ValueError, "bad"),
-    ],
-)
-def test_a_bad_reload_changes_nothing(options: dict[str, Any], error: type[Exception], text: str) -> None:
-    """Not even the good options beside the bad one."""
-    with running(fetch=lambda r: "old", id="old") as server, Client(server) as client:
-        with pytest.raises(error, match=text):
-            server.reload(**({"id": "new", "fetch": lambda r: "new"} | options))
-        assert client.ask().body == b"old"
-        assert server.id == "old"
-
-
-def test_reload_after_the_end() -> None:
-    with bound() as server:
-        server.stop()
-        with pytest.raises(RuntimeError, match="stopped"):
-            server.reload(id="x")
-
-
-# --- call_soon, and losing a server ---
-
-
-def test_call_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """In order, on the loop's thread, with arguments; an exception is logged and the next call still runs."""
-    ran = Recorder()
-    with bound() as server:
-        server.call_soon(ran, "before the start")
-        server.start()
-        for i in range(1000):
-            server.call_soon(ran, i)
-        server.call_soon(lambda: {}["missing"])
-        server.call_soon(lambda: ran(threading.current_thread().name))
-        assert ran.wait(1002) == ["before the start", *range(1000), "uwserve"]
-        for wrong in ((), (7,), (None,)):
-            with pytest.raises(TypeError):
-                server.call_soon(*wrong)
-    assert "missing" in caplog.text
-    with pytest.raises(RuntimeError):
-        server.call_soon(print)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def in_a_cycle(server: Server) -> None:
-    server.reload(fetch=lambda r: server.port)
-
-
-@pytest.mark.parametrize("way", ["dropped", "cycle", "with connections", "stopped", "ran"])
-def test_a_lost_server_leaves_no_descriptor(way: str) -> None:
-    """Collected while it listens, with clients waiting, after a run: all descriptors go with it."""
-
-    def lose() -> None:
-        server = serve(port=0, hostname="127.0.0.1", fetch=upgrade, websocket={})
-        if way == "cycle":
-            in_a_cycle(server)
-        elif way == "with connections":
-            with Client(server) as client:
-                client.send(upgrade_request())
-        elif way == "stopped":
-            server.stop()
-        elif way == "ran":
-            server.start()
-            with Client(server) as client:
-                open_websocket(client)
-            assert server.stop(True).wait(DEADLINE)
-            server._join(DEADLINE)
-
-    lose()
-    gc.collect()
-    before = descriptors()
-    for _ in range(5):
-        lose()
-    gc.collect()
-    assert descriptors() == before
-
-
-def test_handlers_are_released() -> None:
-    """A stopped server that is still referenced by nobody but its own closures is garbage."""
-
-    class Canary:
-        pass
-
-    def make() -> Callable[[], Any]:
-        import weakref
-
-        canary = Canary()
-        with running(fetch=lambda r: f"{canary}{server.port}", routes={"/x": lambda r: str(canary)}) as server:
-            with Client(server) as client:
-                assert client.ask().status == 200
-                assert client.ask(request("/x")).status == 200
-        return weakref.ref(canary)
-
-    gone = make()
-    gc.collect()
-    assert gone() is None

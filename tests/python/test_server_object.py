@@ -1,18 +1,14 @@
-"""A server as an object: where it listens, what it says about itself and its requests, and the options it refuses."""
+"""A server as an object: what it says about itself and its requests, and the options it refuses."""
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import GET, Client, Recorder, bound, closed_port, eventually, open_websocket, request, running
+from http_client import GET, Client, Recorder, bound, descriptors, eventually, open_websocket, request, running
 
 import uwserve
 from uwserve import Request, Server, serve
@@ -27,10 +23,6 @@ def has_ipv6() -> bool:
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback address")
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def path_of(request: Request) -> str:
@@ -116,9 +108,8 @@ def test_counters() -> None:
     ],
 )
 def test_request_ip(options: dict[str, Any], target: str, family: str) -> None:
-    with running(fetch=ip_of, **options) as server:
-        with Client((target, server.port)) as client:
-            assert client.ask().json() == [target, client.socket.getsockname()[1], family]
+    with running(fetch=ip_of, **options) as server, Client((target, server.port)) as client:
+        assert client.ask().json() == [target, client.socket.getsockname()[1], family]
 
 
 @needs_ipv6
@@ -137,7 +128,7 @@ def test_dual_stack_and_ipv6_only() -> None:
 
 
 def test_request_ip_of_others(tmp_path: Path) -> None:
-    """None on a unix socket; still known when the client has left; TypeError and ValueError for what is not its request."""
+    """None on a unix socket; known when the client has left; an error for what is not its request."""
     kept = Recorder()
     with running(fetch=ip_of, unix=tmp_path / "s") as server, Client(str(tmp_path / "s")) as client:
         assert client.ask().json() == ["none"]
@@ -187,7 +178,13 @@ def test_timeout_arguments() -> None:
     raised = Recorder()
 
     def fetch(request: Request, server: Server) -> str:
-        for seconds, error in (("1", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError), (86401, ValueError)):
+        for seconds, error in (
+            ("1", TypeError),
+            (1.0, TypeError),
+            (True, TypeError),
+            (-1, ValueError),
+            (86401, ValueError),
+        ):
             with pytest.raises(error, match="seconds"):
                 server.timeout(request, seconds)
             raised(seconds)
@@ -284,108 +281,3 @@ def test_bad_calls() -> None:
         uwserve.Request()  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         uwserve.ServerWebSocket()
-
-
-# --- addresses ---
-
-
-def raises_errno(number: int, call: Callable[[], Any]) -> OSError:
-    before = descriptors()
-    with pytest.raises(OSError) as caught:
-        call()
-    assert caught.value.errno == number, caught.value
-    assert descriptors() == before
-    return caught.value
-
-
-def test_a_port_in_use() -> None:
-    """EADDRINUSE with the address in the text, also when the other one offers to share; then the port is free again."""
-    with bound() as first:
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1"))
-        assert f"127.0.0.1:{first.port}" in str(error)
-        raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1", reuse_port=True))
-        port = first.port
-    with bound(port=port) as again:
-        assert again.port == port
-
-
-def test_reuse_port() -> None:
-    """Only servers that all ask for it share a port."""
-    with bound(reuse_port=True) as first, bound(reuse_port=True, port=first.port) as second:
-        assert second.port == first.port
-        raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1"))
-
-
-def test_a_port_is_free_after_connections() -> None:
-    """SO_REUSEADDR: connections in TIME_WAIT do not keep the next server from the port."""
-    port = closed_port()
-    for _ in range(3):
-        with running(port=port, fetch=path_of) as server, Client(server) as client:
-            assert client.ask(request("/", "GET", None, "Connection: close")).status == 200
-            assert client.at_end()
-
-
-def test_addresses_that_are_not_ours() -> None:
-    raises_errno(errno.EADDRNOTAVAIL, lambda: serve(port=0, hostname="192.0.2.1"))
-    with pytest.raises(socket.gaierror, match=r"a\.\.b"):
-        serve(port=0, hostname="a..b")
-
-
-def test_unix_paths(tmp_path: Path) -> None:
-    """str, bytes and PathLike; the file appears as a socket and goes with the server."""
-    path = tmp_path / "é s"
-    for spelled in (str(path), os.fsencode(path), path):
-        with running(fetch=path_of, unix=spelled) as server, Client(str(path)) as client:
-            assert stat.S_ISSOCK(path.stat().st_mode)
-            assert (server.port, server.hostname, server.url) == (None, None, f"unix://{path}")
-            assert client.ask().body == b"/"
-        assert not path.exists()
-
-
-def test_abstract_unix_name() -> None:
-    name = f"\0uwserve-test-{os.getpid()}"
-    with running(fetch=path_of, unix=name) as server, Client(name) as client:
-        assert server.url == f"abstract://{name[1:]}"
-        assert client.ask().body == b"/"
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(unix=name))
-        assert name[1:] in str(error)
-    with pytest.raises(ConnectionRefusedError):
-        Client(name)
-
-
-def test_a_unix_path_in_use(tmp_path: Path) -> None:
-    """A listening one is refused and keeps working; a stale one is replaced; a file that is no socket stays."""
-    path = tmp_path / "s"
-    with running(fetch=path_of, unix=path):
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(unix=path))
-        assert str(path) in str(error)
-        with Client(str(path)) as client:
-            assert client.ask().status == 200
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    assert path.exists()
-    with running(fetch=path_of, unix=path), Client(str(path)) as client:
-        assert client.ask().status == 200
-    path.write_text("precious")
-    with pytest.raises(OSError):
-        serve(unix=path)
-    assert path.read_text() == "precious"
-
-
-def test_unix_paths_that_cannot_be(tmp_path: Path) -> None:
-    raises_errno(errno.ENOENT, lambda: serve(unix=tmp_path / "no" / "s"))
-    raises_errno(errno.ENAMETOOLONG, lambda: serve(unix="/tmp/" + "x" * 200))
-    raises_errno(errno.ENAMETOOLONG, lambda: serve(unix="\0" + "x" * 200))
-    before = sorted(os.listdir("/tmp"))
-    with pytest.raises(OSError):
-        serve(unix="/tmp/" + "x" * 103)
-    assert sorted(os.listdir("/tmp")) == before
-
-
-def test_a_successor_s_socket_is_not_removed(tmp_path: Path) -> None:
-    """Somebody else has put his socket at our path meanwhile: stopping leaves it alone."""
-    path = tmp_path / "s"
-    with bound(unix=path), socket.socket(socket.AF_UNIX) as other:
-        path.unlink()
-        other.bind(str(path))
-    assert path.exists()

@@ -3,8 +3,8 @@
 
 namespace uwserve {
 
-bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names, const char *const *parameters,
-               int required, int total, PyObject **out) {
+bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
+               const char *const *parameters, int required, int total, PyObject **out) {
     if (count > total) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %d arguments (%zd given)", call, total, count);
         return false;

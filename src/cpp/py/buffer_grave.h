@@ -12,7 +12,7 @@ namespace uwserve {
 
 // Shared by the server and the owners of such buffers, which may outlive it. Any thread.
 class BufferGrave {
-   public:
+  public:
     ~BufferGrave() { empty(); }
     void bury(void *buffer) {
         std::lock_guard lock(mutex_);
@@ -27,7 +27,7 @@ class BufferGrave {
         used_.store(false, std::memory_order_relaxed);
     }
 
-   private:
+  private:
     std::mutex mutex_;
     std::vector<void *> buffers_;
     std::atomic<bool> used_{false};

@@ -26,7 +26,8 @@ bool latin1(PyObject *object, const char *what, std::string *out) {
 }
 
 bool is_value(std::string_view value) {
-    return std::none_of(value.begin(), value.end(), [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
+    return std::none_of(value.begin(), value.end(),
+                        [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
 }
 
 std::string lower_case(std::string_view name) {
@@ -45,7 +46,8 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
         return false;
     }
     if (!is_value(value)) {
-        PyErr_Format(PyExc_ValueError, "header %R must not contain CR, LF, NUL or other control characters", name_object);
+        PyErr_Format(PyExc_ValueError, "header %R must not contain CR, LF, NUL or other control characters",
+                     name_object);
         return false;
     }
     std::string lower = lower_case(name);
@@ -54,15 +56,16 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
             protocol_ = value;
             return true;
         }
-        if (lower == "upgrade" || lower == "connection" || lower == "content-length" || lower == "transfer-encoding" || lower == "date" ||
-            lower.starts_with("sec-websocket-")) {
+        if (lower == "upgrade" || lower == "connection" || lower == "content-length" || lower == "transfer-encoding" ||
+            lower == "date" || lower.starts_with("sec-websocket-")) {
             PyErr_Format(PyExc_ValueError, "header %R belongs to the handshake and can't be set", name_object);
             return false;
         }
     } else {
         if (std::find(kOwnOfResponses.begin(), kOwnOfResponses.end(), lower) != kOwnOfResponses.end()) return true;
         if (lower == "connection") {
-            for_each_element(value, [&](std::string_view token) { wants_close_ |= equals_ignoring_case(token, "close"); });
+            for_each_element(value,
+                             [&](std::string_view token) { wants_close_ |= equals_ignoring_case(token, "close"); });
             return true;
         }
     }
@@ -75,7 +78,8 @@ bool FieldList::read(PyObject *object, For purpose) {
     if (!object || object == Py_None) return true;
     Ref items;
     if (PyUnicode_Check(object) || PyBytes_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "headers must be a mapping or pairs of str, not %.200s", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "headers must be a mapping or pairs of str, not %.200s",
+                     Py_TYPE(object)->tp_name);
         return false;
     }
     if (PyObject_HasAttrString(object, "items")) {
@@ -83,17 +87,20 @@ bool FieldList::read(PyObject *object, For purpose) {
     } else {
         items = Ref::borrow(object);
     }
-    Ref sequence = items ? Ref::steal(PySequence_Fast(items.get(), "headers must be a mapping or pairs of str")) : Ref();
+    Ref sequence =
+        items ? Ref::steal(PySequence_Fast(items.get(), "headers must be a mapping or pairs of str")) : Ref();
     if (!sequence) return false;
     // Re-read the size each time: nothing here runs user code, but a list stays the caller's.
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.get()); i++) {
-        Ref pair = Ref::steal(PySequence_Fast(PySequence_Fast_GET_ITEM(sequence.get(), i), "headers must be pairs of str"));
+        Ref pair =
+            Ref::steal(PySequence_Fast(PySequence_Fast_GET_ITEM(sequence.get(), i), "headers must be pairs of str"));
         if (!pair) return false;
         if (PySequence_Fast_GET_SIZE(pair.get()) != 2) {
             PyErr_SetString(PyExc_TypeError, "headers must be pairs of a name and a value");
             return false;
         }
-        if (!add(PySequence_Fast_GET_ITEM(pair.get(), 0), PySequence_Fast_GET_ITEM(pair.get(), 1), purpose)) return false;
+        if (!add(PySequence_Fast_GET_ITEM(pair.get(), 0), PySequence_Fast_GET_ITEM(pair.get(), 1), purpose))
+            return false;
     }
     return true;
 }

@@ -12,7 +12,7 @@
 namespace uwserve {
 
 class FieldList {
-   public:
+  public:
     enum class For { kResponse, kUpgrade };
     // From a sequence of (name, value) pairs, a mapping, anything with items(), or None. Fields that are the core's own
     // (Content-Length, Date, ...) are left out of responses. False with TypeError or ValueError naming the field set.
@@ -22,7 +22,7 @@ class FieldList {
     // Sec-WebSocket-Protocol among the fields of an upgrade; "" if none.
     const std::string &protocol() const { return protocol_; }
 
-   private:
+  private:
     bool add(PyObject *name, PyObject *value, For purpose);
     std::deque<std::pair<std::string, std::string>> owned_;
     std::vector<std::pair<std::string_view, std::string_view>> views_;

@@ -8,9 +8,10 @@
 namespace uwserve {
 
 class LoopGil {
-   public:
+  public:
     void ensure() {
-        if (!held_) [[unlikely]] take();
+        if (!held_) [[unlikely]]
+            take();
     }
     void release() {
         if (held_) {
@@ -19,7 +20,7 @@ class LoopGil {
         }
     }
 
-   private:
+  private:
     void take() {
         PyEval_RestoreThread(saved_);
         held_ = true;

@@ -15,13 +15,12 @@ namespace {
 constexpr size_t kViewBytes = 16 * 1024;
 
 struct ViewOwner {
-    PyObject_HEAD
-    const char *data;
+    PyObject_HEAD const char *data;
     Py_ssize_t size;
     Py_ssize_t exports;
-    us_loop_t *loop;          // set while the message lies in this loop's receive buffer
-    std::string *fragments;   // set while it lies in this connection's fragment buffer
-    void *taken_buffer;       // the receive buffer that was taken over
+    us_loop_t *loop;  // set while the message lies in this loop's receive buffer
+    std::string *fragments;  // set while it lies in this connection's fragment buffer
+    void *taken_buffer;  // the receive buffer that was taken over
     std::string *taken_fragments;
     std::shared_ptr<BufferGrave> *grave;  // set with taken_buffer
 };
@@ -47,7 +46,9 @@ void owner_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-bool lies_in(std::string_view message, const char *memory, size_t size) { return message.data() >= memory && message.data() < memory + size; }
+bool lies_in(std::string_view message, const char *memory, size_t size) {
+    return message.data() >= memory && message.data() < memory + size;
+}
 
 // Exports have outlived the callback: the memory becomes the owner's.
 void take_memory(ServerCore &core, ViewOwner *self) {
@@ -108,7 +109,8 @@ bool add_view_owner_type(PyObject *module, ModuleState *state) {
         {Py_bf_releasebuffer, reinterpret_cast<void *>(release_buffer)},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core.MessageOwner", sizeof(ViewOwner), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyType_Spec spec = {"uwserve._core.MessageOwner", sizeof(ViewOwner), 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
     state->view_owner_type = reinterpret_cast<PyTypeObject *>(type);
     return type != nullptr;

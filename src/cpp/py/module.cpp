@@ -29,12 +29,13 @@ PYBIND11_MODULE(_core, module) {
     // Types and servers refer to the state until the process ends, so it is never freed.
     py::capsule capsule(owned.release(), kStateName);
     module.attr("_state") = capsule;
-    if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) || !add_view_owner_type(module.ptr(), state)) {
+    if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) ||
+        !add_view_owner_type(module.ptr(), state)) {
         throw py::error_already_set();
     }
     bind_server(module, state);
-    py::module_::import("os").attr("register_at_fork")(
-        py::arg("after_in_child") = py::cpp_function([state] { after_fork_in_child(state); }));
+    py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
+                                                           py::cpp_function([state] { after_fork_in_child(state); }));
     module.attr("uwebsockets_version") = "20.44";
 }
 

@@ -24,7 +24,8 @@ bool Payload::read(PyObject *object, PayloadKind kind, const char *what) {
 bool Payload::read_buffer(PyObject *object, PayloadKind kind, const char *what) {
     if (kind == PayloadKind::kText || PyUnicode_Check(object) || !PyObject_CheckBuffer(object)) {
         static constexpr const char *expected[] = {"str or a bytes-like object", "str", "a bytes-like object"};
-        PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", what, expected[static_cast<int>(kind)], Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", what, expected[static_cast<int>(kind)],
+                     Py_TYPE(object)->tp_name);
         return false;
     }
     if (PyObject_GetBuffer(object, &buffer_, PyBUF_SIMPLE) < 0) {
@@ -47,7 +48,8 @@ bool read_topic(PyObject *object, std::string_view *topic) {
     const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
     if (!utf8) return false;
     if (size == 0 || size > 65535) {
-        PyErr_Format(PyExc_ValueError, size ? "topic must not be over 65,535 bytes, got %zd" : "topic must not be empty", size);
+        PyErr_Format(PyExc_ValueError,
+                     size ? "topic must not be over 65,535 bytes, got %zd" : "topic must not be empty", size);
         return false;
     }
     *topic = {utf8, static_cast<size_t>(size)};

@@ -16,7 +16,7 @@ enum class PayloadKind { kAny, kText, kBinary };
 // The bytes of an outgoing message. Reading a buffer can run Python code, so it is done before anything native is looked
 // at. The view holds as long as this object.
 class Payload {
-   public:
+  public:
     Payload() = default;
     ~Payload() {
         if (has_buffer_) PyBuffer_Release(&buffer_);
@@ -30,7 +30,7 @@ class Payload {
     bool is_text() const { return is_text_; }
     uWS::OpCode opcode() const { return is_text_ ? uWS::OpCode::TEXT : uWS::OpCode::BINARY; }
 
-   private:
+  private:
     bool read_buffer(PyObject *object, PayloadKind kind, const char *what);
     std::string_view view_;
     Py_buffer buffer_;

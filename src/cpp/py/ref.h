@@ -10,7 +10,7 @@ namespace uwserve {
 
 // An owned reference (or none). Copying is spelled out: Ref::borrow(r.get()).
 class Ref {
-   public:
+  public:
     Ref() = default;
     static Ref steal(PyObject *object) { return Ref(object); }
     static Ref borrow(PyObject *object) { return Ref(Py_XNewRef(object)); }
@@ -30,20 +30,20 @@ class Ref {
     void reset() { *this = Ref(); }
     explicit operator bool() const { return object_ != nullptr; }
 
-   private:
+  private:
     explicit Ref(PyObject *object) : object_(object) {}
     PyObject *object_ = nullptr;
 };
 
 // Saves the exception that is set, if any, and puts it back: for clean-up code that may run Python in between.
 class SavedError {
-   public:
+  public:
     SavedError() { PyErr_Fetch(&type_, &value_, &traceback_); }
     ~SavedError() { PyErr_Restore(type_, value_, traceback_); }
     SavedError(const SavedError &) = delete;
     SavedError &operator=(const SavedError &) = delete;
 
-   private:
+  private:
     PyObject *type_, *value_, *traceback_;
 };
 

@@ -11,7 +11,9 @@ namespace {
 
 RequestObject *as_request(PyObject *object) { return reinterpret_cast<RequestObject *>(object); }
 
-PyObject *text(std::string_view bytes) { return PyUnicode_DecodeLatin1(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr); }
+PyObject *text(std::string_view bytes) {
+    return PyUnicode_DecodeLatin1(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
+}
 
 int request_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
@@ -43,7 +45,8 @@ void request_dealloc(PyObject *object) {
 }
 
 PyObject *request_repr(PyObject *object) {
-    Ref method = Ref::steal(text(as_request(object)->head->method)), target = Ref::steal(text(as_request(object)->head->target));
+    Ref method = Ref::steal(text(as_request(object)->head->method)),
+        target = Ref::steal(text(as_request(object)->head->target));
     if (!method || !target) return nullptr;
     return PyUnicode_FromFormat("<Request %U %U>", method.get(), target.get());
 }
@@ -83,7 +86,9 @@ PyObject *get_header_items(PyObject *object, void *) {
     return list.release();
 }
 
-PyObject *get_http_version(PyObject *object, void *) { return PyUnicode_FromString(as_request(object)->head->is_http10 ? "1.0" : "1.1"); }
+PyObject *get_http_version(PyObject *object, void *) {
+    return PyUnicode_FromString(as_request(object)->head->is_http10 ? "1.0" : "1.1");
+}
 
 PyObject *get_body(PyObject *object, void *) {
     RequestObject *self = as_request(object);
@@ -107,16 +112,19 @@ PyGetSetDef kAttributes[] = {
     {"target", get_target, nullptr, "The request target as sent: path and query (RFC 9112 section 3.2).", nullptr},
     {"path", get_path, nullptr, "The path, still percent-encoded.", nullptr},
     {"query", get_query, nullptr, "What follows '?', still encoded, or ''.", nullptr},
-    {"header_items", get_header_items, nullptr, "Fields as (name, value) pairs in order of arrival; names lower-cased.", nullptr},
+    {"header_items", get_header_items, nullptr, "Fields as (name, value) pairs in order of arrival; names lower-cased.",
+     nullptr},
     {"http_version", get_http_version, nullptr, "'1.1' or '1.0'.", nullptr},
     {"body", get_body, nullptr, "The whole body as bytes; b'' without one.", nullptr},
-    {"is_upgrade", get_is_upgrade, nullptr, "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
+    {"is_upgrade", get_is_upgrade, nullptr,
+     "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
     {"answered", get_answered, nullptr, "True once it was responded to or upgraded, or its client has gone.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
 PyMemberDef kMembers[] = {
-    {"params", T_OBJECT, offsetof(RequestObject, params), 0, "The decoded parameters of the route that matched, a dict of str. Bun: params."},
+    {"params", T_OBJECT, offsetof(RequestObject, params), 0,
+     "The decoded parameters of the route that matched, a dict of str. Bun: params."},
     {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
@@ -144,7 +152,8 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
 
 bool add_request_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
-        {Py_tp_doc, const_cast<char *>("One HTTP request, complete with its body. Readable also after the connection has gone.")},
+        {Py_tp_doc,
+         const_cast<char *>("One HTTP request, complete with its body. Readable also after the connection has gone.")},
         {Py_tp_traverse, reinterpret_cast<void *>(request_traverse)},
         {Py_tp_clear, reinterpret_cast<void *>(request_clear)},
         {Py_tp_dealloc, reinterpret_cast<void *>(request_dealloc)},

@@ -11,14 +11,13 @@
 namespace uwserve {
 
 struct RequestObject {
-    PyObject_HEAD
-    ServerCore *core;       // lives as long as core_object
+    PyObject_HEAD ServerCore *core;  // lives as long as core_object
     PyObject *core_object;
-    HttpConn *conn;         // NULL: answered, or the client left
+    HttpConn *conn;  // NULL: answered, or the client left
     std::shared_ptr<HttpHead> head;
     std::string body;
-    PyObject *params;       // the router's
-    PyObject *headers;      // the facade's cache, `_headers`
+    PyObject *params;  // the router's
+    PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
     uint8_t ip[16];
     uint8_t ip_length;

@@ -67,9 +67,11 @@ bool ServerCore::make_engine() {
 
 bool ServerCore::listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only) {
     if (!make_engine()) return false;
-    int flags = (reuse_port ? LIBUS_LISTEN_DEFAULT : LIBUS_LISTEN_EXCLUSIVE_PORT) | (ipv6_only ? LIBUS_LISTEN_IPV6_ONLY : 0);
+    int flags =
+        (reuse_port ? LIBUS_LISTEN_DEFAULT : LIBUS_LISTEN_EXCLUSIVE_PORT) | (ipv6_only ? LIBUS_LISTEN_IPV6_ONLY : 0);
     errno = 0;
-    listener = us_socket_context_listen(0, engine->http_context(), host, port, flags, sizeof(uWS::HttpResponseData<false>));
+    listener =
+        us_socket_context_listen(0, engine->http_context(), host, port, flags, sizeof(uWS::HttpResponseData<false>));
     if (!listener) {
         int error = errno, gai = us_gai_error();
         engine.reset();
@@ -82,7 +84,8 @@ bool ServerCore::listen_tcp(const char *host, int port, bool reuse_port, bool ip
 
 bool ServerCore::listen_unix(std::string_view path) {
     if (!make_engine()) return false;
-    listener = us_listen_unix(engine->http_context(), path.data(), path.size(), -1, sizeof(uWS::HttpResponseData<false>));
+    listener =
+        us_listen_unix(engine->http_context(), path.data(), path.size(), -1, sizeof(uWS::HttpResponseData<false>));
     if (!listener) {
         int error = errno;
         engine.reset();
@@ -129,7 +132,8 @@ void ServerCore::on_signal(void *self) {
 bool ServerCore::run(int signal_fd) {
     if (!check_alive("Server.run")) return false;
     if (running()) {
-        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s", describe_thread(loop_thread.load()).c_str());
+        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s",
+                     describe_thread(loop_thread.load()).c_str());
         return false;
     }
     if (finished || !listener) {
@@ -241,13 +245,15 @@ void ServerCore::abandon_handles() {
 
 bool ServerCore::check_alive(const char *call) {
     if (!is_forked) return true;
-    PyErr_Format(PyExc_RuntimeError, "%s: the server belongs to the process that made it, and this is a fork of it", call);
+    PyErr_Format(PyExc_RuntimeError, "%s: the server belongs to the process that made it, and this is a fork of it",
+                 call);
     return false;
 }
 
 bool ServerCore::refuse_thread(const char *call) {
     if (!check_alive(call)) return false;
-    PyErr_Format(PyExc_RuntimeError, "%s must be called on the server's thread, %s, not on %s; Server.call_soon() gets you there", call,
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s must be called on the server's thread, %s, not on %s; Server.call_soon() gets you there", call,
                  describe_thread(loop_thread.load()).c_str(), describe_thread(PyThread_get_thread_ident()).c_str());
     return false;
 }
@@ -307,15 +313,16 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     }
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
-    Ref result = Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
+    Ref result =
+        Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
     if (!result) log_failure("error");
 }
 
 // --- garbage collection ---
 
 int ServerCore::traverse(visitproc visit, void *arg) {
-    for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong, &options.error,
-                     &dispatch, &log_exception, &on_stopped}) {
+    for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
+                     &options.error, &dispatch, &log_exception, &on_stopped}) {
         Py_VISIT(ref->get());
     }
     // While no thread runs the loop, the sockets' references can be looked at.

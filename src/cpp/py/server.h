@@ -42,7 +42,7 @@ constexpr size_t kMaxBacklogBytes = 1u << 30;
 constexpr unsigned kMaxControlBytes = 125;  // RFC 6455 5.5
 
 class ServerCore final : public WsHandler, public HttpHandler {
-   public:
+  public:
     explicit ServerCore(ModuleState *state);
     ~ServerCore() override;
 
@@ -50,7 +50,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // what it published leaves soon. The outermost one of a stopped server that no thread runs ends the server, when its
     // last connection went in it.
     class Entry {
-       public:
+      public:
         explicit Entry(ServerCore &core) : core_(core) {
             us_loop_t *loop = core.engine ? core.engine->loop() : nullptr;
             if (loop && loop->depth == 0) {
@@ -67,7 +67,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
         Entry(const Entry &) = delete;
         Entry &operator=(const Entry &) = delete;
 
-       private:
+      private:
         ServerCore &core_;
         us_loop_t *loop_ = nullptr;
     };
@@ -109,7 +109,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void terminate_handle(WsObject *handle);
 
     // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
-    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode, bool compress);
+    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
+                       bool compress);
 
     // --- HTTP (server_http.cpp) ---
     void on_request(HttpConn &conn) override;
@@ -135,7 +136,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint64_t max_request_body_size = 128ull << 20;
     bool stopping = false, forced = false, finished = false, is_forked = false;
 
-   private:
+  private:
     bool make_engine();
     void run_posted();
     void finish_if_idle();

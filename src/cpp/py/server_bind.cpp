@@ -29,10 +29,10 @@ void set_hooks(py::object self, py::object dispatch, py::object log_exception, p
     core.on_stopped = optional(on_stopped);
 }
 
-void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain, py::object ping,
-                   py::object pong, py::object error, unsigned max_payload_length, unsigned idle_timeout, size_t backpressure_limit,
-                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self, std::vector<std::string> protocols,
-                   bool enabled) {
+void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
+                   py::object ping, py::object pong, py::object error, unsigned max_payload_length,
+                   unsigned idle_timeout, size_t backpressure_limit, bool close_on_backpressure_limit, bool send_pings,
+                   bool publish_to_self, std::vector<std::string> protocols, bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
     options.open = optional(open);
@@ -73,12 +73,10 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
     if (!PyCallable_Check(fn.ptr())) throw py::type_error("fn must be callable");
     auto function = std::make_shared<Ref>(Ref::borrow(fn.ptr()));
     auto arguments = std::make_shared<Ref>(Ref::borrow(args.ptr()));
-    check(core.post(
-        [function, arguments](ServerCore &server) {
-            Ref result = Ref::steal(PyObject_CallObject(function->get(), arguments->get()));
-            if (!result) server.log_failure("call_soon");
-        },
-        "Server.call_soon"));
+    check(core.post([function, arguments](ServerCore &server) {
+        Ref result = Ref::steal(PyObject_CallObject(function->get(), arguments->get()));
+        if (!result) server.log_failure("call_soon");
+    }, "Server.call_soon"));
 }
 
 // pybind11's classes are not garbage collected by themselves; this one holds the user's handlers.
@@ -112,26 +110,34 @@ void bind_server(py::module_ &module, ModuleState *state) {
                                 "The native half of a server; uwserve.Server derives from it.");
     type.def(py::init([state] { return std::make_unique<ServerCore>(state); }))
         .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"))
-        .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"), py::arg("drain"),
-             py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"), py::arg("idle_timeout"),
-             py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
-             py::arg("protocols"), py::arg("enabled"))
+        .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
+             py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
+             py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
+             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
-        .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"), py::arg("ipv6_only"))
+        .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
+             py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))
         .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1)
-        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); }, py::arg("close_active_connections"))
+        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
+             py::arg("close_active_connections"))
         .def("call_soon", &call_soon, py::arg("fn"),
              "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.")
         .def_property_readonly("local_port", [](const ServerCore &core) { return core.local_port; })
-        .def_property_readonly("pending_requests", [](const ServerCore &core) { return core.engine ? core.engine->gate().pending : 0u; })
-        .def_property_readonly("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; })
-        .def_property_readonly("running", [](const ServerCore &core) { return core.running(); })
-        .def_property_readonly("stopping", [](const ServerCore &core) { return core.stopping; })
-        .def_property_readonly("finished", [](const ServerCore &core) { return core.finished; })
-        .def_property_readonly("live_handles", [](const ServerCore &core) { return core.state->live_handles; });
+        .def_property_readonly("pending_requests", [](const ServerCore &core) {
+        return core.engine ? core.engine->gate().pending.load() : 0u;
+    }).def_property_readonly("pending_websockets", [](const ServerCore &core) {
+        return core.pending_websockets;
+    }).def_property_readonly("running", [](const ServerCore &core) {
+        return core.running();
+    }).def_property_readonly("stopping", [](const ServerCore &core) {
+        return core.stopping;
+    }).def_property_readonly("finished", [](const ServerCore &core) {
+        return core.finished;
+    }).def_property_readonly("live_handles", [](const ServerCore &core) { return core.state->live_handles; });
     for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
-        py::object descriptor = py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
+        py::object descriptor =
+            py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
         if (!descriptor) throw py::error_already_set();
         type.attr(method->ml_name) = descriptor;
     }

@@ -15,28 +15,23 @@ namespace {
 
 RequestObject *request_of(HttpConn &conn) { return static_cast<RequestObject *>(conn.request); }
 
-template <typename F>
-PyCFunction as_function(F f) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
-}
-
 // A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
 class HeldObject : public BodyOwner {
-   public:
+  public:
     HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Py_NewRef(object)) {}
     ~HeldObject() override {
         core_.gil.ensure();
         Py_DECREF(object_);
     }
 
-   private:
+  private:
     ServerCore &core_;
     PyObject *object_;
 };
 
 // A Python iterator as the source of a streamed body.
 class IteratorStream : public BodyStream {
-   public:
+  public:
     IteratorStream(ServerCore &core, PyObject *iterator) : core_(core), iterator_(Ref::borrow(iterator)) {}
     ~IteratorStream() override {
         core_.gil.ensure();
@@ -67,7 +62,7 @@ class IteratorStream : public BodyStream {
         return Next::kPiece;
     }
 
-   private:
+  private:
     ServerCore &core_;
     Ref iterator_, piece_;
     std::unique_ptr<Payload> payload_;
@@ -78,7 +73,8 @@ class IteratorStream : public BodyStream {
 // The request argument, on the loop thread; NULL with an exception set.
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call) {
     if (!object || !PyObject_TypeCheck(object, core->state->request_type)) {
-        PyErr_Format(PyExc_TypeError, "request must be a Request, not %.200s", object ? Py_TYPE(object)->tp_name : "missing");
+        PyErr_Format(PyExc_TypeError, "request must be a Request, not %.200s",
+                     object ? Py_TYPE(object)->tp_name : "missing");
         return nullptr;
     }
     auto *request = reinterpret_cast<RequestObject *>(object);
@@ -130,7 +126,8 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
         core->engine->gate().respond(conn, status, headers.fields(), std::nullopt, nullptr);
     } else {
         std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
-        core->engine->gate().respond(conn, status, headers.fields(), body, std::make_unique<HeldObject>(*core, args[3]));
+        core->engine->gate().respond(conn, status, headers.fields(), body,
+                                     std::make_unique<HeldObject>(*core, args[3]));
     }
     core->gil.ensure();
     Py_RETURN_TRUE;
@@ -170,7 +167,8 @@ PyObject *defer(PyObject *self, PyObject *object) {
 
 // The subprotocol to select, "" for none: the one asked for, which the client must have offered, or the first of the
 // server's that it did (RFC 6455 4.2.2). False with ValueError set.
-bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::string &asked, std::string *chosen) {
+bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::string &asked,
+                     std::string *chosen) {
     auto offered = [&](std::string_view name) {
         return std::find(handshake.protocols.begin(), handshake.protocols.end(), name) != handshake.protocols.end();
     };
@@ -199,7 +197,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     if (given[3] && given[3] != Py_None) {
         const char *name = PyUnicode_Check(given[3]) ? PyUnicode_AsUTF8(given[3]) : nullptr;
         if (!name) {
-            if (!PyErr_Occurred()) PyErr_Format(PyExc_TypeError, "protocol must be str or None, not %.200s", Py_TYPE(given[3])->tp_name);
+            if (!PyErr_Occurred())
+                PyErr_Format(PyExc_TypeError, "protocol must be str or None, not %.200s", Py_TYPE(given[3])->tp_name);
             return nullptr;
         }
         asked = name;
@@ -272,18 +271,17 @@ PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     std::string_view topic;
     Payload payload;
     bool compress = true;
-    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) || !read_topic(given[0], &topic) ||
-        !payload.read(given[1], PayloadKind::kAny, "data") || !read_bool(given[2], "compress", &compress) ||
-        !core->check_alive("Server.publish")) {
+    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) ||
+        !read_topic(given[0], &topic) || !payload.read(given[1], PayloadKind::kAny, "data") ||
+        !read_bool(given[2], "compress", &compress) || !core->check_alive("Server.publish")) {
         return nullptr;
     }
-    if (core->on_loop_thread()) return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
+    if (core->on_loop_thread())
+        return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
     if (core->finished) return PyLong_FromLong(0);
-    bool posted = core->post(
-        [name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(), compress](ServerCore &server) {
-            server.publish(nullptr, name, bytes, opcode, compress);
-        },
-        "Server.publish");
+    bool posted = core->post([name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(),
+                              compress](ServerCore &server) { server.publish(nullptr, name, bytes, opcode, compress); },
+                             "Server.publish");
     return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
 }
 
@@ -317,7 +315,8 @@ void ServerCore::on_request(HttpConn &conn) {
     Ref result = hook ? Ref::steal(PyObject_CallOneArg(hook.get(), keep.get())) : Ref();
     if (hook && !result) log_failure("fetch");
     if (is_open(request) && !(result && request->deferred)) {
-        engine->gate().respond(*request->conn, "500 Internal Server Error", {}, std::string_view("Internal Server Error"), nullptr);
+        engine->gate().respond(*request->conn, "500 Internal Server Error", {},
+                               std::string_view("Internal Server Error"), nullptr);
     }
 }
 
@@ -332,28 +331,36 @@ void ServerCore::on_settled(HttpConn &conn) {
 
 PyMethodDef kServerMethods[] = {
     {"respond", as_function(respond), METH_FASTCALL, "respond(request, status, headers, body) -> bool"},
-    {"respond_stream", as_function(respond_stream), METH_FASTCALL, "respond_stream(request, status, headers, iterator) -> bool"},
+    {"respond_stream", as_function(respond_stream), METH_FASTCALL,
+     "respond_stream(request, status, headers, iterator) -> bool"},
     {"defer", defer, METH_O, "defer(request) -> None"},
     {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS,
      "upgrade(request, *, headers=None, data=None, protocol=None) -> bool\n\n"
-     "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is ignored.\n"
-     "False: not a handshake, answered already, the client is gone, or the server is stopping; a version other than 13 is\n"
+     "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is "
+     "ignored.\n"
+     "False: not a handshake, answered already, the client is gone, or the server is stopping; a version other than 13 "
+     "is\n"
      "answered with 426.\n\n"
-     "headers go into the 101 response (pairs keep several Set-Cookie); the handshake's own raise ValueError, as do CR, LF and\n"
-     "NUL. data becomes ws.data. protocol selects a subprotocol that the client offered (ValueError otherwise); without it the\n"
+     "headers go into the 101 response (pairs keep several Set-Cookie); the handshake's own raise ValueError, as do "
+     "CR, LF and\n"
+     "NUL. data becomes ws.data. protocol selects a subprotocol that the client offered (ValueError otherwise); "
+     "without it the\n"
      "first of the option `protocols` that was offered is selected. Loop thread only.\n"
      "Bun: server.upgrade; RFC 6455 section 4.2.2."},
     {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS,
      "publish(topic, data, compress=True) -> int\n\n"
      "Sends a message to every subscriber of `topic`. Returns the payload's length in bytes; -1 when a subscriber has\n"
-     "backpressure; 0 when nobody is subscribed. Any thread; from another one it is queued and the answer is the payload's\n"
+     "backpressure; 0 when nobody is subscribed. Any thread; from another one it is queued and the answer is the "
+     "payload's\n"
      "length. Bun: server.publish."},
     {"subscriber_count", subscriber_count, METH_O,
      "subscriber_count(topic) -> int\n\nHow many sockets are subscribed. Loop thread only. Bun: subscriberCount."},
     {"request_ip", request_ip, METH_O,
-     "request_ip(request) -> tuple | None\n\n(address, port, 'IPv4' or 'IPv6') of the client; None on a unix socket. Bun: requestIP."},
+     "request_ip(request) -> tuple | None\n\n(address, port, 'IPv4' or 'IPv6') of the client; None on a unix socket. "
+     "Bun: requestIP."},
     {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS,
-     "timeout(request, seconds) -> None\n\nHow long this request may wait for its answer; 0 = for ever, at most 86,400. Bun: timeout."},
+     "timeout(request, seconds) -> None\n\nHow long this request may wait for its answer; 0 = for ever, at most "
+     "86,400. Bun: timeout."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -21,7 +21,8 @@ bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
 
 }  // namespace
 
-Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode, bool compress) {
+Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
+                               bool compress) {
     if (!engine) return 0;
     TopicTree *topics = engine->topics();
     uWS::Topic *found = topics->lookupTopic(topic);

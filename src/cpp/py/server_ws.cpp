@@ -24,7 +24,8 @@ void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObje
     Ref keep_handler = Ref::borrow(handler.get()), keep_handle = Ref::borrow(object(handle));
     PyObject *stack[] = {nullptr, object(handle), argument};
     size_t count = argument ? 2 : 1;
-    PyObject *result = PyObject_Vectorcall(keep_handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+    PyObject *result =
+        PyObject_Vectorcall(keep_handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
     if (!result) [[unlikely]] {
         core.handler_failed(handle, where);
         return;
@@ -101,7 +102,8 @@ void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) 
     WsObject *handle = handle_of(ws);
     if (is_text || handle->binary_type == BinaryType::kBytes) [[likely]] {
         Py_ssize_t size = static_cast<Py_ssize_t>(message.size());
-        Ref content = Ref::steal(is_text ? PyUnicode_DecodeUTF8(message.data(), size, nullptr) : PyBytes_FromStringAndSize(message.data(), size));
+        Ref content = Ref::steal(is_text ? PyUnicode_DecodeUTF8(message.data(), size, nullptr)
+                                         : PyBytes_FromStringAndSize(message.data(), size));
         if (content) [[likely]] {
             call_handler(*this, options.message, handle, content.get(), "message");
         } else {

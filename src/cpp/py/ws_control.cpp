@@ -5,13 +5,6 @@ namespace uwserve {
 
 namespace {
 
-WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
-
-template <typename F>
-PyCFunction as_function(F f) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
-}
-
 // Runs f(self) now on the loop thread, or later when called from another one. False with an exception set.
 template <typename F>
 bool run_or_post(WsObject *self, const char *call, F f) {
@@ -21,11 +14,9 @@ bool run_or_post(WsObject *self, const char *call, F f) {
         return true;
     }
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
-    return self->core->post(
-        [handle, f](ServerCore &) {
-            if (as_ws(handle->get())->ws) f(as_ws(handle->get()));
-        },
-        call);
+    return self->core->post([handle, f](ServerCore &) {
+        if (as_ws(handle->get())->ws) f(as_ws(handle->get()));
+    }, call);
 }
 
 PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
@@ -70,7 +61,8 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
         int overflow = 0;
         code = PyLong_AsLongAndOverflow(given[0], &overflow);
         if (overflow || !is_close_code(code)) {
-            PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R", given[0]);
+            PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R",
+                         given[0]);
             return nullptr;
         }
     }
@@ -90,7 +82,8 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
         reason.assign(utf8, static_cast<size_t>(size));
     }
     if (!self->ws) Py_RETURN_NONE;
-    return done(run_or_post(self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
+    return done(run_or_post(
+        self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
 }
 
 PyObject *terminate(PyObject *object, PyObject *) {
@@ -102,7 +95,8 @@ PyObject *terminate(PyObject *object, PyObject *) {
 PyObject *pause(PyObject *object, PyObject *) {
     WsObject *self = as_ws(object);
     if (!self->ws) Py_RETURN_NONE;
-    return done(run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { us_socket_pause(raw(ws->ws), US_PAUSE_USER); }));
+    return done(
+        run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { us_socket_pause(raw(ws->ws), US_PAUSE_USER); }));
 }
 
 PyObject *resume(PyObject *object, PyObject *) {
@@ -116,27 +110,33 @@ PyObject *resume(PyObject *object, PyObject *) {
     }));
 }
 
-PyObject *get_buffered_amount(PyObject *object, PyObject *) { return PyObject_GetAttrString(object, "buffered_amount"); }
+PyObject *get_buffered_amount(PyObject *object, PyObject *) {
+    return PyObject_GetAttrString(object, "buffered_amount");
+}
 
 }  // namespace
 
 PyMethodDef kControlMethods[] = {
     {"cork", cork, METH_O,
      "cork(callback) -> object\n\n"
-     "Calls callback(ws) and sends what it sent in one write; returns its value, lets its exception through. Handlers are\n"
+     "Calls callback(ws) and sends what it sent in one write; returns its value, lets its exception through. Handlers "
+     "are\n"
      "corked already. Nests; on a closed socket it just calls. Loop thread only. Bun: ServerWebSocket.cork."},
     {"close", as_function(close), METH_FASTCALL | METH_KEYWORDS,
      "close(code=1000, reason='') -> None\n\n"
-     "Sends what is queued, then a Close frame, then FIN. The close handler runs inside this call, with ready_state 3; what\n"
+     "Sends what is queued, then a Close frame, then FIN. The close handler runs inside this call, with ready_state 3; "
+     "what\n"
      "the peer still sends is ignored. Does nothing on a closed socket. Any thread.\n\n"
      "ValueError for a code other than 1000-1003, 1007-1014, 3000-4999 and for a reason over 123 bytes of UTF-8.\n"
      "Bun: close; RFC 6455 section 7.1.2."},
     {"terminate", terminate, METH_NOARGS,
-     "terminate() -> None\n\nCuts the connection without a Close frame; queued bytes are lost. The close handler runs inside\n"
+     "terminate() -> None\n\nCuts the connection without a Close frame; queued bytes are lost. The close handler runs "
+     "inside\n"
      "this call with 1006, ''. Does nothing on a closed socket. Any thread. Bun: terminate."},
     {"pause", pause, METH_NOARGS,
      "pause() -> None\n\nStops reading; the idle timer stands still meanwhile. Idempotent. Any thread. Bun: pause."},
-    {"resume", resume, METH_NOARGS, "resume() -> None\n\nReads again; the idle timer starts over. Idempotent. Any thread. Bun: resume."},
+    {"resume", resume, METH_NOARGS,
+     "resume() -> None\n\nReads again; the idle timer starts over. Idempotent. Any thread. Bun: resume."},
     {"get_buffered_amount", get_buffered_amount, METH_NOARGS,
      "get_buffered_amount() -> int\n\nSame as the property buffered_amount. Bun: getBufferedAmount."},
     {nullptr, nullptr, 0, nullptr},

@@ -12,8 +12,6 @@ namespace uwserve {
 
 namespace {
 
-WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
-
 int ws_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(as_ws(object)->data);
@@ -110,38 +108,52 @@ PyObject *get_binary_type(PyObject *object, void *) {
 
 int set_binary_type(PyObject *object, PyObject *value, void *) {
     if (!value || !PyUnicode_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "binary_type must be str, not %.200s", value ? Py_TYPE(value)->tp_name : "deleted");
+        PyErr_Format(PyExc_TypeError, "binary_type must be str, not %.200s",
+                     value ? Py_TYPE(value)->tp_name : "deleted");
         return -1;
     }
     for (int i = 0; i < 3; i++) {
-        if (PyUnicode_CompareWithASCIIString(value, kBinaryTypes[i]) == 0 || PyUnicode_CompareWithASCIIString(value, kBunBinaryTypes[i]) == 0) {
+        if (PyUnicode_CompareWithASCIIString(value, kBinaryTypes[i]) == 0 ||
+            PyUnicode_CompareWithASCIIString(value, kBunBinaryTypes[i]) == 0) {
             as_ws(object)->binary_type = static_cast<BinaryType>(i);
             return 0;
         }
     }
     PyErr_Format(PyExc_ValueError,
-                 "binary_type must be 'bytes', 'bytearray' or 'memoryview' (or Bun's 'nodebuffer', 'uint8array', 'arraybuffer'), got %R",
+                 "binary_type must be 'bytes', 'bytearray' or 'memoryview' (or Bun's 'nodebuffer', 'uint8array', "
+                 "'arraybuffer'), got %R",
                  value);
     return -1;
 }
 
 PyGetSetDef kAttributes[] = {
     {"data", get_data, set_data,
-     "Anything of yours; readable and writable also after the close. Default None. Bun: ServerWebSocket.data.", nullptr},
+     "Anything of yours; readable and writable also after the close. Default None. Bun: ServerWebSocket.data.",
+     nullptr},
     {"ready_state", get_ready_state, nullptr,
-     "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.", nullptr},
+     "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.",
+     nullptr},
     {"remote_address", get_remote_address, nullptr,
-     "The peer's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Stays after the close. Bun: remoteAddress.", nullptr},
+     "The peer's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Stays after the close. Bun: "
+     "remoteAddress.",
+     nullptr},
     {"subscriptions", get_subscriptions, nullptr,
-     "The topics this socket is subscribed to, a sorted list of str; [] after the close. Loop thread only. Bun: subscriptions.", nullptr},
+     "The topics this socket is subscribed to, a sorted list of str; [] after the close. Loop thread only. Bun: "
+     "subscriptions.",
+     nullptr},
     {"binary_type", get_binary_type, set_binary_type,
-     "What binary messages arrive as: 'bytes' (default), 'bytearray' or 'memoryview'. A memoryview dies when the handler\n"
-     "returns: it is released, and using it later raises ValueError. Bun's 'nodebuffer', 'uint8array' and 'arraybuffer' are\n"
-     "accepted and mean these three in that order. Bun: binaryType.", nullptr},
+     "What binary messages arrive as: 'bytes' (default), 'bytearray' or 'memoryview'. A memoryview dies when the "
+     "handler\n"
+     "returns: it is released, and using it later raises ValueError. Bun's 'nodebuffer', 'uint8array' and "
+     "'arraybuffer' are\n"
+     "accepted and mean these three in that order. Bun: binaryType.",
+     nullptr},
     {"protocol", get_protocol, nullptr, "The selected subprotocol (RFC 6455 section 1.9) as str, '' if none.", nullptr},
     {"buffered_amount", get_buffered_amount, nullptr,
-     "Bytes accepted for sending that the kernel has not taken, frame headers included, without what is corked. Loop thread\n"
-     "only; 0 after the close. Bun: getBufferedAmount().", nullptr},
+     "Bytes accepted for sending that the kernel has not taken, frame headers included, without what is corked. Loop "
+     "thread\n"
+     "only; 0 after the close. Bun: getBufferedAmount().",
+     nullptr},
     {"server", get_server, nullptr, "The Server this socket belongs to.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -181,10 +193,11 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
         methods.push_back({nullptr, nullptr, 0, nullptr});
     }
     PyType_Slot slots[] = {
-        {Py_tp_doc, const_cast<char *>("A WebSocket connection as handlers see it (Bun's ServerWebSocket). Made by the server.\n\n"
-                                       "It is a handle: after the close every method has a defined answer and does nothing.\n"
-                                       "send, publish, close, terminate, ping, pong, subscribe, pause and resume may be called\n"
-                                       "from any thread; what else there is, from the server's thread only.")},
+        {Py_tp_doc,
+         const_cast<char *>("A WebSocket connection as handlers see it (Bun's ServerWebSocket). Made by the server.\n\n"
+                            "It is a handle: after the close every method has a defined answer and does nothing.\n"
+                            "send, publish, close, terminate, ping, pong, subscribe, pause and resume may be called\n"
+                            "from any thread; what else there is, from the server's thread only.")},
         {Py_tp_traverse, reinterpret_cast<void *>(ws_traverse)},
         {Py_tp_clear, reinterpret_cast<void *>(ws_clear)},
         {Py_tp_dealloc, reinterpret_cast<void *>(ws_dealloc)},

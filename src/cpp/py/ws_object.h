@@ -9,8 +9,7 @@
 namespace uwserve {
 
 struct WsObject {
-    PyObject_HEAD
-    Socket *ws;         // NULL: not open yet, or closed
+    PyObject_HEAD Socket *ws;         // NULL: not open yet, or closed
     ServerCore *core;   // lives as long as core_object
     PyObject *core_object;
     PyObject *data;
@@ -20,6 +19,8 @@ struct WsObject {
     uint8_t ip_length;
     BinaryType binary_type;
 };
+
+inline WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
 
 // A new handle, not yet open; NULL with an exception set. `protocol` may be empty.
 WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol);
@@ -50,8 +51,14 @@ bool add_view_owner_type(PyObject *module, ModuleState *state);
 
 // Keyword arguments of METH_FASTCALL methods: fills `out` (borrowed, NULL when absent) from positional and named
 // arguments. False with TypeError set.
-bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names, const char *const *parameters,
-               int required, int total, PyObject **out);
+bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
+               const char *const *parameters, int required, int total, PyObject **out);
+// A METH_FASTCALL function as a PyMethodDef holds it.
+template <typename F>
+PyCFunction as_function(F f) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
+}
+
 // The truth of an optional bool argument. False with TypeError set.
 bool read_bool(PyObject *object, const char *name, bool *value);
 

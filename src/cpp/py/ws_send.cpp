@@ -8,8 +8,6 @@ namespace uwserve {
 
 namespace {
 
-WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
-
 // Whether `length` more bytes fit under the limit. A socket without backlog takes any one message: what it cannot send at
 // once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7).
 bool fits(ServerCore &core, us_socket_t *s, size_t length) {
@@ -27,29 +25,33 @@ bool fits(ServerCore &core, us_socket_t *s, size_t length) {
 
 Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress) {
     us_socket_t *s = raw(self->ws);
-    if (!fits(*self->core, s, data.size())) [[unlikely]] return drop(*self->core, s);
+    if (!fits(*self->core, s, data.size())) [[unlikely]]
+        return drop(*self->core, s);
     Socket::SendStatus status = self->ws->send(data, opcode, compress);
     if (data.size() > 16 * 1024) trim_backlog(s);
     switch (status) {
-        case Socket::SUCCESS: return static_cast<Py_ssize_t>(data.size());
-        case Socket::BACKPRESSURE: return -1;
-        default: return 0;
+    case Socket::SUCCESS:
+        return static_cast<Py_ssize_t>(data.size());
+    case Socket::BACKPRESSURE:
+        return -1;
+    default:
+        return 0;
     }
 }
 
 // Another thread: the bytes are copied, the loop thread sends them in order. Answers as if they had been sent.
-[[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress, const char *call) {
+[[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress,
+                                   const char *call) {
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
-    bool posted = self->core->post(
-        [handle, bytes = std::string(data), opcode, compress](ServerCore &) {
-            WsObject *ws = as_ws(handle->get());
-            if (ws->ws) send_now(ws, bytes, opcode, compress);
-        },
-        call);
+    bool posted = self->core->post([handle, bytes = std::string(data), opcode, compress](ServerCore &) {
+        WsObject *ws = as_ws(handle->get());
+        if (ws->ws) send_now(ws, bytes, opcode, compress);
+    }, call);
     return posted ? PyLong_FromSize_t(data.size()) : nullptr;
 }
 
-PyObject *send_payload(WsObject *self, PyObject *object, PyObject *compress_object, PayloadKind kind, const char *call) {
+PyObject *send_payload(WsObject *self, PyObject *object, PyObject *compress_object, PayloadKind kind,
+                       const char *call) {
     Payload payload;
     bool compress = false;
     if (!payload.read(object, kind, "data") || !read_bool(compress_object, "compress", &compress)) return nullptr;
@@ -64,7 +66,8 @@ PyObject *send(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject
     static constexpr const char *call = kind == PayloadKind::kAny    ? "ServerWebSocket.send"
                                         : kind == PayloadKind::kText ? "ServerWebSocket.send_text"
                                                                      : "ServerWebSocket.send_binary";
-    if (count == 1 && !names) [[likely]] return send_payload(as_ws(self), args[0], nullptr, kind, call);
+    if (count == 1 && !names) [[likely]]
+        return send_payload(as_ws(self), args[0], nullptr, kind, call);
     PyObject *given[2];
     if (!read_args(call, args, count, names, parameters, 1, 2, given)) return nullptr;
     return send_payload(as_ws(self), given[0], given[1], kind, call);
@@ -80,17 +83,13 @@ PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count
     if (!read_args(call, args, count, names, parameters, 0, 1, given)) return nullptr;
     if (given[0] && !payload.read(given[0], PayloadKind::kAny, "data")) return nullptr;
     if (payload.view().size() > 125) {
-        PyErr_Format(PyExc_ValueError, "data of a control frame must not be over 125 bytes (RFC 6455 5.5), got %zu", payload.view().size());
+        PyErr_Format(PyExc_ValueError, "data of a control frame must not be over 125 bytes (RFC 6455 5.5), got %zu",
+                     payload.view().size());
         return nullptr;
     }
     if (!self->ws) return PyLong_FromLong(0);
     if (!self->core->on_loop_thread()) return send_later(self, payload.view(), opcode, false, call);
     return PyLong_FromSsize_t(send_now(self, payload.view(), opcode, false));
-}
-
-template <typename F>
-PyCFunction as_function(F f) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
 }
 
 }  // namespace
@@ -99,19 +98,24 @@ PyMethodDef kSendMethods[] = {
     {"send", as_function(send<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
      "send(data, compress=False) -> int\n\n"
      "Sends a message: str as text, a bytes-like object (C-contiguous) as binary, at most 256 MiB.\n\n"
-     "Returns the payload's length in bytes; -1 when it was queued behind backpressure (wait for drain); 0 when it was\n"
-     "dropped because it would exceed backpressure_limit, when the socket is closed, and for an empty message that was sent.\n"
+     "Returns the payload's length in bytes; -1 when it was queued behind backpressure (wait for drain); 0 when it "
+     "was\n"
+     "dropped because it would exceed backpressure_limit, when the socket is closed, and for an empty message that was "
+     "sent.\n"
      "From another thread it is copied and queued, and the answer is the payload's length.\n"
      "TypeError for other types, ValueError over the size. Bun: ServerWebSocket.send; RFC 6455 section 5.6."},
     {"send_text", as_function(send<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS,
      "send_text(data, compress=False) -> int\n\nsend() for str only; TypeError otherwise. Bun: sendText."},
     {"send_binary", as_function(send<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS,
-     "send_binary(data, compress=False) -> int\n\nsend() for bytes-like objects only; TypeError otherwise. Bun: sendBinary."},
+     "send_binary(data, compress=False) -> int\n\nsend() for bytes-like objects only; TypeError otherwise. Bun: "
+     "sendBinary."},
     {"ping", as_function(send_control<uWS::OpCode::PING>), METH_FASTCALL | METH_KEYWORDS,
-     "ping(data=b'') -> int\n\nSends a Ping with at most 125 bytes (ValueError over that). Answers as send(). Any thread.\n"
+     "ping(data=b'') -> int\n\nSends a Ping with at most 125 bytes (ValueError over that). Answers as send(). Any "
+     "thread.\n"
      "Bun: ping; RFC 6455 section 5.5.2."},
     {"pong", as_function(send_control<uWS::OpCode::PONG>), METH_FASTCALL | METH_KEYWORDS,
-     "pong(data=b'') -> int\n\nSends an unsolicited Pong; pings are answered without you. Answers and errors as ping().\n"
+     "pong(data=b'') -> int\n\nSends an unsolicited Pong; pings are answered without you. Answers and errors as "
+     "ping().\n"
      "Bun: pong; RFC 6455 section 5.5.3."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -5,13 +5,6 @@ namespace uwserve {
 
 namespace {
 
-WsObject *as_ws(PyObject *object) { return reinterpret_cast<WsObject *>(object); }
-
-template <typename F>
-PyCFunction as_function(F f) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
-}
-
 Ref owned(WsObject *self) { return Ref::borrow(reinterpret_cast<PyObject *>(self)); }
 
 template <PayloadKind kind>
@@ -34,9 +27,8 @@ PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyO
     }
     auto handle = std::make_shared<Ref>(owned(self));
     bool posted = core.post(
-        [handle, name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(), compress](ServerCore &server) {
-            server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress);
-        },
+        [handle, name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(),
+         compress](ServerCore &server) { server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress); },
         call);
     return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
 }
@@ -51,11 +43,9 @@ PyObject *subscribe(PyObject *object, PyObject *argument) {
         Py_RETURN_TRUE;
     }
     auto handle = std::make_shared<Ref>(owned(self));
-    bool posted = self->core->post(
-        [handle, name = std::string(topic)](ServerCore &) {
-            if (Socket *ws = as_ws(handle->get())->ws) ws->subscribe(name);
-        },
-        "ServerWebSocket.subscribe");
+    bool posted = self->core->post([handle, name = std::string(topic)](ServerCore &) {
+        if (Socket *ws = as_ws(handle->get())->ws) ws->subscribe(name);
+    }, "ServerWebSocket.subscribe");
     return posted ? Py_NewRef(Py_True) : nullptr;
 }
 
@@ -90,19 +80,24 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
 PyMethodDef kTopicMethods[] = {
     {"publish", as_function(publish<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
      "publish(topic, data, compress=False) -> int\n\n"
-     "Sends a message to every other subscriber of `topic` (and to this socket with publish_to_self, if subscribed). This\n"
+     "Sends a message to every other subscriber of `topic` (and to this socket with publish_to_self, if subscribed). "
+     "This\n"
      "socket need not be subscribed, and may be closed while the server runs.\n\n"
-     "Returns the payload's length in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed. From another\n"
+     "Returns the payload's length in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed. From "
+     "another\n"
      "thread it is queued and the answer is the payload's length. Bun: ServerWebSocket.publish."},
     {"publish_text", as_function(publish<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS,
      "publish_text(topic, data, compress=False) -> int\n\npublish() for str only. Bun: publishText."},
     {"publish_binary", as_function(publish<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS,
-     "publish_binary(topic, data, compress=False) -> int\n\npublish() for bytes-like objects only. Bun: publishBinary."},
+     "publish_binary(topic, data, compress=False) -> int\n\npublish() for bytes-like objects only. Bun: "
+     "publishBinary."},
     {"subscribe", subscribe, METH_O,
-     "subscribe(topic) -> bool\n\nSubscribes to a topic: exact, case-sensitive, no wildcards, 1 to 65,535 UTF-8 bytes.\n"
+     "subscribe(topic) -> bool\n\nSubscribes to a topic: exact, case-sensitive, no wildcards, 1 to 65,535 UTF-8 "
+     "bytes.\n"
      "True, also when already subscribed; False when closed. Any thread. Bun: subscribe."},
     {"unsubscribe", unsubscribe, METH_O,
-     "unsubscribe(topic) -> bool\n\nTrue only if it was subscribed. What was published before still arrives. Loop thread only.\n"
+     "unsubscribe(topic) -> bool\n\nTrue only if it was subscribed. What was published before still arrives. Loop "
+     "thread only.\n"
      "Bun: unsubscribe."},
     {"is_subscribed", is_subscribed, METH_O, "is_subscribed(topic) -> bool\n\nLoop thread only. Bun: isSubscribed."},
     {nullptr, nullptr, 0, nullptr},

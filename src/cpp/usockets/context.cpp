@@ -53,7 +53,7 @@ static us_socket_context_t *make_context(us_loop_t *loop, int ext_size) {
 
 us_socket_context_t *us_create_socket_context(int ssl, us_loop_t *loop, int ext_size, us_socket_context_options_t) {
     if (ssl) {
-        errno = EOPNOTSUPP; // no TLS layer is built in yet: transport.h says what one has to provide
+        errno = EOPNOTSUPP;  // no TLS layer is built in yet: transport.h says what one has to provide
         return nullptr;
     }
     return make_context(loop, ext_size);
@@ -135,11 +135,10 @@ void us_contexts_close_fds(us_loop_t *loop) {
         for (us_listen_socket_t *listener = context->listen_head_; listener; listener = listener->next) {
             us_sys_close(listener->s.fd);
             listener->s.fd = -1;
-            listener->path[0] = 0; // the parent still serves it
+            listener->path[0] = 0;  // the parent still serves it
         }
     }
 }
-
 
 void us_socket_context_each(us_socket_context_t *context, void (*f)(us_socket_t *, void *), void *user) {
     us_loop_internal_t *internal = context->loop->internal_;

@@ -30,6 +30,4 @@ void *us_loop_take_recv_buffer(us_loop_t *loop) {
     return taken;
 }
 
-const char *us_loop_recv_buffer(us_loop_t *loop) {
-    return loop->internal_->recv_buffer;
-}
+const char *us_loop_recv_buffer(us_loop_t *loop) { return loop->internal_->recv_buffer; }

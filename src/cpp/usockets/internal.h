@@ -20,20 +20,28 @@
 #include <cstdlib>
 #include <cstring>
 
-static_assert(alignof(std::max_align_t) >= LIBUS_EXT_ALIGNMENT, "malloc must align blocks as ext memory is promised to be");
+static_assert(alignof(std::max_align_t) >= LIBUS_EXT_ALIGNMENT,
+              "malloc must align blocks as ext memory is promised to be");
 static_assert(LIBUS_RECV_BUFFER_LENGTH % 16 == 0);
 
 enum us_flag_t : uint32_t {
-    US_FLAG_PENDING = 1,     // linked into the loop's pending list
-    US_FLAG_DOOMED = 2,      // a fatal error was seen: nothing is written any more, closed at the end of the iteration
-    US_FLAG_FIN_SENT = 4,    // SHUT_WR was done
-    US_FLAG_CLOSING = 8,     // inside us_socket_close, before_close is running
-    US_FLAG_END_CALLED = 16, // on_end was delivered, for whichever reason
-    US_FLAG_PARKED = 32,     // out of epoll: peer gone, unread bytes, reading paused
+    US_FLAG_PENDING = 1,  // linked into the loop's pending list
+    US_FLAG_DOOMED = 2,  // a fatal error was seen: nothing is written any more, closed at the end of the iteration
+    US_FLAG_FIN_SENT = 4,  // SHUT_WR was done
+    US_FLAG_CLOSING = 8,  // inside us_socket_close, before_close is running
+    US_FLAG_END_CALLED = 16,  // on_end was delivered, for whichever reason
+    US_FLAG_PARKED = 32,  // out of epoll: peer gone, unread bytes, reading paused
 };
 
 // What epoll_event.data points to, in the low bits (blocks are 16-aligned).
-enum us_kind_t : uintptr_t { US_KIND_SOCKET, US_KIND_LISTENER, US_KIND_WAKE, US_KIND_TIMER, US_KIND_WATCH, US_KIND_LINGER };
+enum us_kind_t : uintptr_t {
+    US_KIND_SOCKET,
+    US_KIND_LISTENER,
+    US_KIND_WAKE,
+    US_KIND_TIMER,
+    US_KIND_WATCH,
+    US_KIND_LINGER
+};
 
 enum {
     US_EVENT_BATCH = 1024,
@@ -43,8 +51,8 @@ enum {
     US_BACKLOG = 4096,
     US_READS_PER_EVENT = 4,
     US_READ_BUDGET_NS = 1'000'000,
-    US_SPILL_CHUNK = 16 * 1024,    // the largest msg_more write that may be spilled: uWebSockets' cork buffer
-    US_SPILL_MAX = 32 * 1024,      // two of them
+    US_SPILL_CHUNK = 16 * 1024,  // the largest msg_more write that may be spilled: uWebSockets' cork buffer
+    US_SPILL_MAX = 32 * 1024,  // two of them
     US_LINGER_MAX = 1024,
     US_LINGER_MS = 2000,
 };
@@ -61,9 +69,9 @@ struct us_spill_t {
 // See wheel.cpp.
 struct us_wheel_t {
     us_socket_t *slots[US_WHEEL_SLOTS];
-    us_socket_t *due;                          // taken out of their slots by the running sweep
+    us_socket_t *due;  // taken out of their slots by the running sweep
     uint64_t occupied[US_WHEEL_SLOTS / 64];
-    uint32_t swept;                            // every slot up to this tick has been looked at
+    uint32_t swept;  // every slot up to this tick has been looked at
     uint32_t count;
 };
 constexpr uint32_t US_WHEEL_DUE = UINT32_MAX;  // check_at_ of a socket in `due`
@@ -72,7 +80,7 @@ struct us_timer_t {
     us_loop_t *loop;
     us_timer_t *prev, *next;
     void (*cb)(us_timer_t *);
-    uint64_t due_ns, repeat_ns;                // due_ns 0 = off
+    uint64_t due_ns, repeat_ns;  // due_ns 0 = off
     uint32_t ran_in_pass;
     bool fallthrough, closed;
 };
@@ -90,19 +98,19 @@ struct us_watch_t {
 struct us_linger_t {
     us_linger_t *prev, *next;
     uint64_t deadline_ns;
-    int fd;                                    // -1: on the dead list
+    int fd;  // -1: on the dead list
 };
 
 // `s` comes first: us_socket_local_port() and friends take a listen socket cast to a socket.
 struct us_listen_socket_t {
     us_socket_t s;
     us_listen_socket_t *prev, *next;
-    us_timer_t *retry;                         // runs while accepting is paused for want of descriptors
+    us_timer_t *retry;  // runs while accepting is paused for want of descriptors
     int socket_ext_size;
     bool is_tcp;
-    dev_t device;                              // of the published unix path
+    dev_t device;  // of the published unix path
     ino_t inode;
-    char path[sizeof(sockaddr_un::sun_path) + 1]; // empty: nothing to unlink
+    char path[sizeof(sockaddr_un::sun_path) + 1];  // empty: nothing to unlink
 };
 
 // A running us_socket_context_each(); unlinking a socket moves the cursors that stand on it.
@@ -122,14 +130,14 @@ struct us_loop_internal_t {
     void *release_user = nullptr;
 
     uint64_t base_ns = 0, now_ns = 0;
-    uint64_t armed_ns = 0;                     // when the timerfd will fire, 0 = off
+    uint64_t armed_ns = 0;  // when the timerfd will fire, 0 = off
     us_wheel_t wheel{};
     us_timer_t *timers = nullptr, *dead_timers = nullptr;
     uint32_t timer_pass = 0;
 
-    us_socket_t *closed_blocks = nullptr;                              // by next_
-    us_socket_t *close_head = nullptr, *close_tail = nullptr;          // on_close is due, by prev_
-    us_socket_t *pending_head = nullptr, *pending_tail = nullptr;      // by pending_next_
+    us_socket_t *closed_blocks = nullptr;  // by next_
+    us_socket_t *close_head = nullptr, *close_tail = nullptr;  // on_close is due, by prev_
+    us_socket_t *pending_head = nullptr, *pending_tail = nullptr;  // by pending_next_
     us_socket_context_t *contexts = nullptr, *dead_contexts = nullptr;
     us_listen_socket_t *dead_listeners = nullptr;
     us_watch_t *watches = nullptr, *dead_watches = nullptr;
@@ -137,7 +145,7 @@ struct us_loop_internal_t {
     int num_lingers = 0;
     us_cursor_t *cursors = nullptr;
 
-    char *recv_buffer = nullptr;               // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
+    char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
     epoll_event events[US_EVENT_BATCH];
 };
 
@@ -155,7 +163,7 @@ static inline void *us_alloc(size_t size) {
 
 // ---- dispatch bracket ----
 
-void us_run_deferred_closes(us_loop_t *loop); // loop.cpp
+void us_run_deferred_closes(us_loop_t *loop);  // loop.cpp
 
 struct us_dispatch_t {
     us_loop_t *const loop;
@@ -193,12 +201,13 @@ static inline bool us_socket_is_reading(const us_socket_t *s) {
 void us_pending_add(us_socket_t *s);
 
 // socket.cpp
-us_socket_t *us_socket_new(us_socket_context_t *context, int fd, unsigned int ext_size); // NULL with errno; fd stays the caller's
+us_socket_t *us_socket_new(us_socket_context_t *context, int fd,
+                           unsigned int ext_size);  // NULL with errno; fd stays the caller's
 void us_socket_set_address(us_socket_t *s, const sockaddr_storage *address);
-void us_socket_open(us_socket_t *s);                  // on_open
-void us_socket_discard(us_socket_t *s);               // closed, without any callback
-void us_socket_doom(us_socket_t *s);                  // closes at the end of the iteration
-void us_socket_close_dead(us_socket_t *s);            // closes a connection that broke: (0, NULL), no lingering
+void us_socket_open(us_socket_t *s);  // on_open
+void us_socket_discard(us_socket_t *s);  // closed, without any callback
+void us_socket_doom(us_socket_t *s);  // closes at the end of the iteration
+void us_socket_close_dead(us_socket_t *s);  // closes a connection that broke: (0, NULL), no lingering
 void us_socket_free_block(us_socket_t *s);
 
 static inline us_socket_t *us_socket_follow(us_socket_t *s) {
@@ -210,23 +219,23 @@ static inline us_socket_t *us_socket_follow(us_socket_t *s) {
 
 // read.cpp
 void us_socket_read(us_socket_t *s, uint32_t events);
-void us_socket_read_last(us_socket_t *s);             // what a broken connection has left behind
-void us_socket_deliver_end(us_socket_t *s);           // on_end, at most once
+void us_socket_read_last(us_socket_t *s);  // what a broken connection has left behind
+void us_socket_deliver_end(us_socket_t *s);  // on_end, at most once
 
 // write.cpp
 void us_socket_writable(us_socket_t *s);
-void us_socket_finish_writing(us_socket_t *s);        // FIN
+void us_socket_finish_writing(us_socket_t *s);  // FIN
 void us_socket_unblock(us_socket_t *s);
 
 // wheel.cpp
 void us_wheel_link(us_wheel_t *wheel, us_socket_t *s, uint32_t deadline);
 void us_wheel_unlink(us_wheel_t *wheel, us_socket_t *s);
-void us_wheel_collect(us_wheel_t *wheel, uint32_t tick); // moves what may be due to wheel->due
-uint32_t us_wheel_next(const us_wheel_t *wheel);         // tick of the next occupied slot, 0 = none
+void us_wheel_collect(us_wheel_t *wheel, uint32_t tick);  // moves what may be due to wheel->due
+uint32_t us_wheel_next(const us_wheel_t *wheel);  // tick of the next occupied slot, 0 = none
 void us_wheel_sweep(us_loop_t *loop);
 
 // timer.cpp
-bool us_timers_arm(us_loop_t *loop);                  // false: the kernel timer could not be set
+bool us_timers_arm(us_loop_t *loop);  // false: the kernel timer could not be set
 void us_timers_run(us_loop_t *loop);
 void us_timers_free_dead(us_loop_internal_t *internal);
 void us_timers_free_all(us_loop_internal_t *internal);
@@ -235,13 +244,13 @@ void us_timers_free_all(us_loop_internal_t *internal);
 void us_context_link(us_socket_t *s);
 void us_context_unlink(us_socket_t *s);
 void us_contexts_free_dead(us_loop_internal_t *internal);
-void us_contexts_detach(us_loop_t *loop);             // the loop goes away before its contexts
-void us_contexts_close_fds(us_loop_t *loop);          // after fork
+void us_contexts_detach(us_loop_t *loop);  // the loop goes away before its contexts
+void us_contexts_close_fds(us_loop_t *loop);  // after fork
 
 // listen.cpp, listen_unix.cpp
 us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp);
 void us_listener_event(us_listen_socket_t *listener);
-void us_listener_unpublish(us_listen_socket_t *listener); // removes the path of a unix listener, if it is still ours
+void us_listener_unpublish(us_listen_socket_t *listener);  // removes the path of a unix listener, if it is still ours
 void us_listeners_free_dead(us_loop_internal_t *internal);
 
 // linger.cpp

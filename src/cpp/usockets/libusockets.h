@@ -95,7 +95,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     bool inbound_liveness;
     bool is_child_;
     const struct us_transport_t *transport_;
-    struct us_socket_t *head_;              /* open sockets */
+    struct us_socket_t *head_; /* open sockets */
     struct us_listen_socket_t *listen_head_;
     struct us_socket_context_t *prev_, *next_, *parent_;
     uint32_t transport_refs_;
@@ -103,33 +103,33 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     struct us_socket_context_t *context;
-    int fd;                    /* -1 once closed */
+    int fd; /* -1 once closed */
     uint32_t ext_size_;
-    bool closed, shut_down;    /* shut_down: our side has said, or will say after the spill, FIN */
-    bool blocked;              /* the kernel took less than we gave: no write syscall until it is writable again */
-    bool read_shutdown;        /* us_socket_shutdown_read() was called: on_end at the end of the iteration */
-    bool peer_ended;           /* the peer's FIN was seen */
-    uint8_t pause_reasons;     /* bits of us_pause_reason_t */
-    uint8_t user_bits;         /* for the layer above, starts at 0, kept by adopt */
-    uint16_t interest_;        /* the EPOLL bits that are registered */
-    uint32_t deadline_;        /* in ticks, 0 = off: on_timeout */
-    uint32_t long_deadline_;   /* on_long_timeout */
-    uint32_t hard_deadline_;   /* closes, whatever happens in between */
-    uint32_t check_at_;        /* the tick of the wheel slot that this socket is linked into, 0 = none */
-    struct us_socket_t *prev_, *next_;             /* the context's list; next_ also links the closed list */
+    bool closed, shut_down; /* shut_down: our side has said, or will say after the spill, FIN */
+    bool blocked; /* the kernel took less than we gave: no write syscall until it is writable again */
+    bool read_shutdown; /* us_socket_shutdown_read() was called: on_end at the end of the iteration */
+    bool peer_ended; /* the peer's FIN was seen */
+    uint8_t pause_reasons; /* bits of us_pause_reason_t */
+    uint8_t user_bits; /* for the layer above, starts at 0, kept by adopt */
+    uint16_t interest_; /* the EPOLL bits that are registered */
+    uint32_t deadline_; /* in ticks, 0 = off: on_timeout */
+    uint32_t long_deadline_; /* on_long_timeout */
+    uint32_t hard_deadline_; /* closes, whatever happens in between */
+    uint32_t check_at_; /* the tick of the wheel slot that this socket is linked into, 0 = none */
+    struct us_socket_t *prev_, *next_; /* the context's list; next_ also links the closed list */
     struct us_socket_t *wheel_prev_, *wheel_next_;
-    struct us_socket_t *moved_to;                  /* set by adopt on the old block */
-    struct us_spill_t *spill_;                     /* bytes that write() said were taken, but the kernel has not */
-    void *user;                                    /* for the layer above, starts NULL, kept by adopt */
-    void *transport_state_;                        /* TLS state; NULL when plain */
+    struct us_socket_t *moved_to; /* set by adopt on the old block */
+    struct us_spill_t *spill_; /* bytes that write() said were taken, but the kernel has not */
+    void *user; /* for the layer above, starts NULL, kept by adopt */
+    void *transport_state_; /* TLS state; NULL when plain */
     int pending_close_code_;
     void *pending_close_reason_;
     uint8_t ip[16];
-    uint8_t ip_length;                             /* 4, 16, or 0 (unix) */
+    uint8_t ip_length; /* 4, 16, or 0 (unix) */
     uint8_t on_close_due_;
     uint16_t remote_port;
-    uint32_t flags_;                               /* US_FLAG_*, internal.h */
-    struct us_socket_t *pending_next_;             /* the loop's list of sockets that need a visit after post_cb */
+    uint32_t flags_; /* US_FLAG_*, internal.h */
+    struct us_socket_t *pending_next_; /* the loop's list of sockets that need a visit after post_cb */
 };
 
 /* ---- loop ---- */
@@ -190,15 +190,42 @@ struct us_socket_context_t *us_create_child_socket_context(int ssl, struct us_so
 void us_socket_context_free(int ssl, struct us_socket_context_t *context);
 void us_socket_context_close(int ssl, struct us_socket_context_t *context);
 
-static inline void *us_socket_context_ext(int ssl, struct us_socket_context_t *context) { (void) ssl; return context + 1; }
-static inline struct us_loop_t *us_socket_context_loop(int ssl, struct us_socket_context_t *context) { (void) ssl; return context->loop; }
-static inline void us_socket_context_on_open(int ssl, struct us_socket_context_t *c, us_on_open_t f) { (void) ssl; c->cb.on_open = f; }
-static inline void us_socket_context_on_close(int ssl, struct us_socket_context_t *c, us_on_close_t f) { (void) ssl; c->cb.on_close = f; }
-static inline void us_socket_context_on_data(int ssl, struct us_socket_context_t *c, us_on_data_t f) { (void) ssl; c->cb.on_data = f; }
-static inline void us_socket_context_on_writable(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_writable = f; }
-static inline void us_socket_context_on_end(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_end = f; }
-static inline void us_socket_context_on_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_timeout = f; }
-static inline void us_socket_context_on_long_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) { (void) ssl; c->cb.on_long_timeout = f; }
+static inline void *us_socket_context_ext(int ssl, struct us_socket_context_t *context) {
+    (void) ssl;
+    return context + 1;
+}
+static inline struct us_loop_t *us_socket_context_loop(int ssl, struct us_socket_context_t *context) {
+    (void) ssl;
+    return context->loop;
+}
+static inline void us_socket_context_on_open(int ssl, struct us_socket_context_t *c, us_on_open_t f) {
+    (void) ssl;
+    c->cb.on_open = f;
+}
+static inline void us_socket_context_on_close(int ssl, struct us_socket_context_t *c, us_on_close_t f) {
+    (void) ssl;
+    c->cb.on_close = f;
+}
+static inline void us_socket_context_on_data(int ssl, struct us_socket_context_t *c, us_on_data_t f) {
+    (void) ssl;
+    c->cb.on_data = f;
+}
+static inline void us_socket_context_on_writable(int ssl, struct us_socket_context_t *c, us_on_event_t f) {
+    (void) ssl;
+    c->cb.on_writable = f;
+}
+static inline void us_socket_context_on_end(int ssl, struct us_socket_context_t *c, us_on_event_t f) {
+    (void) ssl;
+    c->cb.on_end = f;
+}
+static inline void us_socket_context_on_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) {
+    (void) ssl;
+    c->cb.on_timeout = f;
+}
+static inline void us_socket_context_on_long_timeout(int ssl, struct us_socket_context_t *c, us_on_event_t f) {
+    (void) ssl;
+    c->cb.on_long_timeout = f;
+}
 
 /* Listen functions: NULL on failure with errno kept; name resolution failures set errno 0 and us_gai_error(). */
 struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host,
@@ -223,20 +250,33 @@ void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_cont
 void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s);
 void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context);
 void us_socket_context_on_pre_open(int ssl, struct us_socket_context_t *context,
-                                   LIBUS_SOCKET_DESCRIPTOR (*cb)(struct us_socket_context_t *, LIBUS_SOCKET_DESCRIPTOR fd,
-                                                                 char *ip, int ip_length));
+                                   LIBUS_SOCKET_DESCRIPTOR (*cb)(struct us_socket_context_t *,
+                                                                 LIBUS_SOCKET_DESCRIPTOR fd, char *ip, int ip_length));
 struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR fd,
                                              unsigned int socket_ext_size, char *ip, int ip_length);
 
 /* Ours. Calls f for every socket that is open when it is reached; f may close any socket. */
-void us_socket_context_each(struct us_socket_context_t *context, void (*f)(struct us_socket_t *, void *user), void *user);
+void us_socket_context_each(struct us_socket_context_t *context, void (*f)(struct us_socket_t *, void *user),
+                            void *user);
 
 /* ---- sockets ---- */
 
-static inline void *us_socket_ext(int ssl, struct us_socket_t *s) { (void) ssl; return s + 1; }
-static inline struct us_socket_context_t *us_socket_context(int ssl, struct us_socket_t *s) { (void) ssl; return s->context; }
-static inline int us_socket_is_closed(int ssl, struct us_socket_t *s) { (void) ssl; return s->closed; }
-static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) { (void) ssl; return s->shut_down; }
+static inline void *us_socket_ext(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    return s + 1;
+}
+static inline struct us_socket_context_t *us_socket_context(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    return s->context;
+}
+static inline int us_socket_is_closed(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    return s->closed;
+}
+static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    return s->shut_down;
+}
 
 void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick`; every outermost callback starts with it */
 void us_wheel_relink(struct us_socket_t *s); /* moves s to the slot of its earliest deadline */
@@ -268,11 +308,13 @@ void us_socket_deadline(struct us_socket_t *s, unsigned int seconds);
  * 32 KiB in all) and `length` is returned. */
 int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length, int msg_more);
 /* Header and payload in one sendmsg; never answers 1..header_length on a live socket (spills the header and one byte). */
-int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload, int payload_length);
+int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload,
+                     int payload_length);
 void us_socket_shutdown(int ssl, struct us_socket_t *s);
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);
-struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s, int ext_size);
+struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s,
+                                                   int ext_size);
 void *us_socket_get_native_handle(int ssl, struct us_socket_t *s);
 void us_socket_remote_address(int ssl, struct us_socket_t *s, char *buf, int *length);
 int us_socket_remote_port(int ssl, struct us_socket_t *s);
@@ -281,9 +323,10 @@ int us_poll_events(struct us_poll_t *p);
 void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 
 /* Ours. */
-void us_socket_pause(struct us_socket_t *s, int reason);  /* stops reading and disarms on_timeout; idempotent */
-void us_socket_resume(struct us_socket_t *s, int reason); /* the caller arms on_timeout again when nothing pauses any more */
-size_t us_socket_spilled(struct us_socket_t *s);          /* bytes in the spill */
+void us_socket_pause(struct us_socket_t *s, int reason); /* stops reading and disarms on_timeout; idempotent */
+void us_socket_resume(struct us_socket_t *s,
+                      int reason); /* the caller arms on_timeout again when nothing pauses any more */
+size_t us_socket_spilled(struct us_socket_t *s); /* bytes in the spill */
 /* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
  * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
 struct us_socket_t *us_socket_deliver(struct us_socket_t *s, const char *data, size_t length);

@@ -28,7 +28,8 @@ bool us_linger(us_loop_t *loop, int fd, bool registered) {
     if (!linger) {
         return false;
     }
-    if (us_epoll_set(loop, registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, US_READ_INTEREST, linger, US_KIND_LINGER) != 0) {
+    if (us_epoll_set(loop, registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, US_READ_INTEREST, linger, US_KIND_LINGER) !=
+        0) {
         free(linger);
         return false;
     }

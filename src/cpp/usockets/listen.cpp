@@ -16,9 +16,7 @@
 
 static thread_local int resolver_error;
 
-int us_gai_error(void) {
-    return resolver_error;
-}
+int us_gai_error(void) { return resolver_error; }
 
 us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp) {
     us_listen_socket_t *listener = (us_listen_socket_t *) us_alloc(sizeof(us_listen_socket_t));
@@ -53,7 +51,7 @@ void us_listen_socket_close(int, us_listen_socket_t *listener) {
         us_timer_close(listener->retry);
         listener->retry = nullptr;
     }
-    us_listener_unpublish(listener); // before close(): until then nobody else can get our inode number
+    us_listener_unpublish(listener);  // before close(): until then nobody else can get our inode number
     if (listener->s.fd >= 0) {
         us_epoll_set(context->loop, EPOLL_CTL_DEL, listener->s.fd, 0, listener, US_KIND_LISTENER);
         us_sys_close(listener->s.fd);
@@ -79,7 +77,8 @@ void us_listeners_free_dead(us_loop_internal_t *internal) {
 
 static void poll_again(us_timer_t *timer) {
     us_listen_socket_t *listener = *(us_listen_socket_t **) us_timer_ext(timer);
-    if (us_epoll_set(listener->s.context->loop, EPOLL_CTL_MOD, listener->s.fd, EPOLLIN, listener, US_KIND_LISTENER) != 0) {
+    if (us_epoll_set(listener->s.context->loop, EPOLL_CTL_MOD, listener->s.fd, EPOLLIN, listener, US_KIND_LISTENER) !=
+        0) {
         us_timer_set(timer, poll_again, US_ACCEPT_PAUSE_MS, 0);
     }
 }
@@ -159,14 +158,15 @@ struct first_error_t {
     }
 };
 
-static us_listen_socket_t *listen_at(us_socket_context_t *context, const sockaddr *address, socklen_t length, int options,
-                                     int socket_ext_size, first_error_t *error) {
+static us_listen_socket_t *listen_at(us_socket_context_t *context, const sockaddr *address, socklen_t length,
+                                     int options, int socket_ext_size, first_error_t *error) {
     const int fd = us_sys_socket(address->sa_family, SOCK_STREAM);
     if (fd < 0) {
         error->note(errno, false);
         return nullptr;
     }
-    bool set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 && us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) == 0;
+    bool set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
+               us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) == 0;
     if (set && !(options & LIBUS_LISTEN_EXCLUSIVE_PORT)) {
         set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0;
     }
@@ -187,7 +187,8 @@ static us_listen_socket_t *listen_at(us_socket_context_t *context, const sockadd
     return listener;
 }
 
-static us_listen_socket_t *listen_everywhere(us_socket_context_t *context, int port, int options, int ext, first_error_t *error) {
+static us_listen_socket_t *listen_everywhere(us_socket_context_t *context, int port, int options, int ext,
+                                             first_error_t *error) {
     sockaddr_in6 v6{};
     v6.sin6_family = AF_INET6;
     v6.sin6_addr = in6addr_any;
@@ -203,8 +204,8 @@ static us_listen_socket_t *listen_everywhere(us_socket_context_t *context, int p
     return listen_at(context, (sockaddr *) &v4, sizeof(v4), options, ext, error);
 }
 
-static us_listen_socket_t *listen_at_host(us_socket_context_t *context, const char *host, int port, int options, int ext,
-                                          first_error_t *error) {
+static us_listen_socket_t *listen_at_host(us_socket_context_t *context, const char *host, int port, int options,
+                                          int ext, first_error_t *error) {
     addrinfo hints{};
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
     hints.ai_family = options & LIBUS_LISTEN_IPV6_ONLY ? AF_INET6 : AF_UNSPEC;

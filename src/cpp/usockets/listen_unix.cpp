@@ -36,7 +36,8 @@ static us_listen_socket_t *fail(int fd, const char *temporary) {
     return nullptr;
 }
 
-static us_listen_socket_t *listen_abstract(us_socket_context_t *context, const char *name, size_t length, int socket_ext_size) {
+static us_listen_socket_t *listen_abstract(us_socket_context_t *context, const char *name, size_t length,
+                                           int socket_ext_size) {
     sockaddr_un address;
     if (!set_address(&address, name, length)) {
         return nullptr;
@@ -62,7 +63,7 @@ static bool is_stale(const sockaddr_un *address) {
     const int answer = us_sys_connect(probe, (const sockaddr *) address, sizeof(*address));
     const int error = answer == 0 ? EADDRINUSE : errno;
     us_sys_close(probe);
-    errno = error == EACCES ? EACCES : EADDRINUSE; // EAGAIN: a full backlog; EPROTOTYPE: a datagram server
+    errno = error == EACCES ? EACCES : EADDRINUSE;  // EAGAIN: a full backlog; EPROTOTYPE: a datagram server
     return error == ECONNREFUSED;
 }
 
@@ -86,7 +87,7 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
             return true;
         }
         if (!exists && (errno == EINVAL || errno == ENOSYS)) {
-            return us_sys_rename(temporary, path, true) == 0; // a file system without RENAME_NOREPLACE
+            return us_sys_rename(temporary, path, true) == 0;  // a file system without RENAME_NOREPLACE
         }
         if (errno != EEXIST) {
             return false;
@@ -98,7 +99,8 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
 
 // A name beside `path`, and how bind() can be told about it: directly or, if that is too long, through the folder's
 // descriptor, which the caller closes.
-static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address, int *folder) {
+static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address,
+                           int *folder) {
     static std::atomic<unsigned> counter{0};
     size_t base = length;
     while (base > 0 && path[base - 1] != '/') {
@@ -123,8 +125,8 @@ static bool temporary_name(const char *path, size_t length, char *name, size_t n
     return set_address(address, indirect, strlen(indirect));
 }
 
-static us_listen_socket_t *listen_path(us_socket_context_t *context, const sockaddr_un *address, size_t length, int mode,
-                                       int socket_ext_size) {
+static us_listen_socket_t *listen_path(us_socket_context_t *context, const sockaddr_un *address, size_t length,
+                                       int mode, int socket_ext_size) {
     char temporary[MAX_PATH_LENGTH + 48];
     sockaddr_un bound;
     int folder = -1;
@@ -172,7 +174,8 @@ void us_listener_unpublish(us_listen_socket_t *listener) {
     listener->path[0] = 0;
 }
 
-us_listen_socket_t *us_listen_unix(us_socket_context_t *context, const char *path, size_t path_length, int mode, int socket_ext_size) {
+us_listen_socket_t *us_listen_unix(us_socket_context_t *context, const char *path, size_t path_length, int mode,
+                                   int socket_ext_size) {
     sockaddr_un address;
     if (context->loop->error || !path_length) {
         errno = context->loop->error ? context->loop->error : EINVAL;
@@ -185,9 +188,11 @@ us_listen_socket_t *us_listen_unix(us_socket_context_t *context, const char *pat
         errno = EINVAL;
         return nullptr;
     }
-    return set_address(&address, path, path_length) ? listen_path(context, &address, path_length, mode, socket_ext_size) : nullptr;
+    return set_address(&address, path, path_length) ? listen_path(context, &address, path_length, mode, socket_ext_size)
+                                                    : nullptr;
 }
 
-us_listen_socket_t *us_socket_context_listen_unix(int, us_socket_context_t *context, const char *path, int, int socket_ext_size) {
+us_listen_socket_t *us_socket_context_listen_unix(int, us_socket_context_t *context, const char *path, int,
+                                                  int socket_ext_size) {
     return us_listen_unix(context, path, strlen(path), -1, socket_ext_size);
 }

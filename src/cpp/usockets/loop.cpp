@@ -20,8 +20,8 @@ void us_out_of_memory() {
     abort();
 }
 
-us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *), void (*post_cb)(us_loop_t *),
-                          unsigned int ext_size) {
+us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *),
+                          void (*post_cb)(us_loop_t *), unsigned int ext_size) {
     us_loop_t *loop = (us_loop_t *) us_alloc(sizeof(us_loop_t) + ext_size);
     us_loop_internal_t *internal = ::new (us_alloc(sizeof(us_loop_internal_t))) us_loop_internal_t;
     *loop = {};
@@ -29,7 +29,8 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     internal->wakeup_cb = wakeup_cb;
     internal->pre_cb = pre_cb;
     internal->post_cb = post_cb;
-    internal->recv_buffer = (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
+    internal->recv_buffer =
+        (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
     internal->base_ns = us_sys_now_ns();
     us_loop_refresh(loop);
     internal->wheel.swept = loop->tick;
@@ -48,9 +49,7 @@ void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user) {
     loop->internal_->release_user = user;
 }
 
-int us_loop_fd(us_loop_t *loop) {
-    return loop->internal_->epfd;
-}
+int us_loop_fd(us_loop_t *loop) { return loop->internal_->epfd; }
 
 void us_run_deferred_closes(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
@@ -167,7 +166,8 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         timeout_ms = 1000; // the kernel has no timer for us: look ourselves
     }
     release(internal);
-    const int count = us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms); // EINTR: an empty round
+    const int count =
+        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms); // EINTR: an empty round
 
     us_loop_refresh(loop);
     us_timers_run(loop);

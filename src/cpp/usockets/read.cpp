@@ -60,7 +60,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
     us_loop_t *loop = s->context->loop;
     uint64_t started = 0;
     for (int reads = 1;; reads++) {
-        char *buffer = loop->internal_->recv_buffer; // a callback may have taken the last one
+        char *buffer = loop->internal_->recv_buffer;  // a callback may have taken the last one
         const ssize_t n = receive(s, buffer);
         if (n <= 0) {
             if (n == 0) {
@@ -79,7 +79,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
             return;
         }
         if (reads == 1) {
-            started = loop->internal_->now_ns; // as of the start of that on_data
+            started = loop->internal_->now_ns;  // as of the start of that on_data
         }
         if (reads == US_READS_PER_EVENT || us_sys_now_ns() - started > US_READ_BUDGET_NS) {
             return;

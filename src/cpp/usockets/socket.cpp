@@ -69,7 +69,8 @@ void us_socket_open(us_socket_t *s) {
 }
 
 // Pre-open hooks do not exist here, but a descriptor accepted elsewhere is as good as one of ours.
-us_socket_t *us_adopt_accepted_socket(int, us_socket_context_t *context, int fd, unsigned int ext_size, char *ip, int ip_length) {
+us_socket_t *us_adopt_accepted_socket(int, us_socket_context_t *context, int fd, unsigned int ext_size, char *ip,
+                                      int ip_length) {
     us_socket_t *s = us_sys_make_nonblocking(fd) == 0 ? us_socket_new(context, fd, ext_size) : nullptr;
     if (!s) {
         return nullptr;
@@ -103,7 +104,7 @@ static void retire(us_socket_t *s) {
 // with its pointer to our block, would live on.
 static void release_fd(us_socket_t *s, bool may_linger) {
     if (s->fd < 0) {
-        return; // abandoned after fork
+        return;  // abandoned after fork
     }
     us_loop_t *loop = s->context->loop;
     const bool registered = !(s->flags_ & US_FLAG_PARKED);
@@ -128,7 +129,7 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     }
     us_socket_t *const asked = s;
     us_loop_t *loop = s->context->loop;
-    us_dispatch_t dispatch(loop, US_PHASE_NONE); // outside a callback, on_close runs when this ends
+    us_dispatch_t dispatch(loop, US_PHASE_NONE);  // outside a callback, on_close runs when this ends
     if (s->context->cb.before_close) {
         s->flags_ |= US_FLAG_CLOSING;
         s->context->cb.before_close(s, code, reason);
@@ -202,7 +203,7 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
 
     s->spill_ = nullptr;
     s->transport_state_ = nullptr;
-    s->blocked = false; // counted once, for the new block
+    s->blocked = false;  // counted once, for the new block
     s->moved_to = moved;
     retire(s);
     us_context_link(moved);
@@ -211,7 +212,7 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     }
     if (!(moved->flags_ & US_FLAG_PARKED) &&
         us_epoll_set(context->loop, EPOLL_CTL_MOD, moved->fd, moved->interest_, moved, US_KIND_SOCKET) != 0) {
-        us_socket_doom(moved); // an event may still name the old block, which is freed after this one is closed
+        us_socket_doom(moved);  // an event may still name the old block, which is freed after this one is closed
     }
     return moved;
 }
@@ -230,9 +231,7 @@ void us_socket_remote_address(int, us_socket_t *s, char *buf, int *length) {
     *length = s->ip_length;
 }
 
-int us_socket_remote_port(int, us_socket_t *s) {
-    return s->ip_length ? s->remote_port : -1;
-}
+int us_socket_remote_port(int, us_socket_t *s) { return s->ip_length ? s->remote_port : -1; }
 
 int us_socket_local_port(int, us_socket_t *s) {
     sockaddr_storage address;

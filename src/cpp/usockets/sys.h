@@ -28,10 +28,32 @@
 #include <unistd.h>
 
 enum us_sys_call_t {
-    US_SYS_SOCKET, US_SYS_SETSOCKOPT, US_SYS_BIND, US_SYS_LISTEN, US_SYS_ACCEPT, US_SYS_CONNECT, US_SYS_GETSOCKNAME,
-    US_SYS_RECV, US_SYS_SEND, US_SYS_SENDMSG, US_SYS_SHUTDOWN, US_SYS_CLOSE, US_SYS_EPOLL_CREATE, US_SYS_EPOLL_CTL,
-    US_SYS_EPOLL_WAIT, US_SYS_EVENTFD, US_SYS_EVENTFD_WRITE, US_SYS_TIMERFD_CREATE, US_SYS_TIMERFD_SETTIME,
-    US_SYS_LSTAT, US_SYS_CHMOD, US_SYS_RENAME, US_SYS_UNLINK, US_SYS_OPEN, US_SYS_FCNTL, US_SYS_COUNT
+    US_SYS_SOCKET,
+    US_SYS_SETSOCKOPT,
+    US_SYS_BIND,
+    US_SYS_LISTEN,
+    US_SYS_ACCEPT,
+    US_SYS_CONNECT,
+    US_SYS_GETSOCKNAME,
+    US_SYS_RECV,
+    US_SYS_SEND,
+    US_SYS_SENDMSG,
+    US_SYS_SHUTDOWN,
+    US_SYS_CLOSE,
+    US_SYS_EPOLL_CREATE,
+    US_SYS_EPOLL_CTL,
+    US_SYS_EPOLL_WAIT,
+    US_SYS_EVENTFD,
+    US_SYS_EVENTFD_WRITE,
+    US_SYS_TIMERFD_CREATE,
+    US_SYS_TIMERFD_SETTIME,
+    US_SYS_LSTAT,
+    US_SYS_CHMOD,
+    US_SYS_RENAME,
+    US_SYS_UNLINK,
+    US_SYS_OPEN,
+    US_SYS_FCNTL,
+    US_SYS_COUNT
 };
 
 #ifdef USOCKETS_FAULT_INJECTION
@@ -60,9 +82,7 @@ static inline int us_sys_bind(int fd, const sockaddr *address, socklen_t length)
     return us_sys_fails(US_SYS_BIND) ? -1 : bind(fd, address, length);
 }
 
-static inline int us_sys_listen(int fd, int backlog) {
-    return us_sys_fails(US_SYS_LISTEN) ? -1 : listen(fd, backlog);
-}
+static inline int us_sys_listen(int fd, int backlog) { return us_sys_fails(US_SYS_LISTEN) ? -1 : listen(fd, backlog); }
 
 static inline int us_sys_accept(int fd, sockaddr *address, socklen_t *length) {
     return us_sys_fails(US_SYS_ACCEPT) ? -1 : accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -85,7 +105,8 @@ static inline ssize_t us_sys_send(int fd, const void *data, size_t length) {
 }
 
 // Two parts in one call; `second` may be empty.
-static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_length, const void *second, size_t second_length) {
+static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_length, const void *second,
+                                     size_t second_length) {
     size_t total = first_length + second_length;
     if (us_sys_fails(US_SYS_SENDMSG, &total)) {
         return -1;
@@ -98,9 +119,7 @@ static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_len
     return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-static inline int us_sys_shutdown_write(int fd) {
-    return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR);
-}
+static inline int us_sys_shutdown_write(int fd) { return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR); }
 
 static inline void us_sys_close(int fd) {
     (void) us_sys_fails(US_SYS_CLOSE);
@@ -152,12 +171,11 @@ static inline int us_sys_rename(const char *from, const char *to, bool replace) 
     if (us_sys_fails(US_SYS_RENAME)) {
         return -1;
     }
-    return replace ? rename(from, to) : (int) syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1u /* RENAME_NOREPLACE */);
+    return replace ? rename(from, to)
+                   : (int) syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1u /* RENAME_NOREPLACE */);
 }
 
-static inline int us_sys_unlink(const char *path) {
-    return us_sys_fails(US_SYS_UNLINK) ? -1 : unlink(path);
-}
+static inline int us_sys_unlink(const char *path) { return us_sys_fails(US_SYS_UNLINK) ? -1 : unlink(path); }
 
 static inline int us_sys_open_folder(const char *path) {
     return us_sys_fails(US_SYS_OPEN) ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -63,7 +63,7 @@ void us_timers_run(us_loop_t *loop) {
         t->ran_in_pass = pass;
         t->due_ns = t->repeat_ns ? t->due_ns + t->repeat_ns : 0;
         if (t->due_ns && t->due_ns <= now) {
-            t->due_ns = now + t->repeat_ns; // missed rounds are not made up for
+            t->due_ns = now + t->repeat_ns;  // missed rounds are not made up for
         }
         {
             us_dispatch_t dispatch(loop, US_PHASE_NONE);
@@ -86,13 +86,9 @@ us_timer_t *us_create_timer(us_loop_t *loop, int fallthrough, unsigned int ext_s
     return t;
 }
 
-void *us_timer_ext(us_timer_t *timer) {
-    return timer + 1;
-}
+void *us_timer_ext(us_timer_t *timer) { return timer + 1; }
 
-us_loop_t *us_timer_loop(us_timer_t *timer) {
-    return timer->loop;
-}
+us_loop_t *us_timer_loop(us_timer_t *timer) { return timer->loop; }
 
 void us_timer_set(us_timer_t *timer, void (*cb)(us_timer_t *), int ms, int repeat_ms) {
     if (timer->closed) {

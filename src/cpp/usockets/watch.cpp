@@ -20,7 +20,7 @@ void us_wakeup_loop(us_loop_t *loop) {
         answer = us_sys_eventfd_signal(internal->wake_fd);
     } while (answer < 0 && errno == EINTR);
     if (answer < 0) {
-        internal->wake_pending.store(false, std::memory_order_release); // so that the next caller tries again
+        internal->wake_pending.store(false, std::memory_order_release);  // so that the next caller tries again
     }
 }
 

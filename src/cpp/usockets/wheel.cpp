@@ -65,7 +65,7 @@ void us_wheel_collect(us_wheel_t *wheel, uint32_t tick) {
     }
     uint32_t steps = tick - wheel->swept;
     if (steps > US_WHEEL_SLOTS) {
-        steps = US_WHEEL_SLOTS; // long asleep: each slot once
+        steps = US_WHEEL_SLOTS;  // long asleep: each slot once
     }
     for (uint32_t i = 1; i <= steps && wheel->count; i++) {
         us_socket_t **slot = &wheel->slots[(wheel->swept + i) & MASK];
@@ -88,9 +88,9 @@ uint32_t us_wheel_next(const us_wheel_t *wheel) {
         if (word) {
             return first + step + (uint32_t) __builtin_ctzll(word);
         }
-        step += 64 - (slot & 63); // to the next word; the last step is the rest of the first one
+        step += 64 - (slot & 63);  // to the next word; the last step is the rest of the first one
     }
-    return 0; // everything is in `due`
+    return 0;  // everything is in `due`
 }
 
 static uint32_t earliest(const us_socket_t *s) {
@@ -109,14 +109,14 @@ void us_wheel_relink(us_socket_t *s) {
     us_wheel_t *wheel = &loop->internal_->wheel;
     const uint32_t at = earliest(s);
     if (s->check_at_ == US_WHEEL_DUE || s->check_at_ == at) {
-        return; // about to be looked at anyway
+        return;  // about to be looked at anyway
     }
     if (!at) {
         us_wheel_unlink(wheel, s);
         return;
     }
     if (!wheel->count) {
-        wheel->swept = loop->tick; // an empty wheel needs no sweeping
+        wheel->swept = loop->tick;  // an empty wheel needs no sweeping
     }
     us_wheel_link(wheel, s, at);
     if (!loop->internal_->iterating) {

@@ -13,11 +13,10 @@
 
 #include "internal.h"
 
-static constexpr uint32_t MAX_WRITE = 1u << 30; // lengths arrive as int made from size_t: read as unsigned, then clamped
+static constexpr uint32_t MAX_WRITE =
+    1u << 30;  // lengths arrive as int made from size_t: read as unsigned, then clamped
 
-static inline bool means_later(int error) {
-    return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
-}
+static inline bool means_later(int error) { return error == EAGAIN || error == ENOBUFS || error == ENOMEM; }
 
 [[gnu::noinline]] static void block(us_socket_t *s) {
     s->blocked = true;
@@ -49,9 +48,7 @@ static void spill(us_socket_t *s, const char *data, uint32_t length) {
     s->spill_->length = used + length;
 }
 
-size_t us_socket_spilled(us_socket_t *s) {
-    return s->spill_ ? s->spill_->length - s->spill_->offset : 0;
-}
+size_t us_socket_spilled(us_socket_t *s) { return s->spill_ ? s->spill_->length - s->spill_->offset : 0; }
 
 // Bytes taken; short sets `blocked`, fatal dooms. The socket is open, not shut down and not blocked.
 static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
@@ -83,14 +80,16 @@ int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_m
         return (int) taken;
     }
     const uint32_t rest = wanted - taken;
-    if (msg_more && wanted <= US_SPILL_CHUNK && us_socket_spilled(s) + rest <= US_SPILL_MAX && !(s->flags_ & US_FLAG_DOOMED)) {
+    if (msg_more && wanted <= US_SPILL_CHUNK && us_socket_spilled(s) + rest <= US_SPILL_MAX &&
+        !(s->flags_ & US_FLAG_DOOMED)) {
         spill(s, data + taken, rest);
         return (int) wanted;
     }
     return (int) taken;
 }
 
-int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload, int payload_length) {
+int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload,
+                     int payload_length) {
     const uint32_t h = (uint32_t) header_length;
     const uint32_t p = (uint32_t) payload_length < MAX_WRITE ? (uint32_t) payload_length : MAX_WRITE;
     if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED) || h > US_SPILL_CHUNK) {

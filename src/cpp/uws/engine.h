@@ -25,7 +25,7 @@ struct WsHandler {
 };
 
 class Engine {
-   public:
+  public:
     // nullptr with errno when the loop's descriptors could not be made.
     static std::unique_ptr<Engine> create(WsHandler &ws_handler, HttpHandler &http_handler);
     ~Engine();
@@ -42,7 +42,7 @@ class Engine {
     // owner: upstream's destructors were written for the process that made it.
     void abandon();
 
-   private:
+  private:
     Engine(HttpHandler &http_handler) : gate_(http_handler) {}
     void build(WsHandler &handler);
 

@@ -8,7 +8,8 @@ bool has_token(const HttpHead &head, std::string_view name, std::string_view wan
     bool found = false;
     for (const HttpField &field : head.fields) {
         if (field.name == name) {
-            for_each_element(field.value, [&](std::string_view token) { found |= equals_ignoring_case(token, wanted); });
+            for_each_element(field.value,
+                             [&](std::string_view token) { found |= equals_ignoring_case(token, wanted); });
         }
     }
     return found;
@@ -18,7 +19,8 @@ bool has_token(const HttpHead &head, std::string_view name, std::string_view wan
 bool is_key(std::string_view key) {
     if (key.size() != 24 || key.substr(22) != "==") return false;
     for (char c : key.substr(0, 22)) {
-        bool alphabet = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+        bool alphabet =
+            (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
         if (!alphabet) return false;
     }
     return true;

@@ -17,7 +17,9 @@ constexpr size_t kUpstreamPadding = 64;  // upstream's parser fences and scans b
 constexpr size_t kMinBodyBytesPerSecond = 1024;
 
 // The next request must wait until the client has read the answers it has.
-bool is_congested(const HttpConn &conn) { return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog; }
+bool is_congested(const HttpConn &conn) {
+    return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog;
+}
 
 }  // namespace
 
@@ -61,16 +63,16 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
     auto *conn = static_cast<HttpConn *>(s->user);
     std::string_view in(data, static_cast<size_t>(length));
     switch (conn->state) {
-        case HttpConn::State::kHead:
-        case HttpConn::State::kBody:
-            gate->consume(*conn, in);
-            break;
-        case HttpConn::State::kPending:
-            conn->held.append(in);
-            gate->limit_held(*conn);
-            break;
-        case HttpConn::State::kDraining:
-            break;
+    case HttpConn::State::kHead:
+    case HttpConn::State::kBody:
+        gate->consume(*conn, in);
+        break;
+    case HttpConn::State::kPending:
+        conn->held.append(in);
+        gate->limit_held(*conn);
+        break;
+    case HttpConn::State::kDraining:
+        break;
     }
     return s;
 }
@@ -185,7 +187,8 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
     conn.body.clear();
     conn.body_credit = 0;
     if (conn.head->expects_continue && conn.head->content_length && in.empty()) {
-        AsyncSocketDoor::write(reinterpret_cast<uWS::AsyncSocket<false> *>(conn.s), "HTTP/1.1 100 Continue\r\n\r\n", 25);
+        AsyncSocketDoor::write(reinterpret_cast<uWS::AsyncSocket<false> *>(conn.s), "HTTP/1.1 100 Continue\r\n\r\n",
+                               25);
     }
     if (conn.head->content_length) us_socket_timeout(0, conn.s, idle_timeout);
     return true;

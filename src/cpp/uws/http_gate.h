@@ -11,7 +11,7 @@
 // Loop thread only.
 #pragma once
 
-#include <functional>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,9 +46,9 @@ struct BodyStream {
 
 struct HttpConn {
     enum class State {
-        kHead,      // collecting a head
-        kBody,      // collecting a body
-        kPending,   // a request waits for its answer
+        kHead,  // collecting a head
+        kBody,  // collecting a body
+        kPending,  // a request waits for its answer
         kDraining,  // the last answer is on its way out; input is discarded
     };
     // Tells consume(), further up the stack, what became of the connection while a handler ran.
@@ -62,15 +62,15 @@ struct HttpConn {
     HttpGate *const gate;
     State state = State::kHead;
     bool ready_queued = false;
-    bool half_closed = false;     // the client has sent its FIN: no more requests than what is held
-    bool responding = false;      // a response was begun
-    Response *response = nullptr; // upstream's, while kPending
+    bool half_closed = false;  // the client has sent its FIN: no more requests than what is held
+    bool responding = false;  // a response was begun
+    Response *response = nullptr;  // upstream's, while kPending
     std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
     std::string body;
     std::string held;
-    size_t scanned = 0;           // how much of `held` holds no end of a head
-    size_t body_credit = 0;       // body bytes since the idle timer was last restarted
-    void *request = nullptr;      // the upper layer's
+    size_t scanned = 0;  // how much of `held` holds no end of a head
+    size_t body_credit = 0;  // body bytes since the idle timer was last restarted
+    void *request = nullptr;  // the upper layer's
     std::unique_ptr<BodyStream> stream;  // the streamed body that is being sent
     Frame *frame = nullptr;
 };
@@ -90,7 +90,7 @@ struct UpgradeAnswer {
 };
 
 class HttpGate {
-   public:
+  public:
     HttpGate(HttpHandler &handler) : handler_(handler) {}
     HttpGate(const HttpGate &) = delete;
     HttpGate &operator=(const HttpGate &) = delete;
@@ -114,11 +114,11 @@ class HttpGate {
     void close_all();
     void forget_late_bytes(us_socket_t *ws);
 
-    unsigned idle_timeout = 10;           // seconds, 0 = off
-    uint64_t max_body = 128ull << 20;     // bytes
-    uint32_t pending = 0;                 // requests that wait for an answer
+    unsigned idle_timeout = 10;  // seconds, 0 = off
+    uint64_t max_body = 128ull << 20;  // bytes
+    std::atomic<uint32_t> pending{0};  // requests that wait for an answer; read by any thread
 
-   private:
+  private:
     static us_socket_t *on_open(us_socket_t *s, int is_client, char *ip, int ip_length);
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
     static us_socket_t *on_writable(us_socket_t *s);
@@ -147,8 +147,8 @@ class HttpGate {
     HttpConn *dispatching_ = nullptr;
     bool winding_down_ = false;
     bool wake_queued_ = false;
-    std::vector<HttpConn *> ready_;                             // answered; their held bytes come next
-    std::vector<std::pair<us_socket_t *, std::string>> late_;   // bytes behind a handshake that was accepted later
+    std::vector<HttpConn *> ready_;  // answered; their held bytes come next
+    std::vector<std::pair<us_socket_t *, std::string>> late_;  // bytes behind a handshake that was accepted later
 };
 
 constexpr uint8_t kHasLateBytes = 1;  // us_socket_t::user_bits of a WebSocket: it is in late_

@@ -29,7 +29,8 @@ constexpr std::array<uint8_t, 256> make_classes() {
 constexpr std::array<uint8_t, 256> kClasses = make_classes();
 
 bool all_of_class(std::string_view text, uint8_t bits) {
-    return std::all_of(text.begin(), text.end(), [bits](char c) { return kClasses[static_cast<unsigned char>(c)] & bits; });
+    return std::all_of(text.begin(), text.end(),
+                       [bits](char c) { return kClasses[static_cast<unsigned char>(c)] & bits; });
 }
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
@@ -56,7 +57,8 @@ Refusal parse_request_line(HttpHead &head, std::string_view line) {
     head.target = line.substr(first + 1, last - first - 1);
     std::string_view version = line.substr(last + 1);
     if (!is_token(head.method)) return {400, "malformed method"};
-    if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.') return {400, "malformed HTTP version"};
+    if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.')
+        return {400, "malformed HTTP version"};
     if (version != "HTTP/1.1" && version != "HTTP/1.0") return {505, "HTTP version not supported"};
     head.is_http10 = version.back() == '0';
     if (head.target.size() > kMaxTargetBytes) return {414, "request target too long"};
@@ -69,12 +71,13 @@ Refusal resolve_target(HttpHead &head) {
     if (head.target.front() == '/') return kAccepted;
     if (head.target == "*" && head.method == "OPTIONS") return kAccepted;
     size_t scheme = head.target.find("://");
-    if (scheme != std::string_view::npos &&
-        (equals_ignoring_case(head.target.substr(0, scheme), "http") || equals_ignoring_case(head.target.substr(0, scheme), "https"))) {
+    if (scheme != std::string_view::npos && (equals_ignoring_case(head.target.substr(0, scheme), "http") ||
+                                             equals_ignoring_case(head.target.substr(0, scheme), "https"))) {
         std::string_view rest = head.target.substr(scheme + 3);
         size_t path = rest.find_first_of("/?");
         head.host = rest.substr(0, path);
-        if (head.host.empty() || !all_of_class(head.host, kHost)) return {400, "malformed authority in the request target"};
+        if (head.host.empty() || !all_of_class(head.host, kHost))
+            return {400, "malformed authority in the request target"};
         head.target = path == std::string_view::npos ? std::string_view("/") : rest.substr(path);
         if (head.target.front() == '?') return {400, "malformed request target"};
         return kAccepted;
@@ -102,7 +105,8 @@ Refusal parse_fields(HttpHead &head, std::string_view rest) {
 }
 
 Refusal parse_content_length(HttpHead &head, std::string_view value) {
-    if (value.empty() || value.find_first_not_of("0123456789") != std::string_view::npos) return {400, "malformed Content-Length"};
+    if (value.empty() || value.find_first_not_of("0123456789") != std::string_view::npos)
+        return {400, "malformed Content-Length"};
     if (value.size() > 18) return {413, "Content-Length too large"};
     for (char c : value) head.content_length = head.content_length * 10 + static_cast<uint64_t>(c - '0');
     return kAccepted;
@@ -128,7 +132,8 @@ Refusal interpret_fields(HttpHead &head) {
     head.close = head.is_http10;
     for (const HttpField &field : head.fields) {
         if (field.name == "connection") {
-            for_each_element(field.value, [&](std::string_view token) { head.close |= equals_ignoring_case(token, "close"); });
+            for_each_element(field.value,
+                             [&](std::string_view token) { head.close |= equals_ignoring_case(token, "close"); });
         } else if (field.name == "expect" && !head.is_http10) {
             if (!equals_ignoring_case(field.value, "100-continue")) return {417, "unknown expectation"};
             head.expects_continue = true;

@@ -23,7 +23,7 @@ struct HttpHead {
     std::string bytes;  // the head as received, names lower-cased; everything below points into it
     std::string_view method;
     std::string_view target;  // origin form; "*" for OPTIONS
-    std::string_view host;    // "" for HTTP/1.0 without one
+    std::string_view host;  // "" for HTTP/1.0 without one
     std::vector<HttpField> fields;
     uint64_t content_length = 0;
     bool is_http10 = false;

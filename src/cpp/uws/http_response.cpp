@@ -65,7 +65,8 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
 
 // --- streamed bodies ---
 
-void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream) {
+void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fields,
+                              std::unique_ptr<BodyStream> stream) {
     if (conn.head->method == "HEAD") {
         respond(conn, status, fields, std::nullopt, nullptr);
         return;

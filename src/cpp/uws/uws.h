@@ -46,7 +46,9 @@ struct WebSocket<false, true, uwserve::Backdoor> {
 
 template <>
 struct WebSocketContext<false, true, uwserve::Backdoor> {
-    static std::pair<int, bool> write(AsyncSocket<false> *s, const char *data, int length) { return s->write(data, length); }
+    static std::pair<int, bool> write(AsyncSocket<false> *s, const char *data, int length) {
+        return s->write(data, length);
+    }
     static void uncork(AsyncSocket<false> *s) { s->uncork(); }
     static void cork(AsyncSocket<false> *s) { s->corkUnchecked(); }
 };
@@ -60,7 +62,9 @@ using AsyncSocketDoor = uWS::WebSocketContext<false, true, Backdoor>;
 
 inline us_socket_t *raw(Socket *ws) { return reinterpret_cast<us_socket_t *>(ws); }
 inline us_socket_t *raw(Response *res) { return reinterpret_cast<us_socket_t *>(res); }
-inline uWS::WebSocketData *websocket_data(us_socket_t *s) { return static_cast<uWS::WebSocketData *>(us_socket_ext(0, s)); }
+inline uWS::WebSocketData *websocket_data(us_socket_t *s) {
+    return static_cast<uWS::WebSocketData *>(us_socket_ext(0, s));
+}
 inline bool is_shutting_down(us_socket_t *s) { return WebSocketDoor::is_shutting_down(websocket_data(s)); }
 inline uWS::Subscriber *subscriber_of(Socket *ws) { return WebSocketDoor::subscriber(websocket_data(raw(ws))); }
 inline uWS::LoopData *loop_data(us_loop_t *loop) { return static_cast<uWS::LoopData *>(us_loop_ext(loop)); }
@@ -79,8 +83,9 @@ inline void trim_backlog(us_socket_t *s) {
 // Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where
 // user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
 class CorkYield {
-   public:
-    explicit CorkYield(us_loop_t *loop) : corked_(static_cast<uWS::AsyncSocket<false> *>(loop_data(loop)->corkedSocket)) {
+  public:
+    explicit CorkYield(us_loop_t *loop)
+        : corked_(static_cast<uWS::AsyncSocket<false> *>(loop_data(loop)->corkedSocket)) {
         if (corked_) AsyncSocketDoor::uncork(corked_);
     }
     ~CorkYield() {
@@ -89,7 +94,7 @@ class CorkYield {
     CorkYield(const CorkYield &) = delete;
     CorkYield &operator=(const CorkYield &) = delete;
 
-   private:
+  private:
     uWS::AsyncSocket<false> *corked_;
 };
 

@@ -66,7 +66,8 @@ void WsGuard::set_idle_timeout(unsigned seconds, bool send_pings) {
     send_pings_ = send_pings && seconds > margin_;
     // What upstream arms after data and after upgrade; its own pings stay off, ours replace them.
     limits()->sendPingsAutomatically = false;
-    limits()->idleTimeoutComponents = {static_cast<unsigned short>(idle_interval()), static_cast<unsigned short>(margin_)};
+    limits()->idleTimeoutComponents = {static_cast<unsigned short>(idle_interval()),
+                                       static_cast<unsigned short>(margin_)};
 }
 
 us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
@@ -108,7 +109,8 @@ void WsGuard::fail(us_socket_t *s, std::string_view reason) { close_with(s, reas
 // everything that was accepted before the violation (RFC 6455 7.1.7).
 void WsGuard::before_close(us_socket_t *s, int code, void *reason) {
     if (!(s->user_bits & kInParser) || (s->user_bits & kLocalClose) || is_shutting_down(s)) return;
-    std::string_view text = code > 0 ? std::string_view(static_cast<char *>(reason), static_cast<size_t>(code)) : kProtocolError;
+    std::string_view text =
+        code > 0 ? std::string_view(static_cast<char *>(reason), static_cast<size_t>(code)) : kProtocolError;
     uint16_t status = code_of_violation(text);
     per_socket(s)->fail_code = status;
     if (!flush_corked(s)) return;

@@ -9,7 +9,7 @@
 namespace uwserve {
 
 class WsGuard {
-   public:
+  public:
     void install(us_socket_context_t *ws_context, HttpGate *gate);
 
     // Seconds without a received byte after which the connection is closed; 0 = never. With pings, one is sent
@@ -20,7 +20,7 @@ class WsGuard {
     void fail(us_socket_t *s, std::string_view reason);
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
-   private:
+  private:
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
     static us_socket_t *on_timeout(us_socket_t *s);
     static us_socket_t *on_end(us_socket_t *s);
@@ -36,9 +36,9 @@ class WsGuard {
 };
 
 // us_socket_t::user_bits of a WebSocket, beside kHasLateBytes.
-constexpr uint8_t kPinged = 2;       // a ping was sent and nothing has arrived since
-constexpr uint8_t kInParser = 4;     // upstream's frame parser is on the stack for this socket
-constexpr uint8_t kLocalClose = 8;   // we are closing it, the parser is not
+constexpr uint8_t kPinged = 2;  // a ping was sent and nothing has arrived since
+constexpr uint8_t kInParser = 4;  // upstream's frame parser is on the stack for this socket
+constexpr uint8_t kLocalClose = 8;  // we are closing it, the parser is not
 
 // An unmasked frame of at most 125 payload bytes (RFC 6455 5.5); returns its length. `out` holds 127 bytes.
 size_t format_close_frame(char *out, uint16_t code, std::string_view reason);

@@ -1,0 +1,116 @@
+"""The command line, as ``python -m uwserve`` and as ``uwserve``: what it serves, what it refuses, its exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from http_client import Client, frame, open_websocket, read_frame, request
+from processes import SERVE, process
+
+UWSERVE = Path(sys.executable).with_name("uwserve")
+
+
+def test_help_and_version() -> None:
+    for command in ([sys.executable, "-m", "uwserve"], [UWSERVE]):
+        for arguments in (["--help"], ["echo", "--help"], ["chat", "--help"], ["serve", "--help"], ["--version"]):
+            with process(*command, *arguments) as run:
+                code, output, errors = run.end()
+                assert (code, errors) == (0, "")
+                assert "uwserve" in output
+                if arguments == ["--help"]:
+                    assert all(word in output for word in ("echo", "chat", "serve"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["echo", "--port"],
+        ["echo", "--port", "x"],
+        ["echo", "--port", "65536"],
+        ["echo", "--unix", "/tmp/x", "--port", "1"],
+        ["chat", "--host", ""],
+        ["serve"],
+        ["serve", "module"],
+        ["serve", ":server"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with process(sys.executable, "-m", "uwserve", *arguments) as run:
+        code, output, errors = run.end()
+        assert (code, output) == (2, "")
+        assert "uwserve" in errors
+        assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["echo", "chat"])
+def test_echo_and_chat(command: str) -> None:
+    with process(UWSERVE, command, "--port", "0") as run:
+        port = run.port()
+        with Client(port) as client:
+            if command == "chat":
+                page = client.ask()
+                assert (page.status, page.get("Content-Type")) == (200, "text/html;charset=utf-8")
+                assert b"uwserve chat" in page.body
+                assert client.ask(request("/health")).json()["ok"] is True
+                assert client.ask(request("/ws")).status == 426
+            open_websocket(client, "/ws")
+            sent = frame(b'{"type":"join","room":"r","name":"n"}') if command == "chat" else frame(b"x")
+            client.send(sent)
+            opcode, answer = read_frame(client)
+            assert opcode == 1
+            assert b'"joined"' in answer if command == "chat" else answer == b"x"
+            client.send(frame(b"", 8))
+            assert read_frame(client) == (8, b"")
+            assert client.at_end()
+        run.child.send_signal(signal.SIGINT)
+        code, _, errors = run.end()
+        assert (code, errors) == (0, "")
+
+
+def test_serve_module(tmp_path: Path) -> None:
+    """A Server, a dict in Bun's spelling, a function that returns one; dotted attributes."""
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(SERVE)
+        + "options = {'port': 0, 'hostname': '127.0.0.1', 'fetch': lambda request: 'from a dict'}\n"
+        "def make(): return server\nclass Box: make = staticmethod(make)\n"
+    )
+    for attribute, body in (
+        ("server", b"plain"),
+        ("options", b"from a dict"),
+        ("make", b"plain"),
+        ("Box.make", b"plain"),
+    ):
+        with process(sys.executable, "-m", "uwserve", "serve", f"mine:{attribute}", cwd=tmp_path) as run:
+            with Client(run.port()) as client:
+                assert client.ask().body == body
+            run.child.send_signal(signal.SIGTERM)
+            assert run.end()[0] == 0
+
+
+def test_serve_failures_exit_with_1(tmp_path: Path) -> None:
+    """One line that names the target, no traceback."""
+    (tmp_path / "bad.py").write_text("number = 7\noptions = {'prot': 1}\n")
+    for target, word in (
+        ("nowhere:x", "nowhere"),
+        ("bad:missing", "missing"),
+        ("bad:number", "int"),
+        ("bad:options", "prot"),
+    ):
+        with process(sys.executable, "-m", "uwserve", "serve", target, cwd=tmp_path) as run:
+            code, output, errors = run.end()
+            assert (code, output) == (1, "")
+            assert word in errors
+            assert errors.count("\n") == 1, errors
+    with (
+        process(UWSERVE, "echo", "--port", "0") as first,
+        process(UWSERVE, "echo", "--port", str(first.port())) as second,
+    ):
+        code, _, errors = second.end()
+        assert code == 1
+        assert "in use" in errors
