@@ -1,4 +1,4 @@
-"""What the benchmarks run: the load generator and the servers, built or installed below one folder, started and stopped.
+"""What the benchmarks run: the load generator and the servers, made below one folder, started and stopped.
 
 Nothing is installed into the environment that runs this; uwserve is the one that is installed there.
 """
@@ -37,7 +37,9 @@ class Server:
 
 def run(*command: object, **options) -> str:
     """Run a command of the set-up and return its output; its end is in the error when it fails."""
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    done = subprocess.run(
+        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
     if done.returncode:
         raise BenchmarkError(f"{command[0]} failed:\n" + "\n".join(done.stdout.splitlines()[-15:]))
     return done.stdout
@@ -118,7 +120,16 @@ class Programs:
         if not binary.exists():
             if not shutil.which("npm"):
                 raise BenchmarkError("npm was not found, which Bun's binary comes by")
-            run("npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", self.folder / "bun", f"{package}@{BUN_VERSION}")
+            run(
+                "npm",
+                "install",
+                "--silent",
+                "--no-fund",
+                "--no-audit",
+                "--prefix",
+                self.folder / "bun",
+                f"{package}@{BUN_VERSION}",
+            )
         return Server("bun", (str(binary), str(HERE / "servers" / "bun_echo.js")), run(binary, "--version").strip())
 
 
@@ -127,7 +138,10 @@ def running(server: Server, cores: set[int], log: Path, *arguments: str):
     """A fresh process of a server, on those cores; gives (pid, port)."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*server.command, *arguments], stdout=subprocess.PIPE, stderr=errors, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+            [*server.command, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
     try:
         yield process.pid, _port_of(process, server, log)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# By mode of the load generator, told apart by what it reports: heading, figure, digits, whether the ratio is of interest.
+# By mode of the load generator, told apart by what it reports: heading, figure, digits, whether its ratio is shown.
 Column = tuple[str, Callable[[dict], float], int, bool]
 ECHO: Sequence[Column] = (
     ("messages/s", lambda r: r["messages_per_second"], 0, True),
@@ -73,7 +73,10 @@ def goal_table(goals: list[dict]) -> str:
 def aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
-        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        "  "
+        + "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 

@@ -1,7 +1,7 @@
 """The benchmarks: ``python benchmarks/run.py`` (or ``make bench``). Method and caveats: README.md beside this file.
 
-All servers take their turn in every round, each in a fresh process on one core while the load is on another, so that the
-medians over the rounds can be compared with each other however busy the machine is. Prints tables and writes
+All servers take their turn in every round, each in a fresh process on one core while the load is on another, so that
+the medians over the rounds can be compared with each other however busy the machine is. Prints tables and writes
 ``results/DATE.json``.
 """
 
@@ -67,7 +67,8 @@ class Results:
     def medians(self) -> dict[str, dict[str, dict]]:
         """Of each figure on its own, over the rounds."""
         return {
-            case: {server: middle(rounds) for server, rounds in servers.items()} for case, servers in self.rounds.items()
+            case: {server: middle(rounds) for server, rounds in servers.items()}
+            for case, servers in self.rounds.items()
         }
 
 
@@ -125,7 +126,7 @@ def measure(case: Case, server: Server, programs: Programs, seconds: float) -> d
 
 
 def import_times(count: int = 10) -> dict:
-    """Milliseconds of wall time that ``import uwserve`` adds to a bare start of the interpreter, medians of ``count``."""
+    """Milliseconds that ``import uwserve`` adds to a bare start of the interpreter, medians of ``count``."""
 
     def start(code: str) -> float:
         begun = time.perf_counter()
@@ -138,6 +139,11 @@ def import_times(count: int = 10) -> dict:
     return {"bare_ms": bare, "import_ms": whole - bare}
 
 
+def show(progress: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{progress}", end="", file=sys.stderr, flush=True)
+
+
 def run_rounds(cases: list[Case], servers: list[Server], programs: Programs, rounds: int, seconds: float) -> Results:
     results = Results()
     for number in range(rounds):
@@ -147,14 +153,14 @@ def run_rounds(cases: list[Case], servers: list[Server], programs: Programs, rou
             for server in turn:
                 if case.servers is not None and server.name not in case.servers:
                     continue
-                print(f"\r\033[K  round {number + 1}/{rounds}: {case.name}, {server.name}", end="", file=sys.stderr, flush=True)
+                show(f"round {number + 1}/{rounds}: {case.name}, {server.name}")
                 try:
                     results.add(case.name, server.name, measure(case, server, programs, seconds))
                 except BenchmarkError as error:
                     results.errors.append(f"round {number + 1}, {case.name}, {server.name}: {error}")
         if any(s.name == "uwserve" for s in servers):
             results.add(IMPORT, "uwserve", import_times())
-    print("\r\033[K", end="", file=sys.stderr)
+    show("")
     return results
 
 
@@ -189,10 +195,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure uwserve beside its rivals.")
     parser.add_argument("--rounds", type=int, default=3, help="how often each case is measured (default 3)")
     parser.add_argument("--seconds", type=float, default=3, help="length of a timed measurement (default 3)")
-    parser.add_argument("--case", action="append", metavar="TEXT", help="only cases whose name has this; may be repeated")
+    parser.add_argument("--case", action="append", metavar="TEXT", help="only cases whose name has it; may be repeated")
     parser.add_argument("--server", action="append", metavar="NAME", help="only this server; may be repeated")
-    parser.add_argument("--folder", type=Path, default=HERE.parent / "build" / "bench", help="where programs and rivals go")
-    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the result; '' writes none")
+    parser.add_argument(
+        "--folder", type=Path, default=HERE.parent / "build" / "bench", help="where programs and rivals go"
+    )
+    parser.add_argument("--output", default=HERE / "results", help="folder for the result; '' writes none")
     return parser.parse_args()
 
 
@@ -216,7 +224,7 @@ def main() -> int:
         print(f"skipped {name}: {reason}")
     for error in results.errors:
         print(f"failed: {error}")
-    if str(options.output):
+    if options.output:
         server_cores, load_cores = separate_cores()
         document = {
             "date": started.isoformat(timespec="seconds"),
@@ -236,7 +244,7 @@ def main() -> int:
             "skipped": programs.skipped,
             "errors": results.errors,
         }
-        path = options.output / f"{started:%Y-%m-%d-%H%M}.json"
+        path = Path(options.output) / f"{started:%Y-%m-%d-%H%M}.json"
         path.write_text(json.dumps(document, indent=1) + "\n")
         print(f"written: {path}")
     return 1 if results.errors else 0

@@ -53,7 +53,8 @@ void Client::connect() {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(options_.port));
-    if (inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr) != 1) fail("not an IPv4 address: " + options_.host);
+    if (inet_pton(AF_INET, options_.host.c_str(), &address.sin_addr) != 1)
+        fail("not an IPv4 address: " + options_.host);
     if (::connect(fd_, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0 && errno != EINPROGRESS) {
         fail(std::string("connect: ") + strerror(errno));
     }
@@ -88,8 +89,8 @@ void Client::connected() {
     state_ = State::kHandshaking;
     watch(EPOLLIN);
     out_ = "GET " + options_.path + " HTTP/1.1\r\nHost: " + options_.host + ":" + std::to_string(options_.port) +
-           "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + std::string(kKey) +
-           "\r\n\r\n";
+           "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+           std::string(kKey) + "\r\n\r\n";
     flush();
 }
 

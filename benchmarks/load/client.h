@@ -18,7 +18,7 @@ namespace load {
 class Client;
 
 class Loop {
-   public:
+  public:
     static constexpr size_t kBuffer = 512 * 1024;
 
     Loop();
@@ -29,14 +29,14 @@ class Loop {
     // Waits for events, at most `seconds`, and handles them.
     void turn(double seconds);
 
-   private:
+  private:
     friend class Client;
     int epoll_;
     std::unique_ptr<char[]> buffer_;  // for the client that reads
 };
 
 class Client : public FrameReader::Sink {
-   public:
+  public:
     Client(Loop &loop, const Options &options, uint32_t index) : loop_(loop), options_(options), index_(index) {}
     ~Client() override;
     Client(const Client &) = delete;
@@ -53,7 +53,7 @@ class Client : public FrameReader::Sink {
     bool is_open() const { return state_ == State::kOpen; }
     uint32_t index() const { return index_; }
 
-   protected:
+  protected:
     virtual void on_open() {}
     virtual void on_readable_done() {}  // after everything of one read was handled, before the send
     void on_payload(Opcode, size_t, std::string_view) override {}
@@ -61,7 +61,7 @@ class Client : public FrameReader::Sink {
     void on_control(Opcode opcode, std::string_view payload) override;
     [[noreturn]] void fail(const std::string &what) const;
 
-   private:
+  private:
     friend class Loop;
     enum class State { kNew, kConnecting, kHandshaking, kOpen, kGone };
     void handle(uint32_t events);

@@ -91,7 +91,8 @@ void FrameReader::begin_frame() {
     if (header_need_ > 2) left_ = 0;
     for (size_t i = 2; i < header_need_; i++) left_ = left_ << 8 | header_[i];
     if (frame_ >= kClose) {
-        if (left_ > 125 || !fin_) throw std::runtime_error("the server sent a control frame that is too long or fragmented");
+        if (left_ > 125 || !fin_)
+            throw std::runtime_error("the server sent a control frame that is too long or fragmented");
         control_.clear();
     } else if (frame_ == kContinuation) {
         if (message_ == kContinuation) throw std::runtime_error("the server sent a continuation without a message");

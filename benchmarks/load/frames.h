@@ -16,7 +16,7 @@ void append_frame(std::string &out, Opcode opcode, std::string_view payload);
 // All messages of a run: the same payload but for a stamp at its start that says whose and which message it is. The
 // frame is masked once; each message costs a copy and sixteen bytes.
 class MessageShape {
-   public:
+  public:
     static constexpr size_t kStamp = 16;
 
     MessageShape(size_t size, bool text);
@@ -26,7 +26,7 @@ class MessageShape {
     // Whether `data` is what message (owner, number) has from `offset` on.
     bool matches(uint32_t owner, uint32_t number, size_t offset, std::string_view data) const;
 
-   private:
+  private:
     size_t size_, stamp_size_, header_size_;
     Opcode opcode_;
     std::string payload_, frame_;
@@ -34,17 +34,18 @@ class MessageShape {
 
 // What a server sends, in pieces of any size. Payload is handed on as it comes, never gathered.
 class FrameReader {
-   public:
+  public:
     struct Sink {
         virtual ~Sink() = default;
-        virtual void on_payload(Opcode opcode, size_t offset, std::string_view data) = 0;  // of a message, at its offset
+        virtual void on_payload(Opcode opcode, size_t offset,
+                                std::string_view data) = 0;  // of a message, at its offset
         virtual void on_message(Opcode opcode, size_t size) = 0;                            // it is complete
         virtual void on_control(Opcode opcode, std::string_view payload) = 0;
     };
     // Throws std::runtime_error for a frame that no server may send.
     void read(std::string_view data, Sink &sink);
 
-   private:
+  private:
     size_t read_header(std::string_view data);  // bytes used
     void begin_frame();
     void end_frame(Sink &sink);

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <stdexcept>
 
 #include "client.h"
 #include "modes.h"
@@ -13,35 +14,42 @@ namespace load {
 namespace {
 
 constexpr double kPatience = 5;
+constexpr double kDrainSeconds = 10;
 
 struct Counters {
     Histogram latency;
     uint64_t messages = 0;
     bool counting = false;
+    bool ending = false;  // nothing new is sent
 };
 
 class EchoClient final : public Client {
-   public:
+  public:
     EchoClient(Loop &loop, const Options &options, uint32_t index, const MessageShape &shape, Counters &counters)
-        : Client(loop, options, index), shape_(shape), counters_(counters), sent_at_(static_cast<size_t>(options.depth)) {}
+        : Client(loop, options, index),
+          shape_(shape),
+          counters_(counters),
+          sent_at_(static_cast<size_t>(options.depth)) {}
 
     void begin() {
         for (size_t i = 0; i < sent_at_.size(); i++) send_next(now_ns());
         flush();
     }
 
-   private:
+  private:
     void send_next(uint64_t when) {
         shape_.append(out(), index(), sent_);
         sent_at_[sent_++ % sent_at_.size()] = when;
     }
 
     void on_payload(Opcode, size_t offset, std::string_view data) override {
-        if (!shape_.matches(index(), received_, offset, data)) fail("echo " + std::to_string(received_) + " is not what was sent");
+        if (!shape_.matches(index(), received_, offset, data))
+            fail("echo " + std::to_string(received_) + " is not what was sent");
     }
 
     void on_message(Opcode opcode, size_t size) override {
-        if (opcode != shape_.opcode() || size != shape_.size()) fail("echo " + std::to_string(received_) + " has another type or size");
+        if (opcode != shape_.opcode() || size != shape_.size())
+            fail("echo " + std::to_string(received_) + " has another type or size");
         if (received_ == sent_) fail("a message came that was not asked for");
         uint64_t when = now_ns();
         if (counters_.counting) {
@@ -49,7 +57,7 @@ class EchoClient final : public Client {
             counters_.messages++;
         }
         received_++;
-        send_next(when);
+        if (!counters_.ending) send_next(when);
     }
 
     const MessageShape &shape_;
@@ -65,6 +73,18 @@ double used_since(const CpuTime &before, int pid) {
 
 void run_until(Loop &loop, double end) {
     for (double left = end - now(); left > 0; left = end - now()) loop.turn(left);
+}
+
+// Everything that was sent must come back, or a server that loses a message would merely look slow.
+void drain(Loop &loop, const std::deque<EchoClient> &clients) {
+    double end = now() + kDrainSeconds;
+    for (const EchoClient &client : clients) {
+        while (client.missing()) {
+            if (now() > end)
+                throw std::runtime_error("connection " + std::to_string(client.index()) + ": echoes are missing");
+            loop.turn(0.1);
+        }
+    }
 }
 
 }  // namespace
@@ -88,12 +108,15 @@ Report run_echo(const Options &options) {
     counters->counting = true;
     run_until(loop, start + options.seconds);
     // The kernel samples the split of CPU time at its tick: on a busy machine a few seconds of wall time say little.
-    while (options.pid && now() < start + kPatience * options.seconds && used_since(server_before, options.pid) < options.min_cpu) {
+    while (options.pid && now() < start + kPatience * options.seconds &&
+           used_since(server_before, options.pid) < options.min_cpu) {
         run_until(loop, now() + 0.1);
     }
     counters->counting = false;
     double seconds = now() - start;
     CpuTime server_after = options.pid ? cpu_of(options.pid) : CpuTime(), own_after = cpu_of(getpid());
+    counters->ending = true;
+    drain(loop, clients);
     for (EchoClient &client : clients) client.abort();
 
     if (!counters->messages) throw std::runtime_error("not one message was echoed");

@@ -12,11 +12,11 @@ namespace load {
 
 namespace {
 
-constexpr size_t kChunk = 64 * 1024;       // bytes that the flood adds when it has fewer than that unsent
-constexpr size_t kMaxUnread = 4u << 20;    // echoes under way; less than any server's limit for what it may owe
+constexpr size_t kChunk = 64 * 1024;  // bytes that the flood adds when it has fewer than that unsent
+constexpr size_t kMaxUnread = 4u << 20;  // echoes under way; less than any server's limit for what it may owe
 
 class Flood final : public Client {
-   public:
+  public:
     Flood(Loop &loop, const Options &options, const MessageShape &shape) : Client(loop, options, 0), shape_(shape) {}
 
     void run(Loop &loop, const std::atomic<bool> &stop) {
@@ -29,7 +29,7 @@ class Flood final : public Client {
 
     std::atomic<uint32_t> echoes = 0;
 
-   private:
+  private:
     // What the server may owe is bounded, or a server with a limit would rightly drop some of it.
     bool is_owed_enough() const { return (sent_ - echoes) * shape_.size() >= kMaxUnread; }
 
@@ -43,7 +43,7 @@ class Flood final : public Client {
 };
 
 class Probe final : public Client {
-   public:
+  public:
     Probe(Loop &loop, const Options &options, const MessageShape &shape) : Client(loop, options, 1), shape_(shape) {}
 
     void send() {
@@ -54,7 +54,7 @@ class Probe final : public Client {
     bool counting = false;
     Histogram latency;
 
-   private:
+  private:
     void on_payload(Opcode, size_t offset, std::string_view data) override {
         if (!shape_.matches(1, number_, offset, data)) fail("the probe's echo is wrong");
     }

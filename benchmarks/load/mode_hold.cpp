@@ -34,7 +34,8 @@ Report run_hold(const Options &options) {
 
     std::deque<Client> clients;
     std::vector<Client *> all;
-    for (int i = 1; i <= options.connections; i++) all.push_back(&clients.emplace_back(loop, options, static_cast<uint32_t>(i)));
+    for (int i = 1; i <= options.connections; i++)
+        all.push_back(&clients.emplace_back(loop, options, static_cast<uint32_t>(i)));
     double seconds = open_all(loop, all, options.concurrency);
     CpuTime cpu_after = cpu_of(options.pid);
     settle(loop, kSettleSeconds);

@@ -35,8 +35,8 @@ T number(std::string_view name, std::string_view text, T low, T high) {
     T value{};
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || !(value >= low && value <= high)) {
-        throw UsageError(std::string(name) + " takes a number from " + std::to_string(low) + " to " + std::to_string(high) +
-                         ", not '" + std::string(text) + "'");
+        throw UsageError(std::string(name) + " takes a number from " + std::to_string(low) + " to " +
+                         std::to_string(high) + ", not '" + std::string(text) + "'");
     }
     return value;
 }

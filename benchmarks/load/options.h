@@ -18,8 +18,8 @@ struct Options {
     bool text = true;
     double warmup = 0.5;   // seconds before anything is counted
     double seconds = 3;    // seconds that are counted
-    double min_cpu = 0;    // echo counts on, up to five times as long, until the server has used so many seconds of CPU
-    int concurrency = 128; // handshakes under way at a time
+    double min_cpu = 0;  // echo counts on, up to five times as long, until the server has used so many seconds of CPU
+    int concurrency = 128;  // handshakes under way at a time
 };
 
 // Shown with the usage; exit status 2.

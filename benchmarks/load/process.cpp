@@ -67,7 +67,8 @@ void raise_fd_limit(int descriptors) {
     auto wanted = static_cast<rlim_t>(descriptors);
     if (limit.rlim_cur >= wanted) return;
     if (limit.rlim_max < wanted) {
-        throw std::runtime_error(std::to_string(descriptors) + " descriptors are needed, the hard limit is " + std::to_string(limit.rlim_max));
+        throw std::runtime_error(std::to_string(descriptors) + " descriptors are needed, the hard limit is " +
+                                 std::to_string(limit.rlim_max));
     }
     limit.rlim_cur = wanted;
     setrlimit(RLIMIT_NOFILE, &limit);

@@ -17,8 +17,8 @@ struct Memory {
 };
 Memory memory_of(int pid);
 
-double now();            // seconds, monotonic
-uint64_t now_ns();       // the same in nanoseconds
+double now();  // seconds, monotonic
+uint64_t now_ns();  // the same in nanoseconds
 void raise_fd_limit(int descriptors);  // throws when the hard limit is below
 
 }  // namespace load

@@ -58,7 +58,8 @@ void Report::add_latency(std::string_view name, const Histogram &histogram) {
     add(name, latency);
 }
 
-void Report::add_cpu(std::string_view name, const CpuTime &before, const CpuTime &after, uint64_t count, double seconds) {
+void Report::add_cpu(std::string_view name, const CpuTime &before, const CpuTime &after, uint64_t count,
+                     double seconds) {
     double user = after.user - before.user, system = after.system - before.system;
     double events = static_cast<double>(count);
     Report cpu;

@@ -14,7 +14,7 @@ namespace load {
 
 // Log-linear: 32 steps in every power of two, so a figure is at most 3 % off; 0 to 2^40 ns (18 minutes).
 class Histogram {
-   public:
+  public:
     void add(uint64_t ns) {
         counts_[bucket(ns)]++;
         total_++;
@@ -25,7 +25,7 @@ class Histogram {
     // The upper edge of the bucket that holds that share (0..1) of the samples; 0 without samples.
     uint64_t percentile(double share) const;
 
-   private:
+  private:
     static constexpr int kBits = 5, kSteps = 1 << kBits, kPowers = 40;
     static size_t bucket(uint64_t ns) {
         if (ns < kSteps) return ns;
@@ -39,7 +39,7 @@ class Histogram {
 };
 
 class Report {
-   public:
+  public:
     void add(std::string_view name, double value);
     void add(std::string_view name, std::string_view value);
     void add(std::string_view name, const char *value) { add(name, std::string_view(value)); }
@@ -55,7 +55,7 @@ class Report {
     void add_cpu(std::string_view name, const CpuTime &before, const CpuTime &after, uint64_t count, double seconds);
     void print() const;
 
-   private:
+  private:
     void put(std::string_view name, const std::string &value);
     std::string fields_;
 };

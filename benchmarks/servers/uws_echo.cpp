@@ -18,12 +18,10 @@ int main() {
     behavior.message = [](Socket *ws, std::string_view message, uWS::OpCode opcode) { ws->send(message, opcode); };
     uWS::App()
         .ws<Nothing>("/*", std::move(behavior))
-        .listen("127.0.0.1", 0,
-                [](us_listen_socket_t *listener) {
+        .listen("127.0.0.1", 0, [](us_listen_socket_t *listener) {
         if (!listener) return;
         printf("%d\n", us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listener)));
         fflush(stdout);
-    })
-        .run();
+    }).run();
     return 1;  // it runs until a signal ends it
 }

@@ -170,8 +170,6 @@ def test_two_tabs_chat(tabs: list[Tab], tmp_path: Path) -> None:
     assert ann.run("return document.querySelectorAll('#messages .mine').length") == 2
     ann.front().save_screenshot(str(tmp_path / "chat.png"))
     assert (tmp_path / "chat.png").stat().st_size > 10_000
-    bob.front().get("about:blank")
-    ann.expect(people=["Ann (you)"], notes=["Bob joined", "Bob left"])
 
 
 def test_rooms_are_apart_and_remember(tabs: list[Tab]) -> None:
@@ -211,6 +209,21 @@ def test_markup_is_text(tabs: list[Tab]) -> None:
         "document.body.append(made)"
     )
     assert bob.run("return document.title") == "uwserve chat"
+    assert len(bob.problems()) == 1  # the browser's own report of it
+
+
+def test_who_leaves_is_gone(tabs: list[Tab], browser: Any, server: Server) -> None:
+    """By closing the tab and by going to another page."""
+    ann, bob = tabs
+    ann.join("Ann", "lobby")
+    with Tab(browser, server.url) as eve:
+        eve.join("Eve", "lobby")
+        ann.expect(people=["Ann (you)", "Eve"])
+    ann.expect(people=["Ann (you)"], notes=["Eve joined", "Eve left"])
+    bob.join("Bob", "lobby")
+    ann.expect(people=["Ann (you)", "Bob"])
+    bob.front().get("data:text/html,elsewhere")
+    ann.expect(people=["Ann (you)"], notes=["Eve joined", "Eve left", "Bob joined", "Bob left"])
 
 
 def test_errors_are_shown(tabs: list[Tab]) -> None:

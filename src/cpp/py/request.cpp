@@ -33,7 +33,8 @@ void request_dealloc(PyObject *object) {
     RequestObject *self = as_request(object);
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    Py_CLEAR(self->params);
+    Py_TRASHCAN_BEGIN(object, request_dealloc)  // requests may be chained through `params`
+        Py_CLEAR(self->params);
     Py_CLEAR(self->headers);
     Py_CLEAR(self->body_object);
     Py_CLEAR(self->core_object);
@@ -42,6 +43,7 @@ void request_dealloc(PyObject *object) {
     self->body.~string();
     type->tp_free(object);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 PyObject *request_repr(PyObject *object) {

@@ -16,7 +16,7 @@ namespace uwserve {
 namespace {
 
 // What sockets get to flush their backlog in after a forced stop; the rest is cut.
-constexpr unsigned kForcedStopSeconds = 5;
+constexpr unsigned kForcedStopSeconds = 2;
 
 bool os_error(int error) {
     errno = error;
@@ -40,6 +40,7 @@ ServerCore::ServerCore(ModuleState *module_state) : state(module_state) { state-
 
 ServerCore::~ServerCore() {
     std::erase(state->servers, this);
+    self = nullptr;  // it is being deallocated: nothing may take a reference any more
     if (!engine) return;
     if (is_forked) {
         (void) engine.release();  // its memory was made by, and for, the parent
@@ -160,9 +161,8 @@ bool ServerCore::run(int signal_fd) {
     loop_thread = 0;
     finish_if_idle();
     if (!run_error_) return true;
-    PyObject *error = run_error_.release();
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error)), error);
-    Py_DECREF(error);
+    Ref error = std::move(run_error_);
+    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
     return false;
 }
 
@@ -347,7 +347,9 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
     Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped)};
-    if (engine && !running() && !is_forked) abandon_handles();
+    if (!engine || running() || is_forked) return;
+    abandon_handles();
+    us_socket_context_close(0, engine->http_context());  // ends streams, which runs user code
 }
 
 }  // namespace uwserve

@@ -79,6 +79,26 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
     }, "Server.call_soon"));
 }
 
+void bind_properties(py::class_<ServerCore> &type) {
+    auto property = [&type](const char *name, auto get, const char *doc) {
+        type.def_property_readonly(name, get, doc);
+    };
+    property("local_port", [](const ServerCore &core) { return core.local_port; },
+             "The port it listens on; 0 for a unix socket. Any thread.");
+    property("pending_requests", [](const ServerCore &core) {
+        return core.engine ? core.engine->gate().pending.load() : 0u;
+    }, "How many requests wait for their answer. Any thread. Bun: server.pendingRequests.");
+    property("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; },
+             "How many WebSockets are open. Any thread. Bun: server.pendingWebSockets.");
+    property("running", [](const ServerCore &core) { return core.running(); },
+             "True while a thread runs it. Any thread.");
+    property("stopping", [](const ServerCore &core) { return core.stopping; }, "True from stop() on. Any thread.");
+    property("finished", [](const ServerCore &core) { return core.finished; },
+             "True once it was stopped and its last connection is gone. Any thread.");
+    property("live_handles", [](const ServerCore &core) { return core.state->live_handles; },
+             "How many ServerWebSocket objects this process holds: for leak tests. Any thread.");
+}
+
 // pybind11's classes are not garbage collected by themselves; this one holds the user's handlers.
 void make_collectable(PyHeapTypeObject *heap_type) {
     PyTypeObject *type = &heap_type->ht_type;
@@ -122,19 +142,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
              py::arg("close_active_connections"))
         .def("call_soon", &call_soon, py::arg("fn"),
-             "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.")
-        .def_property_readonly("local_port", [](const ServerCore &core) { return core.local_port; })
-        .def_property_readonly("pending_requests", [](const ServerCore &core) {
-        return core.engine ? core.engine->gate().pending.load() : 0u;
-    }).def_property_readonly("pending_websockets", [](const ServerCore &core) {
-        return core.pending_websockets;
-    }).def_property_readonly("running", [](const ServerCore &core) {
-        return core.running();
-    }).def_property_readonly("stopping", [](const ServerCore &core) {
-        return core.stopping;
-    }).def_property_readonly("finished", [](const ServerCore &core) {
-        return core.finished;
-    }).def_property_readonly("live_handles", [](const ServerCore &core) { return core.state->live_handles; });
+             "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");
+    bind_properties(type);
     for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
         py::object descriptor =
             py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

@@ -18,15 +18,15 @@ RequestObject *request_of(HttpConn &conn) { return static_cast<RequestObject *>(
 // A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
 class HeldObject : public BodyOwner {
   public:
-    HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Py_NewRef(object)) {}
+    HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Ref::borrow(object)) {}
     ~HeldObject() override {
         core_.gil.ensure();
-        Py_DECREF(object_);
+        object_.reset();
     }
 
   private:
     ServerCore &core_;
-    PyObject *object_;
+    Ref object_;
 };
 
 // A Python iterator as the source of a streamed body.
@@ -203,7 +203,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         }
         asked = name;
     }
-    if (!is_open(request) || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
+    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
     Handshake handshake = read_handshake(*request->head);
     if (handshake.verdict == Handshake::Verdict::kNotWebSocket) Py_RETURN_FALSE;
     ServerCore::Entry entry(*core);
@@ -217,17 +217,13 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     std::string protocol;
     if (!choose_protocol(*core, handshake, asked, &protocol)) return nullptr;
-    WsObject *handle = new_handle(*core, given[2] ? given[2] : Py_None, protocol);
+    Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
-    // Making the handle may have run a finaliser that answered the request.
-    if (!is_open(request)) {
-        Py_DECREF(handle);
-        Py_RETURN_FALSE;
-    }
+    if (!is_open(request)) Py_RETURN_FALSE;  // making the handle has run a finaliser that answered the request
     HttpConn &conn = *request->conn;
     core->on_settled(conn);
     PerSocket user;
-    user.handle = handle;  // the engine's reference, given back at close
+    user.handle = handle.release();  // the engine's reference, given back at close
     gate.upgrade(conn, {handshake.key, protocol, headers.fields(), user});
     Py_RETURN_TRUE;
 }

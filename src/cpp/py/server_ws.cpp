@@ -19,18 +19,38 @@ constexpr unsigned kCloseSeconds = 30;
 WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
 PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
 
-// Calls handler(ws, argument?) and deals with what it raises.
-void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
-    Ref keep_handler = Ref::borrow(handler.get()), keep_handle = Ref::borrow(object(handle));
-    PyObject *stack[] = {nullptr, object(handle), argument};
-    size_t count = argument ? 2 : 1;
-    PyObject *result =
-        PyObject_Vectorcall(keep_handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
-    if (!result) [[unlikely]] {
-        core.handler_failed(handle, where);
-        return;
+// A handler about to be called, and for whom. Made before anything else: making the argument can run a finaliser, and
+// that may close the socket or replace the handlers.
+struct Call {
+    Call(const Ref &to, WsObject *ws) : handler(Ref::borrow(to.get())), handle(Ref::borrow(object(ws))) {}
+    WsObject *ws() const { return as_ws(handle.get()); }
+
+    // handler(ws) or handler(ws, argument); deals with what it raises. Not called for a socket that has closed since.
+    void run(ServerCore &core, PyObject *argument, const char *where) const {
+        if (!ws()->ws) [[unlikely]]
+            return;
+        PyObject *stack[] = {nullptr, handle.get(), argument};
+        size_t count = argument ? 2 : 1;
+        Ref result =
+            Ref::steal(PyObject_Vectorcall(handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+        if (!result) [[unlikely]]
+            core.handler_failed(ws(), where);
     }
-    Py_DECREF(result);
+
+    // The same with an argument whose making may have failed.
+    void run_with(ServerCore &core, const Ref &argument, const char *where) const {
+        if (argument) [[likely]] {
+            run(core, argument.get(), where);
+        } else {
+            core.handler_failed(ws(), where);
+        }
+    }
+
+    Ref handler, handle;
+};
+
+Ref bytes(std::string_view data) {
+    return Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
 }
 
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
@@ -38,16 +58,13 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     Ref keep_handler = Ref::borrow(core.options.close.get());
     Ref status = Ref::steal(PyLong_FromLong(code));
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
-    PyObject *result = nullptr;
+    Ref result;
     if (status && text) {
         PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
-        result = PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+        result =
+            Ref::steal(PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
-    if (!result) {
-        core.handler_failed(handle, "close");
-        return;
-    }
-    Py_DECREF(result);
+    if (!result) core.handler_failed(handle, "close");
 }
 
 // The handle is closed from here on. The result is the engine's reference to it.
@@ -99,25 +116,17 @@ void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) 
     }
     gil.ensure();
     if (!options.message) return;
-    WsObject *handle = handle_of(ws);
-    if (is_text || handle->binary_type == BinaryType::kBytes) [[likely]] {
+    Call call(options.message, handle_of(ws));
+    if (is_text) {
         Py_ssize_t size = static_cast<Py_ssize_t>(message.size());
-        Ref content = Ref::steal(is_text ? PyUnicode_DecodeUTF8(message.data(), size, nullptr)
-                                         : PyBytes_FromStringAndSize(message.data(), size));
-        if (content) [[likely]] {
-            call_handler(*this, options.message, handle, content.get(), "message");
-        } else {
-            handler_failed(handle, "message");
-        }
-        return;
+        call.run_with(*this, Ref::steal(PyUnicode_DecodeUTF8(message.data(), size, nullptr)), "message");
+    } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
+        call.run_with(*this, bytes(message), "message");
+    } else {
+        BinaryMessage content = make_binary(*this, ws, call.ws()->binary_type, message);
+        call.run_with(*this, content.object, "message");
+        if (content.object && content.owner) release_view(*this, content);
     }
-    BinaryMessage content = make_binary(*this, ws, handle->binary_type, message);
-    if (!content.object) {
-        handler_failed(handle, "message");
-        return;
-    }
-    call_handler(*this, options.message, handle, content.object.get(), "message");
-    if (content.owner) release_view(*this, content);
 }
 
 void ServerCore::on_drain(Socket *ws) {
@@ -129,7 +138,8 @@ void ServerCore::on_drain(Socket *ws) {
     }
     if (!options.drain || !handle_of(ws)) return;
     gil.ensure();
-    ws->cork([&] { call_handler(*this, options.drain, handle_of(ws), nullptr, "drain"); });
+    Call call(options.drain, handle_of(ws));
+    ws->cork([&] { call.run(*this, nullptr, "drain"); });
     after_cork(s);
 }
 
@@ -141,23 +151,15 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
     }
     if (!options.ping) return;
     gil.ensure();
-    Ref content = Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
-    if (content) {
-        call_handler(*this, options.ping, handle_of(ws), content.get(), "ping");
-    } else {
-        handler_failed(handle_of(ws), "ping");
-    }
+    Call call(options.ping, handle_of(ws));
+    call.run_with(*this, bytes(data), "ping");
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
     if (!options.pong) return;
     gil.ensure();
-    Ref content = Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
-    if (content) {
-        call_handler(*this, options.pong, handle_of(ws), content.get(), "pong");
-    } else {
-        handler_failed(handle_of(ws), "pong");
-    }
+    Call call(options.pong, handle_of(ws));
+    call.run_with(*this, bytes(data), "pong");
 }
 
 // The peer closed, or the connection failed. For closes of our own the handle is detached already.

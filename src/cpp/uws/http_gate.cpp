@@ -101,6 +101,10 @@ us_socket_t *HttpGate::on_end(us_socket_t *s) {
         conn->head->close |= conn->held.empty();
         return s;
     }
+    if (conn && (conn->ready_queued || is_congested(*conn))) {  // held requests are still to be taken
+        conn->half_closed = true;
+        return s;
+    }
     if (conn && !pending && backlog_of(s)) {
         conn->state = HttpConn::State::kDraining;
         of(s)->drain_and_end(*conn);
@@ -127,14 +131,20 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         conn.frame = &frame;
         dispatch(conn);
         if (frame.upgraded) {  // conn is gone
-            if (!in.empty() && !frame.upgraded->closed) us_socket_deliver(frame.upgraded, in.data(), in.size());
+            if (in.empty() || frame.upgraded->closed) return;
+            if (frame.upgraded->pause_reasons) {  // by the open handler
+                hold_late_bytes(frame.upgraded, std::string(in));
+            } else {
+                us_socket_deliver(frame.upgraded, in.data(), in.size());
+            }
             return;
         }
         conn.frame = nullptr;
         if (s->closed || conn.state != HttpConn::State::kHead) break;
     }
     if (s->closed || conn.state == HttpConn::State::kDraining) return;
-    if (conn.half_closed && conn.state != HttpConn::State::kPending) {  // half a request, and no more to come
+    if (conn.half_closed && conn.state != HttpConn::State::kPending &&
+        !is_congested(conn)) {  // half a request, and no more to come
         conn.state = HttpConn::State::kDraining;
         drain_and_end(conn);
         return;
@@ -237,7 +247,7 @@ void HttpGate::response_done(HttpConn &conn) {
         conn.state = HttpConn::State::kDraining;
         return;
     }
-    if (conn.head->close) {
+    if (conn.head->close || (conn.half_closed && conn.held.empty() && !conn.frame)) {
         conn.state = HttpConn::State::kDraining;
         conn.held.clear();
         drain_and_end(conn);
@@ -300,6 +310,10 @@ void HttpGate::run_queues() {
     auto late = std::exchange(late_, {});
     for (auto &[ws, bytes] : late) {
         if (!ws || ws->closed) continue;
+        if (ws->pause_reasons & US_PAUSE_USER) {
+            late_.emplace_back(ws, std::move(bytes));
+            continue;
+        }
         ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
         us_socket_resume(ws, US_PAUSE_HELD);
         us_socket_deliver(ws, bytes.data(), bytes.size());
@@ -319,6 +333,17 @@ void HttpGate::run_queues() {
         std::string held = std::exchange(conn->held, {});
         consume(*conn, held);
     }
+}
+
+// Nothing may overtake them: the socket is not read before.
+void HttpGate::hold_late_bytes(us_socket_t *ws, std::string bytes) {
+    us_socket_pause(ws, US_PAUSE_HELD);
+    ws->user_bits |= kHasLateBytes;
+    late_.emplace_back(ws, std::move(bytes));
+}
+
+void HttpGate::deliver_late_bytes(us_socket_t *ws) {
+    if (ws->user_bits & kHasLateBytes) wake();
 }
 
 void HttpGate::forget_late_bytes(us_socket_t *ws) {

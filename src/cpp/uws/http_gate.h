@@ -112,6 +112,8 @@ class HttpGate {
     // Stops keep-alive: idle connections are closed, the next response of the others is their last.
     void wind_down();
     void close_all();
+    // Bytes behind a handshake that wait for the socket to be read again.
+    void deliver_late_bytes(us_socket_t *ws);
     void forget_late_bytes(us_socket_t *ws);
 
     unsigned idle_timeout = 10;  // seconds, 0 = off
@@ -138,6 +140,7 @@ class HttpGate {
     void drain_and_end(HttpConn &conn);
     static void end_connection(us_socket_t *s);
     void queue_ready(HttpConn &conn);
+    void hold_late_bytes(us_socket_t *ws, std::string bytes);
     void wake();
     void run_queues();
 

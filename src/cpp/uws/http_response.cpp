@@ -184,11 +184,8 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
         us_socket_resume(ws, US_PAUSE_HELD);
         return;
     }
-    // Accepted outside its own dispatch: what the client sent meanwhile is delivered when no handler is on the stack, and
-    // nothing may overtake it.
-    us_socket_pause(ws, US_PAUSE_HELD);
-    ws->user_bits |= kHasLateBytes;
-    late_.emplace_back(ws, std::move(rest));
+    // Accepted outside its own dispatch: what the client sent meanwhile is delivered when no handler is on the stack.
+    hold_late_bytes(ws, std::move(rest));
     wake();
 }
 
