@@ -191,4 +191,5 @@ def _say(text: str) -> None:
 def _say_how_to_hurry(server: Server) -> None:
     waiting = server.pending_websockets + server.pending_requests
     if waiting:
-        print(f"uwserve: stopping when {waiting} open connections end; Ctrl-C again closes them", file=sys.stderr)
+        ends = "connection ends" if waiting == 1 else "connections end"
+        print(f"uwserve: stopping when {waiting} open {ends}; Ctrl-C again closes them", file=sys.stderr)
