@@ -36,6 +36,8 @@ class EchoClient final : public Client {
         flush();
     }
 
+    uint32_t missing() const { return sent_ - received_; }
+
   private:
     void send_next(uint64_t when) {
         shape_.append(out(), index(), sent_);

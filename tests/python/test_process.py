@@ -48,7 +48,7 @@ def test_the_first_signal_is_graceful_the_second_forced(number: signal.Signals) 
             while True:
                 try:
                     Client(port).__exit__()
-                except ConnectionRefusedError:
+                except ConnectionError:  # refused, or reset in the instant of closing
                     break
                 assert time.monotonic() < end
             client.send(frame(b"still here"))

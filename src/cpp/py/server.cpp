@@ -59,6 +59,10 @@ bool ServerCore::make_engine() {
         PyErr_SetString(PyExc_RuntimeError, "this server was already bound");
         return false;
     }
+    if (!self) {
+        PyErr_SetString(PyExc_RuntimeError, "set_hooks() comes first");
+        return false;
+    }
     engine = Engine::create(*this, *this);
     if (!engine) return os_error(errno);
     us_loop_on_release(engine->loop(), on_release, this);
@@ -142,6 +146,11 @@ bool ServerCore::run(int signal_fd) {
         PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
         return false;
     }
+    if (engine->loop()->depth > 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the server can't be run from its own callback, or while another thread is in one");
+        return false;
+    }
     Ref keep = Ref::borrow(self);
     us_watch_t *watch = nullptr;
     signal_fd_ = signal_fd;
@@ -202,7 +211,8 @@ void ServerCore::finish_if_idle() {
 
 // The last connection is gone: the engine goes, the Python side is told. With the GIL, no thread running the loop.
 void ServerCore::finish() {
-    if (finished) return;
+    if (finished || finishing_) return;
+    finishing_ = true;
     SavedError error;
     run_posted();
     finished = true;

@@ -60,6 +60,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
         }
         ~Entry() {
             if (!loop_) return;
+            SavedError error;  // close handlers run here
             us_loop_leave(loop_);
             us_wakeup_loop(loop_);
             if (core_.stopping && !core_.running()) core_.finish_if_idle();
@@ -147,7 +148,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     std::mutex posted_mutex_;
     std::vector<std::function<void(ServerCore &)>> posted_;
-    bool break_ = false;
+    bool break_ = false, finishing_ = false;
     Ref run_error_;
     int signal_fd_ = -1;
 };

@@ -85,10 +85,12 @@ void set_close_deadline(us_socket_t *s) {
 // frame would be the last thing in the backlog; if it is not there, it is put there.
 void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string_view reason) {
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
-    if (backlog.length() <= core.options.backpressure_limit) return;
+    if (backlog.totalLength() <= core.options.backpressure_limit) return;
     char frame[127] = {static_cast<char>(0x88), 0};
     size_t length = code == 1005 || code == 1006 ? 2 : format_close_frame(frame, static_cast<uint16_t>(code), reason);
-    if (memcmp(backlog.data() + backlog.length() - length, frame, length) != 0) backlog.append(frame, length);
+    bool is_there =
+        backlog.length() >= length && memcmp(backlog.data() + backlog.length() - length, frame, length) == 0;
+    if (!is_there) backlog.append(frame, length);
 }
 
 }  // namespace

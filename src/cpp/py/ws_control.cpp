@@ -135,7 +135,9 @@ PyMethodDef kControlMethods[] = {
      "inside\n"
      "this call with 1006, ''. Does nothing on a closed socket. Any thread. Bun: terminate."},
     {"pause", pause, METH_NOARGS,
-     "pause() -> None\n\nStops reading; the idle timer stands still meanwhile. Idempotent. Any thread. Bun: pause."},
+     "pause() -> None\n\nStops reading; the idle timer stands still meanwhile, and a peer that closes is noticed only "
+     "after\n"
+     "resume(). Idempotent. Any thread. Bun: pause."},
     {"resume", resume, METH_NOARGS,
      "resume() -> None\n\nReads again; the idle timer starts over. Idempotent. Any thread. Bun: resume."},
     {"get_buffered_amount", get_buffered_amount, METH_NOARGS,

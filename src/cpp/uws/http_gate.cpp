@@ -278,8 +278,11 @@ void HttpGate::wind_down() {
     winding_down_ = true;
     us_socket_context_each(http_, [](us_socket_t *s, void *) {
         auto *conn = static_cast<HttpConn *>(s->user);
-        if (!conn || (conn->state == HttpConn::State::kHead && conn->held.empty() && backlog_of(s) == 0)) {
+        if (!conn) {
             end_connection(s);
+        } else if (conn->state == HttpConn::State::kHead && conn->held.empty()) {
+            conn->state = HttpConn::State::kDraining;
+            conn->gate->drain_and_end(*conn);
         } else if (conn->state != HttpConn::State::kDraining && conn->head) {
             conn->head->close = true;
         }
