@@ -209,6 +209,7 @@ def main() -> int:
     raise_fd_limit()
     started = datetime.now(timezone.utc)
     load_before = os.getloadavg()
+    versions = report.versions()
     cases = [c for c in CASES if not options.case or any(text in c.name for text in options.case)]
     try:
         programs = Programs(options.folder.resolve())
@@ -229,7 +230,7 @@ def main() -> int:
         document = {
             "date": started.isoformat(timespec="seconds"),
             "machine": report.machine() | {"load_average": [load_before, os.getloadavg()]},
-            "versions": report.versions() | {s.name: s.version for s in servers},
+            "versions": versions | {s.name: s.version for s in servers},
             "method": {
                 "rounds": options.rounds,
                 "seconds": options.seconds,

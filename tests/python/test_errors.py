@@ -228,9 +228,10 @@ def test_ends_run(script, where, exception):
                     while client.read_frame().payload != b"x": pass
                     client.send_close()
                     client.read_to_end()
-            except ConnectionEnded as exc:
-                print("cut")
-            server.stop(True)
+            except (ConnectionEnded, AssertionError):  # AssertionError: answered with 500
+                pass
+            finally:
+                server.stop(True)
         thread = threading.Thread(target=talk)
         thread.start()
         try:
@@ -238,7 +239,10 @@ def test_ends_run(script, where, exception):
             print("ended by itself")
         except BaseException as exc:
             print(repr(exc))
-            server.run()
+            try:
+                server.run()
+            except RuntimeError:  # the client has stopped it already
+                assert server.finished
         thread.join()
         print(server.finished, server.pending_websockets)
         """,
@@ -298,6 +302,8 @@ def test_signals_stop_run(script, number):
                 Client(address, upgrade=False).close()
             except ConnectionRefusedError:
                 break
+            except ConnectionResetError:  # it was in the queue of the listener that went
+                continue
         client.send("b")
         assert client.read_message() == "b"
         process.process.send_signal(getattr(signal, number))

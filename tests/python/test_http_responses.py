@@ -224,6 +224,19 @@ def test_framing_is_the_servers_own() -> None:
     assert (reply.get("Content-Length"), reply.body) == (None, b"abc")
 
 
+def test_heads_of_any_size() -> None:
+    """A field beyond the cork buffer, before bodies of every kind of size."""
+
+    def fetch(request: Request) -> Response:
+        return Response(pattern(int(request.query)), headers={"X": "y" * int(request.path[1:])})
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        for field in (15_000, 16_384, 100_000, 3_000_000):
+            for size in (1, 13_000, 20_000, 1_000_000):
+                reply = client.ask(request(f"/{field}?{size}"))
+                assert (len(reply.get("X") or ""), reply.body) == (field, pattern(size))
+
+
 @pytest.mark.parametrize("text", ["a\r\nX: y", "a\nb", "a\rb", "a\0b"])
 def test_injection_is_refused(text: str, caplog: pytest.LogCaptureFixture) -> None:
     """CR, LF and NUL never reach the wire: the handler that tries gets ValueError."""

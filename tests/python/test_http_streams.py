@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_client import GET, Client, ClosedError, Recorder, answer, eventually, pattern, request, running
+from http_client import (
+    GET,
+    Client,
+    ClosedError,
+    Recorder,
+    answer,
+    eventually,
+    pattern,
+    request,
+    running,
+    upgrade_request,
+)
 
 from uwserve import Request, Response, Server
 
@@ -149,3 +160,40 @@ def test_stopping_cuts_an_endless_stream() -> None:
         assert closed.wait() == ["closed"]
         with pytest.raises((ClosedError, ConnectionResetError)):
             client.reply()
+
+
+def test_nothing_else_answers_while_a_stream_runs() -> None:
+    """Upgrade and respond inside the generator return False, and the response is intact (bun-api section 6)."""
+    answers = Recorder()
+
+    def fetch(request: Request, server: Server) -> Response:
+        def pieces() -> Iterator[str]:
+            yield "a"
+            answers(server.upgrade(request), server.respond(request, 200, [], b"x"), request.answered)
+            yield "b"
+
+        return Response(pieces())
+
+    with running(fetch=fetch, websocket={}) as server, Client(server) as client:
+        for count in (1, 2):
+            assert client.ask(upgrade_request()).body == b"ab"
+            assert answers.items == [(False, False, True)] * count
+
+
+def test_a_source_whose_close_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """Logged; the response was complete and the connection goes on."""
+
+    class Source:
+        def __iter__(self) -> Source:
+            return self
+
+        def __next__(self) -> str:
+            raise StopIteration
+
+        def close(self) -> None:
+            raise RuntimeError("close fails")
+
+    with running(fetch=lambda r: Response(Source())) as server, Client(server) as client:
+        for method in ("GET", "HEAD", "GET"):
+            assert client.ask(request("/", method)).status == 200
+    assert caplog.text.count("RuntimeError: close fails") == 3

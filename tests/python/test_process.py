@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from http_client import DEADLINE, Client, frame, open_websocket, read_frame, request
@@ -205,6 +207,68 @@ def test_a_child_after_fork_is_harmless() -> None:
         assert server.line() == "0"
         with Client(server.port()) as client:
             assert client.ask().body == b"plain"
+
+
+def test_running_out_of_descriptors() -> None:
+    """Connections beyond the limit wait, those inside it are served, and the waiting ones are when others go."""
+    program = """
+        import os, resource
+        limit = len(os.listdir("/proc/self/fd")) + 8
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        server.start()
+        print(server.port)
+        sys.stdin.read()
+    """
+    with script(program) as server, contextlib.ExitStack() as stack:
+        port = server.port()
+        clients = [stack.enter_context(Client(port)) for _ in range(20)]
+        for client in clients:
+            client.send(request())
+        for client in clients:
+            assert client.reply().body == b"plain"
+            client.__exit__()
+
+
+GROWTH = """
+    import gc
+    from http_client import Client, descriptors, request, running
+    from uwserve import Response
+
+    def fetch(request):
+        return Response(b"x" * 1000 for _ in range(100)) if request.path == "/stream" else b"x" * 20_000
+
+    def resident():
+        gc.collect()
+        return int(open("/proc/self/statm").read().split()[1]) * 4
+
+    def burst(server, count):
+        for i in range(count):
+            with Client(server) as client:
+                if i % 4 == 0:
+                    client.ask(request("/stream"))
+                elif i % 4 == 1:
+                    client.ask(request("/", "POST", b"y" * 10_000))
+                    client.reset()
+                elif i % 4 == 2:
+                    client.send(request("/stream"))
+                    client.reset()
+                else:
+                    client.send(b"GET / HTTP/1.1")
+
+    with running(fetch=fetch) as server:
+        burst(server, 800)
+        before, open_before = resident(), descriptors()
+        burst(server, 2400)
+        print(resident() - before < 1024, descriptors() - open_before < 20)
+"""
+
+
+@pytest.mark.skipif("UWSERVE_SANITIZED" in os.environ, reason="sanitizers keep freed memory in quarantine")
+def test_connections_leave_no_memory() -> None:
+    """Thousands that end in every way: resident memory and descriptors are where they were."""
+    command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(GROWTH)]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
 
 
 # --- imports ---

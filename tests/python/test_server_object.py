@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import socket
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import GET, Client, Recorder, bound, descriptors, eventually, open_websocket, request, running
+from http_client import (
+    GET,
+    Client,
+    Recorder,
+    bound,
+    descriptors,
+    eventually,
+    open_websocket,
+    request,
+    running,
+    upgrade_request,
+)
 
 import uwserve
 from uwserve import Request, Server, serve
@@ -194,6 +206,33 @@ def test_timeout_arguments() -> None:
     with running(fetch=fetch) as server, Client(server) as client:
         assert client.ask().body == b"x"
         assert len(raised.items) == 5
+
+
+def test_calls_from_a_foreign_thread_are_refused() -> None:
+    """What belongs to the loop's thread says so and names both threads; the request is still answered."""
+    refused = Recorder()
+
+    def fetch(request: Request, server: Server) -> str:
+        def work() -> None:
+            for call in (
+                lambda: server.respond(request, 200, [], b"x"),
+                lambda: server.upgrade(request),
+                lambda: server.request_ip(request),
+                lambda: server.timeout(request, 1),
+                lambda: server.subscriber_count("x"),
+            ):
+                with pytest.raises(RuntimeError, match=r"server's thread, 'uwserve'.*not on 'stranger'"):
+                    call()
+                refused(True)
+
+        stranger = threading.Thread(target=work, name="stranger")
+        stranger.start()
+        stranger.join()
+        return "x"
+
+    with running(fetch=fetch, websocket={}) as server, Client(server) as client:
+        assert client.ask(upgrade_request()).body == b"x"
+    assert len(refused.items) == 5
 
 
 # --- options ---

@@ -317,7 +317,7 @@ def test_churn_while_other_threads_call(serving):
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(60):
+    for _ in range(25):
         client = live.connect()
         known.append(live.wait_for("open")[0])
         while client.read_frame().opcode != 8:

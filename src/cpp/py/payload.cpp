@@ -1,10 +1,33 @@
 #include "payload.h"
 
+#include <cstring>
+
 namespace uwserve {
+
+namespace {
+
+constexpr size_t kShortText = 1024;
+
+bool is_ascii(std::string_view text) {
+    constexpr uint64_t kHighBits = 0x8080808080808080;
+    uint64_t seen = 0, word;
+    size_t i = 0;
+    for (; i + 8 <= text.size(); i += 8) {
+        memcpy(&word, text.data() + i, 8);
+        seen |= word;
+    }
+    for (; i < text.size(); i++) seen |= static_cast<unsigned char>(text[i]);
+    return !(seen & kHighBits);
+}
+
+}  // namespace
 
 bool Payload::read(PyObject *object, PayloadKind kind, const char *what) {
     if (PyBytes_CheckExact(object) && kind != PayloadKind::kText) [[likely]] {
         view_ = {PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object))};
+    } else if (PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object) && kind != PayloadKind::kBinary) {
+        view_ = {static_cast<const char *>(PyUnicode_DATA(object)), static_cast<size_t>(PyUnicode_GET_LENGTH(object))};
+        is_text_ = true;
     } else if (PyUnicode_Check(object) && kind != PayloadKind::kBinary) {
         Py_ssize_t size;
         const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
@@ -37,6 +60,16 @@ bool Payload::read_buffer(PyObject *object, PayloadKind kind, const char *what) 
     has_buffer_ = true;
     view_ = {static_cast<const char *>(buffer_.buf), static_cast<size_t>(buffer_.len)};
     return true;
+}
+
+PyObject *decode_text(std::string_view utf8) {
+    // Short ASCII is the common message. One character stays with CPython, which has those ready.
+    if (utf8.size() > 1 && utf8.size() <= kShortText && is_ascii(utf8)) {
+        PyObject *text = PyUnicode_New(static_cast<Py_ssize_t>(utf8.size()), 127);
+        if (text) memcpy(PyUnicode_DATA(text), utf8.data(), utf8.size());
+        return text;
+    }
+    return PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), nullptr);
 }
 
 bool read_topic(PyObject *object, std::string_view *topic) {

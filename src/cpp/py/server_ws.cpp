@@ -120,8 +120,7 @@ void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) 
     if (!options.message) return;
     Call call(options.message, handle_of(ws));
     if (is_text) {
-        Py_ssize_t size = static_cast<Py_ssize_t>(message.size());
-        call.run_with(*this, Ref::steal(PyUnicode_DecodeUTF8(message.data(), size, nullptr)), "message");
+        call.run_with(*this, Ref::steal(decode_text(message)), "message");
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
         call.run_with(*this, bytes(message), "message");
     } else {

@@ -50,7 +50,9 @@ enum {
     US_ACCEPT_PAUSE_MS = 200,
     US_BACKLOG = 4096,
     US_READS_PER_EVENT = 4,
-    US_READ_BUDGET_NS = 1'000'000,
+    US_READ_BUDGET_NS = 1'000'000,  // of one visit
+    US_READ_AIM_NS = 500'000,  // of the handlers of one read
+    US_READ_MIN = 4096,
     US_SPILL_CHUNK = 16 * 1024,  // the largest msg_more write that may be spilled: uWebSockets' cork buffer
     US_SPILL_MAX = 32 * 1024,  // two of them
     US_LINGER_MAX = 1024,
@@ -145,6 +147,7 @@ struct us_loop_internal_t {
     int num_lingers = 0;
     us_cursor_t *cursors = nullptr;
 
+    size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
     char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
     epoll_event events[US_EVENT_BATCH];
 };

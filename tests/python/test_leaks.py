@@ -1,0 +1,250 @@
+"""Nothing grows: memory, objects and handles are flat over many rounds, each kind in a fresh process (L7, P7)."""
+
+from __future__ import annotations
+
+import pytest
+
+PRELUDE = """
+import gc, os, resource, socket, sys, threading
+import uwserve
+from ws_client import Client, ConnectionEnded, frame, handshake, close_frame, wait_until
+
+def rss():
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() // 1024
+
+def measure(round_, rounds=5, warm=2):
+    '''The growth in KiB and in objects per round, the least of the rounds: a leak grows in each.'''
+    for _ in range(warm):
+        round_()
+    memory, objects = [rss()], [len(gc.get_objects())]
+    for _ in range(rounds):
+        round_()
+        memory.append(rss())
+        objects.append(len(gc.get_objects()))
+    grown = [b - a for a, b in zip(memory, memory[1:])]
+    more = [b - a for a, b in zip(objects, objects[1:])]
+    print(min(grown), min(more), server.live_handles)
+
+"""
+
+ROUNDS = {
+    "messages": """
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+    "open": lambda ws: setattr(ws, "binary_type", "memoryview"), "message": lambda ws, m: ws.send(m)}).start()
+def round_():
+    with Client(("127.0.0.1", server.port)) as client:
+        for size in (1, 100, 5000, 20000, 300000):
+            for _ in range(100 if size < 10000 else 10):
+                client.send(b"x" * size); client.read_message()
+                client.send("y" * size); client.read_message()
+""",
+    "kept views": """
+kept = []
+def message(ws, m):
+    kept.append((m[:], m[1:-1], memoryview(m)))
+    ws.send("ok")
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+    "open": lambda ws: setattr(ws, "binary_type", "memoryview"), "message": message}).start()
+def round_():
+    with Client(("127.0.0.1", server.port)) as client:
+        for size in (100, 20000, 300000):
+            for _ in range(10):
+                client.send(b"x" * size); client.read_message()
+                client.send_raw(frame(2, b"x" * size, fin=False) + frame(0, b"y" * size)); client.read_message()
+    kept.clear()
+""",
+    "exceptions": """
+import logging
+logging.getLogger("uwserve").addHandler(logging.NullHandler())
+logging.getLogger("uwserve").propagate = False
+def bad(*args):
+    raise ValueError(args)
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+    "message": lambda ws, m: bad(ws, m), "ping": lambda ws, d: bad(ws), "close": lambda ws, c, r: bad(ws, c)}).start()
+def round_():
+    for _ in range(20):
+        with Client(("127.0.0.1", server.port)) as client:
+            for _ in range(20):
+                client.send("x"); client.send(b"x"); client.round_trip()
+            client.send_close(); client.read_close()
+""",
+    "connections": """
+def opened(ws):
+    ws.data = [ws]
+    ws.subscribe("t"); ws.subscribe(f"own {id(ws)}")
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r, headers={"X-A": "b"}) and None,
+    websocket={"open": opened, "protocols": ["a"], "message": lambda ws, m: ws.close(4000, m)}).start()
+def round_():
+    for i in range(300):
+        with Client(("127.0.0.1", server.port), extra=(("Sec-WebSocket-Protocol", "a"),)) as client:
+            if i % 4 == 0:
+                client.send("bye"); client.read_close()
+            elif i % 4 == 1:
+                client.reset()
+            elif i % 4 == 2:
+                client.send_raw(frame(1, b"\\xff")); client.read_close()
+    wait_until(lambda: server.pending_websockets == 0)
+    gc.collect()
+""",
+    "requests": """
+import concurrent.futures
+def fetch(request, server):
+    if request.path == "/later":
+        future = concurrent.futures.Future()
+        server.call_soon(future.set_result, "late")
+        return future
+    if request.path == "/stream":
+        return uwserve.Response(iter([b"x" * 1000] * 10))
+    request.cycle = request.headers if False else None
+    return uwserve.Response(request.method, headers={"X-A": "b"})
+fetch.__dict__["x"] = fetch
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: fetch_(r, s), websocket={}).start()
+def fetch_(request, server):
+    if request.path == "/later":
+        future = concurrent.futures.Future()
+        server.call_soon(future.set_result, "late")
+        return future
+    if request.path == "/large":
+        return b"x" * 1000000
+    if request.path == "/up":
+        return str(server.upgrade(request))
+    return request.body + request.headers.get("x-b", "").encode()
+def round_():
+    with Client(("127.0.0.1", server.port), upgrade=False) as client:
+        for _ in range(100):
+            client.send_raw(b"POST / HTTP/1.1\\r\\nHost: x\\r\\nX-B: y\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+            assert client.read_answer().body == b"abcy"
+            for path in (b"/later", b"/up"):
+                client.send_raw(b"GET " + path + b" HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                client.read_answer()
+        client.send_raw(b"GET /large HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); client.read_answer()
+    for _ in range(20):
+        with Client(("127.0.0.1", server.port), upgrade=False) as client:
+            client.send_raw(b"GET /later HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+            client.reset()
+    wait_until(lambda: server.pending_requests == 0)
+""",
+    "topics": """
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+    "message": lambda ws, m: [ws.subscribe(f"{m} {i}") for i in range(200)] and
+        [ws.publish(f"{m} {i}", "x") or server.publish(f"{m} {i}", "y") for i in range(200)] and
+        [ws.unsubscribe(f"{m} {i}") for i in range(100)]}).start()
+n = 0
+def round_():
+    global n
+    for _ in range(5):
+        n += 1
+        with Client(("127.0.0.1", server.port)) as client:
+            client.send(f"topic {n}")
+            assert client.read_messages(200) == ["y"] * 200
+            client.send_close(); client.read_to_end()
+""",
+    "reloads": """
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={}).start()
+def round_():
+    with Client(("127.0.0.1", server.port)) as client:
+        for i in range(200):
+            server.reload(websocket={"message": lambda ws, m, i=i: ws.send(str(i)), "protocols": ["a", "b"]})
+        client.send("x"); assert client.read_message() == "199"
+""",
+    "threads": """
+sockets = []
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None,
+    websocket={"open": sockets.append}).start()
+def round_():
+    with Client(("127.0.0.1", server.port)) as client:
+        client.round_trip()
+        ws = sockets.pop()
+        for i in range(500):
+            ws.send("x" * 100); ws.subscribe(f"{i % 10}"); server.publish("1", b"y"); server.call_soon(len, "z")
+        ws.close()
+        client.read_to_end()
+    for _ in range(500):
+        ws.send("closed")
+""",
+    "backpressure": """
+def message(ws, m):
+    while ws.send(b"x" * 65536): pass
+    if m == "close": ws.close()
+    if m == "terminate": ws.terminate()
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None,
+    websocket={"message": message, "backpressure_limit": 1 << 20}).start()
+def round_():
+    for what in ("close", "terminate", "leave"):
+        with Client(("127.0.0.1", server.port), receive_buffer=8192) as client:
+            client.send(what)
+            client.fill()
+    wait_until(lambda: server.pending_websockets == 0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", list(ROUNDS))
+def test_flat(script, name):
+    """Five rounds after two for warming up: memory and the number of objects do not grow in every one of them."""
+    output = script(
+        PRELUDE + ROUNDS[name] + "\nmeasure(round_)\nserver.stop(True).wait(10)\nserver._join(10)\nprint(server.live_handles)"
+    ).finish()
+    grown, objects, _during, left = map(int, output.split())
+    assert grown <= 64, f"{grown} KiB in every round"
+    assert objects <= 5, f"{objects} objects in every round"
+    assert left == 0
+
+
+def test_servers(script):
+    """A hundred servers made, run, connected to, stopped and dropped: threads, descriptors and memory are flat."""
+    output = script(
+        PRELUDE
+        + """
+class server: live_handles = 0  # for measure()
+probe = None
+def one():
+    global probe
+    kept = []
+    made = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r, data=made) and None,
+        websocket={"open": lambda ws: (kept.append(ws), ws.subscribe("t")), "message": lambda ws, m: ws.send(m)}).start()
+    with Client(("127.0.0.1", made.port)) as client:
+        client.send("x"); assert client.read_message() == "x"
+        client.send_close(); client.read_to_end()
+    made.stop(True).wait(10)
+    made._join(10)
+    probe = made.live_handles
+def round_():
+    for _ in range(20):
+        one()
+    gc.collect()
+descriptors = len(os.listdir("/proc/self/fd"))
+measure(round_, rounds=4, warm=1)
+print(len(os.listdir("/proc/self/fd")) - descriptors, threading.active_count())
+"""
+    ).finish()
+    grown, objects, _, descriptors, threads = map(int, output.split())
+    assert (descriptors, threads) == (0, 1)
+    assert grown <= 128, f"{grown} KiB in every round"
+    assert objects <= 5, f"{objects} objects in every round"
+
+
+def test_fragment_buffer_is_given_back(script):
+    """P7: a large fragmented message does not keep its memory for the life of the connection, nor a header reserve it."""
+    output = script(
+        PRELUDE
+        + """
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None,
+    websocket={"message": lambda ws, m: ws.send("ok"), "max_payload_length": 64 << 20}).start()
+clients = [Client(("127.0.0.1", server.port)) for _ in range(20)]
+for client in clients:
+    client.send("x"); client.read_message()
+before = rss()
+for client in clients:  # 20 x 16 MiB announced, a few bytes sent
+    client.send_raw(frame(2, b"", length=16 << 20) + b"123456")
+    client.sock.settimeout(10)
+on = threading.Event(); server.call_soon(on.set); on.wait(10)
+print(rss() - before)
+for client in clients:
+    client.close()
+server.stop(True).wait(10)
+"""
+    ).finish()
+    assert int(output) < 32 * 1024, f"{output} KiB for 20 frame headers"
