@@ -144,7 +144,9 @@ def show(progress: str) -> None:
         print(f"\r\033[K{progress}", end="", file=sys.stderr, flush=True)
 
 
-def run_rounds(cases: list[Case], servers: list[Server], programs: Programs, rounds: int, seconds: float) -> Results:
+def run_rounds(
+    cases: list[Case], servers: list[Server], programs: Programs, rounds: int, seconds: float, with_import: bool
+) -> Results:
     results = Results()
     for number in range(rounds):
         # Another one begins each round: whoever always came after the heaviest might pay for it.
@@ -158,7 +160,7 @@ def run_rounds(cases: list[Case], servers: list[Server], programs: Programs, rou
                     results.add(case.name, server.name, measure(case, server, programs, seconds))
                 except BenchmarkError as error:
                     results.errors.append(f"round {number + 1}, {case.name}, {server.name}: {error}")
-        if any(s.name == "uwserve" for s in servers):
+        if with_import:
             results.add(IMPORT, "uwserve", import_times())
     show("")
     return results
@@ -210,11 +212,16 @@ def main() -> int:
     started = datetime.now(timezone.utc)
     load_before = os.getloadavg()
     versions = report.versions()
-    cases = [c for c in CASES if not options.case or any(text in c.name for text in options.case)]
+
+    def wanted(name: str) -> bool:
+        return not options.case or any(text in name for text in options.case)
+
+    cases = [c for c in CASES if wanted(c.name)]
     try:
         programs = Programs(options.folder.resolve())
         servers = programs.servers(options.server)
-        results = run_rounds(cases, servers, programs, options.rounds, options.seconds)
+        with_import = any(s.name == "uwserve" for s in servers) and wanted(IMPORT)
+        results = run_rounds(cases, servers, programs, options.rounds, options.seconds, with_import)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Fixtures of the Python suite: servers whose every callback is recorded, and a check after each test that nothing is left.
+"""Fixtures of the Python suite: servers whose callbacks are recorded, and a check after each test that nothing is left.
 
-``serving(...)`` starts a server in a thread; ``Live.expect`` waits for its callbacks in order; ``Live.on_loop`` runs code on
-its thread. ``script`` runs a program in a fresh process, which is where ``run()``, memory and descriptors are tested.
+``serving(...)`` starts a server in a thread; ``Live.expect`` waits for its callbacks in order; ``Live.on_loop`` runs
+code on its thread. ``script`` runs a program in a fresh process, where ``run()``, memory and descriptors are tested.
 """
 
 from __future__ import annotations
@@ -148,6 +148,15 @@ class Live:
         self.server.call_soon(call)
         return future.result(timeout)
 
+    def messages_until_now(self, client: Client, ws: Any) -> list[str | bytes]:
+        """All messages the client was sent until now."""
+        self.on_loop(lambda: None)
+        self.on_loop(ws.send, "<end>")
+        messages = []
+        while (message := client.read_message()) != "<end>":
+            messages.append(message)
+        return messages
+
     def stop(self) -> None:
         for client in self.clients:
             client.close()
@@ -177,6 +186,25 @@ def serving():
     for live in lives:
         live.stop()
     lives.clear()
+
+
+@pytest.fixture
+def room(serving):
+    """``room(n, *topics, **options)``: a server and n connections that are subscribed to the topics."""
+
+    def make(count: int, *topics: str, **options):
+        live = serving(**options)
+        pairs = [live.open(f"/{i}") for i in range(count)]
+
+        def subscribe():
+            for _, ws in pairs:
+                for topic in topics:
+                    assert ws.subscribe(topic) is True
+
+        live.on_loop(subscribe)
+        return live, pairs
+
+    return make
 
 
 @pytest.fixture(params=["tcp", "unix"])

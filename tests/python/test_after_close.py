@@ -1,4 +1,4 @@
-"""Every member of a closed socket, of one whose server is gone, and of one that GC got hold of (rules 2 and 3, L9, L10)."""
+"""Every member of a closed socket and of one whose server is gone; what GC may and may not take (rules 2, 3; L10)."""
 
 from __future__ import annotations
 
@@ -225,9 +225,9 @@ def test_cycles_are_collected(serving):
 def test_open_socket_survives_gc(serving):
     """GC while sockets are open takes nothing away, also when it runs inside a handler."""
     live = serving(message=lambda ws, message: (gc.collect(), ws.send(f"{ws.data} {gc.collect() >= 0}")))
-    clients = [live.connect(f"/{i}") for i in range(20)]
+    clients = [live.connect(f"/{i}") for i in range(5)]
     live.events.queue.clear()
-    for _ in range(3):
+    for _ in range(2):
         gc.collect()
         for i, client in enumerate(clients):
             client.send("go")
@@ -273,7 +273,7 @@ def test_dropping_the_server_with_open_sockets(script):
 
 
 def test_dropping_a_server_that_broke_off(script):
-    """L10: a run ended by KeyboardInterrupt, then the server is dropped with open sockets: they are closed, no crash."""
+    """L10: a run ended by KeyboardInterrupt, then the server is dropped with open sockets: they are closed."""
     assert (
         script(
             """

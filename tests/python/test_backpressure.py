@@ -19,6 +19,11 @@ def fill(ws, size: int = 65536) -> int:
     return count
 
 
+def read_until_close(client) -> None:
+    while client.read_frame().opcode != CLOSE:
+        pass
+
+
 def test_buffered_amount(serving, transport):
     """0 without backlog; then what the kernel did not take, frame headers included; 0 after drain and after close."""
     live = serving(**transport)
@@ -232,12 +237,11 @@ def test_terminate_with_backlog(serving, transport):
 
     assert live.on_loop(go) == (3, (1006, ""), 0)
     with pytest.raises(ConnectionEnded):
-        while client.read_frame().opcode != CLOSE:
-            pass
+        read_until_close(client)
 
 
 def test_terminate_after_close(serving):
-    """S5: while a Close frame waits behind a backlog, terminate() is a no-op on a closed handle, and stop(True) cuts it."""
+    """S5: while a Close frame waits behind a backlog, terminate() is a no-op, and stop(True) cuts it."""
     live = serving()
     _client, ws = live.open(receive_buffer=8192)
 

@@ -110,10 +110,8 @@ def test_view_is_released(taking, size, fragments):
     live = taking("memoryview", lambda view: (view, view.readonly, view.format, view.nbytes))
     client = live.connect()
     step = size // fragments + 1
-    parts = [b"x" * step] * (fragments - 1) + [b"x" * (size - step * (fragments - 1))] if size > fragments else [b"x" * size]
-    frames = [
-        frame(BINARY if i == 0 else CONT, part, fin=i == len(parts) - 1) for i, part in enumerate(parts)
-    ]
+    parts = [b"x" * step] * (size // step) + [b"x" * (size % step)]
+    frames = [frame(BINARY if i == 0 else CONT, part, fin=i == len(parts) - 1) for i, part in enumerate(parts)]
     deliver(live, client, *frames)
     view, readonly, kind, nbytes = live.taken.pop()
     assert (readonly, kind, nbytes) == (True, "B", size)
@@ -156,7 +154,7 @@ TAKES = {
 @pytest.mark.parametrize("fragments", [False, True])
 @pytest.mark.parametrize("take", list(TAKES))
 def test_exports_survive(taking, size, fragments, take):
-    """L11: slices and other exports of the view that survive the handler keep the message's content, whatever follows."""
+    """L11: slices and other exports that survive the handler keep the message's content, whatever follows."""
     keep, content = TAKES[take]
     live = taking("memoryview", lambda view: keep(view) if view[0] == b"z"[0] else bytes(view))
     client = live.connect()

@@ -8,8 +8,8 @@ import os
 import aiohttp
 import pytest
 import websockets
-import websockets.asyncio.client
-import websockets.sync.client
+from websockets.asyncio import client as async_client
+from websockets.sync import client as sync_client
 from ws_client import Client
 
 SERVER = """
@@ -76,6 +76,10 @@ def uri(address, path="/"):
     return f"ws://localhost{path}" if isinstance(address, str) else f"ws://{address[0]}:{address[1]}{path}"
 
 
+def connector(address):
+    return aiohttp.UnixConnector(address, limit=0) if isinstance(address, str) else aiohttp.TCPConnector(limit=0)
+
+
 SIZES = [0, 1, 125, 126, 65535, 65536, 1_000_000]
 
 
@@ -97,7 +101,7 @@ async def conversation(send, receive) -> None:
 def test_websockets_asyncio(address):
     async def main():
         options = {"path": address} if isinstance(address, str) else {}
-        connect = websockets.asyncio.client.unix_connect if isinstance(address, str) else websockets.asyncio.client.connect
+        connect = async_client.unix_connect if isinstance(address, str) else async_client.connect
         target = options | {"uri": uri(address, "/hello")}
         async with connect(**target, subprotocols=["superchat"], max_size=None, compression=None) as ws:
             assert ws.subprotocol == "superchat"
@@ -126,9 +130,9 @@ def test_websockets_asyncio(address):
 
 def test_websockets_sync(address):
     if isinstance(address, str):
-        ws = websockets.sync.client.unix_connect(address, uri(address), max_size=None, subprotocols=["chat"])
+        ws = sync_client.unix_connect(address, uri(address), max_size=None, subprotocols=["chat"])
     else:
-        ws = websockets.sync.client.connect(uri(address), max_size=None, subprotocols=["chat"])
+        ws = sync_client.connect(uri(address), max_size=None, subprotocols=["chat"])
 
     async def send(data):
         ws.send(data)
@@ -149,11 +153,11 @@ def test_websockets_sync(address):
 
 def test_aiohttp(address):
     async def main():
-        connector = aiohttp.UnixConnector(address) if isinstance(address, str) else aiohttp.TCPConnector()
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with aiohttp.ClientSession(connector=connector(address)) as session:
             async with session.get(uri(address, "/plain").replace("ws:", "http:")) as response:
                 assert await response.text() == "plain"
-            async with session.ws_connect(uri(address, "/hello"), protocols=("superchat", "chat"), max_msg_size=0) as ws:
+            offered = ("superchat", "chat")
+            async with session.ws_connect(uri(address, "/hello"), protocols=offered, max_msg_size=0) as ws:
                 assert ws.protocol == "chat"
 
                 async def send(data):
@@ -198,11 +202,9 @@ def test_many_clients_in_one_room(address):
     """Fifty clients of each kind in one room: one publish reaches all."""
 
     async def main():
-        async with aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(address, limit=0) if isinstance(address, str) else aiohttp.TCPConnector(limit=0)
-        ) as session:
+        async with aiohttp.ClientSession(connector=connector(address)) as session:
             ones = [await session.ws_connect(uri(address)) for _ in range(50)]
-            connect = websockets.asyncio.client.unix_connect if isinstance(address, str) else websockets.asyncio.client.connect
+            connect = async_client.unix_connect if isinstance(address, str) else async_client.connect
             where = {"path": address, "uri": uri(address)} if isinstance(address, str) else {"uri": uri(address)}
             others = [await connect(**where) for _ in range(50)]
             await ones[0].send_str("publish")

@@ -72,7 +72,7 @@ server.stop(True).wait(10)
 
 
 def test_child_does_not_hold_connections(script):
-    """The child keeps no descriptor of the server: when the parent closes, the client sees it although the child lives."""
+    """The child keeps no descriptor of the server: when the parent closes, the client sees it at once."""
     output = script(
         PRELUDE
         + """
@@ -244,5 +244,6 @@ if __name__ == "__main__":
     server.stop(True).wait(10)
 """
     )
-    output = script("import runpy, sys; sys.argv = [sys.argv[1]]; runpy.run_path(sys.argv[0], run_name='__main__')", str(program))
+    runner = "import runpy, sys; sys.argv = [sys.argv[1]]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    output = script(runner, str(program))
     assert output.finish() == "".join(f"{m} [0, 1, 4, 9]\n" for m in ("fork", "spawn", "forkserver"))

@@ -1,4 +1,4 @@
-"""Closing, terminating, stopping and reloading inside every callback, on one's own and on other sockets (L6-L9, T2, T3)."""
+"""Closing, terminating, stopping and reloading inside every callback, of oneself and of others (L6-L9, T2, T3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACTIONS = {
     "terminate": lambda ws: ws.terminate(),
     "both": lambda ws: (ws.close(4001, "inside"), ws.terminate()),
     "corked": lambda ws: ws.cork(lambda ws: (ws.send("x"), ws.close(4001, "inside"), ws.send("y"))),
-    "send and close": lambda ws: (ws.send(b"z" * 100000), ws.close(4001, "inside"), ws.subscribe("t"), ws.publish("t", "x")),
+    "send and close": lambda ws: (ws.send(b"z" * 100000), ws.close(4001, "inside"), ws.subscribe("t")),
 }
 
 
@@ -371,8 +371,8 @@ def test_deep_recursion_in_handler(serving, logged):
 
 
 def test_long_chain_of_handles(script):
-    """Handles chained through ws.data, tens of thousands deep, are freed without exhausting the stack."""
-    script(
+    """A long chain of handles, each in the next one's ws.data, are freed without exhausting the stack."""
+    process = script(
         """
         import threading, uwserve
         from ws_client import Client
@@ -397,7 +397,8 @@ def test_long_chain_of_handles(script):
         thread.join()
         print(server.live_handles)
         """
-    ).finish() == "0\n"
+    )
+    assert process.finish() == "0\n"
 
 
 def test_weak_references(serving):

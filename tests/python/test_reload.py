@@ -77,16 +77,6 @@ def test_limits_of_open_sockets(serving):
     assert other.read_close()[0] == 1009
 
 
-def test_idle_timeout_of_open_sockets(serving):
-    """A shorter idle timeout counts from the next frame on."""
-    live = serving(idle_timeout=0)
-    client, _ = live.open()
-    live.server.reload(websocket=live.recorded({"idle_timeout": 8, "send_pings": False}))
-    client.ping()
-    live.wait_for("ping")
-    assert live.expect_close(16)[0] == 1006
-
-
 def test_protocols_and_enabled(serving):
     """Protocols for new handshakes; without ``websocket`` it stays, with None upgrades end, open sockets live on."""
     live = serving(protocols=("a",))

@@ -175,7 +175,7 @@ def test_sent_object_may_change_afterwards(pair):
 
 
 def test_every_size_from_every_context(serving):
-    """S1, S2: sizes around the cork buffer and upstream's 16 KiB path, corked in a handler and uncorked outside of one."""
+    """S1, S2: sizes around the cork buffer and upstream's 16 KiB path, corked in a handler and uncorked outside."""
     sizes = [*range(16360, 16400, 7), 16383, 16384, 16385, 32768, 100000, 5, 0, 70000, 3]
 
     def burst(ws):
@@ -215,7 +215,7 @@ def test_large_to_a_full_socket(serving, transport, subscribed):
 
 
 def test_backpressure_returns_minus_one_and_zero_at_the_limit(serving, transport):
-    """Bytes while the kernel takes them, -1 when queued, 0 when it would go over the limit; nothing sent is lost (S11)."""
+    """Bytes while the kernel takes them, -1 when queued, 0 over the limit; nothing accepted is lost (S11)."""
     live = serving(backpressure_limit=1 * MIB, **transport)
     client, ws = live.open(receive_buffer=8192)
 

@@ -314,10 +314,10 @@ def test_churn_while_other_threads_call(serving):
                     problems.put(exc)
                     return
 
-    threads = [threading.Thread(target=use) for _ in range(3)]
+    threads = [threading.Thread(target=use) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(25):
+    for _ in range(15):
         client = live.connect()
         known.append(live.wait_for("open")[0])
         while client.read_frame().opcode != 8:

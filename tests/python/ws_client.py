@@ -259,7 +259,7 @@ class Client:
         assert not self.buffer, bytes(self.buffer[:200])
 
     def expect_silence(self) -> None:
-        """Nothing more has come. To be called when a reply to something later was read, so that waiting is not needed."""
+        """Nothing more has come. For when a reply to something later was read already, so that no waiting is needed."""
         self.sock.setblocking(False)
         try:
             self.buffer += self.sock.recv(4096)
