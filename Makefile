@@ -1,6 +1,7 @@
 # make run    a chat to open in the browser          make lint    every static check
 # make test   the whole suite, C++ and Python        make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
+# make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
 
@@ -8,6 +9,7 @@ PYTHON ?= python3
 PORT ?= 3000
 HOST ?= 127.0.0.1
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python lint format asan tsan chromium clean
+.PHONY: run test test-cpp test-python lint format asan tsan bench chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -62,6 +64,9 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix $(PY_FILES)
 	$(BIN)/ruff format $(PY_FILES)
 	$(BIN)/clang-format -i $(CXX_FILES)
+
+bench: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist

@@ -21,26 +21,27 @@ struct register_test_t {
     register_test_t(const char *name, void (*run)()) { all_tests().push_back({name, run}); }
 };
 
-#define TEST(name)                                             \
-    static void name();                                        \
-    static register_test_t register_##name(#name, name);       \
+#define TEST(name)                                       \
+    static void name();                                  \
+    static register_test_t register_##name(#name, name); \
     static void name()
 
-#define CHECK(condition)                                                                                    \
-    do {                                                                                                    \
-        if (!(condition)) {                                                                                 \
-            fprintf(stderr, "%s:%d: CHECK(%s) failed (errno %d %s)\n", __FILE__, __LINE__, #condition, errno, strerror(errno)); \
-            abort();                                                                                        \
-        }                                                                                                   \
+#define CHECK(condition)                                                                                      \
+    do {                                                                                                      \
+        if (!(condition)) {                                                                                   \
+            fprintf(stderr, "%s:%d: CHECK(%s) failed (errno %d %s)\n", __FILE__, __LINE__, #condition, errno, \
+                    strerror(errno));                                                                         \
+            abort();                                                                                          \
+        }                                                                                                     \
     } while (0)
 
-#define CHECK_EQ(a, b)                                                                                      \
-    do {                                                                                                    \
-        const long long check_a = (long long) (a), check_b = (long long) (b);                               \
-        if (check_a != check_b) {                                                                           \
+#define CHECK_EQ(a, b)                                                                                           \
+    do {                                                                                                         \
+        const long long check_a = (long long) (a), check_b = (long long) (b);                                    \
+        if (check_a != check_b) {                                                                                \
             fprintf(stderr, "%s:%d: %s is %lld, not %s (%lld)\n", __FILE__, __LINE__, #a, check_a, #b, check_b); \
-            abort();                                                                                        \
-        }                                                                                                   \
+            abort();                                                                                             \
+        }                                                                                                        \
     } while (0)
 
 inline int run_tests(int argc, char **argv) {

@@ -29,7 +29,7 @@ struct context_t {
     std::function<void(us_socket_t *, int, void *)> close, before_close;
     int opened = 0, closed = 0;
     std::string received;
-    us_socket_t *last = nullptr; // opened last
+    us_socket_t *last = nullptr;  // opened last
 
     static context_t *of(us_socket_t *s) { return *(context_t **) us_socket_context_ext(0, us_socket_context(0, s)); }
 
@@ -52,7 +52,7 @@ struct context_t {
         us_socket_context_on_data(0, context, [](us_socket_t *s, char *data, int length) {
             context_t *self = of(s);
             CHECK(length > 0 && length <= LIBUS_RECV_BUFFER_LENGTH);
-            memset(data - 16, 0x5a, 16); // the scribbling that parsers do
+            memset(data - 16, 0x5a, 16);  // the scribbling that parsers do
             memset(data + length, 0x5a, 32);
             if (self->data) {
                 self->data(s, data, length);
@@ -96,18 +96,14 @@ struct server_t {
         wakeups = pres = posts = 0;
         on_post = nullptr;
         on_wakeup = nullptr;
-        return us_create_loop(nullptr,
-                              [](us_loop_t *loop) {
-                                  CHECK(loop->depth > 0);
-                                  wakeups++;
-                                  if (on_wakeup) on_wakeup();
-                              },
-                              [](us_loop_t *) { pres++; },
-                              [](us_loop_t *) {
-                                  posts++;
-                                  if (on_post) on_post();
-                              },
-                              0);
+        return us_create_loop(nullptr, [](us_loop_t *loop) {
+            CHECK(loop->depth > 0);
+            wakeups++;
+            if (on_wakeup) on_wakeup();
+        }, [](us_loop_t *) { pres++; }, [](us_loop_t *) {
+            posts++;
+            if (on_post) on_post();
+        }, 0);
     }
 
     explicit server_t(bool listening = true)
@@ -165,7 +161,9 @@ inline int server_t::connect_client(int receive_buffer) {
     return fd;
 }
 
-inline void say(int fd, const std::string &text) { CHECK_EQ(send(fd, text.data(), text.size(), MSG_NOSIGNAL), text.size()); }
+inline void say(int fd, const std::string &text) {
+    CHECK_EQ(send(fd, text.data(), text.size(), MSG_NOSIGNAL), text.size());
+}
 
 // What can be read now; *ended is set at EOF, or to -errno at an error.
 inline std::string hear(int fd, int *ended = nullptr) {

@@ -15,7 +15,7 @@ struct chaos_t {
     context_t ws{us_create_child_socket_context(0, server.http.context, sizeof(void *))};
     struct stream_t {
         us_socket_t *s;
-        unsigned next = 0; // of the counting bytes that the server sends
+        unsigned next = 0;  // of the counting bytes that the server sends
         std::string backlog;
         int closes = 0;
     };
@@ -99,18 +99,31 @@ struct chaos_t {
         us_socket_t *s = any();
         const unsigned what = upto(40);
         if (s) {
-            if (what < 2) us_socket_close(0, s, 0, nullptr);
-            else if (what < 5) remember(s, us_socket_context_adopt_socket(0, upto(2) ? ws.context : server.http.context, s, (int) upto(300)));
-            else if (what < 7) us_socket_pause(s, 1 << upto(3));
-            else if (what < 12) us_socket_resume(s, 7);
-            else if (what < 13) us_socket_shutdown(0, s);
-            else if (what < 14) us_socket_shutdown_read(0, s);
-            else if (what < 24) send_more(s);
-            else if (what < 26) us_socket_timeout(0, s, upto(3));
-            else if (what < 27) us_socket_deadline(s, upto(3));
-            else if (what < 28) us_wakeup_loop(server.loop);
-            else if (what < 29 && !s->closed) us_socket_deliver(s, "delivered", 9);
-            else if (what < 30 && upto(20) == 0) us_socket_context_close(0, ws.context);
+            if (what < 2)
+                us_socket_close(0, s, 0, nullptr);
+            else if (what < 5)
+                remember(s, us_socket_context_adopt_socket(0, upto(2) ? ws.context : server.http.context, s,
+                                                           (int) upto(300)));
+            else if (what < 7)
+                us_socket_pause(s, 1 << upto(3));
+            else if (what < 12)
+                us_socket_resume(s, 7);
+            else if (what < 13)
+                us_socket_shutdown(0, s);
+            else if (what < 14)
+                us_socket_shutdown_read(0, s);
+            else if (what < 24)
+                send_more(s);
+            else if (what < 26)
+                us_socket_timeout(0, s, upto(3));
+            else if (what < 27)
+                us_socket_deadline(s, upto(3));
+            else if (what < 28)
+                us_wakeup_loop(server.loop);
+            else if (what < 29 && !s->closed)
+                us_socket_deliver(s, "delivered", 9);
+            else if (what < 30 && upto(20) == 0)
+                us_socket_context_close(0, ws.context);
         }
         nesting--;
     }
@@ -165,7 +178,10 @@ static void run(unsigned seed, bool with_faults) {
         us_sys_hook = [](us_sys_call_t call, size_t *length) {
             if (call == US_SYS_SEND || call == US_SYS_SENDMSG || call == US_SYS_RECV) {
                 if (fault_random() % 3 == 0) *length = 1 + fault_random() % *length;
-                return fault_random() % 50 == 0 ? EAGAIN : fault_random() % 400 == 0 ? ECONNRESET : fault_random() % 50 == 0 ? EINTR : 0;
+                return fault_random() % 50 == 0    ? EAGAIN
+                       : fault_random() % 400 == 0 ? ECONNRESET
+                       : fault_random() % 50 == 0  ? EINTR
+                                                   : 0;
             }
             return call == US_SYS_EPOLL_CTL && fault_random() % 100 == 0 ? ENOMEM : 0;
         };
@@ -194,12 +210,12 @@ static void run(unsigned seed, bool with_faults) {
             }
         }
         if (chaos.upto(10) == 0) {
-            chaos.server.loop->internal_->base_ns -= US_NS_PER_SECOND; // time passes
+            chaos.server.loop->internal_->base_ns -= US_NS_PER_SECOND;  // time passes
         }
         us_loop_iterate(chaos.server.loop, 0);
         chaos.forget_closed();
         if (chaos.upto(4) == 0) {
-            chaos.act(); // from outside an iteration
+            chaos.act();  // from outside an iteration
         }
         if (!with_faults) chaos.check();
     }
@@ -217,7 +233,8 @@ static void run(unsigned seed, bool with_faults) {
 
 // A chaos in which nothing happens proves nothing.
 static void report() {
-    printf("  %ld sockets, %ld adoptions, %ld timeouts, %ld bytes\n", total_opened, total_adoptions, total_timeouts, total_bytes);
+    printf("  %ld sockets, %ld adoptions, %ld timeouts, %ld bytes\n", total_opened, total_adoptions, total_timeouts,
+           total_bytes);
     CHECK(total_opened > 500 && total_adoptions > 500 && total_timeouts > 100 && total_bytes > 1'000'000);
     total_opened = total_adoptions = total_timeouts = total_bytes = 0;
 }

@@ -8,7 +8,7 @@ static void must_be_idle(server_t &server) {
     for (int i = 0; i < 20; i++) us_loop_iterate(server.loop, 0);
     CHECK_EQ(count[US_SYS_RECV] + count[US_SYS_EPOLL_CTL] + count[US_SYS_SHUTDOWN], 0);
     pollfd p{us_loop_fd(server.loop), POLLIN, 0};
-    CHECK_EQ(poll(&p, 1, 0), 0); // epoll itself has nothing to report
+    CHECK_EQ(poll(&p, 1, 0), 0);  // epoll itself has nothing to report
 }
 
 TEST(half_open_peer) {
@@ -29,7 +29,7 @@ TEST(half_open_peer) {
     CHECK_EQ(us_socket_write(0, s, "response", 8, 0), 8);
     std::string heard;
     server.pump([&] { return (heard += hear(fd)) == "response"; });
-    us_socket_shutdown(0, s); // now both sides are done
+    us_socket_shutdown(0, s);  // now both sides are done
     server.pump_until(server.http.closed, 1);
     CHECK_EQ(ends, 1);
     close(fd);
@@ -76,7 +76,7 @@ TEST(data_before_a_reset_is_delivered) {
     const std::string text(300000, 'd');
     say(fd, text);
     say(fd, "end");
-    close(fd); // FIN right behind the data: HUP must not win
+    close(fd);  // FIN right behind the data: HUP must not win
     server.pump_until(server.http.closed, 1);
     CHECK(server.http.received == text + "end");
 }
@@ -146,7 +146,7 @@ TEST(linger_saves_the_last_words) {
     while (send(fd, flood.data(), flood.size(), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
     }
     server.pump_until(server.http.closed, 1);
-    CHECK_EQ(server.loop->num_polls, 1); // a lingering descriptor does not count
+    CHECK_EQ(server.loop->num_polls, 1);  // a lingering descriptor does not count
     for (int i = 0; i < 10; i++) {
         send(fd, flood.data(), flood.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         us_loop_iterate(server.loop, 1);
@@ -169,7 +169,7 @@ TEST(linger_gives_up_after_two_seconds) {
     CHECK_EQ(count_fds(), with_server_side);
     int iterations = 0;
     while (count_fds() == with_server_side) {
-        us_loop_iterate(server.loop, 3000); // its own timer wakes it
+        us_loop_iterate(server.loop, 3000);  // its own timer wakes it
         CHECK(++iterations < 10);
     }
     const uint64_t took = us_sys_now_ns() - start;
@@ -221,7 +221,7 @@ TEST(shutdown_read_delivers_on_end_after_post_once) {
     say(fd, "x");
     server.pump_until(reads, 1);
     CHECK_EQ(ends, 1);
-    say(fd, "y"); // not read any more
+    say(fd, "y");  // not read any more
     must_be_idle(server);
     CHECK_EQ(reads, 1);
     CHECK_EQ(ends, 1);
@@ -235,7 +235,7 @@ TEST(shutdown_read_from_outside_and_while_paused) {
     us_socket_pause(server.http.last, US_PAUSE_USER);
     us_socket_shutdown_read(0, server.http.last);
     CHECK_EQ(server.http.closed, 0);
-    us_loop_iterate(server.loop, 5000); // woken
+    us_loop_iterate(server.loop, 5000);  // woken
     CHECK_EQ(server.http.closed, 1);
     close(fd);
 }

@@ -54,7 +54,8 @@ static void scenario() {
     };
     ws.writable = [&](us_socket_t *s) { us_socket_write(0, s, "drained", 7, 0); };
 
-    us_listen_socket_t *listener = us_socket_context_listen(0, http.context, nullptr, 0, LIBUS_LISTEN_EXCLUSIVE_PORT, 32);
+    us_listen_socket_t *listener =
+        us_socket_context_listen(0, http.context, nullptr, 0, LIBUS_LISTEN_EXCLUSIVE_PORT, 32);
     const std::string path = "/tmp/us-fault-" + std::to_string(getpid());
     us_listen_socket_t *unix_listener = us_listen_unix(http.context, path.data(), path.size(), 0600, 8);
     us_wakeup_loop(loop);
@@ -144,7 +145,8 @@ TEST(one_byte_at_a_time) {
     };
     std::string backlog;
     auto drain = [&](us_socket_t *s) {
-        while (!backlog.empty() && !s->blocked) backlog.erase(0, (size_t) us_socket_write(0, s, backlog.data(), (int) backlog.size(), 1));
+        while (!backlog.empty() && !s->blocked)
+            backlog.erase(0, (size_t) us_socket_write(0, s, backlog.data(), (int) backlog.size(), 1));
     };
     server.http.data = [&](us_socket_t *s, char *data, int length) {
         backlog.append(data, (size_t) length);

@@ -4,7 +4,8 @@
 #include <netdb.h>
 #include <sys/stat.h>
 
-static us_listen_socket_t *listen_on(server_t &server, const char *host, int port, int options = LIBUS_LISTEN_EXCLUSIVE_PORT) {
+static us_listen_socket_t *listen_on(server_t &server, const char *host, int port,
+                                     int options = LIBUS_LISTEN_EXCLUSIVE_PORT) {
     return us_socket_context_listen(0, server.http.context, host, port, options, 16);
 }
 
@@ -75,7 +76,9 @@ TEST(falls_back_to_ipv4_without_ipv6) {
     server_t server(false);
     static int sockets;
     sockets = 0;
-    us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_SOCKET && sockets++ == 0 ? EAFNOSUPPORT : 0; };
+    us_sys_hook = [](us_sys_call_t call, size_t *) {
+        return call == US_SYS_SOCKET && sockets++ == 0 ? EAFNOSUPPORT : 0;
+    };
     us_listen_socket_t *listener = listen_on(server, nullptr, 0);
     us_sys_hook = nullptr;
     CHECK(listener);
@@ -240,7 +243,8 @@ TEST(unix_path_lengths) {
     CHECK(!listen_at(server, "") && errno == EINVAL);
     CHECK(!listen_at(server, std::string("/tmp/a\0b", 8)) && errno == EINVAL);
     CHECK(!listen_at(server, std::string(108, 'a')) && errno == ENAMETOOLONG);
-    CHECK(!us_socket_context_listen_unix(0, server.http.context, std::string(500, 'a').c_str(), 0, 0) && errno == ENAMETOOLONG);
+    CHECK(!us_socket_context_listen_unix(0, server.http.context, std::string(500, 'a').c_str(), 0, 0) &&
+          errno == ENAMETOOLONG);
     // the longest: too long for a temporary name beside it, both with a long name and in a long folder
     const std::string longest = folder.path + "/" + std::string(107 - folder.path.size() - 1, 'n');
     CHECK_EQ(longest.size(), 107);
@@ -330,7 +334,9 @@ TEST(aborted_connection_does_not_stop_accepting) {
     server_t server;
     static int accepts;
     accepts = 0;
-    us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_ACCEPT && accepts++ == 0 ? ECONNABORTED : 0; };
+    us_sys_hook = [](us_sys_call_t call, size_t *) {
+        return call == US_SYS_ACCEPT && accepts++ == 0 ? ECONNABORTED : 0;
+    };
     const int fd = dial(server.port);
     us_loop_iterate(server.loop, 1000);
     us_sys_hook = nullptr;

@@ -5,7 +5,9 @@
 
 TEST(echo_and_close) {
     server_t server;
-    server.http.data = [](us_socket_t *s, char *data, int length) { CHECK_EQ(us_socket_write(0, s, data, length, 0), length); };
+    server.http.data = [](us_socket_t *s, char *data, int length) {
+        CHECK_EQ(us_socket_write(0, s, data, length, 0), length);
+    };
     server.http.open = [&](us_socket_t *s) {
         CHECK_EQ(server.loop->phase, US_PHASE_OPEN);
         char ip[16];
@@ -15,7 +17,9 @@ TEST(echo_and_close) {
         CHECK(memcmp(ip, "\x7f\0\0\1", 4) == 0);
         int nodelay = 0;
         socklen_t size = sizeof(nodelay);
-        CHECK_EQ(getsockopt((int) (intptr_t) us_socket_get_native_handle(0, s), IPPROTO_TCP, TCP_NODELAY, &nodelay, &size), 0);
+        CHECK_EQ(
+            getsockopt((int) (intptr_t) us_socket_get_native_handle(0, s), IPPROTO_TCP, TCP_NODELAY, &nodelay, &size),
+            0);
         CHECK(nodelay);
     };
     const int fd = server.connect_client();
@@ -114,7 +118,8 @@ TEST(on_close_closes_all_others_without_recursion) {
     int nesting = 0;
     server.http.close = [&](us_socket_t *, int, void *) {
         CHECK_EQ(nesting++, 0);
-        us_socket_context_each(server.http.context, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); }, nullptr);
+        us_socket_context_each(server.http.context, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); },
+                               nullptr);
         nesting--;
     };
     us_socket_close(0, server.http.last, 0, nullptr);
@@ -257,7 +262,9 @@ TEST(a_flooding_socket_does_not_starve_the_others) {
     us_socket_t *loud = server.http.last;
     const int quiet = server.connect_client();
     size_t loud_bytes = 0, quiet_bytes = 0;
-    server.http.data = [&](us_socket_t *s, char *, int length) { (s == loud ? loud_bytes : quiet_bytes) += (size_t) length; };
+    server.http.data = [&](us_socket_t *s, char *, int length) {
+        (s == loud ? loud_bytes : quiet_bytes) += (size_t) length;
+    };
     const std::string block(1 << 20, 'f');
     for (int round = 0; round < 50; round++) {
         while (send(flooder, block.data(), block.size(), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {

@@ -111,7 +111,7 @@ TEST(timeouts_fire_never_early_and_at_most_a_second_late) {
     us_socket_timeout(0, rearmed_shorter, 1);
     int iterations = 0;
     while (!pushed_at) {
-        us_loop_iterate(server.loop, -1); // wakes by itself, and not often
+        us_loop_iterate(server.loop, -1);  // wakes by itself, and not often
         CHECK(++iterations < 10);
     }
     CHECK(one_at >= 1 && one_at < 2.2);
@@ -182,7 +182,7 @@ TEST(arming_from_outside_uses_the_current_time) {
     server_t server;
     const int fd = server.connect_client();
     us_loop_internal_t *internal = server.loop->internal_;
-    internal->base_ns -= 5000 * US_NS_PER_SECOND; // as if 5000 s had passed
+    internal->base_ns -= 5000 * US_NS_PER_SECOND;  // as if 5000 s had passed
     us_socket_timeout(0, server.http.last, 10);
     int fired = 0;
     server.http.timeout = [&](us_socket_t *) { fired++; };
@@ -197,7 +197,7 @@ TEST(data_that_waits_beats_a_timeout_that_is_due) {
     const int fd = server.connect_client();
     us_socket_timeout(0, server.http.last, 10);
     say(fd, "alive");
-    server.loop->internal_->base_ns -= 100 * US_NS_PER_SECOND; // the thread was busy for 100 s
+    server.loop->internal_->base_ns -= 100 * US_NS_PER_SECOND;  // the thread was busy for 100 s
     server.http.data = [&](us_socket_t *s, char *, int) { us_socket_timeout(0, s, 10); };
     server.http.timeout = [](us_socket_t *) { CHECK(!"timed out with data waiting"); };
     us_loop_iterate(server.loop, 100);
@@ -232,7 +232,7 @@ TEST(timers) {
     us_timer_set(once, [](us_timer_t *t) { (*(ticker_t **) us_timer_ext(t))->count++; }, 1, 0);
     server.pump([&] { return ticker.count == 1; });
     us_timer_set(once, once->cb, 1, 0);
-    us_timer_set(once, once->cb, 0, 0); // disarmed
+    us_timer_set(once, once->cb, 0, 0);  // disarmed
     us_loop_iterate(server.loop, 10);
     CHECK_EQ(ticker.count, 1);
     us_timer_close(once);
@@ -294,8 +294,8 @@ TEST(busy_connection_costs_no_timer_calls) {
         us_loop_iterate(server.loop, 100);
     }
     CHECK_EQ(count[US_SYS_TIMERFD_SETTIME], 0);
-    CHECK_EQ(count[US_SYS_RECV], 100);      // one read per message,
-    CHECK_EQ(count[US_SYS_EPOLL_WAIT], 100); // one wait,
-    CHECK_EQ(count[US_SYS_EPOLL_CTL], 0);   // and nothing else
+    CHECK_EQ(count[US_SYS_RECV], 100);  // one read per message,
+    CHECK_EQ(count[US_SYS_EPOLL_WAIT], 100);  // one wait,
+    CHECK_EQ(count[US_SYS_EPOLL_CTL], 0);  // and nothing else
     close(fd);
 }

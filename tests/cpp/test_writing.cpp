@@ -55,7 +55,7 @@ TEST(blocked_socket_costs_no_syscalls) {
     CHECK_EQ(server.loop->num_blocked, 0);
     const int so_far = writables;
     for (int i = 0; i < 10; i++) us_loop_iterate(server.loop, 0);
-    CHECK_EQ(writables, so_far); // no EPOLLOUT left behind
+    CHECK_EQ(writables, so_far);  // no EPOLLOUT left behind
     close(fd);
 }
 
@@ -110,7 +110,7 @@ TEST(msg_more_spills_and_stays_in_order) {
     int writables = 0;
     server.http.writable = [&](us_socket_t *w) {
         writables++;
-        CHECK_EQ(us_socket_spilled(w), 0); // flushed before
+        CHECK_EQ(us_socket_spilled(w), 0);  // flushed before
     };
     std::string sent, heard;
     unsigned seed = 7;
@@ -221,7 +221,9 @@ TEST(write2_behind_a_spill) {
     server_t server;
     const int fd = server.connect_client();
     us_socket_t *s = server.http.last;
-    us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_SEND || call == US_SYS_SENDMSG ? EAGAIN : 0; };
+    us_sys_hook = [](us_sys_call_t call, size_t *) {
+        return call == US_SYS_SEND || call == US_SYS_SENDMSG ? EAGAIN : 0;
+    };
     CHECK_EQ(us_socket_write(0, s, "spill", 5, 1), 5);
     CHECK_EQ(us_socket_write(0, s, "more", 4, 1), 4);
     CHECK_EQ(us_socket_write(0, s, "no", 2, 0), 0);
@@ -318,7 +320,7 @@ TEST(fatal_write_closes_at_the_end_of_the_iteration) {
         } else {
             say(fd, "go");
             write_in_vain();
-            us_loop_iterate(server.loop, 5000); // was woken
+            us_loop_iterate(server.loop, 5000);  // was woken
         }
         CHECK_EQ(server.http.closed, 1);
         CHECK(server.http.received == "go");
