@@ -225,7 +225,7 @@ del views, clients, waiting[:]
 for _ in range(3):
     gc.collect()
 if server.live_handles: problem(f"{server.live_handles} handles alive")
-print(problems[:5], opened > 50)
+print(problems[:5], opened > 10)
 """
 
 

@@ -29,6 +29,11 @@ ViewOwner *as_owner(PyObject *object) { return reinterpret_cast<ViewOwner *>(obj
 
 int get_buffer(PyObject *object, Py_buffer *view, int flags) {
     ViewOwner *self = as_owner(object);
+    if (!self->data) {
+        PyErr_SetString(PyExc_BufferError, "the message could be read during its handler only");
+        view->obj = nullptr;
+        return -1;
+    }
     if (PyBuffer_FillInfo(view, object, const_cast<char *>(self->data), self->size, 1, flags) < 0) return -1;
     self->exports++;
     return 0;
@@ -99,7 +104,11 @@ void release_view(ServerCore &core, BinaryMessage &message) {
     message.object.reset();
     if (Py_TYPE(message.owner.get()) != core.state->view_owner_type) return;
     ViewOwner *self = as_owner(message.owner.get());
-    if (self->exports) take_memory(core, self);
+    if (self->exports) {
+        take_memory(core, self);
+    } else {
+        self->data = nullptr;  // the owner may be kept, as the view's `obj`; what it shows is over
+    }
 }
 
 bool add_view_owner_type(PyObject *module, ModuleState *state) {

@@ -86,7 +86,7 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
         if (backlog_of(s) == 0) end_connection(s);
     } else if (conn->state == HttpConn::State::kHead) {
         us_socket_arm(s, gate->idle_timeout);
-        if (backlog_of(s) == 0 && s->pause_reasons) gate->queue_ready(*conn);
+        if (backlog_of(s) == 0 && (s->pause_reasons || conn->half_closed)) gate->queue_ready(*conn);
     }
     return s;
 }

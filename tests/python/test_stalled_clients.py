@@ -1,0 +1,110 @@
+"""Clients that ask for more than they read: cut after idle_timeout without progress, never before, and bounded in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from http_client import GET, Client, Recorder, descriptors, eventually, pattern, request, running
+
+from uwserve import Request, Response, Server
+
+BODY = pattern(12_000_000)
+SMALL = pattern(12_000)
+COUNT = 3000  # pipelined requests; their answers are 36 MB
+
+
+def body(request: Request) -> Response:
+    return Response(BODY)
+
+
+def stream(request: Request) -> Response:
+    return Response(iter([BODY]))
+
+
+def small(request: Request) -> bytes:
+    return SMALL
+
+
+# What is asked, by whom it is answered, and how much of the answer is read before the client stalls.
+STALLS: dict[str, tuple[bytes, Any, int]] = {
+    "body": (GET, body, 2_000_000),
+    "body, unread": (GET, body, 1),
+    "stream": (GET, stream, 2_000_000),
+    "stream, unread": (GET, stream, 1),
+    "body with junk behind": (GET + b"P" * 200_000, body, 2_000_000),
+    "pipeline": (GET * COUNT, small, 100_000),
+}
+
+
+@contextlib.contextmanager
+def stalled(what: str, idle_timeout: int) -> Iterator[tuple[Server, Client, Recorder]]:
+    """A client that has read a part of what it asked for, and the record of the calls of the handler."""
+    sent, answer, size = STALLS[what]
+    seen = Recorder()
+
+    def fetch(request: Request) -> Any:
+        seen(request.path)
+        return answer(request)
+
+    with (
+        running(fetch=fetch, idle_timeout=idle_timeout) as server,
+        Client(server, receive_buffer=65536) as client,
+    ):
+        client.send(sent)
+        while len(client.buffer) < size:
+            client.buffer += client.socket.recv(min(65536, size - len(client.buffer)))
+        yield server, client, seen
+
+
+@pytest.mark.parametrize("what", STALLS)
+def test_a_stalled_client_is_cut(what: str) -> None:
+    """One second without a byte read: the connection goes, whatever the timer was doing when the client stalled."""
+    with stalled(what, idle_timeout=1) as (server, client, seen):
+        open_now = descriptors()
+        eventually(lambda: descriptors() < open_now, "cutting the client", 8)
+        assert server.pending_requests == 0
+        assert len(seen.items) < COUNT // 2, "answers without bound for a client that does not read"
+
+
+def test_a_stalled_client_is_not_cut_early() -> None:
+    """Longer than any timeout of the layers below: with idle_timeout off or long, everything still arrives whole."""
+    with contextlib.ExitStack() as stack:
+        cases = []
+        for what, idle_timeout in (("body", 0), ("stream", 60), ("body", 60), ("stream", 0), ("pipeline", 0)):
+            cases.append((what, *stack.enter_context(stalled(what, idle_timeout))))
+        clock = stack.enter_context(Client(stack.enter_context(running(fetch=small, idle_timeout=11))))
+        assert clock.at_end()
+        for what, server, client, _ in cases:
+            if what == "pipeline":
+                assert [client.reply().body for _ in range(COUNT)] == [SMALL] * COUNT
+            else:
+                assert client.reply().body == BODY, what
+            assert server.pending_requests == 0
+
+
+def test_patience_outlasts_what_is_held_behind_it() -> None:
+    """timeout(request, 0) holds also when more is pipelined behind the request than the server reads."""
+    later: Future[str] = Future()
+    seen = Recorder()
+
+    def fetch(request: Request, server: Server) -> Any:
+        seen(request.path)
+        if request.path != "/first":
+            return request.path
+        server.timeout(request, 0)
+        return later
+
+    with running(fetch=fetch, idle_timeout=1) as server, Client(server) as client, Client(server) as clock:
+        client.send(request("/first") + request("/next", "POST", b"x" * 100_000))
+        seen.wait()
+        assert clock.at_end()
+        with Client(server) as clock_again:
+            assert clock_again.at_end()
+        assert server.pending_requests == 1
+        later.set_result("worth it")
+        assert client.reply().body == b"worth it"
+        assert client.reply().body == b"/next"
