@@ -146,10 +146,7 @@ void ServerCore::on_drain(Socket *ws) {
 
 void ServerCore::on_ping(Socket *ws, std::string_view data) {
     us_socket_t *s = raw(ws);
-    if (backlog_of(s) > kMaxPongBacklog) {
-        us_socket_pause(s, US_PAUSE_BACKLOG);
-        us_socket_arm(s, engine->guard().idle_interval());
-    }
+    if (backlog_of(s) > kMaxPongBacklog) us_socket_pause(s, US_PAUSE_BACKLOG);
     if (!options.ping) return;
     gil.ensure();
     Call call(options.ping, handle_of(ws));

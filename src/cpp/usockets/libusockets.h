@@ -323,9 +323,9 @@ int us_poll_events(struct us_poll_t *p);
 void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 
 /* Ours. */
-void us_socket_pause(struct us_socket_t *s, int reason); /* stops reading and disarms on_timeout; idempotent */
-void us_socket_resume(struct us_socket_t *s,
-                      int reason); /* the caller arms on_timeout again when nothing pauses any more */
+/* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
+void us_socket_pause(struct us_socket_t *s, int reason);
+void us_socket_resume(struct us_socket_t *s, int reason);
 size_t us_socket_spilled(struct us_socket_t *s); /* bytes in the spill */
 /* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
  * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */

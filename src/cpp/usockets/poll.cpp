@@ -104,7 +104,9 @@ void us_socket_pause(us_socket_t *s, int reason) {
         return;
     }
     s->pause_reasons |= (uint8_t) reason;
-    s->deadline_ = 0;
+    if (reason & US_PAUSE_USER) {
+        s->deadline_ = 0;
+    }
 }
 
 void us_socket_resume(us_socket_t *s, int reason) {

@@ -159,7 +159,6 @@ void HttpGate::limit_held(HttpConn &conn) {
     bool too_much = is_congested(conn) || (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes);
     if (!too_much || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
     us_socket_pause(conn.s, US_PAUSE_HELD);
-    us_socket_arm(conn.s, idle_timeout);
 }
 
 // True when a whole head was taken; the state is then kBody (also for a body of no bytes).
