@@ -121,7 +121,7 @@ define sanitized
 endef
 
 asan: $(VENV)/.test build/headers/.done
-	$(call sanitized,asan,address$(COMMA)undefined,libasan.so,ASAN_OPTIONS=detect_leaks=0:abort_on_error=1)
+	$(call sanitized,asan,address$(COMMA)undefined,libasan.so,ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=16)
 
 tsan: $(VENV)/.test build/headers/.done
 	$(call sanitized,tsan,thread,libtsan.so,TSAN_OPTIONS=halt_on_error=0)

@@ -167,7 +167,7 @@ def run_rounds(
 
 
 def goals(results: Results) -> list[dict]:
-    """What issue 2 asks of uwserve, as far as it was measured."""
+    """The goals that uwserve has set itself, as far as they were measured."""
     medians = results.medians()
 
     def value(case: str, *path: str) -> float | None:

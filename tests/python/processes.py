@@ -12,6 +12,10 @@ from pathlib import Path
 
 from http_client import DEADLINE
 
+# Under a sanitizer freed memory stays in quarantine, and preloaded runtimes take descriptors: what a test says about
+# resident memory does not hold then. `make asan` and `make tsan` set this.
+SANITIZED = "UWSERVE_SANITIZED" in os.environ
+
 SERVE = """
     import sys, threading
     from uwserve import serve

@@ -6,6 +6,7 @@ One browser for the module, a server for each test. What is waited for is always
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -52,7 +53,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    # A sanitizer's runtime, preloaded for Python, is not for the browser.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=environment))
     driver.set_page_load_timeout(60)
     yield driver
     driver.quit()

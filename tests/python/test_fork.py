@@ -1,4 +1,4 @@
-"""fork: the server belongs to the process that made it (the issue's "Deliver" 7)."""
+"""fork: the server belongs to the process that made it."""
 
 from __future__ import annotations
 

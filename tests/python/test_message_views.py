@@ -112,12 +112,16 @@ def test_with_statement(acting, fragmented):
         ws.send("done")
 
     live = acting()
-    live.server.reload(websocket=live.recorded({"open": lambda ws: setattr(ws, "binary_type", "memoryview"), "message": message}))
+    live.server.reload(
+        websocket=live.recorded({"open": lambda ws: setattr(ws, "binary_type", "memoryview"), "message": message})
+    )
     client = live.connect()
     for size in sizes:
         data = fill(3, size)
         half = size // 2
-        parts = [frame(BINARY, data[:half], fin=False), frame(CONT, data[half:])] if fragmented else [frame(BINARY, data)]
+        parts = (
+            [frame(BINARY, data[:half], fin=False), frame(CONT, data[half:])] if fragmented else [frame(BINARY, data)]
+        )
         client.send_raw(b"".join(parts))
         assert client.read_message() == "done"
     assert seen == [fill(3, size) for size in sizes]

