@@ -1,4 +1,4 @@
-"""Every byte a handler sends arrives once and in order, and the Close frame comes last; HTTP answers arrive whole, in order.
+"""Every byte a handler sends arrives once, in order, the Close frame last; HTTP answers arrive whole and in order.
 
 Sizes around every internal boundary, slow and fast readers, nested corks, publishes to oneself, answers now and later,
 streams and handshakes that wait, all on one server at once. From a seed: a failure repeats with the same choices.

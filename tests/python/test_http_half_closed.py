@@ -1,6 +1,6 @@
 """Clients that send their requests and FIN: every request that arrived whole is answered, and then the connection ends.
 
-The FIN may come while a request waits for its answer, between two answers, or while earlier answers wait for their reader.
+The FIN may come while a request waits for its answer, between two answers, or while answers wait for their reader.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Views of messages that share one read with others: what is kept, dropped or released between the frames of a segment.
 
-A slice that is kept takes the receive buffer over while the parser is still in it, so these send everything in one piece
-and act on one message's view while later messages of the same read are handled.
+A slice that is kept takes the receive buffer over while the parser is still in it. So these send everything in one
+piece and act on one message's view while later messages of the same read are handled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def fill(i: int, size: int = LARGE) -> bytes:
 
 @pytest.fixture
 def acting(serving):
-    """``acting(*acts)``: the n-th message of a connection is given to the n-th act, with the socket; the rest are echoed."""
+    """``acting(*acts)``: the n-th message of a connection goes to the n-th act, with the socket; all are echoed."""
 
     def make(*acts: Any):
         def opened(ws):

@@ -1,4 +1,4 @@
-"""Clients that ask for more than they read: cut after idle_timeout without progress, never before, and bounded in memory."""
+"""Clients that ask for more than they read: cut after idle_timeout without progress, not before, bounded in memory."""
 
 from __future__ import annotations
 

@@ -103,6 +103,8 @@ void ServerCore::on_open(Socket *ws) {
     handle->ip_length = s->ip_length;
     memcpy(handle->ip, s->ip, sizeof(s->ip));
     pending_websockets++;
+    // Upstream has armed it, but in vain if another connection's on_writable is on the stack.
+    us_socket_arm(s, engine->guard().idle_interval());
     if (!options.open) return;
     Ref keep = Ref::borrow(object(handle)), handler = Ref::borrow(options.open.get());
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
