@@ -262,7 +262,7 @@ server.stop(True).wait(10)
 
 
 def test_flooding_client_does_not_starve_others(script):
-    """One client sends flat out; the other's echoes stay quick (the goal is 50 ms at the 95th percentile; twice that here)."""
+    """One client sends flat out; the other's echoes stay quick: the goal is a p95 of 50 ms, twice that is asserted."""
     output = script(
         PRELUDE
         + """

@@ -93,6 +93,18 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool check_alive(const char *call);  // not forked
     // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.
     bool post(std::function<void(ServerCore &)> fn, const char *call);
+    // The same with bytes that are copied for it; MemoryError when there is no room for them.
+    template <typename F>
+    bool post_copy(std::string_view bytes, F fn, const char *call) {
+        std::shared_ptr<std::string> copy;
+        try {
+            copy = std::make_shared<std::string>(bytes);
+        } catch (const std::bad_alloc &) {
+            PyErr_NoMemory();
+            return false;
+        }
+        return post([copy, fn](ServerCore &core) { fn(core, std::string_view(*copy)); }, call);
+    }
 
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.

@@ -275,9 +275,11 @@ PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     if (core->on_loop_thread())
         return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
     if (core->finished) return PyLong_FromLong(0);
-    bool posted = core->post([name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(),
-                              compress](ServerCore &server) { server.publish(nullptr, name, bytes, opcode, compress); },
-                             "Server.publish");
+    bool posted = core->post_copy(
+        payload.view(),
+        [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {
+        server.publish(nullptr, name, bytes, opcode, compress);
+    }, "Server.publish");
     return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
 }
 

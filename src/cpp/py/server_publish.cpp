@@ -48,9 +48,10 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
             receivers++;
             us_socket_t *s = socket_of(subscriber);
             size_t backlog = backlog_of(s);
-            if (backlog && backlog + message.size() > options.backpressure_limit) {
+            bool over_limit = backlog && backlog + message.size() > options.backpressure_limit;
+            if (over_limit || !reserve_backlog(s, message.size())) {
                 dropped++;
-                if (options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
+                if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
                 continue;
             }
             backpressure |= reinterpret_cast<Socket *>(s)->send(message, opcode, compress) == Socket::BACKPRESSURE;

@@ -107,7 +107,7 @@ PyObject *resume(PyObject *object, PyObject *) {
         if (!(s->pause_reasons & US_PAUSE_USER)) return;
         us_socket_resume(s, US_PAUSE_USER);
         ws->core->engine->gate().deliver_late_bytes(s);
-        if (!s->pause_reasons) us_socket_arm(s, ws->core->engine->guard().idle_interval());
+        us_socket_arm(s, ws->core->engine->guard().idle_interval());
     }));
 }
 

@@ -23,10 +23,17 @@ bool fits(ServerCore &core, us_socket_t *s, size_t length) {
     return 0;
 }
 
+constexpr Py_ssize_t kFailed = -2;
+
+// The answer, or kFailed with MemoryError set.
 Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress) {
     us_socket_t *s = raw(self->ws);
     if (!fits(*self->core, s, data.size())) [[unlikely]]
         return drop(*self->core, s);
+    if (!reserve_backlog(s, data.size())) [[unlikely]] {
+        PyErr_NoMemory();
+        return kFailed;
+    }
     Socket::SendStatus status = self->ws->send(data, opcode, compress);
     if (data.size() > 16 * 1024) trim_backlog(s);
     switch (status) {
@@ -43,11 +50,18 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
 [[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress,
                                    const char *call) {
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
-    bool posted = self->core->post([handle, bytes = std::string(data), opcode, compress](ServerCore &) {
+    bool posted = self->core->post_copy(data, [handle, opcode, compress](ServerCore &core, std::string_view bytes) {
         WsObject *ws = as_ws(handle->get());
-        if (ws->ws) send_now(ws, bytes, opcode, compress);
+        if (ws->ws && send_now(ws, bytes, opcode, compress) == kFailed) core.log_failure("send");
     }, call);
     return posted ? PyLong_FromSize_t(data.size()) : nullptr;
+}
+
+PyObject *send_or_post(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress, const char *call) {
+    if (!self->core->on_loop_thread()) [[unlikely]]
+        return send_later(self, data, opcode, compress, call);
+    Py_ssize_t answer = send_now(self, data, opcode, compress);
+    return answer == kFailed ? nullptr : PyLong_FromSsize_t(answer);
 }
 
 PyObject *send_payload(WsObject *self, PyObject *object, PyObject *compress_object, PayloadKind kind,
@@ -56,8 +70,7 @@ PyObject *send_payload(WsObject *self, PyObject *object, PyObject *compress_obje
     bool compress = false;
     if (!payload.read(object, kind, "data") || !read_bool(compress_object, "compress", &compress)) return nullptr;
     if (!self->ws) return PyLong_FromLong(0);
-    if (!self->core->on_loop_thread()) return send_later(self, payload.view(), payload.opcode(), compress, call);
-    return PyLong_FromSsize_t(send_now(self, payload.view(), payload.opcode(), compress));
+    return send_or_post(self, payload.view(), payload.opcode(), compress, call);
 }
 
 template <PayloadKind kind>
@@ -88,8 +101,7 @@ PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count
         return nullptr;
     }
     if (!self->ws) return PyLong_FromLong(0);
-    if (!self->core->on_loop_thread()) return send_later(self, payload.view(), opcode, false, call);
-    return PyLong_FromSsize_t(send_now(self, payload.view(), opcode, false));
+    return send_or_post(self, payload.view(), opcode, false, call);
 }
 
 }  // namespace

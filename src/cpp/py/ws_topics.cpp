@@ -26,10 +26,12 @@ PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyO
         return PyLong_FromSsize_t(core.publish(self->ws, topic, payload.view(), payload.opcode(), compress));
     }
     auto handle = std::make_shared<Ref>(owned(self));
-    bool posted = core.post(
-        [handle, name = std::string(topic), bytes = std::string(payload.view()), opcode = payload.opcode(),
-         compress](ServerCore &server) { server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress); },
-        call);
+    bool posted = core.post_copy(payload.view(),
+                                 [handle, name = std::string(topic), opcode = payload.opcode(), compress](
+                                     ServerCore &server, std::string_view bytes) {
+        server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress);
+    },
+                                 call);
     return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
 }
 

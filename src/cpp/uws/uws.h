@@ -8,6 +8,7 @@
 
 #include <libusockets.h>
 
+#include <new>
 #include <optional>
 #include <string_view>
 
@@ -72,6 +73,19 @@ inline uWS::LoopData *loop_data(us_loop_t *loop) { return static_cast<uWS::LoopD
 // User-space bytes not yet taken by the kernel, of an HTTP or WebSocket connection, without what is corked.
 inline size_t backlog_of(us_socket_t *s) {
     return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
+}
+
+// Upstream may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is no
+// room for that much. Small messages are not worth the question.
+inline bool reserve_backlog(us_socket_t *s, size_t length) {
+    if (length < (1u << 20)) return true;
+    auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
+    try {
+        backlog.reserve(backlog.length() + length + uWS::LoopData::CORK_BUFFER_SIZE + 16);
+    } catch (const std::bad_alloc &) {
+        return false;
+    }
+    return true;
 }
 
 // Upstream keeps the capacity of the largest backlog a connection ever had (defect S9); this gives it back once empty.

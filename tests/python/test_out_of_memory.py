@@ -1,0 +1,54 @@
+"""A message there is no memory for is a MemoryError, not the end of the process."""
+
+from __future__ import annotations
+
+import pytest
+from processes import SANITIZED
+
+SCRIPT = """
+import resource, sys, threading
+import uwserve
+from ws_client import Client
+
+opened = []
+ready = threading.Event()
+
+def on_open(ws):
+    ws.subscribe("all")
+    opened.append(ws)
+    ready.set()
+
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None,
+    websocket={"open": on_open, "backpressure_limit": 0}).start()
+client = Client(("127.0.0.1", server.port))
+assert ready.wait(10)
+data = b"x" * (200 << 20)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (50 << 20),) * 2)
+
+def outcome(call, *arguments):
+    try:
+        return call(*arguments)
+    except MemoryError:
+        return "MemoryError"
+
+results = [outcome(opened[0].send, data)]
+done = threading.Event()
+
+def on_loop():
+    results.append(outcome(opened[0].send, data))
+    results.append(server.publish("all", data))
+    results.append(opened[0].send("small"))
+    done.set()
+
+server.call_soon(on_loop)
+assert done.wait(10)
+print(results, client.read_message())
+server.stop(True).wait(10)
+"""
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers reserve more address space than a limit could allow")
+def test_no_memory_for_a_message(script):
+    """From the loop's thread and from another; a publish drops it; the connection goes on."""
+    assert script(SCRIPT).finish().strip() == "['MemoryError', 'MemoryError', 0, 5] small"
