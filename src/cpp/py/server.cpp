@@ -269,6 +269,14 @@ bool ServerCore::refuse_thread(const char *call) {
 }
 
 bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
+    return post(Posted{std::move(fn), Ref(), Ref()}, call);
+}
+
+bool ServerCore::post_call(Ref callable, Ref arguments, const char *call) {
+    return post(Posted{nullptr, std::move(callable), std::move(arguments)}, call);
+}
+
+bool ServerCore::post(Posted work, const char *call) {
     if (!check_alive(call)) return false;
     if (!engine) {
         PyErr_Format(PyExc_RuntimeError, "%s: the server has ended", call);
@@ -278,7 +286,7 @@ bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
     {
         std::lock_guard lock(posted_mutex_);
         first = posted_.empty();
-        posted_.push_back(std::move(fn));
+        posted_.push_back(std::move(work));
     }
     if (first) reinterpret_cast<uWS::Loop *>(engine->loop())->defer([this] { run_posted(); });
     return true;
@@ -286,14 +294,19 @@ bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
 
 void ServerCore::run_posted() {
     gil.ensure();
-    std::vector<std::function<void(ServerCore &)>> batch;
+    std::vector<Posted> batch;
     {
         std::lock_guard lock(posted_mutex_);
         batch.swap(posted_);
     }
-    for (auto &fn : batch) {
-        fn(*this);
-        fn = nullptr;  // its references go now, with the GIL
+    for (Posted &item : batch) {
+        Posted work = std::move(item);  // its references go after it has run
+        if (work.fn) {
+            work.fn(*this);
+            continue;
+        }
+        Ref result = Ref::steal(PyObject_CallObject(work.callable.get(), work.arguments.get()));
+        if (!result) log_failure("call_soon");
     }
 }
 
@@ -335,6 +348,10 @@ int ServerCore::traverse(visitproc visit, void *arg) {
                      &options.error, &dispatch, &log_exception, &on_stopped}) {
         Py_VISIT(ref->get());
     }
+    for (Posted &work : posted_) {  // only ever changed with the GIL
+        Py_VISIT(work.callable.get());
+        Py_VISIT(work.arguments.get());
+    }
     // While no thread runs the loop, the sockets' references can be looked at.
     if (running() || is_forked || !engine) return 0;
     struct Visit {
@@ -357,6 +374,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
     Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped)};
+    std::vector<Posted> posted = std::exchange(posted_, {});
     if (!engine || running() || is_forked) return;
     abandon_handles();
     us_socket_context_close(0, engine->http_context());  // ends streams, which runs user code

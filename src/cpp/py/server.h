@@ -93,6 +93,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool check_alive(const char *call);  // not forked
     // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.
     bool post(std::function<void(ServerCore &)> fn, const char *call);
+    bool post_call(Ref callable, Ref arguments, const char *call);
     // The same with bytes that are copied for it; MemoryError when there is no room for them.
     template <typename F>
     bool post_copy(std::string_view bytes, F fn, const char *call) {
@@ -150,6 +151,12 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool stopping = false, forced = false, finished = false, is_forked = false;
 
   private:
+    // Work for the loop thread: a function of ours, or a Python call, which the garbage collector can look into.
+    struct Posted {
+        std::function<void(ServerCore &)> fn;
+        Ref callable, arguments;
+    };
+    bool post(Posted work, const char *call);
     bool make_engine();
     void run_posted();
     void finish_if_idle();
@@ -159,7 +166,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     static void on_signal(void *self);
 
     std::mutex posted_mutex_;
-    std::vector<std::function<void(ServerCore &)>> posted_;
+    std::vector<Posted> posted_;
     bool break_ = false, finishing_ = false;
     Ref run_error_;
     int signal_fd_ = -1;

@@ -71,12 +71,7 @@ void listen_unix(ServerCore &core, const py::bytes &path) { check(core.listen_un
 void call_soon(py::object self, py::object fn, const py::args &args) {
     auto &core = self.cast<ServerCore &>();
     if (!PyCallable_Check(fn.ptr())) throw py::type_error("fn must be callable");
-    auto function = std::make_shared<Ref>(Ref::borrow(fn.ptr()));
-    auto arguments = std::make_shared<Ref>(Ref::borrow(args.ptr()));
-    check(core.post([function, arguments](ServerCore &server) {
-        Ref result = Ref::steal(PyObject_CallObject(function->get(), arguments->get()));
-        if (!result) server.log_failure("call_soon");
-    }, "Server.call_soon"));
+    check(core.post_call(Ref::borrow(fn.ptr()), Ref::borrow(args.ptr()), "Server.call_soon"));
 }
 
 void bind_properties(py::class_<ServerCore> &type) {

@@ -13,8 +13,6 @@ namespace {
 // Answers to pings are not bounded by a limit (that would break the peer's liveness check), but a peer that pings and does
 // not read is not read any further from this backlog on (defect S8).
 constexpr size_t kMaxPongBacklog = 1u << 20;
-// A closing socket may take this long, plus its backlog at 64 KiB/s, however slowly it drains (defect P10).
-constexpr unsigned kCloseSeconds = 30;
 
 WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
 PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
@@ -78,7 +76,7 @@ Ref detach(ServerCore &core, WsObject *handle) {
 void set_close_deadline(us_socket_t *s) {
     if (s->closed) return;
     us_socket_arm(s, 0);
-    us_socket_deadline(s, kCloseSeconds + static_cast<unsigned>(backlog_of(s) >> 16));
+    us_socket_deadline(s, drain_seconds(s));  // however slowly it drains (defect P10)
 }
 
 // Upstream drops the Close frame with which it answers the peer's when the backlog is over the limit (defect S3). The

@@ -326,6 +326,8 @@ void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 /* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
 void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
+/* Bytes that the kernel has taken and the peer has not acknowledged (on unix sockets: read); 0 when it can't be told. */
+size_t us_socket_unacknowledged(struct us_socket_t *s);
 size_t us_socket_spilled(struct us_socket_t *s); /* bytes in the spill */
 /* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
  * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */

@@ -50,6 +50,11 @@ static void spill(us_socket_t *s, const char *data, uint32_t length) {
 
 size_t us_socket_spilled(us_socket_t *s) { return s->spill_ ? s->spill_->length - s->spill_->offset : 0; }
 
+size_t us_socket_unacknowledged(us_socket_t *s) {
+    int bytes = 0;
+    return !s->closed && ioctl(s->fd, TIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t) bytes : 0;
+}
+
 // Bytes taken; short sets `blocked`, fatal dooms. The socket is open, not shut down and not blocked.
 static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
     for (;;) {

@@ -16,6 +16,9 @@ constexpr size_t kUpstreamPadding = 64;  // upstream's parser fences and scans b
 // A body must arrive at this rate to keep its connection (upstream's own figure is 16 KiB/s).
 constexpr size_t kMinBodyBytesPerSecond = 1024;
 
+// Without an idle timeout, the rest of a half-received head may still take this long after stop().
+constexpr unsigned kHeadSecondsWhenStopping = 10;
+
 // The next request must wait until the client has read the answers it has.
 bool is_congested(const HttpConn &conn) {
     return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog;
@@ -34,6 +37,7 @@ void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *w
     us_socket_context_on_data(0, http_, on_data);
     us_socket_context_on_writable(0, http_, on_writable);
     us_socket_context_on_end(0, http_, on_end);
+    us_socket_context_on_timeout(0, http_, on_timeout);
     us_socket_context_on_close(0, http_, on_close);
 }
 
@@ -85,9 +89,26 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
     if (conn->state == HttpConn::State::kDraining) {
         if (backlog_of(s) == 0) end_connection(s);
     } else if (conn->state == HttpConn::State::kHead) {
-        us_socket_arm(s, gate->idle_timeout);
+        gate->restart_timer(*conn);
         if (backlog_of(s) == 0 && (s->pause_reasons || conn->half_closed)) gate->queue_ready(*conn);
     }
+    return s;
+}
+
+// A response has this long to make the next bit of progress.
+void HttpGate::restart_timer(HttpConn &conn) {
+    us_socket_arm(conn.s, idle_timeout);
+    conn.unread = unread_of(conn.s);
+}
+
+// A slow reader is not a silent one: the kernel holds megabytes, and tells of room only after a good part of them is read.
+us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
+    auto *conn = static_cast<HttpConn *>(s->user);
+    if (conn && conn->unread && unread_of(s) < conn->unread) {
+        of(s)->restart_timer(*conn);
+        return s;
+    }
+    us_socket_close(0, s, 0, nullptr);
     return s;
 }
 
@@ -254,15 +275,15 @@ void HttpGate::response_done(HttpConn &conn) {
     }
     conn.state = HttpConn::State::kHead;
     conn.scanned = 0;
-    us_socket_arm(conn.s, idle_timeout);
+    restart_timer(conn);
     if (!conn.frame && (!conn.held.empty() || conn.s->pause_reasons)) queue_ready(conn);
 }
 
 // The last answer was written: the connection ends as soon as it has left, or when it does not leave in a fair time.
 void HttpGate::drain_and_end(HttpConn &conn) {
-    size_t backlog = backlog_of(conn.s);
-    if (backlog) {
-        us_socket_deadline(conn.s, 30 + static_cast<unsigned>(backlog >> 16));
+    if (backlog_of(conn.s)) {
+        us_socket_arm(conn.s, 0);
+        us_socket_deadline(conn.s, drain_seconds(conn.s));
     } else {
         end_connection(conn.s);
     }
@@ -284,6 +305,8 @@ void HttpGate::wind_down() {
             conn->gate->drain_and_end(*conn);
         } else if (conn->state != HttpConn::State::kDraining && conn->head) {
             conn->head->close = true;
+        } else if (conn->state == HttpConn::State::kHead && conn->gate->idle_timeout == 0) {
+            us_socket_arm(s, kHeadSecondsWhenStopping);
         }
     }, nullptr);
 }

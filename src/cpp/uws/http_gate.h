@@ -69,6 +69,7 @@ struct HttpConn {
     std::string body;
     std::string held;
     size_t scanned = 0;  // how much of `held` holds no end of a head
+    size_t unread = 0;  // of the response, when its timer was last restarted: backlog and the kernel's share
     size_t body_credit = 0;  // body bytes since the idle timer was last restarted
     void *request = nullptr;  // the upper layer's
     std::unique_ptr<BodyStream> stream;  // the streamed body that is being sent
@@ -125,6 +126,7 @@ class HttpGate {
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
     static us_socket_t *on_writable(us_socket_t *s);
     static us_socket_t *on_end(us_socket_t *s);
+    static us_socket_t *on_timeout(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
     static HttpGate *of(us_socket_t *s) { return static_cast<HttpGate *>(s->context->user); }
 
@@ -136,6 +138,7 @@ class HttpGate {
     void pump(HttpConn &conn);
     void send_piece(HttpConn &conn, std::string_view piece);
     void end_stream(HttpConn &conn, bool complete);
+    void restart_timer(HttpConn &conn);
     void response_done(HttpConn &conn);
     void drain_and_end(HttpConn &conn);
     static void end_connection(us_socket_t *s);

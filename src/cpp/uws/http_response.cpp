@@ -55,12 +55,12 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
         return;
     }
     response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
-        us_socket_arm(conn.s, idle_timeout);  // the client has read something
+        restart_timer(conn);  // the client has read something
         bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
         if (ok && !conn.s->closed) response_done(conn);
         return ok;
     });
-    us_socket_arm(conn.s, idle_timeout);
+    restart_timer(conn);
 }
 
 // --- streamed bodies ---
@@ -88,7 +88,7 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
     });
     if (conn.s->closed) return;
     conn.response->onWritable([this, &conn](uintmax_t) {
-        us_socket_arm(conn.s, idle_timeout);
+        restart_timer(conn);
         AsyncSocketDoor::write(async(conn.s), nullptr, 0);
         if (conn.s->closed || backlog_of(conn.s)) return false;
         pump(conn);
@@ -105,7 +105,7 @@ void HttpGate::pump(HttpConn &conn) {
     size_t sent = 0;
     while (!s->closed && backlog_of(s) == 0) {
         if (sent > kPumpBytes || (sent && std::chrono::steady_clock::now() - begun > kPumpTime)) {
-            us_socket_arm(s, idle_timeout);
+            restart_timer(conn);
             queue_ready(conn);
             return;
         }
@@ -119,7 +119,7 @@ void HttpGate::pump(HttpConn &conn) {
         sent += piece.size() + 1;
         if (!piece.empty()) send_piece(conn, piece);
     }
-    us_socket_arm(s, idle_timeout);  // upstream armed its own at the short write
+    restart_timer(conn);  // upstream armed its own at the short write
 }
 
 void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {

@@ -75,6 +75,12 @@ inline size_t backlog_of(us_socket_t *s) {
     return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
 }
 
+// What the peer has not taken yet, in user space and in the kernel.
+inline size_t unread_of(us_socket_t *s) { return backlog_of(s) + us_socket_unacknowledged(s); }
+
+// Seconds in which a closing socket must get rid of that: 64 KiB/s and half a minute.
+inline unsigned drain_seconds(us_socket_t *s) { return 30 + static_cast<unsigned>(unread_of(s) >> 16); }
+
 // Upstream may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is no
 // room for that much. Small messages are not worth the question.
 inline bool reserve_backlog(us_socket_t *s, size_t length) {
