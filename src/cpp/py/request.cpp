@@ -29,12 +29,10 @@ int request_clear(PyObject *object) {
     return 0;
 }
 
-void request_dealloc(PyObject *object) {
+void free_request(PyObject *object) {
     RequestObject *self = as_request(object);
     PyTypeObject *type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
-    Py_TRASHCAN_BEGIN(object, request_dealloc)  // requests may be chained through `params`
-        Py_CLEAR(self->params);
+    Py_CLEAR(self->params);
     Py_CLEAR(self->headers);
     Py_CLEAR(self->body_object);
     Py_CLEAR(self->core_object);
@@ -43,7 +41,11 @@ void request_dealloc(PyObject *object) {
     self->body.~string();
     type->tp_free(object);
     Py_DECREF(type);
-    Py_TRASHCAN_END
+}
+
+void request_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    as_request(object)->core->state->deallocations.run(object, free_request);
 }
 
 PyObject *request_repr(PyObject *object) {

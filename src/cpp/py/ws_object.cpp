@@ -25,19 +25,21 @@ int ws_clear(PyObject *object) {
     return 0;
 }
 
-void ws_dealloc(PyObject *object) {
+void free_ws(PyObject *object) {
     WsObject *self = as_ws(object);
     PyTypeObject *type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
-    Py_TRASHCAN_BEGIN(object, ws_dealloc)  // handles may be chained through `data`
-        if (self->weakrefs) PyObject_ClearWeakRefs(object);
+    if (self->weakrefs) PyObject_ClearWeakRefs(object);
     self->core->state->live_handles--;
     Py_CLEAR(self->data);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->core_object);
     type->tp_free(object);
     Py_DECREF(type);
-    Py_TRASHCAN_END
+}
+
+void ws_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    as_ws(object)->core->state->deallocations.run(object, free_ws);
 }
 
 PyObject *ws_repr(PyObject *object) {
