@@ -98,7 +98,7 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
 // A response has this long to make the next bit of progress.
 void HttpGate::restart_timer(HttpConn &conn) {
     us_socket_arm(conn.s, idle_timeout);
-    conn.unread = unread_of(conn.s);
+    conn.unread = backlog_of(conn.s) ? unread_of(conn.s) : 0;
 }
 
 // A slow reader is not a silent one: the kernel holds megabytes, and tells of room only after a good part of them is read.
@@ -250,6 +250,7 @@ void HttpGate::dispatch(HttpConn &conn) {
     dispatching_ = nullptr;
     if (s->closed) return;
     us_socket_timeout(0, s, idle_timeout);
+    conn.unread = 0;
     handler_.on_request(conn);
 }
 
