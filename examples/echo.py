@@ -6,7 +6,7 @@ from uwserve import Request, Response, Server, ServerWebSocket, serve
 def fetch(request: Request, server: Server) -> Response | None:
     if server.upgrade(request):
         return None
-    return Response("Connect with a WebSocket client.\n", status=426)
+    return Response("Connect with a WebSocket client.\n", status=426, headers={"Upgrade": "websocket"})
 
 
 def message(ws: ServerWebSocket, message: str | bytes) -> None:

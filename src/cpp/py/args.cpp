@@ -34,6 +34,22 @@ bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObje
     return true;
 }
 
+bool read_dict(const char *call, PyObject *dict, const char *const *parameters, int total, PyObject **out) {
+    for (int i = 0; i < total; i++) out[i] = nullptr;
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(dict, &position, &key, &value)) {
+        int i = 0;
+        while (i < total && !(PyUnicode_Check(key) && PyUnicode_CompareWithASCIIString(key, parameters[i]) == 0)) i++;
+        if (i == total) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected option %R", call, key);
+            return false;
+        }
+        out[i] = value;
+    }
+    return true;
+}
+
 bool read_bool(PyObject *object, const char *name, bool *value) {
     if (!object) return true;
     if (!PyBool_Check(object)) {

@@ -189,7 +189,21 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     static constexpr const char *const parameters[] = {"request", "headers", "data", "protocol"};
     ServerCore *core = core_of(self);
     PyObject *given[4];
-    if (!core || !read_args("Server.upgrade", args, count, names, parameters, 1, 4, given)) return nullptr;
+    Ref kept[3];  // of a dict, which reading the headers could change
+    if (!core) return nullptr;
+    if (count > 1) {
+        // Bun's way: upgrade(request, {"data": ..., "headers": ...}).
+        if (count > 2 || names || !PyDict_Check(args[1])) {
+            PyErr_SetString(PyExc_TypeError,
+                            "upgrade() takes a request, and headers, data and protocol by keyword or in one dict");
+            return nullptr;
+        }
+        if (!read_dict("Server.upgrade", args[1], parameters + 1, 3, given + 1)) return nullptr;
+        given[0] = args[0];
+        for (int i = 0; i < 3; i++) kept[i] = Ref::borrow(given[i + 1]);
+    } else if (!read_args("Server.upgrade", args, count, names, parameters, 1, 4, given)) {
+        return nullptr;
+    }
     RequestObject *request = read_request(core, given[0], "Server.upgrade");
     FieldList headers;
     if (!request || !headers.read(given[1], FieldList::For::kUpgrade)) return nullptr;
@@ -336,14 +350,16 @@ PyMethodDef kServerMethods[] = {
      "upgrade(request, *, headers=None, data=None, protocol=None) -> bool\n\n"
      "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is "
      "ignored.\n"
-     "False: not a handshake, answered already, the client is gone, or the server is stopping; a version other than 13 "
+     "False: not a handshake, answered already, the client is gone, the server is stopping, or serve() was given no "
+     "`websocket`; a version other than 13 "
      "is\n"
      "answered with 426.\n\n"
      "headers go into the 101 response (pairs keep several Set-Cookie); the handshake's own raise ValueError, as do "
      "CR, LF and\n"
      "NUL. data becomes ws.data. protocol selects a subprotocol that the client offered (ValueError otherwise); "
      "without it the\n"
-     "first of the option `protocols` that was offered is selected. Loop thread only.\n"
+     "first of the option `protocols` that was offered is selected. The three may come in one dict, as in Bun. Loop "
+     "thread only.\n"
      "Bun: server.upgrade; RFC 6455 section 4.2.2."},
     {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS,
      "publish(topic, data, compress=True) -> int\n\n"

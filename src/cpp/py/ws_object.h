@@ -53,6 +53,9 @@ bool add_view_owner_type(PyObject *module, ModuleState *state);
 // arguments. False with TypeError set.
 bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
                const char *const *parameters, int required, int total, PyObject **out);
+// The same from a dict (borrowed, NULL when absent). False with TypeError for an unknown key.
+bool read_dict(const char *call, PyObject *dict, const char *const *parameters, int total, PyObject **out);
+
 // A METH_FASTCALL function as a PyMethodDef holds it.
 template <typename F>
 PyCFunction as_function(F f) {

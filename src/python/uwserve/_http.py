@@ -164,6 +164,11 @@ class Ready:
         return self._value
         yield  # makes this function a generator; never reached
 
+    def _misused(self, *_: object) -> Any:
+        raise TypeError("this is an awaitable, as in Bun: await it, or in a plain function use request.body")
+
+    __getitem__ = __iter__ = __len__ = __bool__ = __contains__ = _misused
+
     def __repr__(self) -> str:
         return f"<Ready {self._value!r}>"
 

@@ -8,6 +8,7 @@ A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged,
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from . import _core
@@ -87,8 +88,8 @@ class Server(_core.ServerCore):
         """Run on this thread until the server is stopped and its last connection is gone.
 
         On the main thread SIGINT and SIGTERM stop it: the first lets open connections finish, the second closes them.
-        The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, and
-        in a child made by ``fork``; ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
+        The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, in
+        a running asyncio event loop, and in a child made by ``fork``; ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
         """
         self._run()
 
@@ -169,6 +170,9 @@ class Server(_core.ServerCore):
 
     def _run(self, notice: Callable[[], None] | None = None) -> None:
         """``run()``; ``notice`` is called after the first signal has begun a graceful stop."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            raise RuntimeError("run() would block the asyncio event loop of this thread: use start()")
         self._claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
