@@ -186,6 +186,14 @@ def test_garbage_ends(server: Server, garbage: bytes) -> None:
         assert client.ask().status == 200
 
 
+def test_a_tls_hello_is_refused_at_once(server: Server) -> None:
+    """https to a plain port: its client, which waits for an answer, gets one from the first byte on."""
+    with Client(server) as client:
+        client.send(b"\x16\x03\x01")
+        assert client.reply().status == 400
+        assert client.at_end()
+
+
 def test_many_refusals_leave_nothing(server: Server) -> None:
     """500 refused connections, half of them not read: the server still answers and holds no descriptor."""
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -71,6 +71,19 @@ def test_run_on_another_thread_and_again_after_nothing() -> None:
         assert (server.running, server.stopping, server.finished) == (False, True, True)
 
 
+def test_run_refuses_to_block_an_event_loop() -> None:
+    """run() inside a coroutine raises; start() is the way there."""
+
+    async def main() -> None:
+        with bound() as server:
+            with pytest.raises(RuntimeError, match=r"start\(\)"):
+                server.run()
+            server.start()
+            await server.stop()
+
+    asyncio.run(main())
+
+
 def test_stop_before_start() -> None:
     """It ends at once: the port is free, waiting returns, running is refused."""
     with bound() as server:

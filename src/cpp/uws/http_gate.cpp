@@ -189,6 +189,11 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         in.remove_prefix(2);
         conn.scanned = 0;
     }
+    if (in.empty()) return false;
+    if (in.front() != '\r' && !is_token(in.substr(0, 1))) {  // a TLS hello, say: its client waits for an answer
+        refuse(conn, 400, "not an HTTP request");
+        return false;
+    }
     size_t end = find_head_end(in, conn.scanned);
     if (end > kMaxHeadBytes || (end == 0 && in.size() > kMaxHeadBytes)) {
         refuse(conn, 431, "request head too large");

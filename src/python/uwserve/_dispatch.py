@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 NOT_FOUND = Response("Not Found\n", 404)
 NO_CONTENT = Response(None, 204)
 
+# What the core calls a place, and what a log says of it.
+_PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "drain", "ping", "pong", "error")} | {
+    "stream": "a streamed body",
+    "stop": "stopping the server",
+    "call_soon": "a function given to call_soon",
+}
+
 
 def log_exception(where: str, exc: BaseException) -> None:
     """Put ``exc`` with its traceback on the logger ``uwserve``."""
     import logging
 
-    logging.getLogger("uwserve").error("Exception in %s", where, exc_info=(type(exc), exc, exc.__traceback__))
+    place = _PLACES.get(where, where)
+    logging.getLogger("uwserve").error("Exception in %s", place, exc_info=(type(exc), exc, exc.__traceback__))
 
 
 class App:
@@ -51,21 +59,24 @@ class App:
     def dispatch(self, server: Server, request: Request) -> None:
         """Answer, upgrade or defer ``request``."""
         try:
-            self._answer(server, request, self._call(server, request), deferred=False)
+            result, name = self._call(server, request)
+            self._answer(server, request, result, deferred=False, name=name)
         except Exception as exc:
             self._fail(server, request, exc, deferred=False)
 
-    def _call(self, server: Server, request: Request) -> Any:
+    def _call(self, server: Server, request: Request) -> tuple[Any, str]:
+        """What the handler returned, and what to call it in an error."""
         if self.router is not None:
             found = self.router.match(request.method, request.path)
             if found is not None:
                 endpoint, request.params = found
+                name = "the handler of the route"
                 if endpoint.call is None:
-                    return endpoint.response
-                return endpoint.call(request, server) if endpoint.wants_server else endpoint.call(request)
+                    return endpoint.response, name
+                return endpoint.call(request, server) if endpoint.wants_server else endpoint.call(request), name
         if self.fetch is None:
-            return NOT_FOUND
-        return self.fetch(request, server) if self.wants_server else self.fetch(request)
+            return NOT_FOUND, "fetch"
+        return self.fetch(request, server) if self.wants_server else self.fetch(request), "fetch"
 
     def _answer(self, server: Server, request: Request, result: Any, *, deferred: bool, name: str = "fetch") -> None:
         if request.answered:  # upgraded, or the client is gone

@@ -88,8 +88,9 @@ class Server(_core.ServerCore):
         """Run on this thread until the server is stopped and its last connection is gone.
 
         On the main thread SIGINT and SIGTERM stop it: the first lets open connections finish, the second closes them.
-        The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, in
-        a running asyncio event loop, and in a child made by ``fork``; ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
+        The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, in a
+        running asyncio event loop (which it would block: use ``start()``), and in a child made by ``fork``;
+        ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
         """
         self._run()
 
