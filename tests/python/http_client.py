@@ -292,6 +292,11 @@ class Recorder:
             return list(self.items)
 
 
+def upgrade(request: Request, server: Server) -> Any:
+    """A ``fetch`` that opens WebSockets and answers everything else with ``plain``."""
+    return None if server.upgrade(request) else "plain"
+
+
 def eventually(condition: Callable[[], Any], what: str = "the condition", deadline: float = DEADLINE) -> Any:
     """Poll for a state nobody announces (a counter, a kernel table); fails by name at the deadline."""
     end = time.monotonic() + deadline

@@ -23,14 +23,11 @@ from http_client import (
     read_frame,
     request,
     running,
+    upgrade,
     upgrade_request,
 )
 
 from uwserve import Request, Response, Server, serve
-
-
-def upgrade(request: Request, server: Server) -> Any:
-    return None if server.upgrade(request) else "plain"
 
 
 def refused(server: Server) -> bool:

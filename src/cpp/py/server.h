@@ -122,6 +122,13 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void close_handle(WsObject *handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
 
+    // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
+    // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7).
+    bool has_room(us_socket_t *s, size_t length) const {
+        size_t backlog = backlog_of(s);
+        return backlog == 0 || backlog + length <= options.backpressure_limit;
+    }
+
     // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
     Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                        bool compress);

@@ -47,8 +47,7 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
             if (subscriber == except) continue;
             receivers++;
             us_socket_t *s = socket_of(subscriber);
-            size_t backlog = backlog_of(s);
-            bool over_limit = backlog && backlog + message.size() > options.backpressure_limit;
+            bool over_limit = !has_room(s, message.size());
             if (over_limit || !reserve_backlog(s, message.size())) {
                 dropped++;
                 if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);

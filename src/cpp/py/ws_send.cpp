@@ -8,13 +8,6 @@ namespace uwserve {
 
 namespace {
 
-// Whether `length` more bytes fit under the limit. A socket without backlog takes any one message: what it cannot send at
-// once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7).
-bool fits(ServerCore &core, us_socket_t *s, size_t length) {
-    size_t backlog = backlog_of(s);
-    return backlog == 0 || backlog + length <= core.options.backpressure_limit;
-}
-
 [[gnu::cold]] Py_ssize_t drop(ServerCore &core, us_socket_t *s) {
     if (core.options.close_on_backpressure_limit) {
         us_socket_shutdown_read(0, s);
@@ -28,7 +21,7 @@ constexpr Py_ssize_t kFailed = -2;
 // The answer, or kFailed with MemoryError set.
 Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress) {
     us_socket_t *s = raw(self->ws);
-    if (!fits(*self->core, s, data.size())) [[unlikely]]
+    if (!self->core->has_room(s, data.size())) [[unlikely]]
         return drop(*self->core, s);
     if (!reserve_backlog(s, data.size())) [[unlikely]] {
         PyErr_NoMemory();
