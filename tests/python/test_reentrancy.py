@@ -113,9 +113,7 @@ def test_close_others_inside_callback(serving, name, action):
         client.send_raw(frame(TEXT, "1") + frame(PING, b"2") + frame(TEXT, "3"))
     trigger(live, actor, ws, name)
     if name == "drain":
-        while len(closed) < 20:
-            actor.fill()
-            actor.buffer.clear()
+        actor.fill_until(lambda: len(closed) >= 20)
     for client, _ in pairs:
         frames = read_all(client)
         codes = [f.close_code for f in frames if f.opcode == CLOSE]
@@ -147,9 +145,7 @@ def test_stop_inside_callback(serving, name, force):
     ws = live.wait_for("open")[0]
     trigger(live, actor, ws, name)
     if name == "drain":
-        while not live.server.stopping:
-            actor.fill()
-            actor.buffer.clear()
+        actor.fill_until(lambda: live.server.stopping)
     if not force:
         for client, _ in others:
             client.send_close()

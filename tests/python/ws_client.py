@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -179,6 +181,17 @@ class Client:
         self.send_raw(close_frame(code, reason))
 
     # --- in ---
+
+    def fill_until(self, condition: Callable[[], object]) -> None:
+        """Read and drop what arrives until ``condition()``: the last bytes may come before the drain handler runs."""
+
+        def done() -> bool:
+            while not condition() and select.select([self.sock], [], [], 0)[0]:
+                self.fill()
+                self.buffer.clear()
+            return bool(condition())
+
+        wait_until(done)
 
     def fill(self) -> None:
         """Wait for more bytes."""
