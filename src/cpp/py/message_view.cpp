@@ -1,6 +1,6 @@
 // Binary messages as bytearray or memoryview.
 //
-// A memoryview shows a large message where it lies (the loop's receive buffer or the connection's fragment buffer) and is
+// A memoryview shows a large message where it lies (the loop's receive buffer or the connection's assembly) and is
 // released when the handler returns. But a slice of it, or an array over it, shares the memory and survives the release.
 // So the view's owner is an object of ours that counts its exports: if any is left after the release, the owner takes
 // the memory over and the loop or connection gets a new buffer. Small messages are copied: cheaper than either.
@@ -19,9 +19,9 @@ struct ViewOwner {
     Py_ssize_t size;
     Py_ssize_t exports;
     us_loop_t *loop;  // set while the message lies in this loop's receive buffer
-    std::string *fragments;  // set while it lies in this connection's fragment buffer
+    Assembly *assembly;  // set while it lies in this connection's assembly
     void *taken_buffer;  // the receive buffer that was taken over
-    std::string *taken_fragments;
+    char *taken_assembly;
     std::shared_ptr<BufferGrave> *grave;  // set with taken_buffer
 };
 
@@ -46,7 +46,7 @@ void owner_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     if (self->taken_buffer) (*self->grave)->bury(self->taken_buffer);
     delete self->grave;
-    delete self->taken_fragments;
+    free(self->taken_assembly);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -57,9 +57,8 @@ bool lies_in(std::string_view message, const char *memory, size_t size) {
 
 // Exports have outlived the callback: the memory becomes the owner's.
 void take_memory(ServerCore &core, ViewOwner *self) {
-    if (self->fragments) {
-        self->taken_fragments = new std::string(std::move(*self->fragments));
-        self->fragments->clear();
+    if (self->assembly) {
+        self->taken_assembly = self->assembly->take().release();
     } else {
         self->grave = new std::shared_ptr<BufferGrave>(core.grave);
         self->taken_buffer = us_loop_take_recv_buffer(self->loop);
@@ -77,10 +76,10 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
     }
     Ref &owner = result.owner;
     us_loop_t *loop = core.engine->loop();
-    std::string &fragments = WebSocketDoor::fragments(websocket_data(raw(ws)));
-    bool in_fragments = lies_in(message, fragments.data(), fragments.size());
+    Assembly &assembly = assembly_of(raw(ws));
+    bool in_assembly = lies_in(message, assembly.data(), assembly.capacity());
     bool in_buffer = lies_in(message, us_loop_recv_buffer(loop), LIBUS_RECV_BUFFER_LENGTH);
-    if (message.size() < kViewBytes || !(in_fragments || in_buffer)) {
+    if (message.size() < kViewBytes || !(in_assembly || in_buffer)) {
         owner = Ref::steal(PyBytes_FromStringAndSize(message.data(), size));
     } else {
         PyTypeObject *owner_type = core.state->view_owner_type;
@@ -89,7 +88,7 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
             ViewOwner *self = as_owner(owner.get());
             self->data = message.data();
             self->size = size;
-            self->fragments = in_fragments ? &fragments : nullptr;
+            self->assembly = in_assembly ? &assembly : nullptr;
             self->loop = loop;
         }
     }

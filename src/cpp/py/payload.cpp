@@ -4,24 +4,6 @@
 
 namespace uwserve {
 
-namespace {
-
-constexpr size_t kShortText = 1024;
-
-bool is_ascii(std::string_view text) {
-    constexpr uint64_t kHighBits = 0x8080808080808080;
-    uint64_t seen = 0, word;
-    size_t i = 0;
-    for (; i + 8 <= text.size(); i += 8) {
-        memcpy(&word, text.data() + i, 8);
-        seen |= word;
-    }
-    for (; i < text.size(); i++) seen |= static_cast<unsigned char>(text[i]);
-    return !(seen & kHighBits);
-}
-
-}  // namespace
-
 bool Payload::read(PyObject *object, PayloadKind kind, const char *what) {
     if (PyBytes_CheckExact(object) && kind != PayloadKind::kText) [[likely]] {
         view_ = {PyBytes_AS_STRING(object), static_cast<size_t>(PyBytes_GET_SIZE(object))};
@@ -62,14 +44,14 @@ bool Payload::read_buffer(PyObject *object, PayloadKind kind, const char *what) 
     return true;
 }
 
-PyObject *decode_text(std::string_view utf8) {
-    // Short ASCII is the common message. One character stays with CPython, which has those ready.
-    if (utf8.size() > 1 && utf8.size() <= kShortText && is_ascii(utf8)) {
-        PyObject *text = PyUnicode_New(static_cast<Py_ssize_t>(utf8.size()), 127);
-        if (text) memcpy(PyUnicode_DATA(text), utf8.data(), utf8.size());
-        return text;
+PyObject *decode_text(std::string_view utf8, bool is_ascii) {
+    // One character stays with CPython, which has those ready.
+    if (!is_ascii || utf8.size() < 2) {
+        return PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), nullptr);
     }
-    return PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), nullptr);
+    PyObject *text = PyUnicode_New(static_cast<Py_ssize_t>(utf8.size()), 127);
+    if (text) memcpy(PyUnicode_DATA(text), utf8.data(), utf8.size());
+    return text;
 }
 
 bool read_topic(PyObject *object, std::string_view *topic) {

@@ -38,8 +38,8 @@ class Payload {
     bool is_text_ = false;
 };
 
-// A str of the UTF-8 of a message, which upstream has checked; NULL with an exception set.
-PyObject *decode_text(std::string_view utf8);
+// A str of valid UTF-8, which may be known to be ASCII; NULL with an exception set.
+PyObject *decode_text(std::string_view utf8, bool is_ascii);
 
 // UTF-8 of a topic name: a str that is not empty and not over 65,535 bytes. False with an exception set.
 bool read_topic(PyObject *object, std::string_view *topic);

@@ -104,7 +104,7 @@ void ServerCore::apply_options() {
     if (!engine) return;
     ContextData *limits = engine->guard().limits();
     // Upstream holds control frames to the same limit; they are exempt (on_message looks at the rest).
-    limits->maxPayloadLength = std::max(options.max_payload_length, kMaxControlBytes);
+    engine->guard().max_payload = options.max_payload_length;
     limits->maxBackpressure = options.backpressure_limit;
     limits->closeOnBackpressureLimit = options.close_on_backpressure_limit;
     limits->resetIdleTimeoutOnSend = false;

@@ -39,7 +39,6 @@ struct WebSocketOptions {
     std::vector<std::string> protocols;
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
-constexpr unsigned kMaxControlBytes = 125;  // RFC 6455 5.5
 
 class ServerCore final : public WsHandler, public HttpHandler {
   public:
@@ -114,7 +113,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     // --- WebSockets (server_ws.cpp) ---
     void on_open(Socket *ws) override;
-    void on_message(Socket *ws, std::string_view message, bool is_text) override;
+    void on_message(Socket *ws, std::string_view message, Content content) override;
     void on_drain(Socket *ws) override;
     void on_ping(Socket *ws, std::string_view data) override;
     void on_pong(Socket *ws, std::string_view data) override;

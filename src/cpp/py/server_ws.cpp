@@ -111,16 +111,12 @@ void ServerCore::on_open(Socket *ws) {
     if (handle->ws) close_handle(handle, 1011, {});
 }
 
-void ServerCore::on_message(Socket *ws, std::string_view message, bool is_text) {
-    if (message.size() > options.max_payload_length) [[unlikely]] {  // a limit below that of control frames
-        engine->guard().fail(raw(ws), uWS::ERR_TOO_BIG_MESSAGE);
-        return;
-    }
+void ServerCore::on_message(Socket *ws, std::string_view message, Content content) {
     gil.ensure();
     if (!options.message) return;
     Call call(options.message, handle_of(ws));
-    if (is_text) {
-        call.run_with(*this, Ref::steal(decode_text(message)), "message");
+    if (content != Content::kBinary) {
+        call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), "message");
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
         call.run_with(*this, bytes(message), "message");
     } else {
@@ -178,7 +174,6 @@ void ServerCore::close_handle(WsObject *handle, int code, std::string_view reaso
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
-    s->user_bits |= kLocalClose;
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
     ContextData *limits = engine->guard().limits();
     size_t limit = std::exchange(limits->maxBackpressure, 0);
@@ -193,7 +188,6 @@ void ServerCore::terminate_handle(WsObject *handle) {
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
-    s->user_bits |= kLocalClose;
     // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
     std::vector<std::string> topics;
     ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });

@@ -31,17 +31,9 @@ void Engine::build(WsHandler &handler) {
     behavior.idleTimeout = 120;
     behavior.sendPingsAutomatically = false;
     behavior.open = [&handler](Socket *ws) { handler.on_open(ws); };
-    behavior.message = [&handler](Socket *ws, std::string_view message, uWS::OpCode code) {
-        handler.on_message(ws, message, code == uWS::OpCode::TEXT);
-    };
     behavior.drain = [&handler](Socket *ws) { handler.on_drain(ws); };
-    behavior.ping = [&handler](Socket *ws, std::string_view data) { handler.on_ping(ws, data); };
-    behavior.pong = [&handler](Socket *ws, std::string_view data) { handler.on_pong(ws, data); };
     behavior.close = [&handler](Socket *ws, int code, std::string_view reason) {
-        if (uint16_t violation = ws->getUserData()->fail_code; violation && code == 1006) {
-            code = violation;
-            if (reason.empty()) reason = "Protocol error";
-        }
+        if (uint16_t violation = ws->getUserData()->fail_code; violation && code == 1006) code = violation;
         handler.on_close(ws, code, reason);
     };
     app_->ws<PerSocket>("/*", std::move(behavior));
@@ -52,7 +44,7 @@ void Engine::build(WsHandler &handler) {
         (c->is_child_ ? ws_ : http_) = c;
     }
     gate_.install(http_, ws_);
-    guard_.install(ws_, &gate_);
+    guard_.install(ws_, &gate_, &handler);
 }
 
 Engine::~Engine() {

@@ -12,18 +12,6 @@
 
 namespace uwserve {
 
-// The layer above. All on the loop thread; on_close exactly once per on_open.
-struct WsHandler {
-    virtual ~WsHandler() = default;
-    virtual void on_open(Socket *ws) = 0;
-    virtual void on_message(Socket *ws, std::string_view message, bool is_text) = 0;
-    virtual void on_drain(Socket *ws) = 0;
-    virtual void on_ping(Socket *ws, std::string_view data) = 0;
-    virtual void on_pong(Socket *ws, std::string_view data) = 0;
-    // The native socket may live on to flush its backlog. `reason` is not valid UTF-8 by promise.
-    virtual void on_close(Socket *ws, int code, std::string_view reason) = 0;
-};
-
 class Engine {
   public:
     // nullptr with errno when the loop's descriptors could not be made.

@@ -1,7 +1,7 @@
 // The one door to uWebSockets: nobody else includes an upstream header.
 //
-// A replacement of an upstream header would be included here, before App.h, under upstream's include guard. This version
-// replaces none: requests are parsed by our gate (http_gate.h), which hands upstream a constant head.
+// Replacements of upstream headers are included first, and define upstream's include guard: ws_protocol.h for the frame
+// parser. Requests are parsed by our gate (http_gate.h), which hands upstream a constant head.
 //
 // Loop thread only, all of it.
 #pragma once
@@ -11,6 +11,8 @@
 #include <new>
 #include <optional>
 #include <string_view>
+
+#include "ws_protocol.h"
 
 #include <App.h>
 
@@ -42,7 +44,6 @@ template <>
 struct WebSocket<false, true, uwserve::Backdoor> {
     static Subscriber *subscriber(WebSocketData *data) { return data->subscriber; }
     static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
-    static std::string &fragments(WebSocketData *data) { return data->fragmentBuffer; }
 };
 
 template <>
@@ -65,6 +66,9 @@ inline us_socket_t *raw(Socket *ws) { return reinterpret_cast<us_socket_t *>(ws)
 inline us_socket_t *raw(Response *res) { return reinterpret_cast<us_socket_t *>(res); }
 inline uWS::WebSocketData *websocket_data(us_socket_t *s) {
     return static_cast<uWS::WebSocketData *>(us_socket_ext(0, s));
+}
+inline Assembly &assembly_of(us_socket_t *s) {
+    return static_cast<uWS::WebSocketState<true> *>(websocket_data(s))->assembly;
 }
 inline bool is_shutting_down(us_socket_t *s) { return WebSocketDoor::is_shutting_down(websocket_data(s)); }
 inline uWS::Subscriber *subscriber_of(Socket *ws) { return WebSocketDoor::subscriber(websocket_data(raw(ws))); }

@@ -7,20 +7,12 @@ namespace uwserve {
 
 namespace {
 
-constexpr std::string_view kProtocolError = "Protocol error";
 constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
 
 PerSocket *per_socket(us_socket_t *s) { return reinterpret_cast<Socket *>(s)->getUserData(); }
 
 void close_with(us_socket_t *s, std::string_view reason) {
     us_socket_close(0, s, static_cast<int>(reason.size()), const_cast<char *>(reason.data()));
-}
-
-// The close code of RFC 6455 7.4.1 for the text that upstream's parser fails a connection with.
-uint16_t code_of_violation(std::string_view reason) {
-    if (reason == uWS::ERR_TOO_BIG_MESSAGE) return 1009;
-    if (reason == uWS::ERR_INVALID_TEXT) return 1007;
-    return 1002;
 }
 
 // True when everything that was accepted for sending has gone to the kernel, so that another frame may follow.
@@ -47,7 +39,8 @@ size_t format_close_frame(char *out, uint16_t code, std::string_view reason) {
     return length + 4;
 }
 
-void WsGuard::install(us_socket_context_t *ws_context, HttpGate *gate) {
+void WsGuard::install(us_socket_context_t *ws_context, HttpGate *gate, WsHandler *handler) {
+    handler_ = handler;
     context_ = ws_context;
     gate_ = gate;
     context_->user = this;
@@ -57,7 +50,6 @@ void WsGuard::install(us_socket_context_t *ws_context, HttpGate *gate) {
     us_socket_context_on_timeout(0, context_, on_timeout);
     us_socket_context_on_end(0, context_, on_end);
     us_socket_context_on_close(0, context_, on_close);
-    context_->cb.before_close = before_close;
 }
 
 void WsGuard::set_idle_timeout(unsigned seconds, bool send_pings) {
@@ -71,10 +63,8 @@ void WsGuard::set_idle_timeout(unsigned seconds, bool send_pings) {
 }
 
 us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
-    s->user_bits = static_cast<uint8_t>((s->user_bits & ~kPinged) | kInParser);
-    us_socket_t *result = of(s)->upstream_.on_data(s, data, length);
-    s->user_bits &= static_cast<uint8_t>(~kInParser);
-    return result;
+    s->user_bits &= static_cast<uint8_t>(~kPinged);
+    return of(s)->upstream_.on_data(s, data, length);
 }
 
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
@@ -94,7 +84,8 @@ us_socket_t *WsGuard::on_end(us_socket_t *s) {
         close_with(s, kBackpressure);
         return s;
     }
-    return of(s)->upstream_.on_end(s);
+    close_with(s, {});
+    return s;
 }
 
 us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
@@ -103,20 +94,15 @@ us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
     return guard->upstream_.on_close(s, code, reason);
 }
 
-void WsGuard::fail(us_socket_t *s, std::string_view reason) { close_with(s, reason); }
-
-// Upstream's parser fails connections by closing them. This is the last moment at which a Close frame can be sent, after
-// everything that was accepted before the violation (RFC 6455 7.1.7).
-void WsGuard::before_close(us_socket_t *s, int code, void *reason) {
-    if (!(s->user_bits & kInParser) || (s->user_bits & kLocalClose) || is_shutting_down(s)) return;
-    std::string_view text =
-        code > 0 ? std::string_view(static_cast<char *>(reason), static_cast<size_t>(code)) : kProtocolError;
-    uint16_t status = code_of_violation(text);
-    per_socket(s)->fail_code = status;
-    if (!flush_corked(s)) return;
-    char frame[127];
-    size_t length = format_close_frame(frame, status, text);
-    if (us_socket_write(0, s, frame, static_cast<int>(length), 0) == static_cast<int>(length)) us_socket_shutdown(0, s);
+void WsGuard::fail(us_socket_t *s, const Violation &violation) {
+    if (s->closed || is_shutting_down(s)) return;
+    per_socket(s)->fail_code = violation.code;
+    if (flush_corked(s)) {
+        char frame[127];
+        int length = static_cast<int>(format_close_frame(frame, violation.code, violation.text));
+        if (us_socket_write(0, s, frame, length, 0) == length) us_socket_shutdown(0, s);
+    }
+    close_with(s, violation.text);
 }
 
 }  // namespace uwserve

@@ -5,19 +5,23 @@
 
 #include "http_gate.h"
 #include "uws.h"
+#include "ws_handler.h"
 
 namespace uwserve {
 
 class WsGuard {
   public:
-    void install(us_socket_context_t *ws_context, HttpGate *gate);
+    void install(us_socket_context_t *ws_context, HttpGate *gate, WsHandler *handler);
+    WsHandler &handler() { return *handler_; }
 
     // Seconds without a received byte after which the connection is closed; 0 = never. With pings, one is sent
     // kPingMargin seconds before that.
     void set_idle_timeout(unsigned seconds, bool send_pings);
     unsigned idle_interval() const { return send_pings_ ? idle_ - margin_ : idle_; }
-    // From inside a handler: fails the connection as the parser would.
-    void fail(us_socket_t *s, std::string_view reason);
+    // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
+    // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
+    static void fail(us_socket_t *s, const Violation &violation);
+    size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
   private:
@@ -25,11 +29,11 @@ class WsGuard {
     static us_socket_t *on_timeout(us_socket_t *s);
     static us_socket_t *on_end(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
-    static void before_close(us_socket_t *s, int code, void *reason);
     static WsGuard *of(us_socket_t *s) { return static_cast<WsGuard *>(s->context->user); }
 
     us_socket_context_t *context_ = nullptr;
     HttpGate *gate_ = nullptr;
+    WsHandler *handler_ = nullptr;
     us_callbacks_t upstream_{};
     unsigned idle_ = 120, margin_ = 16;
     bool send_pings_ = true;
@@ -37,8 +41,6 @@ class WsGuard {
 
 // us_socket_t::user_bits of a WebSocket, beside kHasLateBytes.
 constexpr uint8_t kPinged = 2;  // a ping was sent and nothing has arrived since
-constexpr uint8_t kInParser = 4;  // upstream's frame parser is on the stack for this socket
-constexpr uint8_t kLocalClose = 8;  // we are closing it, the parser is not
 
 // An unmasked frame of at most 125 payload bytes (RFC 6455 5.5); returns its length. `out` holds 127 bytes.
 size_t format_close_frame(char *out, uint16_t code, std::string_view reason);

@@ -1,0 +1,129 @@
+#include "ws_receive.h"
+
+#include <algorithm>
+
+#include "ws_deflate.h"
+#include "ws_guard.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr size_t kSmallestAssembly = 128;
+
+// The parser's sink (ws_frame.h) for one read of one socket.
+class Receiver {
+  public:
+    Receiver(us_socket_t *s, ReceiveState &state)
+        : s_(s), state_(state), guard_(*static_cast<WsGuard *>(s->context->user)) {}
+
+    size_t limit() const { return guard_.max_payload; }
+    bool may_compress() const { return uwserve::may_compress(s_); }
+    const Violation *on_control_frame() { return nullptr; }
+    const Violation *on_fragment(uint64_t) { return nullptr; }
+
+    bool on_message(char *data, size_t size, MessageKind kind) {
+        if (kind.compressed) [[unlikely]]
+            return deliver_compressed({data, size}, kind.text);
+        return deliver({data, size}, kind.ascii ? Content::kAscii : kind.text ? Content::kText : Content::kBinary);
+    }
+
+    char *room(size_t size, uint64_t rest, bool fin) { return state_.assembly.extend(size, fin ? rest : ~0ull); }
+
+    bool on_assembled(MessageKind kind) {
+        std::string_view message = state_.assembly.view();
+        bool go_on = on_message(const_cast<char *>(message.data()), message.size(), kind);
+        state_.assembly.take();  // unless the handler has
+        return go_on;
+    }
+
+    bool on_control(Opcode opcode, char *data, size_t size) {
+        std::string_view payload(data, size);
+        if (opcode == Opcode::kClose) {
+            on_close(payload);
+            return false;
+        }
+        if (opcode == Opcode::kPing) {
+            ws()->send(payload, uWS::OpCode::PONG);
+            guard_.handler().on_ping(ws(), payload);
+        } else {
+            guard_.handler().on_pong(ws(), payload);
+        }
+        return is_open();
+    }
+
+    void fail(const Violation &violation) {
+        state_.assembly.take();
+        guard_.fail(s_, violation);
+    }
+
+  private:
+    Socket *ws() const { return reinterpret_cast<Socket *>(s_); }
+    bool is_open() const { return !s_->closed && !is_shutting_down(s_); }
+
+    bool deliver(std::string_view message, Content content) {
+        guard_.handler().on_message(ws(), message, content);
+        return is_open();
+    }
+
+    [[gnu::cold]] bool refuse(const Violation &violation) {
+        state_.frames.failed = true;
+        fail(violation);
+        return false;
+    }
+
+    bool deliver_compressed(std::string_view compressed, bool is_text) {
+        std::string_view message;
+        switch (inflate_message(s_, compressed, limit(), &message)) {
+        case Inflated::kTooBig:
+            return refuse(kTooBigInflated);
+        case Inflated::kCorrupt:
+            return refuse(kBadDeflate);
+        case Inflated::kOk:
+            break;
+        }
+        if (!is_text) return deliver(message, Content::kBinary);
+        if (is_ascii(message.data(), message.size())) return deliver(message, Content::kAscii);
+        return is_utf8(message) ? deliver(message, Content::kText) : refuse(kBadText);
+    }
+
+    // Answered with the same code and reason (RFC 6455 5.5.1), then FIN.
+    void on_close(std::string_view payload) {
+        uint16_t code;
+        std::string_view reason;
+        if (const Violation *violation = read_close_payload(payload, &code, &reason)) {
+            refuse(*violation);
+        } else {
+            ws()->end(code, reason);
+        }
+    }
+
+    us_socket_t *const s_;
+    ReceiveState &state_;
+    WsGuard &guard_;
+};
+
+}  // namespace
+
+char *Assembly::extend(size_t size, uint64_t most) {
+    const size_t needed = size_ + size;
+    if (needed > capacity_) {
+        size_t capacity = std::max({2 * needed, kSmallestAssembly});
+        if (most < capacity - needed) capacity = needed + static_cast<size_t>(most);
+        char *grown = static_cast<char *>(realloc(memory_.get(), capacity));
+        if (!grown) return nullptr;
+        static_cast<void>(memory_.release());
+        memory_.reset(grown);
+        capacity_ = capacity;
+    }
+    char *place = memory_.get() + size_;
+    size_ = needed;
+    return place;
+}
+
+void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
+    Receiver receiver(s, state);
+    parse_frames(state.frames, data, size, receiver);
+}
+
+}  // namespace uwserve
