@@ -117,7 +117,6 @@ void ServerCore::apply_options() {
 
 void ServerCore::on_release(void *self) {
     auto *core = static_cast<ServerCore *>(self);
-    core->published_bytes = 0;
     core->grave->empty();
     core->gil.release();
 }

@@ -36,6 +36,7 @@ struct WebSocketOptions {
     bool send_pings = true;
     bool publish_to_self = false;
     bool enabled = false;
+    DeflateOptions deflate;
     std::vector<std::string> protocols;
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
@@ -151,7 +152,6 @@ class ServerCore final : public WsHandler, public HttpHandler {
     us_listen_socket_t *listener = nullptr;
     int local_port = 0;
     uint32_t pending_websockets = 0;
-    size_t published_bytes = 0;  // since the topics were last drained (defect T7)
     unsigned http_idle_timeout = 10;
     uint64_t max_request_body_size = 128ull << 20;
     bool stopping = false, forced = false, finished = false, is_forked = false;

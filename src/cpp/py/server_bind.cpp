@@ -29,10 +29,18 @@ void set_hooks(py::object self, py::object dispatch, py::object log_exception, p
     core.on_stopped = optional(on_stopped);
 }
 
+// Both directions by the names of the option.
+DeflateOptions deflate_options(const std::pair<std::string, std::string> &names) {
+    auto compress = compress_side(names.first), decompress = decompress_side(names.second);
+    if (!compress || !decompress) throw py::value_error("per_message_deflate: unknown name");
+    return {*compress, *decompress};
+}
+
 void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
                    unsigned idle_timeout, size_t backpressure_limit, bool close_on_backpressure_limit, bool send_pings,
-                   bool publish_to_self, std::vector<std::string> protocols, bool enabled) {
+                   bool publish_to_self, const std::pair<std::string, std::string> &per_message_deflate,
+                   std::vector<std::string> protocols, bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
     options.open = optional(open);
@@ -48,6 +56,7 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.close_on_backpressure_limit = close_on_backpressure_limit;
     options.send_pings = send_pings;
     options.publish_to_self = publish_to_self;
+    options.deflate = deflate_options(per_message_deflate);
     options.protocols = std::move(protocols);
     options.enabled = enabled;
     std::swap(core.options, options);
@@ -128,7 +137,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
-             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("protocols"), py::arg("enabled"))
+             py::arg("send_pings"), py::arg("publish_to_self"),
+             py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))

@@ -231,6 +231,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     std::string protocol;
     if (!choose_protocol(*core, handshake, asked, &protocol)) return nullptr;
+    ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
     Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
     if (!is_open(request)) Py_RETURN_FALSE;  // making the handle has run a finaliser that answered the request
@@ -238,7 +239,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     core->on_settled(conn);
     PerSocket user;
     user.handle = handle.release();  // the engine's reference, given back at close
-    gate.upgrade(conn, {handshake.key, protocol, headers.fields(), user});
+    user.compression = extensions.agreed;
+    gate.upgrade(conn, {handshake.key, protocol, extensions.field, headers.fields(), user});
     Py_RETURN_TRUE;
 }
 
@@ -305,7 +307,7 @@ PyObject *subscriber_count(PyObject *self, PyObject *object) {
         core->refuse_thread("Server.subscriber_count");
         return nullptr;
     }
-    uWS::Topic *found = core->engine ? core->engine->topics()->lookupTopic(topic) : nullptr;
+    uWS::Topic *found = core->engine ? core->engine->topics().tree()->lookupTopic(topic) : nullptr;
     return PyLong_FromSize_t(found ? found->size() : 0);
 }
 

@@ -7,8 +7,6 @@ namespace uwserve {
 namespace {
 
 constexpr size_t kLargeMessage = uWS::LoopData::CORK_BUFFER_SIZE;
-// The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
-constexpr size_t kMaxPublishedBytes = 1u << 20;
 
 us_socket_t *socket_of(uWS::Subscriber *subscriber) { return static_cast<us_socket_t *>(subscriber->user); }
 
@@ -24,8 +22,8 @@ bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
 Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                                bool compress) {
     if (!engine) return 0;
-    TopicTree *topics = engine->topics();
-    uWS::Topic *found = topics->lookupTopic(topic);
+    Topics &topics = engine->topics();
+    uWS::Topic *found = topics.tree()->lookupTopic(topic);
     if (!found) return 0;
     uWS::Subscriber *except = sender && !options.publish_to_self ? subscriber_of(sender) : nullptr;
     if (except && found->size() == 1 && found->count(except)) return 0;
@@ -34,28 +32,23 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
     bool backpressure = loop->num_blocked && any_blocked(*found, except);
     Py_ssize_t taken = static_cast<Py_ssize_t>(message.size());
     if (message.size() < kLargeMessage) {
-        topics->publish(except, topic, {std::string(message), opcode, compress});
-        published_bytes += message.size();
-        if (published_bytes > kMaxPublishedBytes) {
-            topics->drain();
-            published_bytes = 0;
-        }
+        topics.publish(except, topic, message, opcode, compress);
     } else {
         size_t dropped = 0, receivers = 0;
-        // Sending calls nobody back, so the topic stays as it is.
-        for (uWS::Subscriber *subscriber : *found) {
-            if (subscriber == except) continue;
+        auto wants = [&](us_socket_t *s) {
             receivers++;
-            us_socket_t *s = socket_of(subscriber);
             bool over_limit = !has_room(s, message.size());
-            if (over_limit || !reserve_backlog(s, message.size())) {
-                dropped++;
-                if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
-                continue;
-            }
-            backpressure |= reinterpret_cast<Socket *>(s)->send(message, opcode, compress) == Socket::BACKPRESSURE;
+            if (!over_limit && reserve_backlog(s, message.size())) return true;
+            dropped++;
+            if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
+            return false;
+        };
+        auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
+            backpressure |= status == Socket::BACKPRESSURE;
             trim_backlog(s);
-        }
+        };
+        // Sending calls nobody back, so the topic stays as it is.
+        topics.send_now(*found, except, message, opcode, compress, wants, sent);
         if (dropped == receivers) taken = 0;
     }
     if (loop->depth == 0) us_wakeup_loop(loop);  // upstream drains topics in iterations only (defect T6)

@@ -2,6 +2,7 @@
 // line: read the payload, check that the socket is open and the thread is right, hand it over.
 //
 // Answers (Bun's): payload bytes; -1 queued with backpressure; 0 dropped, closed, or an empty frame that was sent.
+#include "uws/ws_deflate.h"
 #include "ws_object.h"
 
 namespace uwserve {
@@ -27,7 +28,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
         PyErr_NoMemory();
         return kFailed;
     }
-    Socket::SendStatus status = self->ws->send(data, opcode, compress);
+    Socket::SendStatus status = send_message(self->ws, data, opcode, compress);
     if (data.size() > 16 * 1024) trim_backlog(s);
     switch (status) {
     case Socket::SUCCESS:

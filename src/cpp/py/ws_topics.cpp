@@ -61,7 +61,7 @@ PyObject *unsubscribe(PyObject *object, PyObject *argument) {
         return nullptr;
     }
     // Upstream frees the subscriber of a last topic with the messages that are queued for it (defect T1).
-    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) self->core->engine->topics()->drain(subscriber);
+    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) self->core->engine->topics().tree()->drain(subscriber);
     return PyBool_FromLong(self->ws->unsubscribe(topic));
 }
 

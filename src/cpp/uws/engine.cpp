@@ -4,6 +4,8 @@
 #include <system_error>
 #include <thread>
 
+#include "ws_deflate.h"
+
 namespace uwserve {
 
 std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler) {
@@ -30,12 +32,16 @@ void Engine::build(WsHandler &handler) {
     App::WebSocketBehavior<PerSocket> behavior;
     behavior.idleTimeout = 120;
     behavior.sendPingsAutomatically = false;
-    behavior.open = [&handler](Socket *ws) { handler.on_open(ws); };
+    behavior.open = [this, &handler](Socket *ws) {
+        enable_compression(ws, codecs_, ws->getUserData()->compression);
+        handler.on_open(ws);
+    };
     behavior.drain = [&handler](Socket *ws) { handler.on_drain(ws); };
     behavior.close = [&handler](Socket *ws, int code, std::string_view reason) {
         if (uint16_t violation = ws->getUserData()->fail_code; violation && code == 1006) code = violation;
         handler.on_close(ws, code, reason);
     };
+    topics_.install(*app_);
     app_->ws<PerSocket>("/*", std::move(behavior));
     app_->any("/*", [this](Response *response, uWS::HttpRequest *) { gate_.on_upstream_request(response); });
 

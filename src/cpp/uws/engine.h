@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "http_gate.h"
+#include "topics.h"
 #include "ws_guard.h"
 
 namespace uwserve {
@@ -23,7 +24,8 @@ class Engine {
     us_loop_t *loop() const { return loop_; }
     us_socket_context_t *http_context() const { return http_; }
     us_socket_context_t *ws_context() const { return ws_; }
-    TopicTree *topics() const { return app_->topicTree; }
+    Topics &topics() { return topics_; }
+    const Codecs &codecs() const { return codecs_; }
     HttpGate &gate() { return gate_; }
     WsGuard &guard() { return guard_; }
     // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by the
@@ -39,6 +41,8 @@ class Engine {
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     HttpGate gate_;
     WsGuard guard_;
+    Codecs codecs_;
+    Topics topics_{codecs_};
 };
 
 }  // namespace uwserve

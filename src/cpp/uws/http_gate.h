@@ -85,7 +85,7 @@ struct HttpHandler {
 using Fields = std::span<const std::pair<std::string_view, std::string_view>>;
 
 struct UpgradeAnswer {
-    std::string_view key, protocol;
+    std::string_view key, protocol, extensions;
     Fields fields;
     PerSocket user;
 };

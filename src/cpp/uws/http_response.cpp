@@ -170,6 +170,7 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
     response->cork([&] {
         response->writeStatus("101 Switching Protocols");
         for (auto [name, value] : answer.fields) response->writeHeader(name, value);
+        if (!answer.extensions.empty()) response->writeHeader("Sec-WebSocket-Extensions", answer.extensions);
         response->upgrade<PerSocket>(PerSocket(answer.user), key, protocol, std::string_view(), ws_);
     });
 

@@ -1,17 +1,20 @@
 // The one door to uWebSockets: nobody else includes an upstream header.
 //
-// Replacements of upstream headers are included first, and define upstream's include guard: ws_protocol.h for the frame
-// parser. Requests are parsed by our gate (http_gate.h), which hands upstream a constant head.
+// Our replacements of upstream headers are included first, and define upstream's include guards: ws_protocol.h for the
+// frame parser, upstream_deflate.h for the codec. Requests are parsed by our gate (http_gate.h), which hands upstream a
+// constant head.
 //
 // Loop thread only, all of it.
 #pragma once
 
 #include <libusockets.h>
 
+#include <memory>
 #include <new>
 #include <optional>
 #include <string_view>
 
+#include "upstream_deflate.h"
 #include "ws_protocol.h"
 
 #include <App.h>
@@ -23,6 +26,7 @@ namespace uwserve {
 struct PerSocket {
     void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
+    Negotiated compression;  // what the handshake agreed on
 };
 static_assert(sizeof(PerSocket) == 16 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
 
@@ -44,6 +48,15 @@ template <>
 struct WebSocket<false, true, uwserve::Backdoor> {
     static Subscriber *subscriber(WebSocketData *data) { return data->subscriber; }
     static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
+    static DeflationStream *deflation(WebSocketData *data) { return data->deflationStream; }
+    static InflationStream *inflation(WebSocketData *data) { return data->inflationStream; }
+    // Upstream deletes both with the connection.
+    static void enable_compression(WebSocketData *data, std::unique_ptr<DeflationStream> deflation,
+                                   std::unique_ptr<InflationStream> inflation) {
+        data->deflationStream = deflation.release();
+        data->inflationStream = inflation.release();
+        data->compressionStatus = WebSocketData::ENABLED;
+    }
 };
 
 template <>

@@ -94,12 +94,33 @@ def no_tls(label: str, value: object) -> None:
         raise ValueError(f"{label} is not supported in this version")
 
 
-def no_compression(label: str, value: object) -> bool:
-    if not isinstance(value, (bool, dict)) and value is not None:
+_DEFLATE_SIZES = ("3KB", "4KB", "8KB", "16KB", "32KB", "64KB", "128KB", "256KB")
+_DEFLATE_NAMES = ("disable", "shared", "dedicated", *_DEFLATE_SIZES)
+NO_DEFLATE = ("disable", "disable")
+
+
+def per_message_deflate(label: str, value: object) -> tuple[str, str]:
+    """(compress, decompress), each by name. A direction that a dict leaves out is shared."""
+    if value is None or isinstance(value, bool):
+        return ("shared", "shared") if value else NO_DEFLATE
+    if not isinstance(value, dict):
         raise wrong_type(label, "a bool or a dict", value)
-    if value:
-        raise ValueError(f"{label} is not supported in this version: it must be False")
-    return False
+    directions = {"compress": "shared", "decompress": "shared"}
+    for name, mode in value.items():
+        if name not in directions:
+            raise TypeError(f"{label}: unknown option {name!r} (there are 'compress' and 'decompress')")
+        directions[name] = _deflate_mode(f"{label}[{name!r}]", mode)
+    return directions["compress"], directions["decompress"]
+
+
+def _deflate_mode(label: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "shared" if value else "disable"
+    if not isinstance(value, str):
+        raise wrong_type(label, "a bool or a str", value)
+    if value not in _DEFLATE_NAMES:
+        raise ValueError(f"{label} must be a bool or one of {', '.join(map(repr, _DEFLATE_NAMES))}, got {value!r}")
+    return value
 
 
 def canonical(

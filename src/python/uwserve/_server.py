@@ -279,7 +279,7 @@ class _Once:
             self.done.set()
 
 
-_NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items() if name != "per_message_deflate"}
+_NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 
 def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
