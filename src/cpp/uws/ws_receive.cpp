@@ -1,15 +1,11 @@
 #include "ws_receive.h"
 
-#include <algorithm>
-
 #include "ws_deflate.h"
 #include "ws_guard.h"
 
 namespace uwserve {
 
 namespace {
-
-constexpr size_t kSmallestAssembly = 128;
 
 // The parser's sink (ws_frame.h) for one read of one socket.
 class Receiver {
@@ -104,22 +100,6 @@ class Receiver {
 };
 
 }  // namespace
-
-char *Assembly::extend(size_t size, uint64_t most) {
-    const size_t needed = size_ + size;
-    if (needed > capacity_) {
-        size_t capacity = std::max({2 * needed, kSmallestAssembly});
-        if (most < capacity - needed) capacity = needed + static_cast<size_t>(most);
-        char *grown = static_cast<char *>(realloc(memory_.get(), capacity));
-        if (!grown) return nullptr;
-        static_cast<void>(memory_.release());
-        memory_.reset(grown);
-        capacity_ = capacity;
-    }
-    char *place = memory_.get() + size_;
-    size_ = needed;
-    return place;
-}
 
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
     Receiver receiver(s, state);
