@@ -2,6 +2,9 @@
 # make test   the whole suite, C++ and Python        make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
+# make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
+# make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
+# make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
 
@@ -10,6 +13,10 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+AUTOBAHN_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+SOAK_SECONDS ?= 3600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,8 +27,8 @@ unexport PYTHONPATH
 
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
-CXX_FILES = $(shell find src/cpp tests/cpp benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python examples benchmarks)
+CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
+PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -30,7 +37,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python lint format asan tsan bench chromium clean
+.PHONY: run test test-cpp test-python lint format asan tsan bench autobahn fuzz soak chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -68,6 +75,12 @@ format: $(VENV)/.lint
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
+autobahn: $(VENV)/.installed $(VENV)/.autobahn
+	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)
+
+soak: $(VENV)/.installed
+	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist
 
@@ -86,7 +99,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@
