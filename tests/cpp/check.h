@@ -1,4 +1,5 @@
-// check.h - just enough of a test framework: TEST(name) { CHECK(...); } and a main() that runs them all, or those named.
+// check.h - just enough of a test framework: TEST(name) { CHECK(...); } and a main() that runs them all, or those named
+// (not with CHECK_WITHOUT_MAIN).
 #pragma once
 
 #include <cerrno>
@@ -62,4 +63,6 @@ inline int run_tests(int argc, char **argv) {
     return ran ? 0 : 1;
 }
 
+#ifndef CHECK_WITHOUT_MAIN
 int main(int argc, char **argv) { return run_tests(argc, argv); }
+#endif
