@@ -78,6 +78,15 @@ bench: $(VENV)/.installed $(VENV)/.test
 autobahn: $(VENV)/.installed $(VENV)/.autobahn
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)
 
+# Clang's libFuzzer with the address and undefined sanitizers. What it finds is kept in build/fuzz/findings; the fixed ones
+# belong into tests/fuzz/corpus/<target>, from where `make test` runs them.
+fuzz: $(VENV)/.test build/headers/.done
+	@command -v clang++ >/dev/null || { echo "error: make fuzz needs clang++ (Debian: apt-get install clang)"; exit 1; }
+	PYTHONPATH=build/headers CC=clang CXX=clang++ $(BIN)/cmake --preset fuzz -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja > build/fuzz-configure.log || { cat build/fuzz-configure.log; exit 1; }
+	$(BIN)/cmake --build --preset fuzz
+	$(BIN)/python tests/fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 soak: $(VENV)/.installed
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 

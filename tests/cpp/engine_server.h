@@ -23,6 +23,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     struct peer_t {
         uwserve::Socket *ws = nullptr;  // NULL once it has closed
         int opens = 0, closes = 0, code = 0;
+        std::string transcript;  // what was delivered, see note()
     };
 
     std::unique_ptr<uwserve::Engine> engine;
@@ -30,6 +31,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     std::vector<uwserve::HttpConn *> waiting;  // requests that are answered later
     int messages = 0, requests = 0, settled = 0;
     bool answer_later = false;
+    bool acts = true;  // messages choose actions; otherwise all of them are echoed
 
     // `engine` is NULL when the loop's descriptors can't be made.
     engine_server_t() : engine(uwserve::Engine::create(*this, *this)) {
@@ -95,6 +97,12 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         us_socket_close(0, s, 0, nullptr);
     }
 
+    // One line per event: t(ext), b(inary), i (ping), o (pong).
+    static void note(std::string &transcript, char kind, std::string_view data) {
+        transcript += kind + std::to_string(data.size()) + ':';
+        transcript.append(data) += '\n';
+    }
+
     void publish(std::string_view data, uWS::OpCode opcode) {
         engine->topics()->publish(nullptr, "all", {std::string(data), opcode, true});
     }
@@ -141,9 +149,10 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         CHECK(message.size() <= engine->guard().limits()->maxPayloadLength);
         CHECK(!is_text || utf8_is_valid(message));
         messages++;
+        note(peer.transcript, is_text ? 't' : 'b', message);
         const std::string copy(message);  // the view dies with whatever is done next
         const uWS::OpCode opcode = is_text ? uWS::OpCode::TEXT : uWS::OpCode::BINARY;
-        switch (copy.empty() ? 0 : copy[0]) {
+        switch (copy.empty() || !acts ? 0 : copy[0]) {
         case 'P':
             publish(copy, opcode);
             break;
@@ -188,11 +197,11 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         if (peer_of(ws)) live(ws);
     }
     void on_ping(uwserve::Socket *ws, std::string_view data) override {
-        if (peer_of(ws)) live(ws);
+        if (peer_of(ws)) note(live(ws).transcript, 'i', data);
         CHECK(data.size() <= 125);
     }
     void on_pong(uwserve::Socket *ws, std::string_view data) override {
-        if (peer_of(ws)) live(ws);
+        if (peer_of(ws)) note(live(ws).transcript, 'o', data);
         CHECK(data.size() <= 125);
     }
 
