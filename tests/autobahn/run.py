@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--command", help="a program that prints the port of its echo server")
     parser.add_argument("--seconds", type=float, default=900, help="give up after this long (default: 900)")
     parser.add_argument("--parallel", type=int, default=4, help="cases at a time (default: 4)")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
 
     own = [sys.executable, str(Path(__file__).with_name("echo.py")), options.server]
     server, port = start(shlex.split(options.command) if options.command else own)

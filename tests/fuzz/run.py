@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("build", type=Path)
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--seconds", type=int, default=60)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     built = sorted(path.name.removeprefix("fuzz_") for path in (options.build / "tests/fuzz").glob("fuzz_*[a-z]"))
     targets = options.targets or [name for name in built if (options.build / "tests/fuzz" / f"fuzz_{name}").is_file()]
     if not targets:
