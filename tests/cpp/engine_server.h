@@ -13,6 +13,11 @@
 
 #include <uws/engine.h>
 #include <uws/handshake.h>
+#if __has_include(<uws/ws_deflate.h>)
+#include <uws/ws_deflate.h>
+#include <uws/ws_extensions.h>
+#define ENGINE_DEFLATES
+#endif
 
 #include <memory>
 #include <string>
@@ -31,6 +36,9 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     std::vector<uwserve::HttpConn *> waiting;  // requests that are answered later
     int messages = 0, requests = 0, settled = 0;
     bool answer_later = false;
+#ifdef ENGINE_DEFLATES
+    uwserve::DeflateOptions deflate;
+#endif
     bool acts = true;  // messages choose actions; otherwise all of them are echoed
 
     // `engine` is NULL when the loop's descriptors can't be made.
@@ -40,6 +48,10 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         engine->guard().set_idle_timeout(120, true);
         engine->guard().limits()->maxPayloadLength = 1 << 16;
         engine->guard().limits()->maxBackpressure = 1 << 20;
+#ifdef ENGINE_DEFLATES
+        deflate.compress = *uwserve::compress_side("dedicated");
+        deflate.decompress = *uwserve::decompress_side("dedicated");
+#endif
     }
 
     ~engine_server_t() override {
@@ -77,7 +89,12 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     static us_socket_t *raw(const peer_t &peer) { return uwserve::raw(peer.ws); }
 
     void send(peer_t &peer, std::string_view data, uWS::OpCode opcode, bool compress = true) {
-        if (peer.ws) peer.ws->send(data, opcode, compress);
+        if (!peer.ws) return;
+#ifdef ENGINE_DEFLATES
+        uwserve::send_message(peer.ws, data, opcode, compress);
+#else
+        peer.ws->send(data, opcode, compress);
+#endif
     }
 
     void end(peer_t &peer, int code, std::string_view reason) {
@@ -104,7 +121,11 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     }
 
     void publish(std::string_view data, uWS::OpCode opcode) {
+#ifdef ENGINE_DEFLATES
+        engine->topics().publish(nullptr, "all", data, opcode, true);
+#else
         engine->topics()->publish(nullptr, "all", {std::string(data), opcode, true});
+#endif
     }
 
     void answer_waiting() {
@@ -240,16 +261,17 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             answer.key = handshake.key;
             if (!handshake.protocols.empty()) answer.protocol = handshake.protocols[0];
             answer.user.handle = peers.back().get();
-            complete(answer, conn);
+#ifdef ENGINE_DEFLATES
+            const uwserve::ExtensionAnswer extensions = uwserve::negotiate_extensions(*conn.head, deflate);
+            answer.extensions = extensions.field;
+            answer.user.compression = extensions.agreed;
+#endif
             engine->gate().upgrade(conn, answer);
             return;
         }
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {{"X-Answer", "yes"}};
         engine->gate().respond(conn, "200 OK", fields, std::string_view(conn.body), nullptr);
     }
-
-    // Compression is negotiated where the engine has it.
-    static void complete(uwserve::UpgradeAnswer &, const uwserve::HttpConn &) {}
 };
 
 // --- a client's side ---
