@@ -147,9 +147,7 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
     self->core = &core;
     self->core_object = Py_NewRef(core.self);
     self->conn = &conn;
-    self->ip_length = conn.s->ip_length;
-    memcpy(self->ip, conn.s->ip, sizeof(self->ip));
-    self->port = conn.s->remote_port;
+    self->client = core.proxies.client_of(conn.s, *conn.head);
     conn.body.clear();
     return self;
 }

@@ -19,9 +19,7 @@ struct RequestObject {
     PyObject *params;  // the router's
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
-    uint8_t ip[16];
-    uint8_t ip_length;
-    uint16_t port;
+    ClientAddress client;
     bool deferred;
 };
 

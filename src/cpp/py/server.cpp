@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "threads.h"
+#include "usockets/proxy.h"
 #include "ws_object.h"
 
 namespace uwserve {
@@ -17,6 +18,9 @@ namespace {
 
 // What sockets get to flush their backlog in after a forced stop; the rest is cut.
 constexpr unsigned kForcedStopSeconds = 2;
+
+// What a PROXY header may take when HTTP connections have no idle timeout.
+constexpr unsigned kProxyHeaderSeconds = 10;
 
 bool os_error(int error) {
     errno = error;
@@ -110,6 +114,9 @@ void ServerCore::apply_options() {
     limits->resetIdleTimeoutOnSend = false;
     engine->guard().set_idle_timeout(options.idle_timeout, options.send_pings);
     engine->gate().idle_timeout = http_idle_timeout;
+    proxy_networks = proxies.view();
+    us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
+                            http_idle_timeout ? http_idle_timeout : kProxyHeaderSeconds);
     engine->gate().max_body = max_request_body_size;
 }
 

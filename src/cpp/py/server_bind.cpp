@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,28 @@ void set_http(ServerCore &core, unsigned idle_timeout, uint64_t max_request_body
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     core.http_idle_timeout = idle_timeout;
     core.max_request_body_size = max_request_body_size;
+    core.apply_options();
+}
+
+void set_proxies(ServerCore &core, const std::vector<std::pair<py::bytes, unsigned>> &networks, bool local,
+                 const std::string &field, bool proxy_protocol) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    std::vector<us_network_t> list;
+    for (const auto &[address, prefix] : networks) {
+        std::string_view bytes = address;
+        if ((bytes.size() != 4 && bytes.size() != 16) || prefix > bytes.size() * 8)
+            throw py::value_error("a network is 4 or 16 bytes and a prefix that fits them");
+        us_network_t network{};
+        std::copy(bytes.begin(), bytes.end(), network.address);
+        network.length = static_cast<uint8_t>(bytes.size());
+        network.prefix = static_cast<uint8_t>(prefix);
+        list.push_back(network);
+    }
+    ForwardedField believed = field == "x-forwarded-for" ? ForwardedField::kXForwardedFor
+                              : field == "forwarded"     ? ForwardedField::kForwarded
+                                                         : ForwardedField::kNone;
+    core.proxies = TrustedProxies(std::move(list), local, believed);
+    core.proxy_protocol = proxy_protocol;
     core.apply_options();
 }
 
@@ -140,6 +163,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("send_pings"), py::arg("publish_to_self"),
              py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
+        .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
+             py::arg("proxy_protocol"))
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstring>
 
 #include "fields.h"
 #include "request.h"
@@ -236,6 +237,9 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     if (!handle) return nullptr;
     if (!is_open(request)) Py_RETURN_FALSE;  // making the handle has run a finaliser that answered the request
     HttpConn &conn = *request->conn;
+    auto *ws = reinterpret_cast<WsObject *>(handle.get());
+    ws->ip_length = request->client.ip_length;
+    memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
     core->on_settled(conn);
     PerSocket user;
     user.handle = handle.release();  // the engine's reference, given back at close
@@ -248,11 +252,12 @@ PyObject *request_ip(PyObject *self, PyObject *object) {
     ServerCore *core = core_of(self);
     RequestObject *request = core ? read_request(core, object, "Server.request_ip") : nullptr;
     if (!request) return nullptr;
-    if (!request->ip_length) Py_RETURN_NONE;
+    const ClientAddress &client = request->client;
+    if (!client.ip_length) Py_RETURN_NONE;
     char text[INET6_ADDRSTRLEN];
-    bool is_v4 = request->ip_length == 4;
-    inet_ntop(is_v4 ? AF_INET : AF_INET6, request->ip, text, sizeof(text));
-    return Py_BuildValue("(sis)", text, static_cast<int>(request->port), is_v4 ? "IPv4" : "IPv6");
+    bool is_v4 = client.ip_length == 4;
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, client.ip, text, sizeof(text));
+    return Py_BuildValue("(sis)", text, static_cast<int>(client.port), is_v4 ? "IPv4" : "IPv6");
 }
 
 PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -373,7 +378,8 @@ PyMethodDef kServerMethods[] = {
      "subscriber_count(topic) -> int\n\nHow many sockets are subscribed. Loop thread only. Bun: subscriberCount."},
     {"request_ip", request_ip, METH_O,
      "request_ip(request) -> tuple | None\n\n(address, port, 'IPv4' or 'IPv6') of the client; None on a unix socket. "
-     "Bun: requestIP."},
+     "Behind a proxy of\n`trusted_proxies` it is the client that the proxy names, with port 0 if it names none. Bun: "
+     "requestIP."},
     {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS,
      "timeout(request, seconds) -> None\n\nHow long this request may wait for its answer; 0 = for ever, at most "
      "86,400. Bun: timeout."},

@@ -98,8 +98,6 @@ void ServerCore::on_open(Socket *ws) {
     us_socket_t *s = raw(ws);
     gil.ensure();
     handle->ws = ws;
-    handle->ip_length = s->ip_length;
-    memcpy(handle->ip, s->ip, sizeof(s->ip));
     pending_websockets++;
     // Upstream has armed it, but in vain if another connection's on_writable is on the stack.
     us_socket_arm(s, engine->guard().idle_interval());

@@ -138,8 +138,8 @@ PyGetSetDef kAttributes[] = {
      "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.",
      nullptr},
     {"remote_address", get_remote_address, nullptr,
-     "The peer's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Stays after the close. Bun: "
-     "remoteAddress.",
+     "The client's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Behind a proxy of\n"
+     "`trusted_proxies` it is the client that the proxy names. Stays after the close. Bun: remoteAddress.",
      nullptr},
     {"subscriptions", get_subscriptions, nullptr,
      "The topics this socket is subscribed to, a sorted list of str; [] after the close. Loop thread only. Bun: "

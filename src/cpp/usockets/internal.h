@@ -40,7 +40,8 @@ enum us_kind_t : uintptr_t {
     US_KIND_WAKE,
     US_KIND_TIMER,
     US_KIND_WATCH,
-    US_KIND_LINGER
+    US_KIND_LINGER,
+    US_KIND_PROXIED
 };
 
 enum {
@@ -62,6 +63,8 @@ enum {
 constexpr uint64_t US_NS_PER_SECOND = 1'000'000'000;
 constexpr uint64_t US_NS_PER_MS = 1'000'000;
 constexpr uint32_t US_READ_INTEREST = EPOLLIN | EPOLLRDHUP;
+
+struct us_proxied_t;
 
 struct us_spill_t {
     uint32_t length, offset, capacity;
@@ -145,6 +148,7 @@ struct us_loop_internal_t {
     us_watch_t *watches = nullptr, *dead_watches = nullptr;
     us_linger_t *linger_head = nullptr, *linger_tail = nullptr, *dead_lingers = nullptr;
     int num_lingers = 0;
+    us_proxied_t *proxied_head = nullptr, *proxied_tail = nullptr, *dead_proxied = nullptr;
     us_cursor_t *cursors = nullptr;
 
     size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
@@ -255,6 +259,16 @@ us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int so
 void us_listener_event(us_listen_socket_t *listener);
 void us_listener_unpublish(us_listen_socket_t *listener);  // removes the path of a unix listener, if it is still ours
 void us_listeners_free_dead(us_loop_internal_t *internal);
+
+// proxy.cpp
+bool us_proxy_expected(const us_socket_context_t *context, const sockaddr_storage *peer);
+bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage *peer);  // takes over fd on success
+void us_proxied_event(us_loop_t *loop, us_proxied_t *proxied);
+uint64_t us_proxied_next(const us_loop_internal_t *internal);  // when the oldest one runs out of time, 0 = never
+void us_proxied_expire(us_loop_internal_t *internal);
+void us_proxied_close_of(us_listen_socket_t *listener);
+void us_proxied_close_fds(us_loop_internal_t *internal);
+void us_proxied_free_dead(us_loop_internal_t *internal);
 
 // linger.cpp
 bool us_linger(us_loop_t *loop, int fd, bool registered);

@@ -49,6 +49,7 @@ struct us_watch_t;
 struct us_spill_t;
 struct us_linger_t;
 struct us_transport_t;
+struct us_networks_t;
 
 /* Order and size are uWebSockets' (it copies its own struct over this one): no further members. */
 struct us_socket_context_options_t {
@@ -99,6 +100,8 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     struct us_listen_socket_t *listen_head_;
     struct us_socket_context_t *prev_, *next_, *parent_;
     uint32_t transport_refs_;
+    const struct us_networks_t *proxy_trusted_; /* proxy.h; NULL: no connection begins with a PROXY header */
+    uint64_t proxy_ns_; /* the time for that header */
 };
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
@@ -111,6 +114,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     bool peer_ended; /* the peer's FIN was seen */
     uint8_t pause_reasons; /* bits of us_pause_reason_t */
     uint8_t user_bits; /* for the layer above, starts at 0, kept by adopt */
+    bool proxied_unknown; /* a PROXY header did not say who the client is: the address is the proxy's */
     uint16_t interest_; /* the EPOLL bits that are registered */
     uint32_t deadline_; /* in ticks, 0 = off: on_timeout */
     uint32_t long_deadline_; /* on_long_timeout */

@@ -51,6 +51,7 @@ void us_listen_socket_close(int, us_listen_socket_t *listener) {
         us_timer_close(listener->retry);
         listener->retry = nullptr;
     }
+    us_proxied_close_of(listener);
     us_listener_unpublish(listener);  // before close(): until then nobody else can get our inode number
     if (listener->s.fd >= 0) {
         us_epoll_set(context->loop, EPOLL_CTL_DEL, listener->s.fd, 0, listener, US_KIND_LISTENER);
@@ -132,6 +133,14 @@ void us_listener_event(us_listen_socket_t *listener) {
             }
             pause_accepting(listener);
             return;
+        }
+        if (us_proxy_expected(listener->s.context, &address)) [[unlikely]] {
+            if (!us_proxy_await(listener, fd, &address)) {
+                us_sys_close(fd);
+                pause_accepting(listener);
+                return;
+            }
+            continue;
         }
         us_socket_t *s = us_socket_new(listener->s.context, fd, (unsigned int) listener->socket_ext_size);
         if (!s) {

@@ -106,6 +106,7 @@ static void free_dead(us_loop_internal_t *internal) {
     }
     us_timers_free_dead(internal);
     us_lingers_free_dead(internal);
+    us_proxied_free_dead(internal);
     us_watches_free_dead(internal);
     us_listeners_free_dead(internal);
     us_contexts_free_dead(internal);
@@ -141,6 +142,9 @@ static void dispatch_batch(us_loop_t *loop, int count) {
         case US_KIND_LINGER:
             us_linger_event(loop, (us_linger_t *) block(i));
             break;
+        case US_KIND_PROXIED:
+            us_proxied_event(loop, (us_proxied_t *) block(i));
+            break;
         case US_KIND_WAKE:
         case US_KIND_TIMER:
         case US_KIND_WATCH:
@@ -173,6 +177,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     us_timers_run(loop);
     dispatch_batch(loop, count);
     us_linger_expire(loop);
+    us_proxied_expire(internal);
     us_wheel_sweep(loop);
 
     release(internal);
@@ -212,6 +217,7 @@ void us_loop_abandon(us_loop_t *loop) {
     close_own_fds(internal);
     us_contexts_close_fds(loop);
     us_lingers_free_all(internal);
+    us_proxied_close_fds(internal);
 }
 
 void us_loop_free(us_loop_t *loop) {

@@ -1,7 +1,7 @@
 // timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for everything that is timed.
 //
 // The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the oldest
-// lingering connection. It is only ever moved closer, or set again after it fired: a target that moved away costs one idle
+// lingering connection, the oldest one without its PROXY header. It is only ever moved closer, or set again after it fired: a target that moved away costs one idle
 // wake-up instead of a system call per request. With no target it is left alone, so a process that has nothing timed
 // sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
 //
@@ -34,6 +34,7 @@ static uint64_t next_target(us_loop_internal_t *internal) {
     if (internal->linger_head) {
         consider(internal->linger_head->deadline_ns);
     }
+    consider(us_proxied_next(internal));
     return target;
 }
 

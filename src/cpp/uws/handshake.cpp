@@ -1,5 +1,7 @@
 #include "handshake.h"
 
+#include <algorithm>
+
 namespace uwserve {
 
 namespace {
@@ -45,7 +47,9 @@ Handshake read_handshake(const HttpHead &head) {
     for (const HttpField &field : head.fields) {
         if (field.name == "sec-websocket-protocol") {
             for_each_element(field.value, [&](std::string_view token) {
-                valid &= is_token(token);
+                // RFC 6455 4.1: each a token, and none twice.
+                valid &= is_token(token) && std::find(handshake.protocols.begin(), handshake.protocols.end(), token) ==
+                                                handshake.protocols.end();
                 handshake.protocols.push_back(token);
             });
         }

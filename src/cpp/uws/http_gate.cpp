@@ -102,10 +102,16 @@ void HttpGate::restart_timer(HttpConn &conn) {
 }
 
 // A slow reader is not a silent one: the kernel holds megabytes, and tells of room only after a good part of them is read.
+// Half a request is answered with 408 (RFC 9110 15.5.9); who sent nothing, or reads nothing, just goes.
 us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
     auto *conn = static_cast<HttpConn *>(s->user);
     if (conn && conn->unread && unread_of(s) < conn->unread) {
         of(s)->restart_timer(*conn);
+        return s;
+    }
+    bool half_head = conn && conn->state == HttpConn::State::kHead && !conn->held.empty() && !conn->ready_queued;
+    if (conn && (half_head || conn->state == HttpConn::State::kBody) && backlog_of(s) == 0) {
+        of(s)->refuse(*conn, 408, half_head ? "the request head took too long" : "the request body took too long");
         return s;
     }
     us_socket_close(0, s, 0, nullptr);
@@ -171,6 +177,11 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         return;
     }
     conn.held.assign(in);
+    if (conn.state == HttpConn::State::kHead && !conn.head_timed && !in.empty() && !is_congested(conn)) {
+        // A head that begins late in an idle period has its own time; again, bytes do not extend it.
+        conn.head_timed = true;
+        restart_timer(conn);
+    }
     limit_held(conn);
 }
 
@@ -190,13 +201,19 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         conn.scanned = 0;
     }
     if (in.empty()) return false;
-    if (in.front() != '\r' && !is_token(in.substr(0, 1))) {  // a TLS hello, say: its client waits for an answer
+    bool is_half_empty_line = in == "\r";
+    if (!is_half_empty_line && !is_token(in.substr(0, 1))) {  // a TLS hello, say: its client waits for an answer
         refuse(conn, 400, "not an HTTP request");
         return false;
     }
     size_t end = find_head_end(in, conn.scanned);
+    if (end == kMalformedHead) {
+        refuse(conn, 400, "a line of the request head ends without CR");
+        return false;
+    }
     if (end > kMaxHeadBytes || (end == 0 && in.size() > kMaxHeadBytes)) {
-        refuse(conn, 431, "request head too large");
+        bool target = is_target_too_long(in);
+        refuse(conn, target ? 414 : 431, target ? "request target too long" : "request head too large");
         return false;
     }
     if (end == 0) {
@@ -281,6 +298,7 @@ void HttpGate::response_done(HttpConn &conn) {
     }
     conn.state = HttpConn::State::kHead;
     conn.scanned = 0;
+    conn.head_timed = false;
     restart_timer(conn);
     if (!conn.frame && (!conn.held.empty() || conn.s->pause_reasons)) queue_ready(conn);
 }

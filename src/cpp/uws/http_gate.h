@@ -64,6 +64,7 @@ struct HttpConn {
     bool ready_queued = false;
     bool half_closed = false;  // the client has sent its FIN: no more requests than what is held
     bool responding = false;  // a response was begun
+    bool head_timed = true;  // the timer counts for the head that has begun (the first: since the connection was made)
     Response *response = nullptr;  // upstream's, while kPending
     std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
     std::string body;

@@ -4,11 +4,13 @@
 #include <array>
 #include <cstring>
 
+#include "authority.h"
+
 namespace uwserve {
 
 namespace {
 
-enum : uint8_t { kToken = 1, kValue = 2, kTarget = 4, kHost = 8 };
+enum : uint8_t { kToken = 1, kValue = 2, kTarget = 4 };
 
 // One table for the character classes of the grammar: a byte costs one load.
 constexpr std::array<uint8_t, 256> make_classes() {
@@ -19,11 +21,10 @@ constexpr std::array<uint8_t, 256> make_classes() {
         uint8_t bits = 0;
         if (vchar || c >= 0x80 || c == ' ' || c == '\t') bits |= kValue;
         if (vchar && c != '#') bits |= kTarget;
-        if (alnum) bits |= kToken | kHost;
+        if (alnum) bits |= kToken;
         table[static_cast<size_t>(c)] = bits;
     }
     for (char c : std::string_view("!#$%&'*+-.^_`|~")) table[static_cast<unsigned char>(c)] |= kToken;
-    for (char c : std::string_view("-._~%!$&'()*+,;=:[]")) table[static_cast<unsigned char>(c)] |= kHost;
     return table;
 }
 constexpr std::array<uint8_t, 256> kClasses = make_classes();
@@ -57,6 +58,7 @@ Refusal parse_request_line(HttpHead &head, std::string_view line) {
     head.target = line.substr(first + 1, last - first - 1);
     std::string_view version = line.substr(last + 1);
     if (!is_token(head.method)) return {400, "malformed method"};
+    if (head.method.size() > kMaxMethodBytes) return {501, "method not implemented"};
     if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.')
         return {400, "malformed HTTP version"};
     if (version != "HTTP/1.1" && version != "HTTP/1.0") return {505, "HTTP version not supported"};
@@ -66,20 +68,34 @@ Refusal parse_request_line(HttpHead &head, std::string_view line) {
     return kAccepted;
 }
 
-// RFC 9112 3.2: origin form, absolute form (its authority replaces Host), asterisk form for OPTIONS.
+// "http://host?query" has no path: "/" goes in front of the query, where a character of "://" makes room for the host.
+void insert_path(HttpHead &head, size_t query) {
+    char *bytes = head.bytes.data() + (head.host.data() - head.bytes.data());
+    memmove(bytes - 1, bytes, head.host.size());
+    bytes[head.host.size() - 1] = '/';
+    head.host = {bytes - 1, head.host.size()};
+    head.target = head.target.substr(query - 1);
+}
+
+// RFC 9112 3.2: origin form, absolute form (its authority replaces Host), asterisk form for OPTIONS. Authority form is for
+// CONNECT, which makes a tunnel and which no origin server has to offer.
 Refusal resolve_target(HttpHead &head) {
+    if (head.method == "CONNECT") return {501, "CONNECT not implemented"};
     if (head.target.front() == '/') return kAccepted;
     if (head.target == "*" && head.method == "OPTIONS") return kAccepted;
     size_t scheme = head.target.find("://");
     if (scheme != std::string_view::npos && (equals_ignoring_case(head.target.substr(0, scheme), "http") ||
                                              equals_ignoring_case(head.target.substr(0, scheme), "https"))) {
-        std::string_view rest = head.target.substr(scheme + 3);
-        size_t path = rest.find_first_of("/?");
-        head.host = rest.substr(0, path);
-        if (head.host.empty() || !all_of_class(head.host, kHost))
-            return {400, "malformed authority in the request target"};
-        head.target = path == std::string_view::npos ? std::string_view("/") : rest.substr(path);
-        if (head.target.front() == '?') return {400, "malformed request target"};
+        size_t begin = scheme + 3, end = std::min(head.target.find_first_of("/?", begin), head.target.size());
+        head.host = head.target.substr(begin, end - begin);
+        if (!is_authority(head.host)) return {400, "malformed authority in the request target"};
+        if (end == head.target.size()) {
+            head.target = "/";
+        } else if (head.target[end] == '?') {
+            insert_path(head, end);
+        } else {
+            head.target.remove_prefix(end);
+        }
         return kAccepted;
     }
     return {400, "request target is neither a path nor an http URL"};
@@ -121,8 +137,15 @@ Refusal interpret_fields(HttpHead &head) {
     head.field("transfer-encoding", &encodings);
     if (hosts > 1) return {400, "more than one Host field"};
     if (hosts == 0 && !head.is_http10) return {400, "no Host field"};
-    if (!all_of_class(host, kHost)) return {400, "malformed Host field"};
-    if (head.host.empty()) head.host = host;
+    if (!host.empty() && !is_authority(host)) return {400, "malformed Host field"};
+    if (head.host.empty()) {
+        head.host = host;
+    } else {
+        // RFC 9112 3.2.2: with an absolute form, Host must be ignored. Nobody shall see another one than we do.
+        for (HttpField &field : head.fields) {
+            if (field.name == "host") field.value = head.host;
+        }
+    }
     if (lengths > 1) return {400, "more than one Content-Length field"};
     if (encodings && (lengths || head.is_http10)) return {400, "Transfer-Encoding not allowed here"};
     if (encodings) return {501, "Transfer-Encoding not implemented"};
@@ -154,9 +177,21 @@ std::string_view HttpHead::field(std::string_view name, int *count) const {
     return found;
 }
 
+// Looks at line feeds only: there is one a line, and each must end one.
 size_t find_head_end(std::string_view received, size_t from) {
-    size_t end = received.find("\r\n\r\n", from > 3 ? from - 3 : 0);
-    return end == std::string_view::npos ? 0 : end + 4;
+    constexpr size_t npos = std::string_view::npos;
+    for (size_t feed = received.find('\n', from); feed != npos; feed = received.find('\n', feed + 1)) {
+        if (feed == 0 || received[feed - 1] != '\r') return kMalformedHead;
+        if (feed >= 3 && received[feed - 2] == '\n') return feed + 1;
+    }
+    return 0;
+}
+
+bool is_target_too_long(std::string_view received) {
+    std::string_view line = received.substr(0, received.find("\r\n"));
+    size_t begin = line.find(' ');
+    return begin != std::string_view::npos && line.find(' ', begin + 1) - begin - 1 > kMaxTargetBytes &&
+           line.size() > kMaxTargetBytes;
 }
 
 int parse_head(HttpHead &head, const char **why) {

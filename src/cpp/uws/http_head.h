@@ -13,6 +13,7 @@ namespace uwserve {
 constexpr size_t kMaxHeadBytes = 16 * 1024;
 constexpr size_t kMaxTargetBytes = 8 * 1024;
 constexpr size_t kMaxFields = 100;
+constexpr size_t kMaxMethodBytes = 64;
 
 struct HttpField {
     std::string_view name;  // lower-cased
@@ -23,7 +24,7 @@ struct HttpHead {
     std::string bytes;  // the head as received, names lower-cased; everything below points into it
     std::string_view method;
     std::string_view target;  // origin form; "*" for OPTIONS
-    std::string_view host;  // "" for HTTP/1.0 without one
+    std::string_view host;  // "" for HTTP/1.0 without one; of an absolute-form target, and then Host says the same
     std::vector<HttpField> fields;
     uint64_t content_length = 0;
     bool is_http10 = false;
@@ -38,11 +39,16 @@ struct HttpHead {
     std::string_view field(std::string_view name, int *count = nullptr) const;
 };
 
-// The length of the head with its final CRLFCRLF, or 0 when that has not arrived. Searching resumes at `from`, a position
-// that an earlier call has reached.
+// The length of the head with its final CRLFCRLF; 0 when that has not arrived; kMalformedHead as soon as a line ends
+// without CR, as nothing that follows could make that a head. Searching resumes at `from`, a position that an earlier call
+// has reached.
 size_t find_head_end(std::string_view received, size_t from);
+constexpr size_t kMalformedHead = ~size_t{0};
 
-// Parses head.bytes, which must end with CRLFCRLF. 0, or the status to refuse it with: 400, 414, 417, 431, 501, 505.
+// Whether it is its request target that makes an unfinished head too large.
+bool is_target_too_long(std::string_view received);
+
+// Parses head.bytes, which must end with CRLFCRLF. 0, or the status to refuse it with: 400, 413, 414, 417, 431, 501, 505.
 // `why` then names the rule that was broken.
 int parse_head(HttpHead &head, const char **why);
 

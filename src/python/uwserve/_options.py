@@ -6,7 +6,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 
 from __future__ import annotations
 
-from . import _aliases, _checks
+from . import _aliases, _checks, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._routes import Router
@@ -188,6 +188,9 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 128 * MIB),
     "reuse_port": (boolean, False),
     "ipv6_only": (boolean, False),
+    "trusted_proxies": (_proxies.trusted_proxies, ()),
+    "forwarded_header": (_proxies.forwarded_header, "x-forwarded-for"),
+    "proxy_protocol": (boolean, False),
     "development": (boolean, False),
     "id": (text, ""),
 }
@@ -206,7 +209,9 @@ def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("port", "hostname"):
             if name in checked:
                 raise TypeError(f"serve(): unix and {name} cannot both be given")
-    return {name: default for name, (_, default) in SERVE.items()} | checked
+    options = {name: default for name, (_, default) in SERVE.items()} | checked
+    _proxies.check_together(options)
+    return options
 
 
 def reload_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from . import _core
+from . import _core, _proxies
 from ._dispatch import App, log_exception
 from ._lifecycle import Signals, Stopped, keep_until_exit, release
 from ._options import WEBSOCKET, reload_options, serve_options
@@ -123,7 +123,8 @@ class Server(_core.ServerCore):
 
         Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``reuse_port``, ``ipv6_only`` and ``tls``
         (``ValueError``); what is not given stays as it is, while a given ``websocket`` replaces the old one whole. All
-        are checked before any takes effect, and they take effect together, between two callbacks. Any thread; raises
+        are checked before any takes effect, and they take effect together, between two callbacks. ``proxy_protocol`` is
+        a matter of new connections, ``trusted_proxies`` and ``forwarded_header`` of new requests. Any thread; raises
         ``TypeError`` and ``ValueError`` as ``serve()`` does, ``RuntimeError`` when the server has stopped.
         """
         changed = reload_options(options)
@@ -161,9 +162,11 @@ class Server(_core.ServerCore):
 
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
+        _proxies.check_together(options)
         websocket = options["websocket"]
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
         self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
+        self.set_proxies(**_proxies.core_arguments(options))
         self._app = App(options["routes"], options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
@@ -295,6 +298,15 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
     * ``error(exc)``: answers a request whose handler raised.
     * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``; or ``unix``, a path (a leading NUL: an abstract name).
     * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off), ``max_request_body_size=128 MiB``.
+    * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
+      reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
+      ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
+      ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List only
+      proxies that set or extend that very field. Nobody else's is believed; fields about scheme and host never are.
+    * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header (version
+      1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout`` it is
+      closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so a
+      header there is a 400.
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the
