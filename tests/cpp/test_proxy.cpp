@@ -16,7 +16,8 @@ std::string v2(int command, int family, const std::string &rest) {
 std::string tlv(int type, const std::string &value) { return (char) type + be16(value.size()) + value; }
 
 const std::string INET("\xc0\x00\x02\x01\xc6\x33\x64\x02\x30\x39\x01\xbb", 12);  // 192.0.2.1:12345 to 198.51.100.2:443
-const std::string INET6("\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\x30\x39\x01\xbb", 36);
+const std::string INET6(
+    "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\x30\x39\x01\xbb", 36);
 
 // The other way round than in the implementation: most significant bit first, on reflected data.
 uint32_t crc32c(const std::string &data) {
@@ -78,7 +79,8 @@ std::vector<vector_t> good() {
         {v2(0x20, 0x11, INET), "", 0},
         {v2(0x20, 0xff, "junk"), "", 0},
         {v2(0x21, 0x11, INET + tlv(4, "")), "192.0.2.1", 12345},
-        {v2(0x21, 0x11, INET + tlv(1, "h2") + tlv(2, "example.com") + tlv(0xea, std::string(300, 'x'))), "192.0.2.1", 12345},
+        {v2(0x21, 0x11, INET + tlv(1, "h2") + tlv(2, "example.com") + tlv(0xea, std::string(300, 'x'))), "192.0.2.1",
+         12345},
         {v2(0x21, 0x11, INET + tlv(4, std::string(US_PROXY_MAX - 16 - 12 - 3, 'n'))), "192.0.2.1", 12345},
         {with_checksum("", ""), "192.0.2.1", 12345},
         {with_checksum(tlv(1, "http/1.1"), tlv(5, "unique")), "192.0.2.1", 12345},
@@ -143,9 +145,10 @@ std::vector<std::string> bad() {
         v2(0x21, 0x11, INET + "x"),
         v2(0x21, 0x11, INET + "xy"),
         v2(0x21, 0x11, INET + tlv(1, "abc") + "\x01"),
-        v2(0x21, 0x11, INET + std::string("\x01\0\x04"
-                                          "abc",
-                                          6)),
+        v2(0x21, 0x11,
+           INET + std::string("\x01\0\x04"
+                              "abc",
+                              6)),
         v2(0x21, 0x11, INET + std::string("\x01\xff\xff", 3)),
         v2(0x21, 0x11, INET + tlv(4, std::string(US_PROXY_MAX - 16 - 12 - 2, 'n'))),
         SIGNATURE + "\x21\x11\xff\xff",

@@ -73,10 +73,9 @@ static bool read_line(text_t rest, us_proxy_header_t *header) {
     }
     header->ip_length = digit == '4' ? 4 : 16;
     header->has_address = true;
-    return take_word(&rest, false, &word) && read_address(word, family, header->ip) &&
-           take_word(&rest, false, &word) && read_address(word, family, destination) &&
-           take_word(&rest, false, &word) && read_port(word, &header->port) && take_word(&rest, true, &word) &&
-           read_port(word, &destination_port);
+    return take_word(&rest, false, &word) && read_address(word, family, header->ip) && take_word(&rest, false, &word) &&
+           read_address(word, family, destination) && take_word(&rest, false, &word) &&
+           read_port(word, &header->port) && take_word(&rest, true, &word) && read_port(word, &destination_port);
 }
 
 static int parse_v1(const uint8_t *data, size_t length, us_proxy_header_t *header) {

@@ -1,17 +1,16 @@
 """The options for servers behind proxies: which peers are trusted, and how they say who the client is.
 
-A connection's own address is the only thing a client cannot choose. Everything else (a PROXY header, ``X-Forwarded-For``,
-``Forwarded``) counts only from a peer in ``trusted_proxies``, and by default there is none.
+A connection's own address is the only thing a client cannot choose. Everything else (a PROXY header,
+``X-Forwarded-For``, ``Forwarded``) counts only from a peer in ``trusted_proxies``, and by default there is none.
 """
 
 from __future__ import annotations
-
-import ipaddress
 
 from ._checks import wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Mapping
     from typing import Any
 
@@ -23,13 +22,12 @@ def trusted_proxies(label: str, value: object) -> tuple[str, ...]:
     """Networks in their normal form, and ``"unix"``. A host without a prefix is a network of one address."""
     if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(type(value), "__iter__"):
         raise wrong_type(label, "a sequence of networks, like ['10.0.0.0/8', '::1', 'unix']", value)
-    names: list[str] = []
-    for item in value:  # type: ignore[attr-defined]
-        names.append(UNIX if item == UNIX else str(_network(label, item)))
-    return tuple(names)
+    return tuple(UNIX if item == UNIX else str(_network(label, item)) for item in value)  # type: ignore[attr-defined]
 
 
 def _network(label: str, item: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    import ipaddress
+
     addresses = (ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
     if not isinstance(item, (str, *addresses)):
         raise wrong_type(f"each of {label}", "a network as str, like '10.0.0.0/8' or '::1', or 'unix'", item)
@@ -37,6 +35,8 @@ def _network(label: str, item: object) -> ipaddress.IPv4Network | ipaddress.IPv6
         network = ipaddress.ip_network(item)
     except ValueError as error:
         raise ValueError(f"{label}: {str(item)!r} is not a network: {error}") from None
+    if "%" in str(network):
+        raise ValueError(f"{label}: {str(item)!r} is not a network: it names an interface")
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped  # ::ffff:a.b.c.d is the IPv4 peer of a dual-stack socket
         if mapped is not None:
@@ -58,11 +58,15 @@ def forwarded_header(label: str, value: object) -> str | None:
 def check_together(options: Mapping[str, Any]) -> None:
     """``ValueError`` when the header is wanted from nobody."""
     if options["proxy_protocol"] and not options["trusted_proxies"]:
-        raise ValueError("proxy_protocol needs trusted_proxies: the networks whose connections begin with a PROXY header")
+        raise ValueError(
+            "proxy_protocol needs trusted_proxies: the networks whose connections begin with a PROXY header"
+        )
 
 
 def core_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``ServerCore.set_proxies``."""
+    import ipaddress
+
     names = options["trusted_proxies"]
     networks = [ipaddress.ip_network(name) for name in names if name != UNIX]
     return {

@@ -301,12 +301,12 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
     * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
       reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
       ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
-      ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List only
-      proxies that set or extend that very field. Nobody else's is believed; fields about scheme and host never are.
-    * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header (version
-      1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout`` it is
-      closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so a
-      header there is a 400.
+      ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List
+      only proxies that set or extend that very field. Nobody else is believed; fields about scheme and host never are.
+    * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header
+      (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
+      it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so
+      a header there is a 400.
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the
