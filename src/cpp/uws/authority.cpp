@@ -27,7 +27,7 @@ bool is_name(std::string_view name) {
 
 bool is_ipv6(std::string_view inside) {
     char text[INET6_ADDRSTRLEN];
-    if (inside.size() >= sizeof(text) || inside.find('\0') != std::string_view::npos) return false;
+    if (inside.empty() || inside.size() >= sizeof(text) || inside.find('\0') != std::string_view::npos) return false;
     memcpy(text, inside.data(), inside.size());
     text[inside.size()] = 0;
     in6_addr address;

@@ -12,7 +12,7 @@ namespace {
 
 bool parse_ip(std::string_view text, ClientAddress &address) {
     char copy[INET6_ADDRSTRLEN];
-    if (text.size() >= sizeof(copy) || text.find('\0') != std::string_view::npos) return false;
+    if (text.empty() || text.size() >= sizeof(copy) || text.find('\0') != std::string_view::npos) return false;
     memcpy(copy, text.data(), text.size());
     copy[text.size()] = 0;
     bool is_v6 = text.find(':') != std::string_view::npos;

@@ -17,6 +17,9 @@ SERVE_OPTIONS: Mapping[str, str] = {
     "maxRequestBodySize": "max_request_body_size",
     "reusePort": "reuse_port",
     "ipv6Only": "ipv6_only",
+    "trustedProxies": "trusted_proxies",
+    "forwardedHeader": "forwarded_header",
+    "proxyProtocol": "proxy_protocol",
 }
 
 WEBSOCKET_OPTIONS: Mapping[str, str] = {
