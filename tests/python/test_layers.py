@@ -260,6 +260,7 @@ def test_everything_public_is_documented() -> None:
             "set_hooks",
             "set_websocket",
             "set_http",
+            "set_limits",
             "listen_tcp",
             "listen_unix",
             "run_loop",

@@ -44,18 +44,40 @@ void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *w
 us_socket_t *HttpGate::on_open(us_socket_t *s, int is_client, char *ip, int ip_length) {
     HttpGate *gate = of(s);
     gate->upstream_.on_open(s, is_client, ip, ip_length);
+    auto *conn = new HttpConn(s, gate);
+    s->user = conn;
+    if (!gate->limits_.address_opened(s)) {
+        us_socket_reset(s);
+        return s;
+    }
+    gate->make_room_for(*conn);
     // The whole first head must arrive in this time: bytes do not extend it.
     us_socket_timeout(0, s, gate->idle_timeout);
     return s;
 }
 
+// Over the limit, whoever has taken the longest goes: many slow clients cannot keep the next one out.
+void HttpGate::make_room_for(HttpConn &newcomer) {
+    heads_.add(newcomer);
+    uint32_t max = limits_.figures.max_pending_heads;
+    while (max && heads_.size() > max) {
+        PendingHead &oldest = *heads_.oldest();
+        heads_.remove(oldest);
+        limits_.refused(Refusal::kPendingHeads);
+        us_socket_reset(static_cast<HttpConn &>(oldest).s);
+    }
+}
+
 us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
     HttpGate *gate = of(s);
+    gate->limits_.address_closed(s);
+    gate->limits_.discharge(s);
     gate->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
     if (auto *conn = static_cast<HttpConn *>(s->user)) {
         s->user = nullptr;
         if (conn->state == HttpConn::State::kPending) gate->pending--;
         if (conn->ready_queued) std::erase(gate->ready_, conn);
+        gate->heads_.remove(*conn);
         delete conn;
     }
     return s;
@@ -63,7 +85,6 @@ us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
 
 us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
     HttpGate *gate = of(s);
-    if (!s->user) s->user = new HttpConn(s, gate);
     auto *conn = static_cast<HttpConn *>(s->user);
     std::string_view in(data, static_cast<size_t>(length));
     switch (conn->state) {
@@ -73,6 +94,7 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
         break;
     case HttpConn::State::kPending:
         conn->held.append(in);
+        gate->charge(*conn);
         gate->limit_held(*conn);
         break;
     case HttpConn::State::kDraining:
@@ -107,6 +129,11 @@ us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
     if (conn && conn->unread && unread_of(s) < conn->unread) {
         of(s)->restart_timer(*conn);
         return s;
+    }
+    if (conn && (conn->state == HttpConn::State::kBody || !conn->held.empty())) {
+        if (conn->state != HttpConn::State::kPending) of(s)->limits_.refused(Refusal::kHeadTimeouts);
+    } else if (conn && conn->is_pending) {
+        of(s)->limits_.refused(Refusal::kIdleTimeouts);
     }
     us_socket_close(0, s, 0, nullptr);
     return s;
@@ -163,7 +190,11 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         conn.frame = nullptr;
         if (s->closed || conn.state != HttpConn::State::kHead) break;
     }
-    if (s->closed || conn.state == HttpConn::State::kDraining) return;
+    if (s->closed) return;
+    if (conn.state == HttpConn::State::kDraining) {
+        charge(conn);
+        return;
+    }
     if (conn.half_closed && conn.state != HttpConn::State::kPending &&
         !is_congested(conn)) {  // half a request, and no more to come
         conn.state = HttpConn::State::kDraining;
@@ -171,13 +202,22 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         return;
     }
     conn.held.assign(in);
+    charge(conn);
     limit_held(conn);
+    bool is_collecting = conn.state != HttpConn::State::kPending && !is_congested(conn) && s->charged;
+    if (is_collecting && !limits_.has_memory(0)) [[unlikely]]
+        refuse(conn, 503, "server is short of memory");
+}
+
+void HttpGate::charge(HttpConn &conn) {
+    if (conn.s->charged || !conn.held.empty() || !conn.body.empty()) limits_.charge(conn.s);
 }
 
 // Stops reading past the bounds: of what waits for an answer, and of answers that wait for their reader. The time for
 // either runs on.
 void HttpGate::limit_held(HttpConn &conn) {
-    bool too_much = is_congested(conn) || (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes);
+    bool must_wait = conn.state == HttpConn::State::kPending && !conn.held.empty();
+    bool too_much = is_congested(conn) || (must_wait && (conn.held.size() > kMaxHeldBytes || !limits_.has_memory(0)));
     if (!too_much || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
     us_socket_pause(conn.s, US_PAUSE_HELD);
 }
@@ -217,6 +257,7 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         refuse(conn, status, why);
         return false;
     }
+    heads_.remove(conn);
     conn.head->close |= winding_down_ || (conn.half_closed && in.empty());
     conn.state = HttpConn::State::kBody;
     conn.body.clear();
@@ -276,6 +317,7 @@ void HttpGate::response_done(HttpConn &conn) {
     if (conn.head->close || (conn.half_closed && conn.held.empty() && !conn.frame)) {
         conn.state = HttpConn::State::kDraining;
         conn.held.clear();
+        charge(conn);
         drain_and_end(conn);
         return;
     }
@@ -339,12 +381,19 @@ void HttpGate::wake() {
 void HttpGate::run_queues() {
     wake_queued_ = false;
     auto late = std::exchange(late_, {});
-    for (auto &[ws, bytes] : late) {
-        if (!ws || ws->closed) continue;
-        if (ws->pause_reasons & US_PAUSE_USER) {
-            late_.emplace_back(ws, std::move(bytes));
+    while (!late.empty()) {
+        auto entry = late.begin();
+        us_socket_t *ws = entry->ws;
+        if (ws->closed) {
+            late.erase(entry);
             continue;
         }
+        if (ws->pause_reasons & US_PAUSE_USER) {
+            late_.splice(late_.end(), late, entry);
+            continue;
+        }
+        std::string bytes = std::move(entry->bytes);
+        late.erase(entry);
         ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
         us_socket_resume(ws, US_PAUSE_HELD);
         us_socket_deliver(ws, bytes.data(), bytes.size());
@@ -370,7 +419,8 @@ void HttpGate::run_queues() {
 void HttpGate::hold_late_bytes(us_socket_t *ws, std::string bytes) {
     us_socket_pause(ws, US_PAUSE_HELD);
     ws->user_bits |= kHasLateBytes;
-    late_.emplace_back(ws, std::move(bytes));
+    Limits::Kept kept(limits_, bytes.size());
+    late_.push_back({ws, std::move(bytes), std::move(kept)});
 }
 
 void HttpGate::deliver_late_bytes(us_socket_t *ws) {
@@ -378,9 +428,7 @@ void HttpGate::deliver_late_bytes(us_socket_t *ws) {
 }
 
 void HttpGate::forget_late_bytes(us_socket_t *ws) {
-    for (auto &entry : late_) {
-        if (entry.first == ws) entry.first = nullptr;
-    }
+    late_.remove_if([ws](const LateBytes &entry) { return entry.ws == ws; });
 }
 
 }  // namespace uwserve

@@ -92,6 +92,9 @@ inline size_t backlog_of(us_socket_t *s) {
     return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
 }
 
+// Bytes of a WebSocket message whose end has not arrived.
+inline size_t assembled_of(us_socket_t *s) { return WebSocketDoor::fragments(websocket_data(s)).length(); }
+
 // What the peer has not taken yet, in user space and in the kernel.
 inline size_t unread_of(us_socket_t *s) { return backlog_of(s) + us_socket_unacknowledged(s); }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from . import _aliases, _checks
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
+from ._limits import check_limits
 from ._routes import Router
 
 TYPE_CHECKING = False
@@ -188,6 +189,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 128 * MIB),
     "reuse_port": (boolean, False),
     "ipv6_only": (boolean, False),
+    "limits": (check_limits, {}),
     "development": (boolean, False),
     "id": (text, ""),
 }
