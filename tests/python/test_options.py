@@ -34,6 +34,7 @@ def test_serve_defaults() -> None:
         "max_request_body_size": 128 * MIB,
         "reuse_port": False,
         "ipv6_only": False,
+        "limits": {},
         "development": False,
         "id": "",
     }

@@ -11,7 +11,6 @@ const char *refusal_name(Refusal cause) {
         "head_timeouts",
         "idle_timeouts",
         "http_400",
-        "http_408",
         "http_413",
         "http_414",
         "http_417",
@@ -22,9 +21,9 @@ const char *refusal_name(Refusal cause) {
         "handshake_invalid",
         "handshake_version",
         "websocket_1002",
-        "websocket_1003",
         "websocket_1007",
         "websocket_1009",
+        "websocket_1011",
         "control_frames",
         "tiny_fragments",
         "websocket_1013",
@@ -40,8 +39,6 @@ Refusal refusal_of_status(int status) {
     switch (status) {
     case 400:
         return Refusal::kHttp400;
-    case 408:
-        return Refusal::kHttp408;
     case 413:
         return Refusal::kHttp413;
     case 414:
@@ -65,12 +62,12 @@ Refusal refusal_of_close_code(int code) {
     switch (code) {
     case 1002:
         return Refusal::kWs1002;
-    case 1003:
-        return Refusal::kWs1003;
     case 1007:
         return Refusal::kWs1007;
     case 1009:
         return Refusal::kWs1009;
+    case 1011:
+        return Refusal::kWs1011;
     default:
         return Refusal::kCount;  // 1008 and 1013 are counted by their limits
     }

@@ -23,7 +23,6 @@ enum class Refusal : uint8_t {
     kHeadTimeouts,  // a request that had begun did not arrive in time
     kIdleTimeouts,  // WebSockets from which nothing came
     kHttp400,
-    kHttp408,
     kHttp413,
     kHttp414,
     kHttp417,
@@ -34,9 +33,9 @@ enum class Refusal : uint8_t {
     kHandshakeInvalid,  // asked for a WebSocket, but not as RFC 6455 4.1 wants it
     kHandshakeVersion,  // answered with 426
     kWs1002,  // WebSockets failed with this code
-    kWs1003,
     kWs1007,
     kWs1009,
+    kWs1011,  // there was no memory for a message
     kControlFrames,  // over max_control_frames_per_second: 1008
     kTinyFragments,  // over max_tiny_fragments_per_second: 1008
     kWsBufferedBytes,  // messages being assembled over max_buffered_bytes: 1013
