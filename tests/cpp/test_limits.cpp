@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.h"
+#include "uws/frame_rate.h"
 #include "uws/limits.h"
 #include "uws/pending_heads.h"
 
@@ -166,6 +167,26 @@ TEST(dead_peers_are_told_of_along_with_others_only) {
         refusals.detach();
     }
     us_loop_free(loop);
+}
+
+TEST(rates_allow_a_second_at_once_and_then_that_much_a_second) {
+    FrameRate rate;
+    uint32_t now = 100;
+    auto take = [&](int count, uint32_t limit) {
+        int got = 0;
+        for (int i = 0; i < count; i++) got += rate.take(now, limit);
+        return got;
+    };
+    CHECK_EQ(take(20, 10), 10);
+    now++;
+    CHECK_EQ(take(20, 10), 10);
+    now += 1000000;  // a quiet time does not save up
+    CHECK_EQ(take(20, 10), 10);
+    CHECK_EQ(take(20, 15), 5);  // a raised limit holds at once
+    now++;
+    CHECK_EQ(take(20, 4), 0);  // and a lowered one: 15 were taken, 4 are given back a second
+    now += 3;
+    CHECK_EQ(take(20, 4), 4);
 }
 
 TEST(counting_from_many_threads_loses_nothing) {

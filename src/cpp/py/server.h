@@ -110,7 +110,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
             PyErr_NoMemory();
             return false;
         }
-        return post([copy, fn](ServerCore &core) { fn(core, std::string_view(copy->bytes)); }, call);
+        return post([copy, fn](ServerCore &core) {
+            copy->kept.release();  // what is left of it after sending is charged to the socket
+            fn(core, std::string_view(copy->bytes));
+        }, call);
     }
 
     // --- calls into Python ---

@@ -2,7 +2,7 @@
 //
 // Where each limit is applied: connections here, asked by the socket layer at accept; connections per address here, asked
 // by the gate at on_open, where the address is final; pending heads in the gate, which has them in a list by age; rates of
-// frames in the guard, from counters beside each WebSocket; buffered bytes wherever something would grow.
+// frames in the guard, from counters beside each WebSocket (frame_rate.h); buffered bytes wherever something would grow.
 //
 // Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
 // kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
@@ -60,8 +60,10 @@ class Limits {
       public:
         Kept(Limits &limits, size_t bytes) : total_(limits.loose_), bytes_(bytes) { total_->fetch_add(bytes_); }
         Kept(Kept &&other) noexcept : total_(std::move(other.total_)), bytes_(std::exchange(other.bytes_, 0)) {}
-        ~Kept() {
-            if (bytes_) total_->fetch_sub(bytes_);
+        ~Kept() { release(); }
+        // They are not kept any more, or counted elsewhere from now on.
+        void release() {
+            if (bytes_) total_->fetch_sub(std::exchange(bytes_, 0));
         }
         Kept(const Kept &) = delete;
         Kept &operator=(const Kept &) = delete;
