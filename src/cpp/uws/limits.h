@@ -82,6 +82,24 @@ class Limits {
     bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
     void address_closed(us_socket_t *s);
 
+    // --- rates ---
+    // A WebSocket has sent a control frame, or a fragment of that many bytes; false: too many lately, counted.
+    bool control_frame(us_socket_t *s) {
+        uint32_t limit = figures.max_control_frames_per_second;
+        if (!limit || per_socket(s)->control_frames.take(s->context->loop->tick, limit)) [[likely]]
+            return true;
+        refused(Refusal::kControlFrames);
+        return false;
+    }
+    bool fragment(us_socket_t *s, uint64_t size) {
+        uint32_t limit = figures.max_tiny_fragments_per_second;
+        if (size >= kTinyFragment || !limit || per_socket(s)->tiny_fragments.take(s->context->loop->tick, limit))
+            [[likely]]
+            return true;
+        refused(Refusal::kTinyFragments);
+        return false;
+    }
+
     // --- buffered bytes ---
     // Whether `more` bytes may be kept. Does not count a refusal.
     bool has_memory(size_t more) {

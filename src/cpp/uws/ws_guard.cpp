@@ -9,8 +9,6 @@ namespace {
 
 constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
 
-PerSocket *per_socket(us_socket_t *s) { return reinterpret_cast<Socket *>(s)->getUserData(); }
-
 void close_with(us_socket_t *s, std::string_view reason) {
     us_socket_close(0, s, static_cast<int>(reason.size()), const_cast<char *>(reason.data()));
 }
