@@ -1,4 +1,4 @@
-"""``max_connections`` and ``max_connections_per_address``: who is let in, who is reset, and that places are given back."""
+"""``max_connections`` and ``max_connections_per_address``: who is let in, who is reset, who gets the place."""
 
 from __future__ import annotations
 

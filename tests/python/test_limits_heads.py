@@ -53,18 +53,21 @@ def test_the_oldest_goes(begun: bytes) -> None:
 
 def test_age_counts_not_activity() -> None:
     """Bytes do not make a connection younger: a head that trickles in is as old as its connection."""
-    with running(fetch=lambda r: "ok", limits={"max_pending_heads": 2}) as server:
-        with Client(server) as old, Client(server) as young:
-            for i in range(10):
-                old.send(GET[i : i + 1])
-            with Client(server) as newest:
-                assert newest.ask().status == 200  # it was in the list when `old` had to go
-                assert is_reset(old)
-                assert young.ask().status == 200
+    with (
+        running(fetch=lambda r: "ok", limits={"max_pending_heads": 2}) as server,
+        Client(server) as old,
+        Client(server) as young,
+    ):
+        for i in range(10):
+            old.send(GET[i : i + 1])
+        with Client(server) as newest:
+            assert newest.ask().status == 200  # it was in the list when `old` had to go
+            assert is_reset(old)
+            assert young.ask().status == 200
 
 
 def test_who_has_sent_a_head_is_safe() -> None:
-    """Keep-alive connections, requests being answered, bodies on their way, WebSockets and refused heads do not count."""
+    """Keep-alive connections, requests being answered, bodies on their way and WebSockets do not count."""
     waiting: list[Any] = []
 
     def fetch(request: Any, server: Server) -> Any:
@@ -74,7 +77,9 @@ def test_who_has_sent_a_head_is_safe() -> None:
         return upgrade(request, server)
 
     with (
-        running(fetch=fetch, websocket={"message": lambda ws, m: ws.send(m)}, limits={"max_pending_heads": 1}) as server,
+        running(
+            fetch=fetch, websocket={"message": lambda ws, m: ws.send(m)}, limits={"max_pending_heads": 1}
+        ) as server,
         contextlib.ExitStack() as stack,
     ):
         kept = stack.enter_context(Client(server))

@@ -207,7 +207,7 @@ def test_fan_out_beyond_it_is_dropped(room: Any, size: int) -> None:
 
 
 def test_bodies_beyond_it_get_503() -> None:
-    """Whoever grows is refused, and its memory serves the others; a request that comes whole is answered all the same."""
+    """Whoever grows is refused, and its memory serves the others; a request that comes whole is answered."""
     with running(fetch=lambda r: str(len(r.body)), limits={"max_buffered_bytes": MIB}) as server:
         clients = [HttpClient(server) for _ in range(4)]
         for client in clients:
@@ -278,11 +278,15 @@ def test_random_traffic_returns_to_zero(serving: Any) -> None:
             live.on_loop(live.server.publish, "t", b"x" * chance.choice((100, 9000, 50_000)))
         elif action < 0.9:
             client, ws = pairs.pop(chance.randrange(len(pairs)))
-            chance.choice((client.reset, lambda ws=ws: live.on_loop(ws.terminate), lambda ws=ws: live.on_loop(ws.close)))()
+            chance.choice(
+                (client.reset, lambda ws=ws: live.on_loop(ws.terminate), lambda ws=ws: live.on_loop(ws.close))
+            )()
             client.close()
         else:
             with HttpClient(live.address) as half:
-                half.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n" + b"z" * chance.randrange(9999))
+                half.send(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n" + b"z" * chance.randrange(9999)
+                )
         if step % 50 == 0:
             live.on_loop(lambda: None)
             assert live.server.buffered_bytes <= 5 * MIB

@@ -1,4 +1,4 @@
-"""``server.refused`` and the warnings on the logger: every cause is counted, told at once, then once a period, to the end."""
+"""``server.refused`` and the warnings on the logger: each cause is counted, told at once, then once a period."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_the_first_at_once_the_rest_together(quick: None, warnings: list[str]) -
             bad(server)
         total = 1
         while total < 6:
-            eventually(lambda seen=len(warnings): len(warnings) > seen, "another report")
+            seen = len(warnings)
+            eventually(lambda seen=seen: len(warnings) > seen, "another report")
             total = sum(int(match) for line in warnings for match in re.findall(r"(\d+) requests? \(400", line))
         assert total == 6
         assert all(line.startswith("refused in the last 1 s: ") for line in warnings[1:])

@@ -36,6 +36,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     case Socket::BACKPRESSURE:
         return -1;
     default:
+        self->core->limits.send_dropped();
         return 0;
     }
 }

@@ -33,7 +33,7 @@ class Engine {
     void abandon();
 
   private:
-    Engine(HttpHandler &http_handler, Limits &limits) : gate_(http_handler, limits) {}
+    Engine(HttpHandler &http_handler, Limits &limits) : gate_(http_handler, limits), topics_(codecs_, limits) {}
     void build(WsHandler &handler);
 
     us_loop_t *loop_ = nullptr;
@@ -42,7 +42,7 @@ class Engine {
     HttpGate gate_;
     WsGuard guard_;
     Codecs codecs_;
-    Topics topics_{codecs_};
+    Topics topics_;
 };
 
 }  // namespace uwserve

@@ -113,6 +113,10 @@ class Limits {
     uint64_t buffered_bytes() const {
         return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
     }
+    // Upstream has dropped a message, for its own limit or the one we lowered.
+    void send_dropped() {
+        refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
+    }
     void charge(us_socket_t *s);  // what is kept for s has changed
     void discharge(us_socket_t *s);  // s has closed
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.

@@ -1,8 +1,9 @@
 """The limits of a server against abuse, and the words in which it tells what it refused.
 
-``LIMITS`` is the table of the option ``limits``, ``figures`` turns what was given into what the core takes, ``REFUSALS``
-names every cause in ``server.refused``, and ``report`` puts what is new on the logger ``uwserve``. The core calls that on
-the loop's thread, at once for the first refusal after a quiet time and then at most once in ``REPORT_SECONDS``.
+``LIMITS`` is the table of the option ``limits``, ``figures`` turns what was given into what the core takes,
+``REFUSALS`` names every cause in ``server.refused``, and ``report`` puts what is new on the logger ``uwserve``. The
+core calls that on the loop's thread, at once for the first refusal after a quiet time and then at most once in
+``REPORT_SECONDS``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from ._checks import integer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from ._checks import Check
 
