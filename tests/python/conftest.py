@@ -44,7 +44,7 @@ class Live:
         options = dict(options)
         serve_options = {
             name: options.pop(name)
-            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http")
+            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http", "limits")
             if name in options
         }
         if "error_hook" in serve_options:
@@ -273,8 +273,12 @@ class _Log(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.refusals: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.WARNING and record.getMessage().startswith("refused"):
+            self.refusals.append(record.getMessage())  # many tests provoke them; test_refusals.py is about them
+            return True
         self.lines.append(logging.Formatter().format(record))  # sets exc_text
         record.exc_info = None
         return True

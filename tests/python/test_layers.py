@@ -261,6 +261,7 @@ def test_everything_public_is_documented() -> None:
             "set_websocket",
             "set_http",
             "set_proxies",
+            "set_limits",
             "listen_tcp",
             "listen_unix",
             "run_loop",

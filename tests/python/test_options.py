@@ -37,6 +37,7 @@ def test_serve_defaults() -> None:
         "trusted_proxies": (),
         "forwarded_header": "x-forwarded-for",
         "proxy_protocol": False,
+        "limits": {},
         "development": False,
         "id": "",
     }

@@ -50,6 +50,7 @@ ServerCore::~ServerCore() {
         (void) engine.release();  // its memory was made by, and for, the parent
         return;
     }
+    limits.refusals.install(nullptr, nullptr, nullptr);
     abandon_handles();
     us_socket_context_close(0, engine->http_context());
     us_socket_context_close(0, engine->ws_context());
@@ -67,9 +68,15 @@ bool ServerCore::make_engine() {
         PyErr_SetString(PyExc_RuntimeError, "set_hooks() comes first");
         return false;
     }
-    engine = Engine::create(*this, *this);
+    engine = Engine::create(*this, *this, limits);
     if (!engine) return os_error(errno);
     us_loop_on_release(engine->loop(), on_release, this);
+    limits.refusals.install(engine->loop(), on_report, this);
+    limits.trusted_user = this;
+    limits.is_trusted_proxy = [](void *self, const us_socket_t *s) {
+        us_networks_t trusted = static_cast<ServerCore *>(self)->proxies.view();
+        return us_networks_contain(&trusted, s->ip, s->ip_length);
+    };
     apply_options();
     return true;
 }
@@ -106,12 +113,11 @@ bool ServerCore::listen_unix(std::string_view path) {
 
 void ServerCore::apply_options() {
     if (!engine) return;
-    ContextData *limits = engine->guard().limits();
-    // Upstream holds control frames to the same limit; they are exempt (on_message looks at the rest).
+    ContextData *upstream = engine->guard().limits();
     engine->guard().max_payload = options.max_payload_length;
-    limits->maxBackpressure = options.backpressure_limit;
-    limits->closeOnBackpressureLimit = options.close_on_backpressure_limit;
-    limits->resetIdleTimeoutOnSend = false;
+    upstream->closeOnBackpressureLimit = options.close_on_backpressure_limit;
+    upstream->resetIdleTimeoutOnSend = false;
+    limits.set_backpressure_limit(options.backpressure_limit);
     engine->guard().set_idle_timeout(options.idle_timeout, options.send_pings);
     engine->gate().idle_timeout = http_idle_timeout;
     proxy_networks = proxies.view();
@@ -221,6 +227,7 @@ void ServerCore::finish() {
     finishing_ = true;
     SavedError error;
     run_posted();
+    limits.refusals.detach();  // with the last report
     finished = true;
     listener = nullptr;
     engine.reset();
@@ -238,7 +245,7 @@ void ServerCore::forked() {
     break_ = true;
     loop_thread = kNoThread;
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
-    Ref hook = std::move(dispatch);
+    Ref hooks[] = {std::move(dispatch), std::move(on_refused)};
     if (engine) engine->abandon();
 }
 
@@ -316,6 +323,35 @@ void ServerCore::run_posted() {
     }
 }
 
+// --- refusals ---
+
+// One closure wakes the loop's thread, however many are refused until it runs.
+bool ServerCore::has_room_to_post(size_t length) {
+    if (limits.has_memory_elsewhere(length)) return true;
+    if (limits.refusals.count_elsewhere(Refusal::kSendsBufferedBytes) &&
+        !post([](ServerCore &core) { core.limits.refusals.wake(); }, "Server")) {
+        PyErr_Clear();  // the server has ended: nobody is left to report it
+    }
+    return false;
+}
+
+void ServerCore::on_report(void *self, const Refusals::Counts &counts, double seconds) {
+    auto *core = static_cast<ServerCore *>(self);
+    core->gil.ensure();
+    if (!core->on_refused) return;
+    Ref hook = Ref::borrow(core->on_refused.get());
+    Ref news = Ref::steal(PyDict_New());
+    for (size_t i = 0; news && i < kRefusals; i++) {
+        if (!counts[i]) continue;
+        Ref number = Ref::steal(PyLong_FromUnsignedLongLong(counts[i]));
+        if (!number || PyDict_SetItemString(news.get(), refusal_name(static_cast<Refusal>(i)), number.get()) != 0) {
+            news.reset();
+        }
+    }
+    Ref result = news ? Ref::steal(PyObject_CallFunction(hook.get(), "dO", seconds, news.get())) : Ref();
+    if (!result) core->log_failure("refused");
+}
+
 // --- failures of user code ---
 
 void ServerCore::log_failure(const char *where) {
@@ -351,7 +387,7 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
 
 int ServerCore::traverse(visitproc visit, void *arg) {
     for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
-                     &options.error, &dispatch, &log_exception, &on_stopped}) {
+                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused}) {
         Py_VISIT(ref->get());
     }
     for (Posted &work : posted_) {  // only ever changed with the GIL
@@ -379,7 +415,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
-    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped)};
+    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused)};
     std::vector<Posted> posted = std::exchange(posted_, {});
     if (!engine || running() || is_forked) return;
     abandon_handles();

@@ -41,6 +41,8 @@ struct WebSocketOptions {
     std::vector<std::string> protocols;
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
+// Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
+constexpr size_t kAlwaysTried = 16 * 1024;
 
 class ServerCore final : public WsHandler, public HttpHandler {
   public:
@@ -98,14 +100,21 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // The same with bytes that are copied for it; MemoryError when there is no room for them.
     template <typename F>
     bool post_copy(std::string_view bytes, F fn, const char *call) {
-        std::shared_ptr<std::string> copy;
+        struct Copy {
+            std::string bytes;
+            Limits::Kept kept;
+        };
+        std::shared_ptr<Copy> copy;
         try {
-            copy = std::make_shared<std::string>(bytes);
+            copy.reset(new Copy{std::string(bytes), Limits::Kept(limits, bytes.size())});
         } catch (const std::bad_alloc &) {
             PyErr_NoMemory();
             return false;
         }
-        return post([copy, fn](ServerCore &core) { fn(core, std::string_view(*copy)); }, call);
+        return post([copy, fn](ServerCore &core) {
+            copy->kept.release();  // what is left of it after sending is charged to the socket
+            fn(core, std::string_view(copy->bytes));
+        }, call);
     }
 
     // --- calls into Python ---
@@ -124,11 +133,19 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void terminate_handle(WsObject *handle);
 
     // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
-    // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7).
-    bool has_room(us_socket_t *s, size_t length) const {
+    // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
+    // may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
+    bool has_room(us_socket_t *s, size_t length) {
         size_t backlog = backlog_of(s);
-        return backlog == 0 || backlog + length <= options.backpressure_limit;
+        if (backlog == 0 && length <= kAlwaysTried) [[likely]]
+            return true;
+        bool over_own = backlog && backlog + length > options.backpressure_limit;
+        if (!over_own && limits.has_memory(length)) return true;
+        limits.refused(over_own ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
+        return false;
     }
+    // For a message from another thread, before it is copied. A refusal is counted.
+    bool has_room_to_post(size_t length);
 
     // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
     Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
@@ -144,9 +161,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     ModuleState *const state;
     PyObject *self = nullptr;  // borrowed: the Python object that owns this
+    Limits limits;  // outlives the engine, which uses it
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
-    Ref dispatch, log_exception, on_stopped;
+    Ref dispatch, log_exception, on_stopped, on_refused;
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
@@ -173,6 +191,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void finish();
     void abandon_handles();
     static void on_release(void *self);
+    static void on_report(void *self, const Refusals::Counts &counts, double seconds);
     static void on_signal(void *self);
 
     std::mutex posted_mutex_;

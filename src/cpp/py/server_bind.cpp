@@ -22,12 +22,14 @@ void check(bool ok) {
 
 Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::borrow(object.ptr()); }
 
-void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped) {
+void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped,
+               py::object on_refused) {
     auto &core = self.cast<ServerCore &>();
     core.self = self.ptr();
     core.dispatch = optional(dispatch);
     core.log_exception = optional(log_exception);
     core.on_stopped = optional(on_stopped);
+    core.on_refused = optional(on_refused);
 }
 
 // Both directions by the names of the option.
@@ -93,6 +95,30 @@ void set_proxies(ServerCore &core, const std::vector<std::pair<py::bytes, unsign
     core.apply_options();
 }
 
+void set_limits(ServerCore &core, uint32_t max_connections, uint32_t max_connections_per_address, bool exempt_local,
+                uint32_t max_pending_heads, uint32_t max_control_frames_per_second,
+                uint32_t max_tiny_fragments_per_second, uint64_t max_buffered_bytes, unsigned report_ms) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    core.limits.figures = {max_connections,
+                           max_connections_per_address,
+                           exempt_local,
+                           max_pending_heads,
+                           max_control_frames_per_second,
+                           max_tiny_fragments_per_second,
+                           max_buffered_bytes};
+    core.limits.refusals.period_ms = report_ms;
+    core.apply_options();
+}
+
+py::dict refused(const ServerCore &core) {
+    py::dict counts;
+    for (size_t i = 0; i < kRefusals; i++) {
+        auto cause = static_cast<Refusal>(i);
+        counts[refusal_name(cause)] = core.limits.refusals.total(cause);
+    }
+    return counts;
+}
+
 void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reuse_port, bool ipv6_only) {
     std::string host = hostname.is_none() ? std::string() : hostname.cast<std::string>();
     check(core.listen_tcp(hostname.is_none() ? nullptr : host.c_str(), port, reuse_port, ipv6_only));
@@ -117,6 +143,12 @@ void bind_properties(py::class_<ServerCore> &type) {
     }, "How many requests wait for their answer. Any thread. Bun: server.pendingRequests.");
     property("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; },
              "How many WebSockets are open. Any thread. Bun: server.pendingWebSockets.");
+    property("refused", &refused,
+             "What was refused since the start: a dict of every cause in uwserve's table of limits to its count. Any "
+             "thread.");
+    property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
+             "Bytes the server keeps for its connections: output the peers have not taken, messages and requests that "
+             "are\nincomplete, calls of other threads. What max_buffered_bytes bounds. Any thread.");
     property("running", [](const ServerCore &core) { return core.running(); },
              "True while a thread runs it. Any thread.");
     property("stopping", [](const ServerCore &core) { return core.stopping; }, "True from stop() on. Any thread.");
@@ -156,7 +188,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
     py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable),
                                 "The native half of a server; uwserve.Server derives from it.");
     type.def(py::init([state] { return std::make_unique<ServerCore>(state); }))
-        .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"))
+        .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"),
+             py::arg("on_refused"))
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
@@ -165,6 +198,10 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))
+        .def("set_limits", &set_limits, py::kw_only(), py::arg("max_connections"),
+             py::arg("max_connections_per_address"), py::arg("exempt_local"), py::arg("max_pending_heads"),
+             py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
+             py::arg("max_buffered_bytes"), py::arg("report_ms"))
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))

@@ -220,13 +220,17 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
     Handshake handshake = read_handshake(*request->head);
-    if (handshake.verdict == Handshake::Verdict::kNotWebSocket) Py_RETURN_FALSE;
+    if (handshake.verdict == Handshake::Verdict::kNotWebSocket) {
+        if (asks_for_websocket(*request->head)) core->limits.refused(Refusal::kHandshakeInvalid);
+        Py_RETURN_FALSE;
+    }
     ServerCore::Entry entry(*core);
     HttpGate &gate = core->engine->gate();
     if (handshake.verdict == Handshake::Verdict::kWrongVersion) {
         // RFC 6455 4.4
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {
             {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Content-Type", "text/plain;charset=utf-8"}};
+        core->limits.refused(Refusal::kHandshakeVersion);
         gate.respond(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required", nullptr);
         Py_RETURN_FALSE;
     }
@@ -295,7 +299,7 @@ PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     if (core->on_loop_thread())
         return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
-    if (core->finished) return PyLong_FromLong(0);
+    if (core->finished || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
     bool posted = core->post_copy(
         payload.view(),
         [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {

@@ -83,7 +83,7 @@ void set_close_deadline(us_socket_t *s) {
 // frame would be the last thing in the backlog; if it is not there, it is put there.
 void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string_view reason) {
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
-    if (backlog.totalLength() <= core.options.backpressure_limit) return;
+    if (backlog.totalLength() <= core.engine->guard().limits()->maxBackpressure) return;
     char frame[127] = {static_cast<char>(0x88), 0};
     size_t length = code == 1005 || code == 1006 ? 2 : format_close_frame(frame, static_cast<uint16_t>(code), reason);
     bool is_there =
@@ -173,10 +173,9 @@ void ServerCore::close_handle(WsObject *handle, int code, std::string_view reaso
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
-    ContextData *limits = engine->guard().limits();
-    size_t limit = std::exchange(limits->maxBackpressure, 0);
+    engine->guard().limits()->maxBackpressure = 0;
     ws->end(code, reason);
-    limits->maxBackpressure = limit;
+    limits.apply_backpressure_limit();
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);  // the peer's FIN must be seen
     set_close_deadline(s);
     call_close_handler(*this, handle, code, reason);

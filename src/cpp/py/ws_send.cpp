@@ -36,6 +36,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     case Socket::BACKPRESSURE:
         return -1;
     default:
+        self->core->limits.send_dropped();
         return 0;
     }
 }
@@ -43,6 +44,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
 // Another thread: the bytes are copied, the loop thread sends them in order. Answers as if they had been sent.
 [[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress,
                                    const char *call) {
+    if (!self->core->has_room_to_post(data.size())) return PyLong_FromLong(0);
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
     bool posted = self->core->post_copy(data, [handle, opcode, compress](ServerCore &core, std::string_view bytes) {
         WsObject *ws = as_ws(handle->get());

@@ -25,6 +25,7 @@ PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyO
     if (core.on_loop_thread()) {
         return PyLong_FromSsize_t(core.publish(self->ws, topic, payload.view(), payload.opcode(), compress));
     }
+    if (!core.has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
     auto handle = std::make_shared<Ref>(owned(self));
     bool posted = core.post_copy(payload.view(),
                                  [handle, name = std::string(topic), opcode = payload.opcode(), compress](

@@ -31,6 +31,7 @@ enum us_flag_t : uint32_t {
     US_FLAG_CLOSING = 8,  // inside us_socket_close, before_close is running
     US_FLAG_END_CALLED = 16,  // on_end was delivered, for whichever reason
     US_FLAG_PARKED = 32,  // out of epoll: peer gone, unread bytes, reading paused
+    US_FLAG_RESET = 64,  // close with a reset
 };
 
 // What epoll_event.data points to, in the low bits (blocks are 16-aligned).
@@ -150,6 +151,10 @@ struct us_loop_internal_t {
     int num_lingers = 0;
     us_proxied_t *proxied_head = nullptr, *proxied_tail = nullptr, *dead_proxied = nullptr;
     us_cursor_t *cursors = nullptr;
+
+    us_socket_t *changed = nullptr;  // the one whose change was not reported yet
+    void (*change_cb)(void *, us_socket_t *) = nullptr;
+    void *change_user = nullptr;
 
     size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
     char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides

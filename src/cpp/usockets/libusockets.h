@@ -74,6 +74,10 @@ struct us_callbacks_t {
     us_on_data_t on_data;
     us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
     us_before_close_t before_close; /* ours: the last moment at which the descriptor can still be written to */
+    /* Ours. Asked for each accepted descriptor before anything is made of it: 0 refuses it, with a reset. */
+    int (*on_accept)(struct us_socket_context_t *);
+    /* Ours. Accepting has failed with this errno, for want of descriptors or memory, and pauses. */
+    void (*on_accept_error)(struct us_socket_context_t *, int error);
 };
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
@@ -91,6 +95,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     void *user;                  /* for the layer above, starts NULL */
     struct us_callbacks_t cb;
     uint32_t num_sockets;
+    uint32_t num_proxied; /* accepted connections that are no sockets yet: their PROXY header has not arrived */
     /* us_socket_timeout() is ignored while on_writable runs: for WebSockets only inbound bytes are a sign of life, and HTTP
      * keeps its own time. */
     bool inbound_liveness;
@@ -133,6 +138,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     uint8_t on_close_due_;
     uint16_t remote_port;
     uint32_t flags_; /* US_FLAG_*, internal.h */
+    uint32_t charged; /* for the layer above, starts at 0, kept by adopt: see us_loop_on_change() */
     struct us_socket_t *pending_next_; /* the loop's list of sockets that need a visit after post_cb */
 };
 
@@ -165,6 +171,14 @@ struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct 
  * dispatch; the outermost leave runs them. */
 void us_loop_enter(struct us_loop_t *loop);
 void us_loop_leave(struct us_loop_t *loop);
+
+/* Ours. Bookkeeping of what is kept in memory for sockets. A socket has changed when a write to it was short or found it
+ * blocked, when it became writable, and when the layer above says so with us_socket_changed(). cb then reads and counts,
+ * nothing else; it comes late, so that it sees the change complete: when another socket changes, in us_loop_settle(), and
+ * at the end of the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block. */
+void us_loop_on_change(struct us_loop_t *loop, void (*cb)(void *user, struct us_socket_t *s), void *user);
+void us_socket_changed(struct us_socket_t *s);
+void us_loop_settle(struct us_loop_t *loop);
 
 /* Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
  * keep received bytes where they lie beyond its callback. */
@@ -317,6 +331,8 @@ int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int hea
 void us_socket_shutdown(int ssl, struct us_socket_t *s);
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);
+/* Ours: us_socket_close() with (0, NULL) and without ceremony: the peer gets a reset, the kernel keeps nothing. */
+void us_socket_reset(struct us_socket_t *s);
 struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s,
                                                    int ext_size);
 void *us_socket_get_native_handle(int ssl, struct us_socket_t *s);

@@ -84,8 +84,12 @@ static void poll_again(us_timer_t *timer) {
     }
 }
 
-[[gnu::cold]] static void pause_accepting(us_listen_socket_t *listener) {
-    us_loop_t *loop = listener->s.context->loop;
+[[gnu::cold]] static void pause_accepting(us_listen_socket_t *listener, int error) {
+    us_socket_context_t *context = listener->s.context;
+    us_loop_t *loop = context->loop;
+    if (context->cb.on_accept_error) {
+        context->cb.on_accept_error(context, error);
+    }
     if (us_epoll_set(loop, EPOLL_CTL_MOD, listener->s.fd, 0, listener, US_KIND_LISTENER) != 0) {
         return;
     }
@@ -131,21 +135,29 @@ void us_listener_event(us_listen_socket_t *listener) {
             if (is_of_one_connection(errno)) {
                 continue;
             }
-            pause_accepting(listener);
+            pause_accepting(listener, errno);
             return;
         }
-        if (us_proxy_expected(listener->s.context, &address)) [[unlikely]] {
+        us_socket_context_t *context = listener->s.context;
+        if (context->cb.on_accept && !context->cb.on_accept(context)) [[unlikely]] {
+            us_sys_reset_on_close(fd);
+            us_sys_close(fd);
+            continue;
+        }
+        if (us_proxy_expected(context, &address)) [[unlikely]] {
             if (!us_proxy_await(listener, fd, &address)) {
+                const int error = errno;
                 us_sys_close(fd);
-                pause_accepting(listener);
+                pause_accepting(listener, error);
                 return;
             }
             continue;
         }
-        us_socket_t *s = us_socket_new(listener->s.context, fd, (unsigned int) listener->socket_ext_size);
+        us_socket_t *s = us_socket_new(context, fd, (unsigned int) listener->socket_ext_size);
         if (!s) {
+            const int error = errno;
             us_sys_close(fd);
-            pause_accepting(listener);
+            pause_accepting(listener, error);
             return;
         }
         us_socket_set_address(s, &address);

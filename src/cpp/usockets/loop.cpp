@@ -49,6 +49,28 @@ void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user) {
     loop->internal_->release_user = user;
 }
 
+void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user) {
+    loop->internal_->change_cb = cb;
+    loop->internal_->change_user = user;
+}
+
+void us_loop_settle(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    us_socket_t *s = internal->changed;
+    internal->changed = nullptr;
+    if (s && internal->change_cb) {
+        internal->change_cb(internal->change_user, s);
+    }
+}
+
+void us_socket_changed(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (internal->changed != s && !s->closed) {
+        us_loop_settle(s->context->loop);
+        internal->changed = s;
+    }
+}
+
 int us_loop_fd(us_loop_t *loop) { return loop->internal_->epfd; }
 
 void us_run_deferred_closes(us_loop_t *loop) {
@@ -186,6 +208,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         internal->post_cb(loop);
     }
     run_pending(internal);
+    us_loop_settle(loop);
     free_dead(internal);
     us_timers_arm(loop);
     internal->iterating = false;

@@ -45,6 +45,7 @@ static void retire(us_loop_internal_t *internal, us_proxied_t *p) {
     (p->next ? p->next->prev : internal->proxied_tail) = p->prev;
     p->next = internal->dead_proxied;
     internal->dead_proxied = p;
+    p->listener->s.context->num_proxied--;
     p->fd = -1;
 }
 
@@ -75,6 +76,7 @@ bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage
     p->length = 0;
     (internal->proxied_tail ? internal->proxied_tail->next : internal->proxied_head) = p;
     internal->proxied_tail = p;
+    listener->s.context->num_proxied++;
     return true;
 }
 

@@ -96,6 +96,9 @@ static void retire(us_socket_t *s) {
     s->deadline_ = s->long_deadline_ = s->hard_deadline_ = 0;
     us_socket_unblock(s);
     us_context_unlink(s);
+    if (loop->internal_->changed == s) {
+        loop->internal_->changed = nullptr;
+    }
     s->fd = -1;
     push_closed(loop->internal_, s);
 }
@@ -110,6 +113,10 @@ static void release_fd(us_socket_t *s, bool may_linger) {
     const bool registered = !(s->flags_ & US_FLAG_PARKED);
     if (s->context->transport_) {
         s->context->transport_->close(s);
+    }
+    if (s->flags_ & US_FLAG_RESET) {
+        us_sys_reset_on_close(s->fd);
+        may_linger = false;
     }
     if (may_linger && s->shut_down && !s->peer_ended && !(s->flags_ & US_FLAG_DOOMED)) {
         const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown_write(s->fd) == 0;
@@ -148,6 +155,11 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     (internal->close_tail ? internal->close_tail->prev_ : internal->close_head) = s;
     internal->close_tail = s;
     return asked;
+}
+
+void us_socket_reset(us_socket_t *s) {
+    s->flags_ |= US_FLAG_RESET;
+    us_socket_close(0, s, 0, nullptr);
 }
 
 void us_socket_discard(us_socket_t *s) {
@@ -200,13 +212,16 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     memcpy(moved->ip, s->ip, sizeof(moved->ip));
     moved->ip_length = s->ip_length;
     moved->remote_port = s->remote_port;
+    moved->charged = s->charged;
 
+    s->charged = 0;
     s->spill_ = nullptr;
     s->transport_state_ = nullptr;
     s->blocked = false;  // counted once, for the new block
     s->moved_to = moved;
     retire(s);
     us_context_link(moved);
+    us_socket_changed(moved);
     if (s->flags_ & US_FLAG_PENDING) {
         us_pending_add(moved);
     }

@@ -78,6 +78,12 @@ static inline int us_sys_setsockopt(int fd, int level, int name, int value) {
     return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, level, name, &value, sizeof(value));
 }
 
+// close() will send a reset and forget the connection.
+static inline int us_sys_reset_on_close(int fd) {
+    const linger reset = {1, 0};
+    return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
 static inline int us_sys_bind(int fd, const sockaddr *address, socklen_t length) {
     return us_sys_fails(US_SYS_BIND) ? -1 : bind(fd, address, length);
 }

@@ -84,6 +84,7 @@ int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_m
     if (taken == wanted) [[likely]] {
         return (int) taken;
     }
+    us_socket_changed(s);
     const uint32_t rest = wanted - taken;
     if (msg_more && wanted <= US_SPILL_CHUNK && us_socket_spilled(s) + rest <= US_SPILL_MAX &&
         !(s->flags_ & US_FLAG_DOOMED)) {
@@ -120,7 +121,11 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
             block(s);
         }
     }
-    if ((s->flags_ & US_FLAG_DOOMED) || taken > h || taken == h + p) {
+    if (taken == h + p) {
+        return (int) taken;
+    }
+    us_socket_changed(s);
+    if ((s->flags_ & US_FLAG_DOOMED) || taken > h) {
         return (int) taken;
     }
     if (taken < h) {
@@ -177,6 +182,7 @@ void us_socket_finish_writing(us_socket_t *s) {
 
 void us_socket_writable(us_socket_t *s) {
     if (s->blocked) {
+        us_socket_changed(s);
         if (!flush(s)) {
             return;
         }
@@ -191,6 +197,8 @@ void us_socket_writable(us_socket_t *s) {
             us_dispatch_t dispatch(s->context->loop, US_PHASE_WRITABLE);
             s->context->cb.on_writable(s);
         }
+        s = us_socket_follow(s);
+        us_socket_changed(s);  // again: handlers may have had the first change reported half-way
     }
     us_socket_update_interest(us_socket_follow(s));
 }

@@ -8,8 +8,8 @@
 
 namespace uwserve {
 
-std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler) {
-    std::unique_ptr<Engine> engine(new Engine(http_handler));
+std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
+    std::unique_ptr<Engine> engine(new Engine(http_handler, limits));
     try {
         std::thread([&] { engine->build(ws_handler); }).join();
     } catch (const std::system_error &error) {
@@ -50,6 +50,7 @@ void Engine::build(WsHandler &handler) {
         (c->is_child_ ? ws_ : http_) = c;
     }
     gate_.install(http_, ws_);
+    gate_.limits().install(http_, ws_);
     guard_.install(ws_, &gate_, &handler);
 }
 

@@ -16,7 +16,7 @@ namespace uwserve {
 class Engine {
   public:
     // nullptr with errno when the loop's descriptors could not be made.
-    static std::unique_ptr<Engine> create(WsHandler &ws_handler, HttpHandler &http_handler);
+    static std::unique_ptr<Engine> create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits);
     ~Engine();
     Engine(const Engine &) = delete;
     Engine &operator=(const Engine &) = delete;
@@ -33,7 +33,7 @@ class Engine {
     void abandon();
 
   private:
-    Engine(HttpHandler &http_handler) : gate_(http_handler) {}
+    Engine(HttpHandler &http_handler, Limits &limits) : gate_(http_handler, limits), topics_(codecs_, limits) {}
     void build(WsHandler &handler);
 
     us_loop_t *loop_ = nullptr;
@@ -42,7 +42,7 @@ class Engine {
     HttpGate gate_;
     WsGuard guard_;
     Codecs codecs_;
-    Topics topics_{codecs_};
+    Topics topics_;
 };
 
 }  // namespace uwserve

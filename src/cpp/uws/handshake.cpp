@@ -30,6 +30,8 @@ bool is_key(std::string_view key) {
 
 }  // namespace
 
+bool asks_for_websocket(const HttpHead &head) { return has_token(head, "upgrade", "websocket"); }
+
 Handshake read_handshake(const HttpHead &head) {
     Handshake handshake;
     int keys = 0, versions = 0;

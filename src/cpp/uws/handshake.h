@@ -18,5 +18,7 @@ struct Handshake {
 };
 
 Handshake read_handshake(const HttpHead &head);
+// Whether the client meant a handshake, however badly: its Upgrade field names websocket.
+bool asks_for_websocket(const HttpHead &head);
 
 }  // namespace uwserve

@@ -44,18 +44,40 @@ void HttpGate::install(us_socket_context_t *http_context, us_socket_context_t *w
 us_socket_t *HttpGate::on_open(us_socket_t *s, int is_client, char *ip, int ip_length) {
     HttpGate *gate = of(s);
     gate->upstream_.on_open(s, is_client, ip, ip_length);
+    auto *conn = new HttpConn(s, gate);
+    s->user = conn;
+    if (!gate->limits_.address_opened(s)) {
+        us_socket_reset(s);
+        return s;
+    }
+    gate->make_room_for(*conn);
     // The whole first head must arrive in this time: bytes do not extend it.
     us_socket_timeout(0, s, gate->idle_timeout);
     return s;
 }
 
+// Over the limit, whoever has taken the longest goes: many slow clients cannot keep the next one out.
+void HttpGate::make_room_for(HttpConn &newcomer) {
+    heads_.add(newcomer);
+    uint32_t max = limits_.figures.max_pending_heads;
+    while (max && heads_.size() > max) {
+        PendingHead &oldest = *heads_.oldest();
+        heads_.remove(oldest);
+        limits_.refused(Refusal::kPendingHeads);
+        us_socket_reset(static_cast<HttpConn &>(oldest).s);
+    }
+}
+
 us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
     HttpGate *gate = of(s);
+    gate->limits_.address_closed(s);
+    gate->limits_.discharge(s);
     gate->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
     if (auto *conn = static_cast<HttpConn *>(s->user)) {
         s->user = nullptr;
         if (conn->state == HttpConn::State::kPending) gate->pending--;
         if (conn->ready_queued) std::erase(gate->ready_, conn);
+        gate->heads_.remove(*conn);
         delete conn;
     }
     return s;
@@ -63,7 +85,6 @@ us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
 
 us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
     HttpGate *gate = of(s);
-    if (!s->user) s->user = new HttpConn(s, gate);
     auto *conn = static_cast<HttpConn *>(s->user);
     std::string_view in(data, static_cast<size_t>(length));
     switch (conn->state) {
@@ -73,6 +94,7 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
         break;
     case HttpConn::State::kPending:
         conn->held.append(in);
+        gate->charge(*conn);
         gate->limit_held(*conn);
         break;
     case HttpConn::State::kDraining:
@@ -110,7 +132,13 @@ us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
         return s;
     }
     bool half_head = conn && conn->state == HttpConn::State::kHead && !conn->held.empty() && !conn->ready_queued;
-    if (conn && (half_head || conn->state == HttpConn::State::kBody) && backlog_of(s) == 0) {
+    bool half_body = conn && conn->state == HttpConn::State::kBody;
+    if (half_head || half_body) {
+        of(s)->limits_.refused(Refusal::kHeadTimeouts);
+    } else if (conn && conn->is_pending) {
+        of(s)->limits_.refused(Refusal::kIdleTimeouts);
+    }
+    if ((half_head || half_body) && backlog_of(s) == 0) {
         of(s)->refuse(*conn, 408, half_head ? "the request head took too long" : "the request body took too long");
         return s;
     }
@@ -169,7 +197,11 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         conn.frame = nullptr;
         if (s->closed || conn.state != HttpConn::State::kHead) break;
     }
-    if (s->closed || conn.state == HttpConn::State::kDraining) return;
+    if (s->closed) return;
+    if (conn.state == HttpConn::State::kDraining) {
+        charge(conn);
+        return;
+    }
     if (conn.half_closed && conn.state != HttpConn::State::kPending &&
         !is_congested(conn)) {  // half a request, and no more to come
         conn.state = HttpConn::State::kDraining;
@@ -182,13 +214,22 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         conn.head_timed = true;
         restart_timer(conn);
     }
+    charge(conn);
     limit_held(conn);
+    bool is_collecting = conn.state != HttpConn::State::kPending && !is_congested(conn) && s->charged;
+    if (is_collecting && !limits_.has_memory(0)) [[unlikely]]
+        refuse(conn, 503, "server is short of memory");
+}
+
+void HttpGate::charge(HttpConn &conn) {
+    if (conn.s->charged || !conn.held.empty() || !conn.body.empty()) limits_.charge(conn.s);
 }
 
 // Stops reading past the bounds: of what waits for an answer, and of answers that wait for their reader. The time for
 // either runs on.
 void HttpGate::limit_held(HttpConn &conn) {
-    bool too_much = is_congested(conn) || (conn.state == HttpConn::State::kPending && conn.held.size() > kMaxHeldBytes);
+    bool must_wait = conn.state == HttpConn::State::kPending && !conn.held.empty();
+    bool too_much = is_congested(conn) || (must_wait && (conn.held.size() > kMaxHeldBytes || !limits_.has_memory(0)));
     if (!too_much || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
     us_socket_pause(conn.s, US_PAUSE_HELD);
 }
@@ -234,6 +275,7 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         refuse(conn, status, why);
         return false;
     }
+    heads_.remove(conn);
     conn.head->close |= winding_down_ || (conn.half_closed && in.empty());
     conn.state = HttpConn::State::kBody;
     conn.body.clear();
@@ -293,6 +335,7 @@ void HttpGate::response_done(HttpConn &conn) {
     if (conn.head->close || (conn.half_closed && conn.held.empty() && !conn.frame)) {
         conn.state = HttpConn::State::kDraining;
         conn.held.clear();
+        charge(conn);
         drain_and_end(conn);
         return;
     }
@@ -337,68 +380,6 @@ void HttpGate::wind_down() {
 
 void HttpGate::close_all() {
     us_socket_context_each(http_, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); }, nullptr);
-}
-
-// --- what must wait until no dispatch is on the stack ---
-
-void HttpGate::queue_ready(HttpConn &conn) {
-    if (conn.ready_queued) return;
-    conn.ready_queued = true;
-    ready_.push_back(&conn);
-    wake();
-}
-
-void HttpGate::wake() {
-    if (wake_queued_) return;
-    wake_queued_ = true;
-    reinterpret_cast<uWS::Loop *>(http_->loop)->defer([this] { run_queues(); });
-}
-
-void HttpGate::run_queues() {
-    wake_queued_ = false;
-    auto late = std::exchange(late_, {});
-    for (auto &[ws, bytes] : late) {
-        if (!ws || ws->closed) continue;
-        if (ws->pause_reasons & US_PAUSE_USER) {
-            late_.emplace_back(ws, std::move(bytes));
-            continue;
-        }
-        ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
-        us_socket_resume(ws, US_PAUSE_HELD);
-        us_socket_deliver(ws, bytes.data(), bytes.size());
-    }
-    // A connection can queue itself again while it is consumed, and on_close takes it off the list.
-    for (size_t n = ready_.size(); n && !ready_.empty(); n--) {
-        HttpConn *conn = ready_.front();
-        ready_.erase(ready_.begin());
-        conn->ready_queued = false;
-        if (conn->s->closed) continue;
-        if (conn->stream) {
-            pump(*conn);
-            continue;
-        }
-        if (conn->state != HttpConn::State::kHead) continue;
-        us_socket_resume(conn->s, US_PAUSE_HELD);
-        std::string held = std::exchange(conn->held, {});
-        consume(*conn, held);
-    }
-}
-
-// Nothing may overtake them: the socket is not read before.
-void HttpGate::hold_late_bytes(us_socket_t *ws, std::string bytes) {
-    us_socket_pause(ws, US_PAUSE_HELD);
-    ws->user_bits |= kHasLateBytes;
-    late_.emplace_back(ws, std::move(bytes));
-}
-
-void HttpGate::deliver_late_bytes(us_socket_t *ws) {
-    if (ws->user_bits & kHasLateBytes) wake();
-}
-
-void HttpGate::forget_late_bytes(us_socket_t *ws) {
-    for (auto &entry : late_) {
-        if (entry.first == ws) entry.first = nullptr;
-    }
 }
 
 }  // namespace uwserve

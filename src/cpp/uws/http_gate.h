@@ -6,12 +6,13 @@
 // bytes behind a handshake or behind a pipelined request are held, never lost (L13), and user code always runs outside
 // upstream's parser, where upgrading and closing are safe (L3, L4, L7).
 //
-// Ownership: a HttpConn belongs to its socket (`us_socket_t::user`) from the first byte until on_close or upgrade.
+// Ownership: a HttpConn belongs to its socket (`us_socket_t::user`) from on_open until on_close or upgrade.
 // `HttpConn::request` is the upper layer's; on_settled() ends it.
 // Loop thread only.
 #pragma once
 
 #include <atomic>
+#include <list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,6 +21,8 @@
 #include <vector>
 
 #include "http_head.h"
+#include "limits.h"
+#include "pending_heads.h"
 #include "uws.h"
 
 namespace uwserve {
@@ -44,7 +47,7 @@ struct BodyStream {
     virtual Next next(std::string_view &piece) = 0;  // the piece is valid until the next call
 };
 
-struct HttpConn {
+struct HttpConn : PendingHead {
     enum class State {
         kHead,  // collecting a head
         kBody,  // collecting a body
@@ -93,7 +96,7 @@ struct UpgradeAnswer {
 
 class HttpGate {
   public:
-    HttpGate(HttpHandler &handler) : handler_(handler) {}
+    HttpGate(HttpHandler &handler, Limits &limits) : handler_(handler), limits_(limits) {}
     HttpGate(const HttpGate &) = delete;
     HttpGate &operator=(const HttpGate &) = delete;
 
@@ -118,6 +121,8 @@ class HttpGate {
     void deliver_late_bytes(us_socket_t *ws);
     void forget_late_bytes(us_socket_t *ws);
 
+    Limits &limits() { return limits_; }
+
     unsigned idle_timeout = 10;  // seconds, 0 = off
     uint64_t max_body = 128ull << 20;  // bytes
     std::atomic<uint32_t> pending{0};  // requests that wait for an answer; read by any thread
@@ -136,6 +141,8 @@ class HttpGate {
     bool take_body(HttpConn &conn, std::string_view &in);
     void dispatch(HttpConn &conn);
     void limit_held(HttpConn &conn);
+    void make_room_for(HttpConn &newcomer);
+    void charge(HttpConn &conn);
     void pump(HttpConn &conn);
     void send_piece(HttpConn &conn, std::string_view piece);
     void end_stream(HttpConn &conn, bool complete);
@@ -149,13 +156,20 @@ class HttpGate {
     void run_queues();
 
     HttpHandler &handler_;
+    Limits &limits_;
+    PendingHeads heads_;
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     us_callbacks_t upstream_{};
     HttpConn *dispatching_ = nullptr;
     bool winding_down_ = false;
     bool wake_queued_ = false;
     std::vector<HttpConn *> ready_;  // answered; their held bytes come next
-    std::vector<std::pair<us_socket_t *, std::string>> late_;  // bytes behind a handshake that was accepted later
+    struct LateBytes {
+        us_socket_t *ws;
+        std::string bytes;
+        Limits::Kept kept;
+    };
+    std::list<LateBytes> late_;  // bytes behind a handshake that was accepted later
 };
 
 constexpr uint8_t kHasLateBytes = 1;  // us_socket_t::user_bits of a WebSocket: it is in late_

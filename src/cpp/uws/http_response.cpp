@@ -164,6 +164,7 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
     std::string key(answer.key), protocol(answer.protocol);  // may point into conn's head
     pending--;
     if (conn.ready_queued) std::erase(ready_, &conn);
+    heads_.remove(conn);
     s->user = nullptr;
     delete &conn;
 
@@ -192,6 +193,8 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
 
 void HttpGate::refuse(HttpConn &conn, int status, const char *why) {
     bool head_only = conn.head && conn.head->method == "HEAD";
+    limits_.refused(refusal_of_status(status));
+    heads_.remove(conn);
     std::string answer = "HTTP/1.1 ";
     answer.append(std::to_string(status)).append(" ").append(http_reason(status)).append("\r\nConnection: close\r\n");
     answer.append("Content-Type: text/plain;charset=utf-8\r\nContent-Length: ");
@@ -199,6 +202,8 @@ void HttpGate::refuse(HttpConn &conn, int status, const char *why) {
     if (!head_only) answer.append(why);
     conn.state = HttpConn::State::kDraining;
     conn.held.clear();
+    std::string().swap(conn.body);
+    charge(conn);
     us_socket_resume(conn.s, US_PAUSE_HELD);
     AsyncSocketDoor::write(async(conn.s), answer.data(), static_cast<int>(answer.size()));
     if (!conn.s->closed) drain_and_end(conn);

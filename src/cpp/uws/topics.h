@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "limits.h"
 #include "uws.h"
 
 namespace uwserve {
@@ -29,7 +30,7 @@ class FanOut {
 
 class Topics {
   public:
-    explicit Topics(Codecs &codecs) : codecs_(codecs) {}
+    Topics(Codecs &codecs, Limits &limits) : codecs_(codecs), limits_(limits) {}
 
     // Gives `app` a tree that the loop of this thread drains in every iteration.
     void install(App &app);
@@ -52,8 +53,6 @@ class Topics {
     }
     void drain();
 
-    uint64_t dropped = 0;  // queued messages that a subscriber's backpressure limit kept from it
-
   private:
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
     Socket::SendStatus send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
@@ -61,6 +60,7 @@ class Topics {
     uint32_t next_sequence() { return sequence_ = (sequence_ + 1) & 0x7FFFFFF; }
 
     Codecs &codecs_;
+    Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
     TopicTree *tree_ = nullptr;
     FanOut queued_, large_;
     size_t queued_bytes_ = 0;

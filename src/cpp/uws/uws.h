@@ -14,6 +14,7 @@
 #include <optional>
 #include <string_view>
 
+#include "frame_rate.h"
 #include "upstream_deflate.h"
 #include "ws_protocol.h"
 
@@ -27,8 +28,9 @@ struct PerSocket {
     void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
     Negotiated compression;  // what the handshake agreed on
+    FrameRate control_frames, tiny_fragments;  // that the peer has sent
 };
-static_assert(sizeof(PerSocket) == 16 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
+static_assert(sizeof(PerSocket) == 32 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
 
 using App = uWS::App;
 using Socket = uWS::WebSocket<false, true, PerSocket>;
@@ -76,6 +78,7 @@ using WebSocketDoor = uWS::WebSocket<false, true, Backdoor>;
 using AsyncSocketDoor = uWS::WebSocketContext<false, true, Backdoor>;
 
 inline us_socket_t *raw(Socket *ws) { return reinterpret_cast<us_socket_t *>(ws); }
+inline PerSocket *per_socket(us_socket_t *ws) { return reinterpret_cast<Socket *>(ws)->getUserData(); }
 inline us_socket_t *raw(Response *res) { return reinterpret_cast<us_socket_t *>(res); }
 inline uWS::WebSocketData *websocket_data(us_socket_t *s) {
     return static_cast<uWS::WebSocketData *>(us_socket_ext(0, s));

@@ -9,8 +9,6 @@ namespace {
 
 constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
 
-PerSocket *per_socket(us_socket_t *s) { return reinterpret_cast<Socket *>(s)->getUserData(); }
-
 void close_with(us_socket_t *s, std::string_view reason) {
     us_socket_close(0, s, static_cast<int>(reason.size()), const_cast<char *>(reason.data()));
 }
@@ -75,12 +73,14 @@ us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
         reinterpret_cast<Socket *>(s)->send({}, uWS::OpCode::PING);
         return s;
     }
+    guard->gate_->limits().refused(Refusal::kIdleTimeouts);
     close_with(s, uWS::ERR_WEBSOCKET_TIMEOUT);
     return s;
 }
 
 us_socket_t *WsGuard::on_end(us_socket_t *s) {
     if (s->read_shutdown && !s->peer_ended && !is_shutting_down(s)) {
+        of(s)->gate_->limits().refused(Refusal::kBackpressureCloses);
         close_with(s, kBackpressure);
         return s;
     }
@@ -91,12 +91,15 @@ us_socket_t *WsGuard::on_end(us_socket_t *s) {
 us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
     WsGuard *guard = of(s);
     if (s->user_bits & kHasLateBytes) guard->gate_->forget_late_bytes(s);
+    guard->gate_->limits().address_closed(s);
+    guard->gate_->limits().discharge(s);
     return guard->upstream_.on_close(s, code, reason);
 }
 
 void WsGuard::fail(us_socket_t *s, const Violation &violation) {
     if (s->closed || is_shutting_down(s)) return;
     per_socket(s)->fail_code = violation.code;
+    of(s)->gate_->limits().refused(refusal_of_close_code(violation.code));
     if (flush_corked(s)) {
         char frame[127];
         int length = static_cast<int>(format_close_frame(frame, violation.code, violation.text));

@@ -22,6 +22,7 @@ class WsGuard {
     // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
     size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
+    Limits &server_limits() { return gate_->limits(); }
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
   private:

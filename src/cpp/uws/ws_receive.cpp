@@ -7,6 +7,10 @@ namespace uwserve {
 
 namespace {
 
+constexpr Violation kTooManyControlFrames{1008, "Received too many control frames"};
+constexpr Violation kTooManyFragments{1008, "Received too many tiny fragments"};
+constexpr Violation kShortOfMemory{1013, "The server is short of memory, try again later"};
+
 // The parser's sink (ws_frame.h) for one read of one socket.
 class Receiver {
   public:
@@ -15,8 +19,12 @@ class Receiver {
 
     size_t limit() const { return guard_.max_payload; }
     bool may_compress() const { return uwserve::may_compress(s_); }
-    const Violation *on_control_frame() { return nullptr; }
-    const Violation *on_fragment(uint64_t) { return nullptr; }
+    const Violation *on_control_frame() {
+        return guard_.server_limits().control_frame(s_) ? nullptr : &kTooManyControlFrames;
+    }
+    const Violation *on_fragment(uint64_t size) {
+        return guard_.server_limits().fragment(s_, size) ? nullptr : &kTooManyFragments;
+    }
 
     bool on_message(char *data, size_t size, MessageKind kind) {
         if (kind.compressed) [[unlikely]]
@@ -51,6 +59,16 @@ class Receiver {
     void fail(const Violation &violation) {
         state_.assembly.take();
         guard_.fail(s_, violation);
+    }
+
+    // After a read that has left, or found, a message in assembly: what it takes is charged, and may be too much.
+    void charge() {
+        Limits &limits = guard_.server_limits();
+        limits.charge(s_);
+        if (state_.assembly.capacity() && is_open() && !limits.has_memory(0)) {
+            limits.refused(Refusal::kWsBufferedBytes);
+            refuse(kShortOfMemory);
+        }
     }
 
   private:
@@ -104,6 +122,8 @@ class Receiver {
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
     Receiver receiver(s, state);
     parse_frames(state.frames, data, size, receiver);
+    if (s->charged | state.assembly.capacity()) [[unlikely]]
+        receiver.charge();
 }
 
 }  // namespace uwserve

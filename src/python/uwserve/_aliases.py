@@ -32,6 +32,15 @@ WEBSOCKET_OPTIONS: Mapping[str, str] = {
     "perMessageDeflate": "per_message_deflate",
 }
 
+LIMIT_OPTIONS: Mapping[str, str] = {  # ours, for programs in Bun's spelling
+    "maxConnections": "max_connections",
+    "maxConnectionsPerAddress": "max_connections_per_address",
+    "maxPendingHeads": "max_pending_heads",
+    "maxControlFramesPerSecond": "max_control_frames_per_second",
+    "maxTinyFragmentsPerSecond": "max_tiny_fragments_per_second",
+    "maxBufferedBytes": "max_buffered_bytes",
+}
+
 SERVER_WEBSOCKET: Mapping[str, str] = {
     "readyState": "ready_state",
     "remoteAddress": "remote_address",
@@ -49,6 +58,7 @@ SERVER: Mapping[str, str] = {
     "requestIP": "request_ip",
     "pendingRequests": "pending_requests",
     "pendingWebSockets": "pending_websockets",
+    "bufferedBytes": "buffered_bytes",
 }
 
 HEADERS: Mapping[str, str] = {

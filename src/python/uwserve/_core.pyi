@@ -107,11 +107,13 @@ class ServerCore:
     #   dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
     #   log_exception(where, exc): an exception that no `error` handler took.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
+    #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
         dispatch: Callable[[Request], None],
         log_exception: Callable[[str, BaseException], None],
         on_stopped: Callable[[], None],
+        on_refused: Callable[[float, dict[str, int]], None],
     ) -> None: ...
     # Live: also for open sockets. A handler that is None is not called. All keyword-only.
     def set_websocket(
@@ -139,6 +141,19 @@ class ServerCore:
     # believed from them, in lower case, or "".
     def set_proxies(
         self, *, networks: Sequence[tuple[bytes, int]], local: bool, field: str, proxy_protocol: bool
+    ) -> None: ...
+    # 0 turns a limit off. exempt_local: loopback and trusted proxies are free of max_connections_per_address.
+    def set_limits(
+        self,
+        *,
+        max_connections: int,
+        max_connections_per_address: int,
+        exempt_local: bool,
+        max_pending_heads: int,
+        max_control_frames_per_second: int,
+        max_tiny_fragments_per_second: int,
+        max_buffered_bytes: int,
+        report_ms: int,
     ) -> None: ...
     # OSError with errno on failure (gaierror for names). May be called once.
     def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
@@ -192,6 +207,10 @@ class ServerCore:
     def pending_requests(self) -> int: ...
     @property
     def pending_websockets(self) -> int: ...
+    @property
+    def refused(self) -> dict[str, int]: ...
+    @property
+    def buffered_bytes(self) -> int: ...
     @property
     def running(self) -> bool: ...
     @property

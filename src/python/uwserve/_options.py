@@ -9,6 +9,7 @@ from __future__ import annotations
 from . import _aliases, _checks, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
+from ._limits import check_limits
 from ._routes import Router
 
 TYPE_CHECKING = False
@@ -191,6 +192,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "trusted_proxies": (_proxies.trusted_proxies, ()),
     "forwarded_header": (_proxies.forwarded_header, "x-forwarded-for"),
     "proxy_protocol": (boolean, False),
+    "limits": (check_limits, {}),
     "development": (boolean, False),
     "id": (text, ""),
 }

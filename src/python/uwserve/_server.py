@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from . import _core, _proxies
+from . import _core, _limits, _proxies
 from ._dispatch import App, log_exception
 from ._lifecycle import Signals, Stopped, keep_until_exit, release
 from ._options import WEBSOCKET, reload_options, serve_options
@@ -49,6 +49,8 @@ class Server(_core.ServerCore):
         def pendingRequests(self) -> int: ...
         @property
         def pendingWebSockets(self) -> int: ...
+        @property
+        def bufferedBytes(self) -> int: ...
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class Server(_core.ServerCore):
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
-        self.set_hooks(self._dispatch, log_exception, self._stopped._finish)
+        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report)
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
         self.hostname = None if self._unix is not None else options["hostname"]
@@ -160,6 +162,10 @@ class Server(_core.ServerCore):
     def _dispatch(self, request: _core.Request) -> None:
         self._app.dispatch(self, request)
 
+    # The hook the core calls when something was refused; on the loop's thread.
+    def _report(self, seconds: float, counts: dict[str, int]) -> None:
+        _limits.report(self._limits, seconds, counts)
+
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
         _proxies.check_together(options)
@@ -167,6 +173,12 @@ class Server(_core.ServerCore):
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
         self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
         self.set_proxies(**_proxies.core_arguments(options))
+        self._limits = _limits.figures(options["limits"])
+        self.set_limits(
+            **self._limits,
+            exempt_local="max_connections_per_address" not in options["limits"],
+            report_ms=round(_limits.REPORT_SECONDS * 1000),
+        )
         self._app = App(options["routes"], options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
@@ -307,6 +319,23 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
       (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
       it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so
       a header there is a 400.
+    * ``limits``: a dict of limits against abuse; each is an int, 0 for off, or None for its default:
+
+      =================================  =========================================  ===================================
+      name                               default                                    beyond it
+      =================================  =========================================  ===================================
+      ``max_connections``                the limit of descriptors less 64           the newcomer is reset at once
+      ``max_connections_per_address``    half of that; loopback goes free           the newcomer is reset at once
+      ``max_pending_heads``              a quarter of that, at most 4096            the oldest such connection is reset
+      ``max_control_frames_per_second``  1000 for each socket                       the socket is closed with 1008
+      ``max_tiny_fragments_per_second``  20,000 for each socket                     the socket is closed with 1008
+      ``max_buffered_bytes``             a quarter of the memory, at most 1 GiB     sends are dropped (0), requests get
+                                                                                    503, sockets are closed with 1013
+      =================================  =========================================  ===================================
+
+      An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. A pending
+      head is a connection whose first request has not arrived. Tiny is a fragment of under 16 bytes. What is refused is
+      counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the

@@ -1,0 +1,141 @@
+#include "limits.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "http_gate.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr uint8_t kMappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};  // RFC 4291 2.5.5.2
+
+bool is_mapped(const uint8_t *ip, unsigned length) {
+    return length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0;
+}
+
+// IPv4 addresses are put where IPv6 has its multicast prefix, from which nobody connects.
+uint64_t key_of(const uint8_t *ip, unsigned length) {
+    if (is_mapped(ip, length)) {
+        ip += sizeof(kMappedPrefix);
+        length = 4;
+    }
+    uint64_t address = 0;
+    for (unsigned i = 0; i < (length == 4 ? 4 : 8); i++) address = address << 8 | ip[i];
+    return length == 4 ? address | 0xff00000000000000u : address;
+}
+
+}  // namespace
+
+// --- addresses ---
+
+AddressTable::AddressTable() : counts_(0, [] {
+        std::random_device device;
+        auto word = [&device] { return static_cast<uint64_t>(device()) << 32 | device(); };
+        return Hash{{word(), word() | 1}};
+    }()) {}
+
+// A product of 128 bits, folded: every bit of the address and of the keys reaches every bit of the result.
+size_t AddressTable::Hash::operator()(uint64_t address) const {
+    __extension__ using Wide = unsigned __int128;
+    Wide product = static_cast<Wide>(address ^ keys[0]) * keys[1];
+    uint64_t folded = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+    product = static_cast<Wide>(folded ^ keys[1]) * (keys[0] | 1);
+    return static_cast<size_t>(static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64));
+}
+
+uint32_t AddressTable::add(const uint8_t *ip, unsigned length) { return ++counts_[key_of(ip, length)]; }
+
+void AddressTable::remove(const uint8_t *ip, unsigned length) {
+    auto found = counts_.find(key_of(ip, length));
+    if (found != counts_.end() && --found->second == 0) counts_.erase(found);
+}
+
+bool is_loopback(const uint8_t *ip, unsigned length) {
+    static constexpr uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    if (is_mapped(ip, length)) return ip[12] == 127;
+    return length == 4 ? ip[0] == 127 : length == 16 && memcmp(ip, loopback6, 16) == 0;
+}
+
+// --- connections ---
+
+void Limits::install(us_socket_context_t *http_context, us_socket_context_t *ws_context) {
+    http_ = http_context;
+    ws_ = ws_context;
+    http_->cb.on_accept = on_accept;
+    http_->cb.on_accept_error = on_accept_error;
+    us_loop_on_change(http_->loop, [](void *self, us_socket_t *s) { static_cast<Limits *>(self)->charge(s); }, this);
+}
+
+int Limits::on_accept(us_socket_context_t *context) {
+    Limits &limits = static_cast<HttpGate *>(context->user)->limits();
+    uint32_t max = limits.figures.max_connections;
+    if (!max || context->num_sockets + context->num_proxied + limits.ws_->num_sockets < max) [[likely]]
+        return 1;
+    limits.refused(Refusal::kConnections);
+    return 0;
+}
+
+void Limits::on_accept_error(us_socket_context_t *context, int) {
+    static_cast<HttpGate *>(context->user)->limits().refused(Refusal::kAcceptErrors);
+}
+
+// Counted whether or not there is a limit now: reload() may set one.
+bool Limits::address_opened(us_socket_t *s) {
+    if (!s->ip_length) return true;  // a unix socket
+    uint32_t count = addresses_.add(s->ip, s->ip_length);
+    s->user_bits |= kAddressCounted;
+    if (!figures.max_connections_per_address || count <= figures.max_connections_per_address) [[likely]]
+        return true;
+    if (figures.exempt_local &&
+        (is_loopback(s->ip, s->ip_length) || (is_trusted_proxy && is_trusted_proxy(trusted_user, s)))) {
+        return true;
+    }
+    refused(Refusal::kConnectionsPerAddress);
+    return false;
+}
+
+void Limits::address_closed(us_socket_t *s) {
+    if (s->user_bits & kAddressCounted) addresses_.remove(s->ip, s->ip_length);
+    s->user_bits &= static_cast<uint8_t>(~kAddressCounted);
+}
+
+// --- buffered bytes ---
+
+size_t Limits::kept_for(us_socket_t *s) const {
+    if (s->context == ws_) return backlog_of(s) + assembly_of(s).capacity();
+    auto *conn = static_cast<HttpConn *>(s->user);
+    return backlog_of(s) + (conn ? conn->held.size() + conn->body.size() : 0);
+}
+
+void Limits::charge(us_socket_t *s) {
+    if (s->closed) return;
+    auto kept = static_cast<uint32_t>(std::min<size_t>(kept_for(s), UINT32_MAX));
+    if (kept == s->charged) return;
+    buffered_.store(buffered_.load(std::memory_order_relaxed) + kept - s->charged, std::memory_order_relaxed);
+    s->charged = kept;
+    apply_backpressure_limit();
+}
+
+void Limits::discharge(us_socket_t *s) {
+    if (!s->charged) return;
+    buffered_.store(buffered_.load(std::memory_order_relaxed) - s->charged, std::memory_order_relaxed);
+    s->charged = 0;
+    apply_backpressure_limit();
+}
+
+void Limits::set_backpressure_limit(size_t bytes) {
+    backpressure_limit_ = bytes;
+    apply_backpressure_limit();
+}
+
+// Fan-out of topics goes to the sockets inside upstream, which knows only its own limit: whoever has a backlog is passed
+// over while memory is short.
+void Limits::apply_backpressure_limit() {
+    auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));
+    data->maxBackpressure = has_memory_elsewhere(0) ? backpressure_limit_ : 1;
+}
+
+}  // namespace uwserve

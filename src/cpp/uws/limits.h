@@ -1,0 +1,147 @@
+// A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
+//
+// Where each limit is applied: connections here, asked by the socket layer at accept; connections per address here, asked
+// by the gate at on_open, where the address is final; pending heads in the gate, which has them in a list by age; rates of
+// frames in the guard, from counters beside each WebSocket (frame_rate.h); buffered bytes wherever something would grow.
+//
+// Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
+// kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
+// socket layer reports a change of its output (us_loop_on_change) and when the gate or the guard say that input is kept;
+// closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
+// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept.
+//
+// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <unordered_map>
+
+#include "refusals.h"
+#include "uws.h"
+
+namespace uwserve {
+
+// 0 turns a limit off.
+struct LimitFigures {
+    uint32_t max_connections = 0;
+    uint32_t max_connections_per_address = 0;
+    bool exempt_local = false;  // the figure above is the default: loopback and trusted proxies go free
+    uint32_t max_pending_heads = 0;
+    uint32_t max_control_frames_per_second = 0;
+    uint32_t max_tiny_fragments_per_second = 0;
+    uint64_t max_buffered_bytes = 0;
+};
+
+// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
+// without a connection, so no more entries than connections; the hash is keyed, so that nobody can choose collisions.
+class AddressTable {
+  public:
+    AddressTable();
+    uint32_t add(const uint8_t *ip, unsigned length);  // the count with the new one
+    void remove(const uint8_t *ip, unsigned length);
+    size_t size() const { return counts_.size(); }
+
+  private:
+    struct Hash {
+        uint64_t keys[2];
+        size_t operator()(uint64_t address) const;
+    };
+    std::unordered_map<uint64_t, uint32_t, Hash> counts_;
+};
+
+// Whether an address (4 or 16 bytes) is this machine's loopback, also as IPv4 in IPv6.
+bool is_loopback(const uint8_t *ip, unsigned length);
+
+class Limits {
+  public:
+    // A number of bytes that are kept for no particular socket. Any thread.
+    class Kept {
+      public:
+        Kept(Limits &limits, size_t bytes) : total_(limits.loose_), bytes_(bytes) { total_->fetch_add(bytes_); }
+        Kept(Kept &&other) noexcept : total_(std::move(other.total_)), bytes_(std::exchange(other.bytes_, 0)) {}
+        ~Kept() { release(); }
+        // They are not kept any more, or counted elsewhere from now on.
+        void release() {
+            if (bytes_) total_->fetch_sub(std::exchange(bytes_, 0));
+        }
+        Kept(const Kept &) = delete;
+        Kept &operator=(const Kept &) = delete;
+        Kept &operator=(Kept &&) = delete;
+
+      private:
+        std::shared_ptr<std::atomic<uint64_t>> total_;
+        size_t bytes_;
+    };
+
+    // Puts its hooks on the contexts.
+    void install(us_socket_context_t *http_context, us_socket_context_t *ws_context);
+    void refused(Refusal cause) { refusals.count(cause); }
+
+    // --- connections ---
+    bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
+    void address_closed(us_socket_t *s);
+
+    // --- rates ---
+    // A WebSocket has sent a control frame, or a fragment of that many bytes; false: too many lately, counted.
+    bool control_frame(us_socket_t *s) {
+        uint32_t limit = figures.max_control_frames_per_second;
+        if (!limit || per_socket(s)->control_frames.take(s->context->loop->tick, limit)) [[likely]]
+            return true;
+        refused(Refusal::kControlFrames);
+        return false;
+    }
+    bool fragment(us_socket_t *s, uint64_t size) {
+        uint32_t limit = figures.max_tiny_fragments_per_second;
+        if (size >= kTinyFragment || !limit || per_socket(s)->tiny_fragments.take(s->context->loop->tick, limit))
+            [[likely]]
+            return true;
+        refused(Refusal::kTinyFragments);
+        return false;
+    }
+
+    // --- buffered bytes ---
+    // Whether `more` bytes may be kept. Does not count a refusal.
+    bool has_memory(size_t more) {
+        if (!figures.max_buffered_bytes) return true;
+        us_loop_settle(http_->loop);
+        return has_memory_elsewhere(more);
+    }
+    bool has_memory_elsewhere(size_t more) const {
+        return !figures.max_buffered_bytes || buffered_bytes() + more <= figures.max_buffered_bytes;
+    }
+    uint64_t buffered_bytes() const {
+        return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
+    }
+    // Upstream has dropped a message, for its own limit or the one we lowered.
+    void send_dropped() {
+        refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
+    }
+    void charge(us_socket_t *s);  // what is kept for s has changed
+    void discharge(us_socket_t *s);  // s has closed
+    // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
+    void set_backpressure_limit(size_t bytes);
+    void apply_backpressure_limit();
+
+    LimitFigures figures;
+    Refusals refusals;
+    // Set by whoever knows: a connection from a proxy that speaks for many clients.
+    bool (*is_trusted_proxy)(void *user, const us_socket_t *s) = nullptr;
+    void *trusted_user = nullptr;
+
+  private:
+    static int on_accept(us_socket_context_t *context);
+    static void on_accept_error(us_socket_context_t *context, int error);
+    size_t kept_for(us_socket_t *s) const;
+
+    us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
+    AddressTable addresses_;
+    std::atomic<uint64_t> buffered_{0};  // the sum of all charges
+    std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
+    size_t backpressure_limit_ = 0;
+};
+
+// us_socket_t::user_bits: counted in the table of addresses.
+constexpr uint8_t kAddressCounted = 128;
+
+}  // namespace uwserve
