@@ -127,6 +127,7 @@ H7 = [
     HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: chat, other, chat\r\n\r\n",
     HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
     HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: a b\r\n\r\n",
+    HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: " + b",".join(b"p%d" % i for i in range(101)) + b"\r\n\r\n",
 ]
 
 

@@ -50,9 +50,10 @@ Handshake read_handshake(const HttpHead &head) {
         if (field.name == "sec-websocket-protocol") {
             for_each_element(field.value, [&](std::string_view token) {
                 // RFC 6455 4.1: each a token, and none twice.
-                valid &= is_token(token) && std::find(handshake.protocols.begin(), handshake.protocols.end(), token) ==
-                                                handshake.protocols.end();
-                handshake.protocols.push_back(token);
+                auto &names = handshake.protocols;
+                valid = valid && is_token(token) && names.size() < kMaxProtocols &&
+                        std::find(names.begin(), names.end(), token) == names.end();
+                if (valid) names.push_back(token);
             });
         }
     }

@@ -10,6 +10,8 @@
 
 namespace uwserve {
 
+constexpr size_t kMaxProtocols = 100;  // offered; each is compared with all before it
+
 struct Handshake {
     enum class Verdict { kNotWebSocket, kWrongVersion, kAcceptable };
     Verdict verdict = Verdict::kNotWebSocket;
