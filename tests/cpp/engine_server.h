@@ -13,11 +13,8 @@
 
 #include <uws/engine.h>
 #include <uws/handshake.h>
-#if __has_include(<uws/ws_deflate.h>)
 #include <uws/ws_deflate.h>
 #include <uws/ws_extensions.h>
-#define ENGINE_DEFLATES
-#endif
 
 #include <memory>
 #include <string>
@@ -36,9 +33,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     std::vector<uwserve::HttpConn *> waiting;  // requests that are answered later
     int messages = 0, requests = 0, settled = 0;
     bool answer_later = false;
-#ifdef ENGINE_DEFLATES
     uwserve::DeflateOptions deflate;
-#endif
     bool acts = true;  // messages choose actions; otherwise all of them are echoed
 
     // `engine` is NULL when the loop's descriptors can't be made.
@@ -46,12 +41,10 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         if (!engine) return;
         engine->gate().max_body = 1 << 16;
         engine->guard().set_idle_timeout(120, true);
-        engine->guard().limits()->maxPayloadLength = 1 << 16;
+        engine->guard().max_payload = 1 << 16;
         engine->guard().limits()->maxBackpressure = 1 << 20;
-#ifdef ENGINE_DEFLATES
         deflate.compress = *uwserve::compress_side("dedicated");
         deflate.decompress = *uwserve::decompress_side("dedicated");
-#endif
     }
 
     ~engine_server_t() override {
@@ -90,17 +83,12 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
 
     void send(peer_t &peer, std::string_view data, uWS::OpCode opcode, bool compress = true) {
         if (!peer.ws) return;
-#ifdef ENGINE_DEFLATES
         uwserve::send_message(peer.ws, data, opcode, compress);
-#else
-        peer.ws->send(data, opcode, compress);
-#endif
     }
 
     void end(peer_t &peer, int code, std::string_view reason) {
         uwserve::Socket *ws = detach(peer, code);
         us_socket_t *s = uwserve::raw(ws);
-        s->user_bits |= uwserve::kLocalClose;
         uwserve::ContextData *limits = engine->guard().limits();
         const auto limit = std::exchange(limits->maxBackpressure, 0);
         ws->end(code, reason);
@@ -110,7 +98,6 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
 
     void terminate(peer_t &peer) {
         us_socket_t *s = uwserve::raw(detach(peer, 1006));
-        s->user_bits |= uwserve::kLocalClose;
         us_socket_close(0, s, 0, nullptr);
     }
 
@@ -121,11 +108,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     }
 
     void publish(std::string_view data, uWS::OpCode opcode) {
-#ifdef ENGINE_DEFLATES
         engine->topics().publish(nullptr, "all", data, opcode, true);
-#else
-        engine->topics()->publish(nullptr, "all", {std::string(data), opcode, true});
-#endif
     }
 
     void answer_waiting() {
@@ -164,11 +147,15 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         ws->subscribe("all");
     }
 
-    void on_message(uwserve::Socket *ws, std::string_view message, bool is_text) override {
+    void on_message(uwserve::Socket *ws, std::string_view message, uwserve::Content content) override {
         if (!peer_of(ws)) return;  // closed by us: what it still sends is ignored by the layer above
         peer_t &peer = live(ws);
-        CHECK(message.size() <= engine->guard().limits()->maxPayloadLength);
+        CHECK(message.size() <= engine->guard().max_payload);
+        const bool is_text = content != uwserve::Content::kBinary;
         CHECK(!is_text || utf8_is_valid(message));
+        if (content == uwserve::Content::kAscii) {
+            for (char c : message) CHECK((c & 0x80) == 0);
+        }
         messages++;
         note(peer.transcript, is_text ? 't' : 'b', message);
         const std::string copy(message);  // the view dies with whatever is done next
@@ -196,7 +183,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             ws->unsubscribe("all");
             break;
         case 'L':  // large: several times what the kernel takes at once
-            send(peer, std::string(300'000, 'l'), uWS::OpCode::BINARY);
+            send(peer, std::string(300'000, 'l'), uWS::OpCode::BINARY, false);
             break;
         case 'G':
             send(peer, copy, uWS::OpCode::PING);
@@ -261,11 +248,9 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             answer.key = handshake.key;
             if (!handshake.protocols.empty()) answer.protocol = handshake.protocols[0];
             answer.user.handle = peers.back().get();
-#ifdef ENGINE_DEFLATES
             const uwserve::ExtensionAnswer extensions = uwserve::negotiate_extensions(*conn.head, deflate);
             answer.extensions = extensions.field;
             answer.user.compression = extensions.agreed;
-#endif
             engine->gate().upgrade(conn, answer);
             return;
         }

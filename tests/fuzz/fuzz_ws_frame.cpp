@@ -31,7 +31,7 @@ static void run(std::string_view stream, std::string_view pattern, const ws_mode
     engine_server_t server;
     CHECK(server.engine);
     server.acts = false;
-    server.engine->guard().limits()->maxPayloadLength = kLimit;
+    server.engine->guard().max_payload = kLimit;
     pipe_t client(server);
     cuts_t cuts(pattern);
     if (at_once) {

@@ -30,12 +30,42 @@ HEADS = (
     b"GET / HTTP/2.0\r\nHost : x\r\n\r\n",
 )
 
+OFFERS = (
+    b"permessage-deflate",
+    b"permessage-deflate; client_max_window_bits",
+    b"permessage-deflate; client_max_window_bits=8; server_max_window_bits=15",
+    b"permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+    b'permessage-deflate; server_max_window_bits="10", permessage-deflate',
+    b"x-webkit-deflate-frame\npermessage-deflate; server_max_window_bits=9",
+    b"permessage-deflate; server_max_window_bits=16, permessage-deflate; unknown=1",
+    b"permessage-deflate; client_no_context_takeover; client_no_context_takeover",
+)
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+PROXIES = (
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\nGET /",
+    b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n",
+    b"PROXY UNKNOWN ffff::1 whatever\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 056324 70000\r\n",
+    SIGNATURE + b"\x21\x11\0\x0c" + bytes(range(12)) + b"GET /",
+    SIGNATURE + b"\x21\x21\0\x24" + bytes(range(36)),
+    SIGNATURE + b"\x20\0\0\0",
+    SIGNATURE + b"\x21\x11\0\x13" + bytes(12) + b"\3\0\4abcd",
+    SIGNATURE + b"\x21\x31\0\xd8" + bytes(216),
+)
+
 # fuzz_server's operations (client 0).
 CONNECT, UPGRADE, RAW, TURN, HEAR, LEAVE, FINISH = b"\0", b"\1", b"\3", b"\6", b"\x08", b"\x09", b"\x0a"
 
 
 def raw(data: bytes, step: int = 0) -> bytes:
     return RAW + bytes([step]) + len(data).to_bytes(2, "big") + data
+
+
+def messages(settings: int, vector: vectors.Vector) -> bytes:
+    """fuzz_deflate: the payloads of the events, compressed and plain."""
+    parts = [vectors.deflated(data) for _, data in vector.events] + [data[:999] for _, data in vector.events]
+    return bytes([settings % 256]) + b"\x40\0" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -48,6 +78,9 @@ def seeds() -> dict[str, list[bytes]]:
             *(b"\0" + "né ".encode() * 30 + before + bad for _, before, bad in vectors.INVALID_UTF8),
         ],
         "ws_frame": [b"\2\1\x20\0" + vector.sent for vector in plain],
+        "extensions": [bytes([i * 13]) + offer for i, offer in enumerate(OFFERS)],
+        "deflate": [messages(17 * i, vector) for i, vector in enumerate(squeezed)],
+        "proxy": list(PROXIES),
         "server": [
             *(UPGRADE + TURN + raw(vector.sent, i % 9) + TURN + HEAR + TURN for i, vector in enumerate(plain)),
             *(UPGRADE + TURN + raw(vector.sent, i % 9) + TURN + HEAR + TURN for i, vector in enumerate(squeezed)),
