@@ -28,6 +28,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         std::string transcript;  // what was delivered, see note()
     };
 
+    uwserve::Limits limits;  // outlives the engine
     std::unique_ptr<uwserve::Engine> engine;
     std::vector<std::unique_ptr<peer_t>> peers;
     std::vector<uwserve::HttpConn *> waiting;  // requests that are answered later
@@ -37,12 +38,12 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     bool acts = true;  // messages choose actions; otherwise all of them are echoed
 
     // `engine` is NULL when the loop's descriptors can't be made.
-    engine_server_t() : engine(uwserve::Engine::create(*this, *this)) {
+    engine_server_t() : engine(uwserve::Engine::create(*this, *this, limits)) {
         if (!engine) return;
         engine->gate().max_body = 1 << 16;
         engine->guard().set_idle_timeout(120, true);
         engine->guard().max_payload = 1 << 16;
-        engine->guard().limits()->maxBackpressure = 1 << 20;
+        limits.set_backpressure_limit(1 << 20);
         deflate.compress = *uwserve::compress_side("dedicated");
         deflate.decompress = *uwserve::decompress_side("dedicated");
     }
@@ -89,10 +90,9 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     void end(peer_t &peer, int code, std::string_view reason) {
         uwserve::Socket *ws = detach(peer, code);
         us_socket_t *s = uwserve::raw(ws);
-        uwserve::ContextData *limits = engine->guard().limits();
-        const auto limit = std::exchange(limits->maxBackpressure, 0);
+        engine->guard().limits()->maxBackpressure = 0;
         ws->end(code, reason);
-        limits->maxBackpressure = limit;
+        limits.apply_backpressure_limit();
         us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);
     }
 
