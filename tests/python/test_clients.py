@@ -119,7 +119,7 @@ def test_websockets_asyncio(address):
             assert await ws.recv() == "hello "
             await ws.close(1000, "bye")
             assert ws.close_code == 1000
-        async with connect(**target) as ws:  # offers permessage-deflate: declined in this version
+        async with connect(**target) as ws:  # offers permessage-deflate, which is off
             assert await ws.recv() == "hello "
             await ws.send("terminate")
             with pytest.raises(websockets.ConnectionClosedError):

@@ -58,6 +58,7 @@ def test_websocket_defaults() -> None:
         "close_on_backpressure_limit": False,
         "send_pings": True,
         "publish_to_self": False,
+        "per_message_deflate": ("disable", "disable"),
         "protocols": (),
     }
 
@@ -246,13 +247,30 @@ def test_what_this_version_does_not_do() -> None:
     with pytest.raises(ValueError, match="tls is not supported in this version"):
         serve(tls={})
     assert serve_options({"tls": None})["tls"] is None
-    for name in ("per_message_deflate", "perMessageDeflate"):
-        for value in (True, {"compress": True}):
-            with pytest.raises(ValueError, match=rf"websocket\.{name} is not supported in this version"):
-                serve(websocket={name: value})
-        with pytest.raises(TypeError, match=rf"websocket\.{name} must be a bool or a dict, got str"):
-            serve(websocket={name: "shared"})
-        assert name not in websocket(**{name: False})
+
+
+@pytest.mark.parametrize("name", ["per_message_deflate", "perMessageDeflate"])
+def test_per_message_deflate(name: str) -> None:
+    def checked(value: object) -> object:
+        return websocket(**{name: value})["per_message_deflate"]
+
+    assert checked(False) == checked(None) == websocket()["per_message_deflate"] == ("disable", "disable")
+    assert checked(True) == checked({}) == ("shared", "shared")
+    assert checked({"compress": True}) == ("shared", "shared")
+    assert checked({"compress": False}) == ("disable", "shared")
+    assert checked({"compress": "dedicated", "decompress": False}) == ("dedicated", "disable")
+    for size in ("disable", "shared", "dedicated", "3KB", "4KB", "8KB", "16KB", "32KB", "64KB", "128KB", "256KB"):
+        assert checked({"compress": size, "decompress": size}) == (size, size)
+    label = rf"websocket\.{name}"
+    for wrong in ("shared", 1, ["compress"]):
+        with pytest.raises(TypeError, match=rf"{label} must be a bool or a dict, got {type(wrong).__name__}"):
+            checked(wrong)
+    with pytest.raises(TypeError, match=rf"{label}: unknown option 'compres'"):
+        checked({"compres": True})
+    with pytest.raises(TypeError, match=rf"{label}\['compress'\] must be a bool or a str, got int: 3"):
+        checked({"compress": 3})
+    with pytest.raises(ValueError, match=rf"{label}\['decompress'\] must be a bool or one of .*, got '3kb'"):
+        checked({"decompress": "3kb"})
 
 
 def test_reload_options() -> None:

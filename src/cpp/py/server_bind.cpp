@@ -154,6 +154,9 @@ void bind_properties(py::class_<ServerCore> &type) {
     property("stopping", [](const ServerCore &core) { return core.stopping; }, "True from stop() on. Any thread.");
     property("finished", [](const ServerCore &core) { return core.finished; },
              "True once it was stopped and its last connection is gone. Any thread.");
+    property("compressions", [](const ServerCore &core) { return core.engine ? core.engine->codecs().compressions : 0; },
+             "How many messages it has compressed; a broadcast counts once for each setting that was compressed for. "
+             "Loop thread.");
     property("live_handles", [](const ServerCore &core) { return core.state->live_handles; },
              "How many ServerWebSocket objects this process holds: for leak tests. Any thread.");
 }

@@ -218,6 +218,8 @@ class ServerCore:
     @property
     def finished(self) -> bool: ...
     @property
+    def compressions(self) -> int: ...  # messages compressed; a broadcast once for each setting. Loop thread
+    @property
     def live_handles(self) -> int:
         """How many ``ServerWebSocket`` objects of this process exist: for leak tests."""
 

@@ -1,0 +1,546 @@
+"""Compressed messages in both directions (RFC 7692 section 7.2): contexts, windows, limits, broken and hostile input.
+
+The client is ours where bits matter. The codes of failures are those of RFC 6455 7.4.1.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import pytest
+from deflate_client import RSV1, TAIL, deflate, opener
+from processes import SANITIZED
+from ws_client import BINARY, CONT, PING, TEXT, Frame, frame
+
+DEDICATED = {"compress": "dedicated", "decompress": "dedicated"}
+JSON = '{"id": 12345, "user": "alice", "price": 99.95, "active": true, "tags": ["red", "green", "blue"]}' * 3
+# What a compressed connection must carry as any other does.
+MESSAGES = ["", "x", "hello", JSON, "ü€😀" * 500, b"", b"\0", bytes(70_000), os.urandom(70_000), b"ab" * 150_000, JSON * 400]
+
+
+def stored(data: bytes, final: bool = False) -> bytes:
+    """An uncompressed block (RFC 1951 section 3.2.4)."""
+    size = len(data)
+    return bytes([final]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + data
+
+
+def finished(data: bytes) -> bytes:
+    """A stream of its own: its last block has BFINAL set."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.fixture
+def echoing(serving):
+    """``echoing(option, offer)``: a client of a server that sends each message back, compressed when it can."""
+
+    def make(option=True, offer="permessage-deflate", **options):
+        live = serving(per_message_deflate=option, message=lambda ws, m: ws.send(m, compress=True), **options)
+        client, _ = opener(live)(offer)
+        return live, client
+
+    return make
+
+
+def compressible(sizes=(300, 5000, 60_000)):
+    return [os.urandom(size // 10) * 10 for size in sizes]
+
+
+# --- both directions, every setting ---
+
+OPTIONS = [True, DEDICATED, *({"compress": f"{n}KB", "decompress": f"{n}KB"} for n in (3, 4, 8, 16, 32, 64, 128, 256))]
+OFFERS = [
+    "permessage-deflate",
+    "permessage-deflate; client_max_window_bits",
+    "permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+]
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option if option is True else option["compress"])
+def test_round_trips(echoing, option, offer):
+    _, client = echoing(option, offer)
+    assert client.extensions
+    for message in MESSAGES * 2:
+        client.send_deflated(message)
+        assert client.read_message() == message
+        client.send(message)
+        assert client.read_message() == message
+
+
+@pytest.mark.parametrize("window", range(8, 16))
+@pytest.mark.parametrize("context", [True, False], ids=["context", "no context"])
+def test_z2_the_server_keeps_to_every_window(echoing, window, context):
+    """server_max_window_bits=8..15 with and without context: the client's window is really that small."""
+    offer = f"permessage-deflate; server_max_window_bits={window}"
+    _, client = echoing(DEDICATED, offer if context else offer + "; server_no_context_takeover")
+    assert client.window == window
+    assert client.server_context is context
+    # Repeats at every distance around every window's size: a compressor that looks further back is found out.
+    for distance in (100, 249, 250, 251, 255, 256, 257, *(2**bits + delta for bits in range(9, 16) for delta in (-263, -262, -1, 0, 1))):
+        message = os.urandom(distance) * (2 if distance > 1000 else 5)
+        client.send(message)
+        assert client.read_message() == message
+
+
+@pytest.mark.parametrize("window", range(8, 16))
+def test_the_client_may_use_all_of_its_window(echoing, window):
+    _, client = echoing(DEDICATED, f"permessage-deflate; client_max_window_bits={window}")
+    assert client.agreed.get("client_max_window_bits", "15") == str(window)
+    for message in compressible() + [os.urandom(2**window - 262) * 3]:
+        client.send_deflated(message)
+        assert client.read_message() == message
+
+
+def test_a_client_beyond_its_window_is_failed(echoing):
+    live, client = echoing(DEDICATED, "permessage-deflate; client_max_window_bits=9")
+    block = os.urandom(3000)
+    client.send_raw(frame(BINARY, deflate(block * 3, 15), rsv=RSV1))
+    assert client.read_close()[0] == 1007
+    assert live.expect_close()[0] == 1007
+
+
+@pytest.mark.parametrize(
+    ("size", "window"), [("3KB", 9), ("4KB", 9), ("8KB", 10), ("16KB", 11), ("32KB", 12), ("64KB", 13), ("128KB", 14), ("256KB", 15)]
+)
+def test_z3_each_size_is_a_real_one(echoing, size, window):
+    """A repeat at half the window is found, one at twice the window is not."""
+    _, client = echoing({"compress": size, "decompress": "shared"})
+    assert client.window == window
+    near, far = os.urandom(2**window // 2 - 32), os.urandom(2**window * 2)  # zlib looks back 262 bytes less
+    client.send(near * 2)
+    message, packed = client.read_packed()
+    assert message == near * 2
+    assert packed < len(near) * 1.5
+    client.send(far * 2)
+    message, packed = client.read_packed()
+    assert message == far * 2
+    assert packed is None or packed > len(far) * 1.9
+
+
+# --- sending ---
+
+
+def test_context_takeover_shrinks_what_was_said_before(echoing):
+    text = os.urandom(150).hex()
+    sizes = {}
+    for name, option in (("dedicated", DEDICATED), ("shared", True)):
+        _, client = echoing(option)
+        sizes[name] = []
+        for _ in range(3):
+            client.send(text)
+            message, packed = client.read_packed()
+            assert message == text
+            sizes[name].append(packed)
+    assert max(sizes["dedicated"][1:]) < 15 < sizes["dedicated"][0]
+    assert sizes["shared"][0] == sizes["shared"][1] == sizes["shared"][2]
+
+
+def test_server_no_context_takeover_is_honoured_by_a_dedicated_compressor(echoing):
+    _, client = echoing(DEDICATED, "permessage-deflate; server_no_context_takeover")
+    text = os.urandom(150).hex()
+    for _ in range(2):
+        client.send(text)
+        message, packed = client.read_packed()  # by a fresh decompressor
+        assert message == text
+        assert packed > 100
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+def test_only_what_is_asked_for_is_compressed(serving, option):
+    live = serving(per_message_deflate=option)
+    client, ws = opener(live)()
+    call = live.on_loop
+    assert call(ws.send, JSON) == len(JSON)
+    assert client.read_packed() == (JSON, None)
+    assert call(lambda: ws.send(JSON, compress=True)) == len(JSON)  # payload bytes as given, not as sent
+    assert client.read_packed()[1] < len(JSON) / 2
+    assert call(lambda: ws.send_text(JSON, compress=True)) == len(JSON)
+    assert client.read_packed()[1] is not None
+    assert call(lambda: ws.send_binary(JSON.encode(), compress=True)) == len(JSON)
+    assert client.read_packed()[0] == JSON.encode()
+    assert call(lambda: ws.send("", compress=True)) == 0
+    assert client.read_frame() == Frame(TEXT, b"")
+    call(lambda: ws.ping(b"p" * 100))
+    assert client.read_frame() == Frame(PING, b"p" * 100)
+    call(lambda: ws.subscribe("t"))
+    assert call(lambda: live.server.publish("t", JSON)) == len(JSON)  # compresses unless told not to
+    assert client.read_packed()[1] is not None
+    call(lambda: live.server.publish("t", JSON, compress=False))
+    assert client.read_packed() == (JSON, None)
+
+
+def test_a_message_that_would_grow_is_sent_plain(echoing):
+    _, client = echoing(True)
+    for size in (1, 2, 5, 100, 5000, 70_000):
+        noise = os.urandom(size)
+        client.send(noise)
+        assert client.read_packed() == (noise, None)
+
+
+def test_from_another_thread(serving):
+    live = serving(per_message_deflate=DEDICATED)
+    client, ws = opener(live)()
+    for _ in range(3):
+        ws.send(JSON, compress=True)
+        live.server.publish("nobody", JSON)
+        message, packed = client.read_packed()
+        assert message == JSON
+        assert packed
+
+
+def test_compressing_keeps_the_order_of_the_wire(serving):
+    """With context, what topics hold for a socket is compressed before the message that overtakes nothing."""
+    live = serving(per_message_deflate=DEDICATED)
+    client, ws = opener(live)()
+    texts = [os.urandom(100).hex() for _ in range(8)]
+
+    def talk():
+        ws.subscribe("t")
+        for i, text in enumerate(texts):
+            live.server.publish("t", text, compress=i % 3 != 2)
+            ws.send(text, compress=i % 2 == 0)
+        live.server.publish("t", "".join(texts) * 20)
+        ws.send("".join(texts), compress=True)
+
+    live.on_loop(talk)
+    got = [client.read_message() for _ in range(18)]
+    assert got == [text for text in texts for _ in range(2)] + ["".join(texts) * 20, "".join(texts)]
+
+
+def test_a_dropped_message_is_not_in_the_context(serving):
+    """Over the backpressure limit: what is not sent must not be referred to by what is sent later."""
+    live = serving(per_message_deflate=DEDICATED, backpressure_limit=100_000)
+    client, ws = opener(live)(receive_buffer=4096)
+    texts = [os.urandom(20_000).hex() for _ in range(4)]
+    blocked = live.on_loop(lambda: [ws.send(os.urandom(1 << 20)) for _ in range(8)])
+    assert -1 in blocked
+    assert blocked[-1] == 0
+    dropped = live.on_loop(lambda: [ws.send(text, compress=True) for text in texts])
+    assert dropped == [0] * 4
+    for size in blocked:
+        if size:
+            assert len(client.read_message()) == 1 << 20
+    live.expect("drain")
+    for text in texts:
+        assert live.on_loop(lambda text=text: ws.send(text, compress=True)) != 0
+        assert client.read_message() == text
+
+
+# --- broadcasts ---
+
+
+@pytest.mark.parametrize("size", [1, 400], ids=["small", "large"])
+def test_t7_a_broadcast_is_compressed_once_for_each_setting(serving, size):
+    text = JSON * size
+    live = serving(per_message_deflate=DEDICATED)
+    open_ = opener(live)
+    alone = "permessage-deflate; server_no_context_takeover"
+    offers = [alone] * 5 + [alone + "; server_max_window_bits=9"] * 5
+    pairs = [open_(offer) for offer in offers]
+    plain, plain_ws = live.open()
+    before = live.server.compressions
+
+    def publish(times):
+        for _, ws in pairs:
+            ws.subscribe("t")
+        plain_ws.subscribe("t")
+        for i in range(times):
+            assert live.server.publish("t", f"{i}{text}") == len(text) + 1
+
+    live.on_loop(publish, 3)
+    for client in (*(client for client, _ in pairs), plain):
+        assert [client.read_message() for _ in range(3)] == [f"{i}{text}" for i in range(3)]
+    assert live.on_loop(lambda: live.server.compressions) - before == 3 * 2
+
+
+@pytest.mark.parametrize("size", [1, 400], ids=["small", "large"])
+def test_a_broadcast_to_mixed_settings(serving, size):
+    """Shared and dedicated, small windows and none at all: everyone reads the same, in order."""
+    live = serving(per_message_deflate=DEDICATED)
+    open_ = opener(live)
+    pairs = [
+        open_(offer)
+        for offer in (
+            "permessage-deflate",
+            "permessage-deflate; server_no_context_takeover",
+            "permessage-deflate; server_max_window_bits=8",
+            "permessage-deflate; server_max_window_bits=10; server_no_context_takeover",
+            "permessage-deflate",
+            "permessage-deflate; unknown",
+        )
+    ]
+    assert [client.extensions is None for client, _ in pairs] == [False] * 5 + [True]
+
+    def publish():
+        for _, ws in pairs:
+            ws.subscribe("t")
+        for i in range(40):  # more than upstream batches for one subscriber
+            live.server.publish("t", f"{i % 3}{JSON * size}", compress=i % 5 != 0)
+            if i % 10 == 0:
+                pairs[i % 6][1].send("mine", compress=True)
+
+    live.on_loop(publish)
+    for index, (client, _) in enumerate(pairs):
+        for i in range(40):
+            assert client.read_message() == f"{i % 3}{JSON * size}"
+            if i % 10 == 0 and i % 6 == index:
+                assert client.read_message() == "mine"
+
+
+def test_s13_a_handler_stays_corked_after_a_drain(serving):
+    """Upstream's fan-out remembers that it once had to uncork, and then uncorks handlers that publish and send."""
+    live = serving(per_message_deflate=False)
+    client, ws = live.open()
+    live.on_loop(lambda: ws.subscribe("t"))
+    live.on_loop(lambda: live.server.publish("t", "first"))  # drained by the loop, outside any handler
+    assert client.read_message() == "first"
+
+    def corked():
+        live.server.publish("t", "queued")
+        ws.send("a")  # drains the topic first
+        ws.send("b")
+        client.expect_silence()
+
+    live.on_loop(lambda: ws.cork(lambda _: corked()))
+    assert client.read_messages(3) == ["queued", "a", "b"]
+
+
+# --- receiving ---
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+def test_z1_nothing_behind_a_message_is_overwritten(serving, option):
+    """Compressed frames back to back, cut at every byte: a header alone in a read is where four bytes were overwritten."""
+    live = serving(per_message_deflate=option)
+    client, _ = opener(live)()
+    for cut in range(1, 40):
+        packed = client.deflate("compressed")
+        stream = frame(TEXT, packed, rsv=RSV1) + frame(TEXT, "plain") + frame(TEXT, client.deflate("again"), rsv=RSV1)
+        cut = min(cut, len(stream) - 1)
+        client.send_raw(stream[:cut])
+        live.on_loop(lambda: None)  # what has come was read by then, most likely
+        client.send_raw(stream[cut:])
+        assert [live.expect("message")[1] for _ in range(3)] == ["compressed", "plain", "again"]
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+def test_fragments_with_control_frames_between(echoing, option):
+    _, client = echoing(option)
+    for size in (1, 2, 7, 1000):
+        text = os.urandom(100).hex()
+        packed = client.deflate(text)
+        pieces = [packed[i : i + size] for i in range(0, len(packed), size)]
+        pings = 0
+        for i, piece in enumerate(pieces):
+            opcode, rsv = (TEXT, RSV1) if i == 0 else (CONT, 0)
+            client.send_raw(frame(opcode, piece, fin=i == len(pieces) - 1, rsv=rsv))
+            if i < len(pieces) - 1 and i % 10 == 0:
+                client.ping(b"between")
+                assert client.read_frame().payload == b"between"
+                pings += 1
+        assert client.read_message() == text
+        assert pings or size == 1000
+    # RFC 7692 7.2.3.6 and an empty last fragment.
+    client.send_raw(frame(TEXT, client.deflate(JSON), fin=False, rsv=RSV1) + frame(CONT, b""))
+    assert client.read_message() == JSON
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        frame(PING, b"x", rsv=RSV1),
+        frame(8, b"", rsv=RSV1),
+        frame(TEXT, b"a", fin=False) + frame(CONT, b"b", rsv=RSV1),
+        frame(TEXT, deflate(b"a"), fin=False, rsv=RSV1) + frame(CONT, b"\0", rsv=RSV1),
+        frame(TEXT, b"a", rsv=2),
+        frame(TEXT, deflate(b"a"), rsv=RSV1 | 2),
+        frame(TEXT, deflate(b"a"), rsv=RSV1 | 1),
+    ],
+)
+def test_misused_reserved_bits(echoing, stream):
+    live, client = echoing()
+    client.send_raw(stream)
+    assert client.read_close()[0] == 1002
+    assert live.expect_close()[0] == 1002
+
+
+def test_rsv1_without_the_extension(serving):
+    live = serving(per_message_deflate=True)
+    client, _ = live.open()
+    client.send_raw(frame(TEXT, deflate(b"a"), rsv=RSV1))
+    assert client.read_close()[0] == 1002
+    assert live.expect_close()[0] == 1002
+
+
+HELLO_FINAL = bytes.fromhex("f348cdc9c90700")  # RFC 7692 7.2.3.4
+HELLO_STORED = bytes.fromhex("000500faff48656c6c6f00")  # 7.2.3.3
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (bytes.fromhex("f248cdc9c90700"), "Hello"),  # 7.2.3.1
+        (HELLO_STORED, "Hello"),
+        (HELLO_FINAL, "Hello"),
+        (bytes.fromhex("f24805000000ffffcac9c90700"), "Hello"),  # 7.2.3.5: two blocks
+        (b"\0", ""),  # 7.2.3.6
+        (b"", ""),
+        (finished(b"Hello"), "Hello"),  # without the octet that closes it
+        (finished(b"Hel") + finished(b"lo") + b"\0", "Hello"),
+        (finished(b"Hel") + deflate(b"lo"), "Hello"),
+        (stored(b"Hel") + stored(b"lo", final=True), "Hello"),
+        (stored(b"") * 100 + stored(b"Hello") + b"\0", "Hello"),
+        (stored(b"", final=True) * 1000 + deflate(b"Hello"), "Hello"),
+    ],
+)
+def test_z6_blocks_of_every_kind(echoing, option, payload, message):
+    _, client = echoing(option)
+    for _ in range(3):
+        client.send_raw(frame(TEXT, payload, rsv=RSV1))
+        assert client.read_message() == message
+        client.send_raw(frame(TEXT, deflate(JSON.encode()), rsv=RSV1))
+        assert client.read_message() == JSON
+
+
+def test_z6_context_goes_on_after_a_final_block(echoing):
+    """A client that ends a stream with every message may still refer to what it has sent."""
+    _, client = echoing(DEDICATED)
+    block = os.urandom(500)
+    client.send_raw(frame(BINARY, finished(block) + b"\0", rsv=RSV1))
+    assert client.read_message() == block
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=block)
+    packed = compressor.compress(block) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    assert len(packed) < 50
+    client.send_raw(frame(BINARY, packed[:-4], rsv=RSV1))
+    assert client.read_message() == block
+
+
+def corrupt_payloads():
+    good = deflate(JSON.encode())
+    return {
+        "reserved block type": b"\x06",
+        "bad stored length": b"\x00\x05\x00\x05\x00Hello",
+        "cut in half": good[: len(good) // 2],
+        "one octet short": stored(b"Hello")[:-1],
+        "distance too far back": bytes([0b010]) + b"\x81\x20\x00",
+        "noise": bytes(range(200, 100, -1)),
+        "bad code lengths": b"\x04" + b"\xff" * 20,
+        "rubbish behind": good + b"\xff\xff\xff",
+        "rubbish behind a final block": finished(b"Hello") + b"\xff\xff",
+        "with its tail": good + TAIL + b"\x01",
+    }
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+@pytest.mark.parametrize("name", corrupt_payloads())
+def test_corrupt_messages(echoing, option, name):
+    live, client = echoing(option)
+    client.send_raw(frame(BINARY, corrupt_payloads()[name], rsv=RSV1))
+    assert client.read_close()[0] == 1007
+    assert live.expect_close()[0] == 1007
+    other, _ = opener(live)()  # nothing of it is left in what connections share
+    other.send_deflated(JSON)
+    assert other.read_message() == JSON
+
+
+def test_utf8_is_checked_after_decompression(echoing):
+    live, client = echoing()
+    client.send_raw(frame(TEXT, deflate(b"\xff\xfe"), rsv=RSV1))
+    assert client.read_close()[0] == 1007
+    assert live.expect_close()[0] == 1007
+
+
+@pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
+@pytest.mark.parametrize("limit", [1, 125, 1000, 16_384, 100_000])
+def test_the_limit_is_exact(echoing, option, limit):
+    live, client = echoing(option, max_payload_length=limit)
+    client.send_deflated(bytes(limit))
+    assert client.read_message() == bytes(limit)
+    client.send_deflated(bytes(limit + 1))
+    assert client.read_close()[0] == 1009
+    live.expect("message")
+    assert live.expect_close()[0] == 1009
+
+
+BOMBS = """
+    import os, resource
+    import uwserve
+    from deflate_client import DeflateClient, RSV1, deflate
+    from ws_client import frame, Client
+    def rss(which):
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(which))
+    LIMIT = 4 << 20
+    server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+        "per_message_deflate": {"compress": "dedicated", "decompress": "dedicated"}, "max_payload_length": LIMIT,
+        "message": lambda ws, m: ws.send(str(len(m)))}).start()
+    address = ("127.0.0.1", server.port)
+    import zlib
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(512)) + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    assert len(bomb) < 1 << 20
+    allowed = deflate(bytes(LIMIT))
+    with DeflateClient(address) as client:
+        client.send_raw(frame(2, deflate(bytes(1000)), rsv=RSV1)); assert client.read_message() == "1000"
+    before, peak = rss("VmRSS"), rss("VmHWM")
+    for _ in range(20):
+        with DeflateClient(address) as client:
+            client.send_raw(frame(2, bomb, rsv=RSV1))
+            assert client.read_close()[0] == 1009
+    for _ in range(3):
+        with DeflateClient(address) as client:
+            client.send_raw(frame(2, allowed, rsv=RSV1)); assert client.read_message() == str(LIMIT)
+            client.send("x"); assert client.read_message() == "1"
+    print(rss("VmHWM") - peak, rss("VmRSS") - before)
+    server.stop(True)
+"""
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
+def test_z5_bombs_cost_the_limit_at_most_and_it_is_given_back(script):
+    """512 MiB in half a megabyte, twenty times, under a limit of 4 MiB; then messages of just the limit."""
+    peak, kept = map(int, script(BOMBS).finish().split())
+    assert peak < 24 << 10, f"{peak} KiB"  # the output, its copy for Python, the frame
+    assert kept < 8 << 10, f"{kept} KiB"
+
+
+IDLE = """
+    import gc, resource, sys
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    import uwserve
+    from deflate_client import DeflateClient
+    from ws_client import Client
+    sockets = []
+    server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
+        "per_message_deflate": {"compress": "dedicated", "decompress": "dedicated"},
+        "message": lambda ws, m: ws.send(m), "open": sockets.append}).start()
+    def rss():
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    def connect(count, client):
+        before = rss()
+        made = [client(("127.0.0.1", server.port)) for _ in range(count)]
+        for one in made:
+            one.send("plain"); assert one.read_message() == "plain"
+        return (rss() - before) / count, made
+    warm = connect(300, Client)
+    def dedicated(address):
+        client = DeflateClient(address)
+        client._inflater = client._deflater = None  # zlib's memory on our side
+        return client
+    plain, plain_clients = connect(600, Client)
+    packed, packed_clients = connect(600, dedicated)
+    print(round(packed - plain))
+    server.stop(True)
+"""
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's memory is not ours")
+def test_z7_a_connection_that_does_not_compress_costs_nothing(script):
+    """Dedicated codecs of both directions, 300 KB in all: taken with the first compressed message, not before."""
+    each = int(script(IDLE).finish())
+    assert each < 4096, f"{each} bytes"
