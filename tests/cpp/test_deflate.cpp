@@ -157,7 +157,7 @@ TEST(z5_the_limit_is_exact) {
             CHECK(inflate_exact(inflater, packed, size - 1, keep, scratch, &out) == Inflated::kTooBig);
             CHECK(inflate_exact(inflater, packed, size + 1, keep, scratch, &out) == Inflated::kOk);
             CHECK(out == text);
-            CHECK(scratch.capacity() <= std::max<size_t>(16384, 2 * size));
+            CHECK(scratch.capacity() <= std::max<size_t>(16384, 2 * size + 4096));
         }
     }
 }
@@ -167,7 +167,7 @@ TEST(z5_a_bomb_takes_no_more_than_the_limit) {
     const std::string bomb = pack(std::string(64 << 20, 0));
     std::string_view out;
     CHECK(codecs.inflate(bomb, 1 << 20, &out) == Inflated::kTooBig);
-    CHECK(codecs.inflated.capacity() <= (1 << 20) + 1);
+    CHECK(codecs.inflated.capacity() <= (1 << 20) + 4096);
     CHECK(codecs.inflate(pack(std::string(1 << 20, 0)), 1 << 20, &out) == Inflated::kOk);
     CHECK_EQ(out.size(), 1 << 20);
     codecs.trim();

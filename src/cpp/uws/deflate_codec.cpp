@@ -1,9 +1,11 @@
 #include "deflate_codec.h"
 
+#include <sys/mman.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace uwserve {
@@ -12,6 +14,7 @@ namespace {
 
 constexpr size_t kFirstBytes = 16 * 1024;
 constexpr size_t kKeptBytes = 64 * 1024;
+constexpr size_t kPage = 4096;
 // What Z_SYNC_FLUSH ends with, and what a message leaves out (RFC 7692 7.2.1).
 constexpr size_t kTailBytes = 4;
 constexpr unsigned char kTail[kTailBytes] = {0x00, 0x00, 0xff, 0xff};
@@ -34,22 +37,41 @@ void set_output(z_stream &stream, Scratch &out, size_t from, size_t end) {
 
 // --- Scratch ---
 
-Scratch::~Scratch() { std::free(data_); }
+// Large ones are pages of their own: the allocator would keep up to 64 MiB of what they have freed.
+void Scratch::release() {
+    if (capacity_ > kKeptBytes) {
+        munmap(data_, capacity_);
+    } else {
+        std::free(data_);
+    }
+    data_ = nullptr;
+    capacity_ = 0;
+}
 
 bool Scratch::reserve(size_t size) {
     if (size <= capacity_) return true;
-    void *grown = std::realloc(data_, size);
-    if (!grown) return false;
+    void *grown = nullptr;
+    if (size <= kKeptBytes) {
+        grown = std::realloc(data_, size);
+        if (!grown) return false;
+    } else {
+        size = (size + kPage - 1) / kPage * kPage;
+        bool is_mapped = capacity_ > kKeptBytes;
+        grown = is_mapped ? mremap(data_, capacity_, size, MREMAP_MAYMOVE)
+                          : mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (grown == MAP_FAILED) return false;
+        if (!is_mapped) {
+            if (data_) memcpy(grown, data_, capacity_);
+            std::free(data_);
+        }
+    }
     data_ = static_cast<char *>(grown);
     capacity_ = size;
     return true;
 }
 
 void Scratch::trim() {
-    if (capacity_ <= kKeptBytes) return;
-    std::free(data_);
-    data_ = nullptr;
-    capacity_ = 0;
+    if (capacity_ > kKeptBytes) release();
 }
 
 // --- Deflater ---

@@ -20,7 +20,7 @@ namespace uwserve {
 class Scratch {
   public:
     Scratch() = default;
-    ~Scratch();
+    ~Scratch() { release(); }
     Scratch(const Scratch &) = delete;
     Scratch &operator=(const Scratch &) = delete;
 
@@ -32,6 +32,8 @@ class Scratch {
     void trim();
 
   private:
+    void release();
+
     char *data_ = nullptr;
     size_t capacity_ = 0;
 };
