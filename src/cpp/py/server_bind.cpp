@@ -154,7 +154,8 @@ void bind_properties(py::class_<ServerCore> &type) {
     property("stopping", [](const ServerCore &core) { return core.stopping; }, "True from stop() on. Any thread.");
     property("finished", [](const ServerCore &core) { return core.finished; },
              "True once it was stopped and its last connection is gone. Any thread.");
-    property("compressions", [](const ServerCore &core) { return core.engine ? core.engine->codecs().compressions : 0; },
+    property("compressions",
+             [](const ServerCore &core) { return core.engine ? core.engine->codecs().compressions : 0; },
              "How many messages it has compressed; a broadcast counts once for each setting that was compressed for. "
              "Loop thread.");
     property("live_handles", [](const ServerCore &core) { return core.state->live_handles; },
@@ -196,8 +197,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
-             py::arg("send_pings"), py::arg("publish_to_self"),
-             py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
+             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("per_message_deflate"), py::arg("protocols"),
+             py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))

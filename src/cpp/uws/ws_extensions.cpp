@@ -19,7 +19,7 @@ struct Size {
 
 // A compressor takes 2^(window+2) + 2^(memory+9) bytes; a decompressor's window is the size itself, or what fits into it.
 constexpr Size kSizes[] = {
-    {"3KB", 9, 1, 11},  {"4KB", 9, 2, 12},   {"8KB", 10, 3, 13},   {"16KB", 11, 4, 14},
+    {"3KB", 9, 1, 11},   {"4KB", 9, 2, 12},   {"8KB", 10, 3, 13},   {"16KB", 11, 4, 14},
     {"32KB", 12, 5, 15}, {"64KB", 13, 6, 15}, {"128KB", 14, 7, 15}, {"256KB", 15, 8, 15},
 };
 
@@ -181,8 +181,8 @@ bool read_offer(const Extension &extension, Offer *offer) {
 void agree_on_receiving(const Offer &offer, const DeflateSide &side, ExtensionAnswer *answer) {
     unsigned window = std::min<unsigned>(side.window, offer.client_window ? offer.client_window : 15);
     // A client that cannot be asked for a smaller window is asked to keep none.
-    bool no_context = side.kind != Kind::kDedicated || offer.client_no_context ||
-                      (window < 15 && !offer.client_window_offered);
+    bool no_context =
+        side.kind != Kind::kDedicated || offer.client_no_context || (window < 15 && !offer.client_window_offered);
     if (no_context) {
         answer->field += "; client_no_context_takeover";
         return;
