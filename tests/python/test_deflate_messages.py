@@ -97,7 +97,7 @@ def test_z2_the_server_keeps_to_every_window(echoing, window, context):
 def test_the_client_may_use_all_of_its_window(echoing, window):
     _, client = echoing(DEDICATED, f"permessage-deflate; client_max_window_bits={window}")
     assert client.agreed.get("client_max_window_bits", "15") == str(window)
-    for message in compressible() + [os.urandom(max(100, 2**window - 262)) * 3]:
+    for message in [*compressible(), os.urandom(max(100, 2**window - 262)) * 3]:
         client.send_deflated(message)
         assert client.read_message() == message
 

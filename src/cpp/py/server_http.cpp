@@ -377,7 +377,9 @@ PyMethodDef kServerMethods[] = {
      "Sends a message to every subscriber of `topic`. Returns the payload's length in bytes; -1 when a subscriber has\n"
      "backpressure; 0 when nobody is subscribed. Any thread; from another one it is queued and the answer is the "
      "payload's\n"
-     "length. Bun: server.publish."},
+     "length. Compressed, once for all with equal settings, for those that negotiated it (RFC 7692), unless told not "
+     "to.\n"
+     "Bun: server.publish."},
     {"subscriber_count", subscriber_count, METH_O,
      "subscriber_count(topic) -> int\n\nHow many sockets are subscribed. Loop thread only. Bun: subscriberCount."},
     {"request_ip", request_ip, METH_O,

@@ -106,6 +106,8 @@ PyMethodDef kSendMethods[] = {
     {"send", as_function(send<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
      "send(data, compress=False) -> int\n\n"
      "Sends a message: str as text, a bytes-like object (C-contiguous) as binary, at most 256 MiB.\n\n"
+     "compress=True compresses it (RFC 7692) when the client has negotiated that, see per_message_deflate, and it gets "
+     "smaller; the limits and the result count the bytes as given.\n\n"
      "Returns the payload's length in bytes; -1 when it was queued behind backpressure (wait for drain); 0 when it "
      "was\n"
      "dropped because it would exceed backpressure_limit, when the socket is closed, and for an empty message that was "

@@ -85,7 +85,9 @@ PyMethodDef kTopicMethods[] = {
      "publish(topic, data, compress=False) -> int\n\n"
      "Sends a message to every other subscriber of `topic` (and to this socket with publish_to_self, if subscribed). "
      "This\n"
-     "socket need not be subscribed, and may be closed while the server runs.\n\n"
+     "socket need not be subscribed, and may be closed while the server runs. compress=True as in send(), once for "
+     "all\n"
+     "subscribers with equal settings.\n\n"
      "Returns the payload's length in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed. From "
      "another\n"
      "thread it is queued and the answer is the payload's length. Bun: ServerWebSocket.publish."},

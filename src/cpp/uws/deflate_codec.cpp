@@ -21,7 +21,9 @@ constexpr unsigned char kTail[kTailBytes] = {0x00, 0x00, 0xff, 0xff};
 // A compressor for small messages is cheap to reset: it has little to clear.
 constexpr size_t kSmallMessage = 1786;  // a window of 2 KiB less what zlib keeps free in it
 constexpr unsigned kSmallWindow = 11, kSmallMemory = 5;
-constexpr int kSmallLevel = 6, kLargeLevel = 4;
+// Measured on varied JSON. 1 KiB: level 3 takes 12 us for 337 bytes, 6 takes 14.5 for 318. 256 KiB: level 4 takes 2.4 ms
+// for 60 KiB, 6 takes 3.8 for 57; nobody else is served meanwhile.
+constexpr int kSmallLevel = 3, kLargeLevel = 4;
 
 void set_input(z_stream &stream, std::string_view in) {
     stream.next_in = reinterpret_cast<Bytef *>(const_cast<char *>(in.data()));
