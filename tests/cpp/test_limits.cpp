@@ -22,7 +22,9 @@ Address v6(std::initializer_list<int> bytes) {
     return address;
 }
 
-Address mapped(uint8_t a, uint8_t b, uint8_t c, uint8_t d) { return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d}; }
+Address mapped(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
+    return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d};
+}
 
 struct Seen {
     std::vector<std::pair<Refusals::Counts, double>> reports;

@@ -99,12 +99,8 @@ void set_limits(ServerCore &core, uint32_t max_connections, uint32_t max_connect
                 uint32_t max_pending_heads, uint32_t max_control_frames_per_second,
                 uint32_t max_tiny_fragments_per_second, uint64_t max_buffered_bytes, unsigned report_ms) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
-    core.limits.figures = {max_connections,
-                           max_connections_per_address,
-                           exempt_local,
-                           max_pending_heads,
-                           max_control_frames_per_second,
-                           max_tiny_fragments_per_second,
+    core.limits.figures = {max_connections,   max_connections_per_address,   exempt_local,
+                           max_pending_heads, max_control_frames_per_second, max_tiny_fragments_per_second,
                            max_buffered_bytes};
     core.limits.refusals.period_ms = report_ms;
     core.apply_options();

@@ -173,9 +173,9 @@ void ServerCore::close_handle(WsObject *handle, int code, std::string_view reaso
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
-    engine->guard().limits()->maxBackpressure = 0;
+    limits.lift_backpressure_limit(true);
     ws->end(code, reason);
-    limits.apply_backpressure_limit();
+    limits.lift_backpressure_limit(false);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);  // the peer's FIN must be seen
     set_close_deadline(s);
     call_close_handler(*this, handle, code, reason);

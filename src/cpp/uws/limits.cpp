@@ -31,11 +31,12 @@ uint64_t key_of(const uint8_t *ip, unsigned length) {
 
 // --- addresses ---
 
-AddressTable::AddressTable() : counts_(0, [] {
-        std::random_device device;
-        auto word = [&device] { return static_cast<uint64_t>(device()) << 32 | device(); };
-        return Hash{{word(), word() | 1}};
-    }()) {}
+AddressTable::AddressTable()
+    : counts_(0, [] {
+          std::random_device device;
+          auto word = [&device] { return static_cast<uint64_t>(device()) << 32 | device(); };
+          return Hash{{word(), word() | 1}};
+      }()) {}
 
 // A product of 128 bits, folded: every bit of the address and of the keys reaches every bit of the result.
 size_t AddressTable::Hash::operator()(uint64_t address) const {
@@ -131,11 +132,16 @@ void Limits::set_backpressure_limit(size_t bytes) {
     apply_backpressure_limit();
 }
 
+void Limits::lift_backpressure_limit(bool lifted) {
+    is_lifted_ = lifted;
+    apply_backpressure_limit();
+}
+
 // Fan-out of topics goes to the sockets inside upstream, which knows only its own limit: whoever has a backlog is passed
 // over while memory is short.
 void Limits::apply_backpressure_limit() {
     auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));
-    data->maxBackpressure = has_memory_elsewhere(0) ? backpressure_limit_ : 1;
+    data->maxBackpressure = is_lifted_ ? 0 : has_memory_elsewhere(0) ? backpressure_limit_ : 1;
 }
 
 }  // namespace uwserve

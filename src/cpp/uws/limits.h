@@ -121,7 +121,8 @@ class Limits {
     void discharge(us_socket_t *s);  // s has closed
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
     void set_backpressure_limit(size_t bytes);
-    void apply_backpressure_limit();
+    // For the time of a closing handshake, whose Close frame upstream would drop like any message (defect S3).
+    void lift_backpressure_limit(bool lifted);
 
     LimitFigures figures;
     Refusals refusals;
@@ -133,12 +134,14 @@ class Limits {
     static int on_accept(us_socket_context_t *context);
     static void on_accept_error(us_socket_context_t *context, int error);
     size_t kept_for(us_socket_t *s) const;
+    void apply_backpressure_limit();
 
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     AddressTable addresses_;
     std::atomic<uint64_t> buffered_{0};  // the sum of all charges
     std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
     size_t backpressure_limit_ = 0;
+    bool is_lifted_ = false;
 };
 
 // us_socket_t::user_bits: counted in the table of addresses.

@@ -70,9 +70,7 @@ class Refusals {
     // Loop thread: reports what was not reported yet.
     void flush();
 
-    uint64_t total(Refusal cause) const {
-        return counts_[static_cast<size_t>(cause)].load(std::memory_order_relaxed);
-    }
+    uint64_t total(Refusal cause) const { return counts_[static_cast<size_t>(cause)].load(std::memory_order_relaxed); }
     unsigned period_ms = 10'000;
 
   private:
