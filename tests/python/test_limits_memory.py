@@ -255,6 +255,26 @@ def test_pipelines_wait_while_memory_is_short() -> None:
         until(server, 0)
 
 
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_closing_handshakes_are_done_however_short_memory_is(serving: Any, who: str) -> None:
+    """The Close frame joins the backlog, whoever begins, and is read at its end."""
+    live = serving(backpressure_limit=0, limits={"max_buffered_bytes": MIB})
+    pairs = [live.open(receive_buffer=8192) for _ in range(3)]
+    live.on_loop(lambda: [fill(ws) for _, ws in pairs])
+    live.server.reload(limits={"max_buffered_bytes": 1000}, websocket=live.recorded({"backpressure_limit": 0}))
+    assert live.on_loop(pairs[0][1].send, "no") == 0
+    for client, ws in pairs:
+        if who == "server":
+            live.on_loop(ws.close, 1001, "bye")
+        else:
+            client.send_close(1001, "bye")
+        assert live.wait_for("close")[1:] == (1001, "bye")
+    for client, _ in pairs:
+        frames = client.read_to_end()
+        assert (frames[-1].close_code, frames[-1].close_reason) == (1001, "bye")
+    until(live, 0)
+
+
 # --- and all of it together ---
 
 
