@@ -90,9 +90,9 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     void end(peer_t &peer, int code, std::string_view reason) {
         uwserve::Socket *ws = detach(peer, code);
         us_socket_t *s = uwserve::raw(ws);
-        engine->guard().limits()->maxBackpressure = 0;
+        limits.lift_backpressure_limit(true);
         ws->end(code, reason);
-        limits.apply_backpressure_limit();
+        limits.lift_backpressure_limit(false);
         us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);
     }
 
