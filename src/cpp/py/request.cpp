@@ -71,7 +71,7 @@ PyObject *get_query(PyObject *object, void *) {
 
 PyObject *get_url(PyObject *object, void *) {
     const HttpHead &head = *as_request(object)->head;
-    std::string url = "http://";
+    std::string url = as_request(object)->core->is_secure() ? "https://" : "http://";
     url.append(head.host.empty() ? std::string_view("localhost") : head.host);
     if (head.target != "*") url.append(head.target);
     return text(url);

@@ -70,6 +70,11 @@ void set_http(ServerCore &core, unsigned idle_timeout, uint64_t max_request_body
     core.apply_options();
 }
 
+void set_tls(ServerCore &core, const TlsConfig &config) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    check(core.set_tls(config.native));
+}
+
 void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reuse_port, bool ipv6_only) {
     std::string host = hostname.is_none() ? std::string() : hostname.cast<std::string>();
     check(core.listen_tcp(hostname.is_none() ? nullptr : host.c_str(), port, reuse_port, ipv6_only));
@@ -140,6 +145,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("send_pings"), py::arg("publish_to_self"),
              py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
+        .def("set_tls", &set_tls, py::arg("config"))
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))

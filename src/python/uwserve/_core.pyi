@@ -61,6 +61,12 @@ class ServerWebSocket:
     isSubscribed = is_subscribed
     getBufferedAmount = get_buffered_amount
 
+class TlsConfig:
+    # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str), key,
+    # cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name (lists of
+    # str), request_cert and reject_unauthorized (bool). Any thread.
+    def __init__(self, entries: list[dict[str, Any]]) -> None: ...
+
 class Request:
     """One HTTP request, complete with its body. Usable after the connection has gone."""
 
@@ -70,7 +76,7 @@ class Request:
     def method(self) -> str: ...
     @property
     def url(self) -> str:
-        """Absolute: ``http://<Host><target>``."""
+        """Absolute: ``http://<Host><target>``, or ``https://`` on a TLS server."""
     @property
     def target(self) -> str:
         """The request target as sent: path and query."""
@@ -135,6 +141,8 @@ class ServerCore:
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
     ) -> None: ...
     def set_http(self, *, idle_timeout: int, max_request_body_size: int) -> None: ...
+    # For connections from now on; the first time before listening. Loop thread, or while nothing runs.
+    def set_tls(self, config: TlsConfig) -> None: ...
     # OSError with errno on failure (gaierror for names). May be called once.
     def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
     def listen_unix(self, path: bytes) -> None: ...  # an abstract name starts with NUL
