@@ -26,7 +26,7 @@ TEST(flights_split_at_every_byte) {
         tls_server_t server;
         echo(server.http);
         for (int flight = 1; flight <= 2; flight++) {
-            size_t length = 1;
+            size_t length = 51;
             for (size_t at = 1; at < length; at++) {
                 tls_client_t client(version);
                 client.begin(dial(server.port));
@@ -116,7 +116,7 @@ TEST(leftovers_come_without_an_event) {
             return server.http.received.size() == text.size();
         });
         CHECK(server.http.received == text);
-        CHECK(pieces >= 25);
+        CHECK(pieces >= 12);  // the limit may double from one read to the next
         server.http.data = nullptr;
         us_socket_resume(server.http.last, US_PAUSE_USER);
     }

@@ -181,6 +181,8 @@ struct tls_client_t {
     void connect(server_t &server, const char *server_name = nullptr, SSL_SESSION *session = nullptr) {
         begin(dial(server.port), server_name, session);
         handshake(server);
+        us_tls_info_t info;  // the client is done first
+        server.pump([&] { turn(); return us_socket_tls_info(server.http.last, &info); });
     }
     void expect(server_t &server, const std::string &text) {
         server.pump([&] { turn(); return received.size() >= text.size(); });

@@ -20,6 +20,9 @@ static constexpr char PLAIN_HTTP_ANSWER[] =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\nConnection: close\r\n\r\n"
     "This port speaks TLS: the URL must begin with https or wss.\n";
 
+// OpenSSL says nothing to a peer whose first bytes are no TLS record at all: fatal, protocol_version (RFC 8446 6).
+static constexpr char VERSION_ALERT[] = {21, 3, 1, 0, 2, 2, 70};
+
 static us_tls_family_t *family_of(us_socket_context_t *context) {
     while (context->parent_) {
         context = context->parent_;
@@ -93,8 +96,13 @@ static void keep_input(us_tls_state_t *state) {
 
 [[gnu::cold]] static void fail(us_tls_state_t *state) {
     const unsigned long error = ERR_peek_error();
-    if (!state->established && ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_HTTP_REQUEST) {
-        us_tls_put(state, PLAIN_HTTP_ANSWER, sizeof(PLAIN_HTTP_ANSWER) - 1);
+    const int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
+    if (!state->established && !state->family->out_length) {
+        if (reason == SSL_R_HTTP_REQUEST) {
+            us_tls_put(state, PLAIN_HTTP_ANSWER, sizeof(PLAIN_HTTP_ANSWER) - 1);
+        } else if (reason == SSL_R_WRONG_VERSION_NUMBER) {
+            us_tls_put(state, VERSION_ALERT, sizeof(VERSION_ALERT));
+        }
     }
     ERR_clear_error();
     state->failed = true;
