@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tls_transport
 from ws_client import TIMEOUT, Client
 
 import uwserve
@@ -35,6 +36,23 @@ EVENTS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--wss", action="store_true", help="run the tests over TLS: servers and clients")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
+    if config.getoption("--wss"):
+        os.environ[tls_transport.VARIABLE] = "1"
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--wss"):
+        for item in items:
+            if mark := item.get_closest_marker("plain"):
+                item.add_marker(pytest.mark.skip(reason=f"not over TLS: {mark.args[0]}"))
+
+
 class Live:
     """A server that runs in a thread and records its callbacks as ``(name, ws, *arguments)``."""
 
@@ -44,7 +62,7 @@ class Live:
         options = dict(options)
         serve_options = {
             name: options.pop(name)
-            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http")
+            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http", "tls")
             if name in options
         }
         if "error_hook" in serve_options:
@@ -54,6 +72,8 @@ class Live:
         if "unix" not in serve_options:
             serve_options = {"hostname": "127.0.0.1", "port": 0} | serve_options
         serve_options.setdefault("fetch", self._upgrade)
+        if tls_transport.enabled():
+            serve_options.setdefault("tls", tls_transport.server_options())
         self.server = uwserve.serve(**serve_options, websocket=self.recorded(options))
         self.address: Any = serve_options.get("unix") or ("127.0.0.1", self.server.port)
 
