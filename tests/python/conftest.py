@@ -43,7 +43,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
     if config.getoption("--wss"):
-        os.environ[tls_transport.VARIABLE] = "1"
+        tls_transport.enable()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -72,8 +72,6 @@ class Live:
         if "unix" not in serve_options:
             serve_options = {"hostname": "127.0.0.1", "port": 0} | serve_options
         serve_options.setdefault("fetch", self._upgrade)
-        if tls_transport.enabled():
-            serve_options.setdefault("tls", tls_transport.server_options())
         self.server = uwserve.serve(**serve_options, websocket=self.recorded(options))
         self.address: Any = serve_options.get("unix") or ("127.0.0.1", self.server.port)
 

@@ -230,8 +230,6 @@ def bound(**options: Any) -> Iterator[Server]:
     """A server on a free port of 127.0.0.1 (or as ``options`` say) that does not run; stopped at the end."""
     if "unix" not in options:
         options = {"port": 0, "hostname": "127.0.0.1"} | options
-    if tls_transport.enabled():
-        options.setdefault("tls", tls_transport.server_options())
     with serve(**options) as server:  # its end also joins the server's thread
         yield server
         if server.running:

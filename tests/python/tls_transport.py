@@ -1,7 +1,7 @@
 """TLS for the suite: certificates made when they are first needed, and the client half of ``pytest --wss``.
 
-With ``--wss`` every server that ``serving`` and ``http_client.bound`` make speaks TLS, and every ``Client`` of
-``ws_client`` and ``http_client`` does, through ``wrap``. ``TlsSocket`` looks like the plain socket it wraps: the TLS
+With ``--wss`` every server of this process speaks TLS unless it was given ``tls``, and every ``Client`` of ``ws_client``
+and ``http_client`` does, through ``wrap``. ``TlsSocket`` looks like the plain socket it wraps: the TLS
 handshake happens at the first send or receive, what a timeout left unsent goes out first next time, and ``shutdown`` says
 close_notify before FIN.
 """
@@ -9,7 +9,6 @@ close_notify before FIN.
 from __future__ import annotations
 
 import functools
-import os
 import socket
 import ssl
 import threading
@@ -17,12 +16,22 @@ from typing import Any
 
 import trustme
 
-VARIABLE = "UWSERVE_TEST_WSS"
+from uwserve import _server
+
+_enabled = False
 
 
 def enabled() -> bool:
-    """Whether the suite runs over TLS. Programs that tests start inherit it."""
-    return os.environ.get(VARIABLE) == "1"
+    """Whether the suite runs over TLS."""
+    return _enabled
+
+
+def enable() -> None:
+    """From now on, in this process: ``tls`` defaults to a certificate for localhost, clients speak TLS."""
+    global _enabled
+    _enabled = True
+    checked = _server.serve_options
+    _server.serve_options = lambda given: checked({"tls": server_options(), **given})
 
 
 @functools.cache

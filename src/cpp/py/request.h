@@ -19,6 +19,7 @@ struct RequestObject {
     PyObject *params;  // the router's
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
+    PyObject *tls;  // cache
     uint8_t ip[16];
     uint8_t ip_length;
     uint16_t port;
@@ -27,6 +28,8 @@ struct RequestObject {
 
 // Takes the body out of conn. NULL with an exception set.
 RequestObject *new_request(ServerCore &core, HttpConn &conn);
+// The getter of Request.tls (request_tls.cpp).
+PyObject *get_request_tls(PyObject *object, void *);
 bool add_request_type(PyObject *module, ModuleState *state);
 
 // True while a response can still be begun.

@@ -97,6 +97,10 @@ class Request:
     def is_upgrade(self) -> bool:
         """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
     @property
+    def tls(self) -> dict[str, Any] | None:
+        """What TLS has agreed on: ``version``, ``cipher``, ``server_name``, ``alpn_protocol``, ``peer_certificate`` (DER),
+        ``authorized``, ``authorization_error``, ``session_reused``. ``None`` without TLS. Loop thread only."""
+    @property
     def answered(self) -> bool:
         """True once it was responded to, upgraded, or its client is gone."""
     # Put on the type by ``_http.complete_request_type``.
