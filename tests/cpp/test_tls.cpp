@@ -32,7 +32,11 @@ TEST(flights_split_at_every_byte) {
                 client.begin(dial(server.port));
                 if (flight == 2) {
                     client.send_some();
-                    server.pump([&] { client.listen_in(); client.think(); return !client.outgoing.empty(); });
+                    server.pump([&] {
+                        client.listen_in();
+                        client.think();
+                        return !client.outgoing.empty();
+                    });
                     if (client.established()) client.write("x");
                 }
                 length = client.outgoing.size();
@@ -127,7 +131,10 @@ TEST(paused_leftovers_survive_the_peer) {
     for (const bool polite : {false, true}) {
         tls_server_t server;
         int ends = 0;
-        server.http.end = [&](us_socket_t *s) { ends++; us_socket_close(0, s, 0, nullptr); };
+        server.http.end = [&](us_socket_t *s) {
+            ends++;
+            us_socket_close(0, s, 0, nullptr);
+        };
         {
             tls_client_t client;
             client.connect(server);
@@ -172,7 +179,10 @@ TEST(close_notify_and_fin_are_the_end) {
         server.pump([&] { return ended; });
         CHECK(server.http.received == "last");
         client.expect(server, "still");
-        server.pump([&] { client.turn(); return client.tcp_ended; });
+        server.pump([&] {
+            client.turn();
+            return client.tcp_ended;
+        });
         CHECK(client.peer_closed);  // our close_notify came before our FIN
         CHECK_EQ(client.error, 0);
     }
@@ -196,7 +206,10 @@ TEST(big_transfers_through_small_buffers) {
         backlog.append(data, (size_t) length);
         drain(s);
     };
-    server.http.writable = [&](us_socket_t *s) { drains++; drain(s); };
+    server.http.writable = [&](us_socket_t *s) {
+        drains++;
+        drain(s);
+    };
     tls_client_t client;
     client.begin(dial(server.port, 4096));
     const int small = 4096;
@@ -204,7 +217,10 @@ TEST(big_transfers_through_small_buffers) {
     CHECK_EQ(setsockopt(server.http.last->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
     client.handshake(server);
     client.write(text);
-    server.pump([&] { client.turn(); return client.received.size() >= text.size(); }, 30);
+    server.pump([&] {
+        client.turn();
+        return client.received.size() >= text.size();
+    }, 30);
     CHECK(client.received == text);
     CHECK(drains > 3);
     CHECK(most_unsent > 0 && most_unsent < 64 * 1024);
@@ -234,7 +250,10 @@ TEST(write2_spill_and_shutdown_keep_the_order) {
     expected += "more";
     CHECK_EQ(us_socket_write(0, s, "no", 2, 0), 0);
     us_socket_shutdown(0, s);
-    server.pump([&] { client.turn(); return client.tcp_ended; });
+    server.pump([&] {
+        client.turn();
+        return client.tcp_ended;
+    });
     CHECK(client.received == expected);
     CHECK(client.peer_closed);
 }
@@ -265,7 +284,10 @@ TEST(garbage_gets_an_alert_and_http_an_answer) {
     say(fd, std::string(600, '\xff'));
     std::string heard;
     int ended = 0;
-    server.pump([&] { heard += hear(fd, &ended); return ended != 0; });
+    server.pump([&] {
+        heard += hear(fd, &ended);
+        return ended != 0;
+    });
     CHECK_EQ(ended, 1);  // a FIN, not a reset
     CHECK(heard.size() == 7 && heard[0] == 21 && heard[5] == 2);  // one fatal alert
     close(fd);
@@ -273,7 +295,10 @@ TEST(garbage_gets_an_alert_and_http_an_answer) {
     say(plain, "GET / HTTP/1.1\r\nHost: a\r\n\r\n" + std::string(100'000, 'x'));
     heard.clear();
     ended = 0;
-    server.pump([&] { heard += hear(plain, &ended); return ended != 0; });
+    server.pump([&] {
+        heard += hear(plain, &ended);
+        return ended != 0;
+    });
     CHECK_EQ(ended, 1);
     CHECK(heard.starts_with("HTTP/1.1 400 "));
     CHECK(heard.find("https") != std::string::npos);
@@ -292,7 +317,10 @@ TEST(tampering_is_noticed) {
     client.write("evil");
     client.outgoing[good + 8] ^= 1;
     client.write("late");
-    server.pump([&] { client.turn(); return client.tcp_ended; });
+    server.pump([&] {
+        client.turn();
+        return client.tcp_ended;
+    });
     CHECK(server.http.received == "good");
     CHECK_EQ(client.alert, SSL_AD_BAD_RECORD_MAC);
     CHECK_EQ(server.http.closed, 1);
@@ -325,7 +353,10 @@ TEST(a_close_in_time_is_read_by_the_peer) {
     client.write("go");
     client.send_some();
     client.write(std::string(300'000, 'x'));  // unread input, which would turn a close into a reset
-    server.pump([&] { client.turn(); return client.tcp_ended; });
+    server.pump([&] {
+        client.turn();
+        return client.tcp_ended;
+    });
     CHECK(client.received == "because");
     CHECK(client.peer_closed);
 }
@@ -345,9 +376,15 @@ TEST(adopt_takes_the_session_along) {
     server.loop->internal_->read_limit = 4096;
     client.write(std::string(20'000, 'x'));  // leftovers of the old block are the new one's
     client.expect(server, "moved");
-    server.pump([&] { client.turn(); return ws.received.size() == 20'000 - 4096; });
+    server.pump([&] {
+        client.turn();
+        return ws.received.size() == 20'000 - 4096;
+    });
     client.close_notify();
-    server.pump([&] { client.turn(); return ws.closed == 1; });
+    server.pump([&] {
+        client.turn();
+        return ws.closed == 1;
+    });
     us_socket_context_free(0, ws.context);
 }
 

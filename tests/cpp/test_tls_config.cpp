@@ -13,13 +13,13 @@ static us_tls_error_t error_of(const us_tls_entry_t &entry) {
     return error;
 }
 
-#define REFUSED(option_name, part, ...)                          \
-    do {                                                         \
-        us_tls_entry_t entry = entry_of(localhost());            \
-        __VA_ARGS__;                                             \
-        const us_tls_error_t error = error_of(entry);            \
-        CHECK_EQ(strcmp(error.option, option_name), 0);          \
-        CHECK(error.text.find(part) != std::string::npos);       \
+#define REFUSED(option_name, part, ...)                    \
+    do {                                                   \
+        us_tls_entry_t entry = entry_of(localhost());      \
+        __VA_ARGS__;                                       \
+        const us_tls_error_t error = error_of(entry);      \
+        CHECK_EQ(strcmp(error.option, option_name), 0);    \
+        CHECK(error.text.find(part) != std::string::npos); \
     } while (0)
 
 TEST(what_is_wrong_is_said) {
@@ -32,7 +32,8 @@ TEST(what_is_wrong_is_said) {
     REFUSED("key", "no private key", entry.key = localhost().cert);
     REFUSED("key", "does not belong", entry.key = other.key);
     REFUSED("passphrase", "missing", entry.key = locked.key; entry.cert = locked.cert);
-    REFUSED("passphrase", "does not open", entry.key = locked.key; entry.cert = locked.cert; entry.passphrase = "secret?");
+    REFUSED("passphrase", "does not open", entry.key = locked.key; entry.cert = locked.cert;
+            entry.passphrase = "secret?");
     REFUSED("ca", "no certificate", entry.ca = "nothing");
     REFUSED("ca", "not valid", entry.ca = broken_chain);
     REFUSED("ciphers", "no cipher", entry.ciphers = "NO-SUCH-CIPHER");
@@ -52,9 +53,9 @@ TEST(server_names_choose_the_certificate) {
     tls_server_t server({entry_of(localhost()), second, third});
     echo(server.http);
     const std::pair<const char *, const char *> cases[] = {
-        {nullptr, "localhost"},          {"unknown.org", "localhost"},      {"www.example.com", "exact"},
-        {"WWW.example.COM", "exact"},    {"www.example.com.", "exact"},     {"api.example.com", "wild"},
-        {"a.b.example.com", "localhost"}, {"example.com", "localhost"},     {"only.example.org", "exact"},
+        {nullptr, "localhost"},           {"unknown.org", "localhost"},  {"www.example.com", "exact"},
+        {"WWW.example.COM", "exact"},     {"www.example.com.", "exact"}, {"api.example.com", "wild"},
+        {"a.b.example.com", "localhost"}, {"example.com", "localhost"},  {"only.example.org", "exact"},
     };
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         for (const auto &[asked, expected] : cases) {
@@ -77,7 +78,8 @@ static void give_certificate(tls_client_t &client, const identity_t &identity) {
     bio = BIO_new_mem_buf(identity.key.data(), (int) identity.key.size());
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, nullptr, nullptr, nullptr);
     BIO_free(bio);
-    CHECK(SSL_CTX_use_certificate(client.context, certificate) == 1 && SSL_CTX_use_PrivateKey(client.context, key) == 1);
+    CHECK(SSL_CTX_use_certificate(client.context, certificate) == 1 &&
+          SSL_CTX_use_PrivateKey(client.context, key) == 1);
     X509_free(certificate);
     EVP_PKEY_free(key);
 }
@@ -137,7 +139,10 @@ TEST(client_certificates) {
 
 TEST(alpn) {
     tls_server_t server;
-    const struct { std::string offered; const char *chosen; } cases[] = {
+    const struct {
+        std::string offered;
+        const char *chosen;
+    } cases[] = {
         {std::string("\x08http/1.1"), "http/1.1"},
         {std::string("\x02h2\x08http/1.1"), "http/1.1"},
         {"", ""},
@@ -155,7 +160,10 @@ TEST(alpn) {
     tls_client_t client;
     SSL_CTX_set_alpn_protos(client.context, (const unsigned char *) "\x02h2", 3);
     client.begin(dial(server.port));
-    server.pump([&] { client.turn(); return client.tcp_ended; });
+    server.pump([&] {
+        client.turn();
+        return client.tcp_ended;
+    });
     CHECK_EQ(client.alert, SSL_AD_NO_APPLICATION_PROTOCOL);
 }
 
@@ -183,7 +191,10 @@ TEST(ciphers_and_versions) {
 
 static SSL_SESSION *session_of(tls_server_t &server, tls_client_t &client) {
     client.write("x");
-    server.pump([&] { client.turn(); return SSL_SESSION_is_resumable(SSL_get_session(client.ssl)); });
+    server.pump([&] {
+        client.turn();
+        return SSL_SESSION_is_resumable(SSL_get_session(client.ssl));
+    });
     SSL_SESSION *session = SSL_get1_session(client.ssl);
     client.close_notify();  // or OpenSSL would not use it again
     return session;
@@ -221,7 +232,10 @@ TEST(tickets_resume_and_stay_on_their_site) {
         {
             tls_client_t client(version);
             client.begin(dial(server.port), "strict.example", lax);
-            server.pump([&] { client.turn(); return client.tcp_ended || client.error; });
+            server.pump([&] {
+                client.turn();
+                return client.tcp_ended || client.error;
+            });
             CHECK(!SSL_session_reused(client.ssl));
         }
         {  // another configuration knows nothing of the tickets of the first

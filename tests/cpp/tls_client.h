@@ -175,17 +175,26 @@ struct tls_client_t {
     }
 
     void handshake(server_t &server) {
-        server.pump([&] { turn(); return established() || error || tcp_ended; });
+        server.pump([&] {
+            turn();
+            return established() || error || tcp_ended;
+        });
         CHECK(established());
     }
     void connect(server_t &server, const char *server_name = nullptr, SSL_SESSION *session = nullptr) {
         begin(dial(server.port), server_name, session);
         handshake(server);
         us_tls_info_t info;  // the client is done first
-        server.pump([&] { turn(); return us_socket_tls_info(server.http.last, &info); });
+        server.pump([&] {
+            turn();
+            return us_socket_tls_info(server.http.last, &info);
+        });
     }
     void expect(server_t &server, const std::string &text) {
-        server.pump([&] { turn(); return received.size() >= text.size(); });
+        server.pump([&] {
+            turn();
+            return received.size() >= text.size();
+        });
         CHECK(received == text);
         received.clear();
     }

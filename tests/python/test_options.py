@@ -239,9 +239,6 @@ def test_subprotocols() -> None:
 
 
 def test_what_this_version_does_not_do() -> None:
-    with pytest.raises(ValueError, match="tls is not supported in this version"):
-        serve(tls={})
-    assert serve_options({"tls": None})["tls"] is None
     for name in ("per_message_deflate", "perMessageDeflate"):
         for value in (True, {"compress": True}):
             with pytest.raises(ValueError, match=rf"websocket\.{name} is not supported in this version"):
@@ -255,7 +252,7 @@ def test_reload_options() -> None:
     assert reload_options({}) == {}
     assert reload_options({"idleTimeout": 3}) == {"idle_timeout": 3}
     assert reload_options({"websocket": None}) == {"websocket": None}
-    for fixed in ("port", "hostname", "unix", "tls", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
+    for fixed in ("port", "hostname", "unix", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
         with pytest.raises(ValueError, match=f"reload\\(\\) cannot change {fixed}"):
             reload_options({fixed: None})
     with pytest.raises(TypeError, match=r"reload\(\): unknown option 'fetsch' \(did you mean 'fetch'\?\)"):

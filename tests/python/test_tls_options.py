@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import warnings
 
 import pytest
 import trustme
@@ -127,7 +128,7 @@ def test_ciphers(good) -> None:
         assert sock.tls.cipher()[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
         sock.close()
         context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
-        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
             peer(server, context=context)
 
 
@@ -141,7 +142,7 @@ def test_alpn(good, name) -> None:
         assert sock.tls.selected_alpn_protocol() == "spdy/1"  # the server's order counts
         sock.close()
         context.set_alpn_protocols(["h2"])
-        with pytest.raises(ssl.SSLError, match="NO_APPLICATION_PROTOCOL"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
             peer(server, context=context)
 
 
@@ -179,7 +180,8 @@ def test_old_versions_are_refused(good) -> None:
         server.start()
         context = client_context()
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
+        with warnings.catch_warnings():  # of Python, about old versions
+            warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(ssl.SSLError):
@@ -214,8 +216,12 @@ def test_contents_that_openssl_refuses(good, locked) -> None:
     refused(ValueError, good | {"ciphers": "NO-SUCH"}, "tls.ciphers matches no cipher", openssl)
     refused(ValueError, good | {"ciphers": "TLS_NO_SUCH"}, "tls.ciphers", "TLS 1.3")
     refused(ValueError, [good, good | {"server_name": "a.test", "key": other["key"]}], "tls[1].key")
-    refused(ValueError, [good | {"server_name": "a.test"}, good | {"server_name": ["b.test", "A.test"]}],
-            "tls[1].server_name", "twice")
+    refused(
+        ValueError,
+        [good | {"server_name": "a.test"}, good | {"server_name": ["b.test", "A.test"]}],
+        "tls[1].server_name",
+        "twice",
+    )
 
 
 def test_files_that_cannot_be_read(good, tmp_path) -> None:
@@ -283,7 +289,7 @@ def test_a_refused_configuration_binds_nothing(good) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(ValueError, match="tls.key"):
+    with pytest.raises(ValueError, match=r"tls\.key"):
         serve(port=port, hostname="127.0.0.1", tls={"cert": good["cert"]}, fetch=lambda r: None)
     with socket.socket() as again:
         again.bind(("127.0.0.1", port))

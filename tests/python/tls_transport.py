@@ -1,9 +1,9 @@
 """TLS for the suite: certificates made when they are first needed, and the client half of ``pytest --wss``.
 
-With ``--wss`` every server of this process speaks TLS unless it was given ``tls``, and every ``Client`` of ``ws_client``
-and ``http_client`` does, through ``wrap``. ``TlsSocket`` looks like the plain socket it wraps: the TLS
-handshake happens at the first send or receive, what a timeout left unsent goes out first next time, and ``shutdown`` says
-close_notify before FIN.
+With ``--wss`` every server of this process speaks TLS unless it was given ``tls``, and every ``Client`` of
+``ws_client`` and ``http_client`` does, through ``wrap``. ``TlsSocket`` looks like the plain socket it wraps: the TLS
+handshake happens at the first send or receive, what a timeout left unsent goes out first next time, and ``shutdown``
+says close_notify before FIN.
 """
 
 from __future__ import annotations

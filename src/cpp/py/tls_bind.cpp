@@ -62,7 +62,8 @@ std::unique_ptr<TlsConfig> make_config(const py::list &given) {
 TlsConfig::~TlsConfig() { us_tls_config_unref(native); }
 
 void bind_tls(py::module_ &module) {
-    py::class_<TlsConfig>(module, "TlsConfig", "A checked TLS configuration; made by uwserve's facade from serve(tls=...).")
+    py::class_<TlsConfig>(module, "TlsConfig",
+                          "A checked TLS configuration; made by uwserve's facade from serve(tls=...).")
         .def(py::init(&make_config), py::arg("entries"));
 }
 

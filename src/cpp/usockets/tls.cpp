@@ -185,8 +185,8 @@ static ssize_t tls_recv(us_socket_t *s, void *data, size_t length) {
     ssize_t fetched = 1;
     int error = 0;
     for (bool more = true;;) {
-        total = state->established ? decrypt(state, (char *) data, length)
-                                   : decrypt_timed(s, state, (char *) data, length);
+        total =
+            state->established ? decrypt(state, (char *) data, length) : decrypt_timed(s, state, (char *) data, length);
         if (total || state->peer_notified || state->failed || !more) {
             break;
         }

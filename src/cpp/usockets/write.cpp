@@ -92,8 +92,7 @@ int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_m
         return (int) taken;
     }
     const uint32_t rest = wanted - taken;
-    if (msg_more && wanted <= US_SPILL_CHUNK && spilled(s) + rest <= US_SPILL_MAX &&
-        !(s->flags_ & US_FLAG_DOOMED)) {
+    if (msg_more && wanted <= US_SPILL_CHUNK && spilled(s) + rest <= US_SPILL_MAX && !(s->flags_ & US_FLAG_DOOMED)) {
         spill(s, data + taken, rest);
         return (int) wanted;
     }

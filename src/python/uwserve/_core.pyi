@@ -62,9 +62,9 @@ class ServerWebSocket:
     getBufferedAmount = get_buffered_amount
 
 class TlsConfig:
-    # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str), key,
-    # cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name (lists of
-    # str), request_cert and reject_unauthorized (bool). Any thread.
+    # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str),
+    # key, cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name
+    # (lists of str), request_cert and reject_unauthorized (bool). Any thread.
     def __init__(self, entries: list[dict[str, Any]]) -> None: ...
 
 class Request:
@@ -98,8 +98,8 @@ class Request:
         """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
     @property
     def tls(self) -> dict[str, Any] | None:
-        """What TLS has agreed on: ``version``, ``cipher``, ``server_name``, ``alpn_protocol``, ``peer_certificate`` (DER),
-        ``authorized``, ``authorization_error``, ``session_reused``. ``None`` without TLS. Loop thread only."""
+        """What TLS has agreed on: ``version``, ``cipher``, ``server_name``, ``alpn_protocol``, ``peer_certificate``
+        (DER), ``authorized``, ``authorization_error``, ``session_reused``. ``None`` without TLS. Loop thread only."""
     @property
     def answered(self) -> bool:
         """True once it was responded to, upgraded, or its client is gone."""

@@ -1,8 +1,8 @@
 """The ``tls`` option: what Bun's means, checked, its files read, made into a ``_core.TlsConfig``.
 
-``tls`` is a dict, or a list of dicts with different ``server_name``. Keys, certificates and authorities are PEM: text that
-contains ``-----BEGIN`` is taken as it is, any other ``str`` and every path object names a file. No error text holds a
-key or a passphrase: wrong values are named by their type.
+``tls`` is a dict, or a list of dicts with different ``server_name``. Keys, certificates and authorities are PEM: text
+that contains ``-----BEGIN`` is taken as it is, any other ``str`` and every path object names a file. No error text holds
+a key or a passphrase: wrong values are named by their type.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def _pem(label: str, value: object) -> bytes | None:
         return None
     if isinstance(value, (bytes, bytearray)):
         if b"-----BEGIN" not in value:
-            raise ValueError(f"{label} is not PEM text: '-----BEGIN' is not in it (a path must be a str or os.PathLike)")
+            raise ValueError(
+                f"{label} is not PEM text: '-----BEGIN' is not in it (a path must be a str or os.PathLike)"
+            )
         return bytes(value)
     if isinstance(value, str) and "-----BEGIN" in value:
         return value.encode()
@@ -40,7 +42,9 @@ def _pem(label: str, value: object) -> bytes | None:
 
 def _read(label: str, path: str | bytes) -> bytes:
     if not path or (("\0" in path) if isinstance(path, str) else (b"\0" in path)):
-        raise ValueError(f"{label} is neither PEM text nor a path: {'it has a NUL character' if path else 'it is empty'}")
+        raise ValueError(
+            f"{label} is neither PEM text nor a path: {'it has a NUL character' if path else 'it is empty'}"
+        )
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
