@@ -127,7 +127,8 @@ PyGetSetDef kAttributes[] = {
      "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
     {"tls", get_request_tls, nullptr,
      "What TLS has agreed on: a dict of version, cipher, server_name, alpn_protocol, peer_certificate (DER bytes or\n"
-     "None), authorized, authorization_error and session_reused. None without TLS; once the request was answered, what\n"
+     "None), authorized, authorization_error and session_reused. None without TLS; once the request was answered, "
+     "what\n"
      "it was when first read, else None. Loop thread only (RuntimeError).",
      nullptr},
     {"answered", get_answered, nullptr, "True once it was responded to or upgraded, or its client has gone.", nullptr},

@@ -212,11 +212,11 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         timeout_ms = 0;
     }
     if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
-        timeout_ms = 1000; // the kernel has no timer for us: look ourselves
+        timeout_ms = 1000;  // the kernel has no timer for us: look ourselves
     }
     release(internal);
     const int count =
-        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms); // EINTR: an empty round
+        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
 
     us_loop_refresh(loop);
     us_timers_run(loop);

@@ -1,8 +1,8 @@
 """The ``tls`` option: what Bun's means, checked, its files read, made into a ``_core.TlsConfig``.
 
 ``tls`` is a dict, or a list of dicts with different ``server_name``. Keys, certificates and authorities are PEM: text
-that contains ``-----BEGIN`` is taken as it is, any other ``str`` and every path object names a file. No error text holds
-a key or a passphrase: wrong values are named by their type.
+that contains ``-----BEGIN`` is taken as it is, any other ``str`` and every path object names a file. No error text
+holds a key or a passphrase: wrong values are named by their type.
 """
 
 from __future__ import annotations
