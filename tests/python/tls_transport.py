@@ -83,16 +83,19 @@ class TlsSocket:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._unsent = b""
         self._established = False
-        self._lock = threading.RLock()  # one thread may send while another receives
+        # One thread may send while another receives; who holds _lock never waits for the peer.
+        self._lock, self._sending = threading.Lock(), threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def _flush(self) -> None:
-        self._unsent += self._outgoing.read()
-        while self._unsent:
-            sent = self._sock.send(self._unsent)
-            self._unsent = self._unsent[sent:]
+        with self._sending:
+            with self._lock:
+                self._unsent += self._outgoing.read()
+            while self._unsent:
+                sent = self._sock.send(self._unsent)
+                self._unsent = self._unsent[sent:]
 
     def _pull(self, size: int) -> bool:
         """More input; False at the end of the stream."""
@@ -102,24 +105,27 @@ class TlsSocket:
         return bool(data)
 
     def handshake(self) -> None:
-        while not self._established:
-            try:
-                self.tls.do_handshake()
-                self._established = True
-            except ssl.SSLWantReadError:
+        with self._sending:
+            while not self._established:
+                try:
+                    self.tls.do_handshake()
+                    self._established = True
+                except ssl.SSLWantReadError:
+                    self._flush()
+                    if not self._pull(1 << 16):
+                        raise ConnectionResetError("the server ended the connection in the TLS handshake") from None
                 self._flush()
-                if not self._pull(1 << 16):
-                    raise ConnectionResetError("the server ended the connection in the TLS handshake") from None
-        self._flush()
 
     def sendall(self, data: bytes) -> None:
         self.handshake()
-        with self._lock:
-            self.tls.write(data)
+        with self._sending:
+            with self._lock:
+                self.tls.write(data)
             self._flush()
 
     def recv(self, size: int) -> bytes:
-        self.handshake()
+        if not self._established:
+            self.handshake()
         received = bytearray()
         while len(received) < size:
             try:
@@ -140,10 +146,10 @@ class TlsSocket:
     def shutdown(self, how: int) -> None:
         if how != socket.SHUT_RD:
             self.handshake()
-            with self._lock:
-                try:
+            try:
+                with self._lock:
                     self.tls.unwrap()
-                except (ssl.SSLWantReadError, ssl.SSLError):
-                    pass  # the answer is not waited for
-                self._flush()
+            except ssl.SSLError:
+                pass  # the answer is not waited for
+            self._flush()
         self._sock.shutdown(how)

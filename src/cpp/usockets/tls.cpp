@@ -109,10 +109,13 @@ static void keep_input(us_tls_state_t *state) {
     state->input_left = 0;
 }
 
+// OpenSSL does not read ahead, so without any of these it has nothing to work on, and a call would only say so.
+static inline bool has_work(const us_tls_state_t *state) { return state->input_left || SSL_pending(state->ssl); }
+
 // Decrypted bytes; 0 when OpenSSL needs more input, or at the end or an error, which the flags of the state then say.
 static size_t decrypt(us_tls_state_t *state, char *data, size_t length) {
     size_t total = 0;
-    while (total < length && !state->peer_notified && !state->failed) {
+    while (total < length && !state->peer_notified && !state->failed && has_work(state)) {
         size_t n = 0;
         us_tls_forget_errors();
         const int answer = SSL_read_ex(state->ssl, data + total, length - total, &n);
@@ -210,7 +213,7 @@ static ssize_t tls_recv(us_socket_t *s, void *data, size_t length) {
 
 static bool tls_pending(us_socket_t *s) {
     us_tls_state_t *state = us_tls_of(s);
-    return state->input_left || state->peer_notified || state->failed || SSL_pending(state->ssl);
+    return state->peer_notified || state->failed || has_work(state);
 }
 
 // ---- sending ----
