@@ -48,7 +48,6 @@ static int tls_open(us_socket_t *s) {
     state->family = family_of(s->context);
     state->config = state->family->config;
     us_tls_config_ref(state->config);
-    state->fd = s->fd;
     state->ssl = SSL_new(state->config->sites[0].context);
     BIO *bio = state->ssl ? us_tls_bio_new(state) : nullptr;
     if (!bio) {
@@ -290,7 +289,6 @@ static void tls_close(us_socket_t *s) {
     if (!(s->flags_ & US_FLAG_DOOMED)) {
         notify(state);
     }
-    state->fd = -1;
 }
 
 // ---- the rest of the table ----

@@ -62,7 +62,7 @@ struct us_tls_state_t {
     char *kept;
     char *out;  // encrypted, and the kernel had no room for it; NULL: none
     uint32_t out_offset, out_length, out_capacity;
-    int fd;
+    int fd;  // the socket's, as of the operation that runs
     int write_error;  // errno of a send that failed for good; nothing is written any more
     bool established;  // the handshake is done
     bool failed;  // a protocol error: OpenSSL must not be called any more
@@ -70,7 +70,11 @@ struct us_tls_state_t {
     bool notified;  // ours was written
 };
 
-static inline us_tls_state_t *us_tls_of(us_socket_t *s) { return (us_tls_state_t *) s->transport_state_; }
+static inline us_tls_state_t *us_tls_of(us_socket_t *s) {
+    us_tls_state_t *state = (us_tls_state_t *) s->transport_state_;
+    state->fd = s->fd;  // -1 after a fork, when the number may be somebody else's
+    return state;
+}
 
 static inline size_t us_tls_unsent(const us_tls_state_t *state) { return state->out_length - state->out_offset; }
 
