@@ -1,5 +1,5 @@
 # make run    a chat to open in the browser          make lint    every static check
-# make test   the whole suite, C++ and Python        make format  let the formatters write
+# make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
@@ -17,6 +17,11 @@ AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 SOAK_SECONDS ?= 3600
+
+# The modules whose tests talk to a server of their own process.
+WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_pause errors handshake http_clients \
+    http_half_closed http_refusals http_requests http_responses http_streams message_views reentrancy reload \
+    routing_live send server_changes server_lifecycle stalled_clients threads topics topics_order upgrade_later tls
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,15 +42,19 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
 
-test: test-cpp test-python
+test: test-cpp test-python test-wss
 
 test-python: $(VENV)/.installed $(VENV)/.test chromium
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The protocol again, over TLS.
+test-wss: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/python -m pytest --wss $(WSS_MODULES:%=tests/python/test_%.py) $(PYTEST_ARGS)
 
 test-cpp: $(VENV)/.test build/headers/.done
 	$(call ctest,dev)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tls_transport
 from ws_client import TIMEOUT, Client
 
 import uwserve
@@ -35,6 +36,23 @@ EVENTS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--wss", action="store_true", help="run the tests over TLS: servers and clients")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
+    if config.getoption("--wss"):
+        tls_transport.enable()
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--wss"):
+        for item in items:
+            if mark := item.get_closest_marker("plain"):
+                item.add_marker(pytest.mark.skip(reason=f"not over TLS: {mark.args[0]}"))
+
+
 class Live:
     """A server that runs in a thread and records its callbacks as ``(name, ws, *arguments)``."""
 
@@ -44,7 +62,7 @@ class Live:
         options = dict(options)
         serve_options = {
             name: options.pop(name)
-            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http", "limits")
+            for name in ("fetch", "routes", "unix", "error_hook", "hostname", "idle_timeout_http", "limits", "tls")
             if name in options
         }
         if "error_hook" in serve_options:

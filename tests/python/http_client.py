@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import tls_transport
+
 from uwserve import Request, Response, Server, serve
 
 DEADLINE = 20.0
@@ -65,7 +67,7 @@ class Client:
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         else:
             family = socket.AF_UNIX
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket: Any = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(DEADLINE)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -76,6 +78,7 @@ class Client:
             raise
         if family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = tls_transport.wrap(self.socket)
         self.buffer = bytearray()
         self.ended = False
 

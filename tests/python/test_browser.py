@@ -19,6 +19,8 @@ from http_client import DEADLINE, bound
 from uwserve import Server
 from uwserve.demo import chat
 
+pytestmark = pytest.mark.plain("the browser does not know the authority")
+
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
 

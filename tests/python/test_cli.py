@@ -11,6 +11,8 @@ import pytest
 from http_client import Client, frame, open_websocket, read_frame, request
 from processes import SERVE, process
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 UWSERVE = Path(sys.executable).with_name("uwserve")
 
 

@@ -12,6 +12,8 @@ from websockets.asyncio import client as async_client
 from websockets.sync import client as sync_client
 from ws_client import Client
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 SERVER = """
 import sys, uwserve
 

@@ -276,6 +276,7 @@ def test_system_exit_in_background_thread(serving, logged):
     assert client.read_message() == "again"
 
 
+@pytest.mark.plain("the server runs in a process of its own")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_signals_stop_run(script, number):
     """SIGINT and SIGTERM: the first lets sockets finish, the second closes them; run() returns."""

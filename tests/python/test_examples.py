@@ -14,6 +14,8 @@ from http_client import DEADLINE, Client, request
 from processes import process
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 

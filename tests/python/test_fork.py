@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 PRELUDE = """
 import gc, os, sys, threading, warnings
 warnings.simplefilter("ignore")

@@ -25,6 +25,7 @@ def wait_for_end(client: Client, drip: bytes = b"") -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.plain("waits for the raw socket, which session tickets make readable; test_tls has its like")
 @pytest.mark.parametrize(
     ("sent", "drip"),
     [

@@ -243,12 +243,6 @@ def test_subprotocols() -> None:
         websocket(protocols=["a", "b", "a"])
 
 
-def test_what_this_version_does_not_do() -> None:
-    with pytest.raises(ValueError, match="tls is not supported in this version"):
-        serve(tls={})
-    assert serve_options({"tls": None})["tls"] is None
-
-
 @pytest.mark.parametrize("name", ["per_message_deflate", "perMessageDeflate"])
 def test_per_message_deflate(name: str) -> None:
     def checked(value: object) -> object:
@@ -277,7 +271,7 @@ def test_reload_options() -> None:
     assert reload_options({}) == {}
     assert reload_options({"idleTimeout": 3}) == {"idle_timeout": 3}
     assert reload_options({"websocket": None}) == {"websocket": None}
-    for fixed in ("port", "hostname", "unix", "tls", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
+    for fixed in ("port", "hostname", "unix", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
         with pytest.raises(ValueError, match=f"reload\\(\\) cannot change {fixed}"):
             reload_options({fixed: None})
     with pytest.raises(TypeError, match=r"reload\(\): unknown option 'fetsch' \(did you mean 'fetch'\?\)"):

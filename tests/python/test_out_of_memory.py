@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from processes import SANITIZED
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 SCRIPT = """
 import resource, sys, threading
 import uwserve

@@ -15,6 +15,8 @@ import pytest
 from http_client import DEADLINE, Client, frame, open_websocket, read_frame, request
 from processes import SANITIZED, SERVE, Process, process
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 
 @contextlib.contextmanager
 def script(text: str) -> Iterator[Process]:

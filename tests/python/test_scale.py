@@ -7,6 +7,8 @@ import resource
 import pytest
 from processes import SANITIZED
 
+pytestmark = pytest.mark.plain("the servers run in processes of their own")
+
 # What scripts have in common: a server that counts, and how much memory and how many descriptors the process has.
 PRELUDE = """
 import gc, os, resource, select, socket, sys, threading

@@ -92,6 +92,7 @@ def test_stop_before_start() -> None:
             server.start()
 
 
+@pytest.mark.plain("nobody runs the server, so there is no handshake")
 def test_waiting_without_a_runner_or_on_the_loop() -> None:
     """Waits that could never end raise instead."""
     with bound(fetch=lambda r: "x") as server, Client(server) as client:

@@ -25,6 +25,8 @@ from http_client import (
 import uwserve
 from uwserve import Request, Server, serve
 
+pytestmark = pytest.mark.plain("URLs and descriptors of plain servers")
+
 
 def has_ipv6() -> bool:
     try:

@@ -14,7 +14,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import tls_transport
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -142,7 +144,7 @@ class Client:
         receive_buffer: int | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
-        self.sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        self.sock: Any = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.buffer = bytearray()
         self.answer: HttpAnswer | None = None
         try:
@@ -152,6 +154,7 @@ class Client:
             self.sock.connect(address)
             if not isinstance(address, str):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.sock = tls_transport.wrap(self.sock)
             if upgrade:
                 key = base64.b64encode(os.urandom(16)).decode()
                 self.send_raw(handshake(path, key=key, extra=extra) + behind)

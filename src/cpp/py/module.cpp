@@ -33,6 +33,7 @@ PYBIND11_MODULE(_core, module) {
         !add_view_owner_type(module.ptr(), state)) {
         throw py::error_already_set();
     }
+    bind_tls(module);
     bind_server(module, state);
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
                                                            py::cpp_function([state] { after_fork_in_child(state); }));

@@ -20,12 +20,14 @@ int request_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(as_request(object)->core_object);
     Py_VISIT(as_request(object)->params);
     Py_VISIT(as_request(object)->headers);
+    Py_VISIT(as_request(object)->tls);
     return 0;
 }
 
 int request_clear(PyObject *object) {
     Py_CLEAR(as_request(object)->params);
     Py_CLEAR(as_request(object)->headers);
+    Py_CLEAR(as_request(object)->tls);
     return 0;
 }
 
@@ -35,6 +37,7 @@ void free_request(PyObject *object) {
     Py_CLEAR(self->params);
     Py_CLEAR(self->headers);
     Py_CLEAR(self->body_object);
+    Py_CLEAR(self->tls);
     Py_CLEAR(self->core_object);
     self->head.~shared_ptr();
     using std::string;
@@ -71,7 +74,7 @@ PyObject *get_query(PyObject *object, void *) {
 
 PyObject *get_url(PyObject *object, void *) {
     const HttpHead &head = *as_request(object)->head;
-    std::string url = "http://";
+    std::string url = as_request(object)->core->is_secure() ? "https://" : "http://";
     url.append(head.host.empty() ? std::string_view("localhost") : head.host);
     if (head.target != "*") url.append(head.target);
     return text(url);
@@ -122,6 +125,12 @@ PyGetSetDef kAttributes[] = {
     {"body", get_body, nullptr, "The whole body as bytes; b'' without one.", nullptr},
     {"is_upgrade", get_is_upgrade, nullptr,
      "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
+    {"tls", get_request_tls, nullptr,
+     "What TLS has agreed on: a dict of version, cipher, server_name, alpn_protocol, peer_certificate (DER bytes or\n"
+     "None), authorized, authorization_error and session_reused. None without TLS; once the request was answered, "
+     "what\n"
+     "it was when first read, else None. Loop thread only (RuntimeError).",
+     nullptr},
     {"answered", get_answered, nullptr, "True once it was responded to or upgraded, or its client has gone.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

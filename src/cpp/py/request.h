@@ -20,11 +20,14 @@ struct RequestObject {
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
     ClientAddress client;
+    PyObject *tls;  // cache
     bool deferred;
 };
 
 // Takes the body out of conn. NULL with an exception set.
 RequestObject *new_request(ServerCore &core, HttpConn &conn);
+// The getter of Request.tls (request_tls.cpp).
+PyObject *get_request_tls(PyObject *object, void *);
 bool add_request_type(PyObject *module, ModuleState *state);
 
 // True while a response can still be begun.

@@ -78,6 +78,19 @@ bool ServerCore::make_engine() {
         return us_networks_contain(&trusted, s->ip, s->ip_length);
     };
     apply_options();
+    if (tls_) us_socket_context_set_tls(engine->http_context(), tls_.get());
+    return true;
+}
+
+bool ServerCore::set_tls(us_tls_config_t *config) {
+    if (engine && !tls_) {
+        PyErr_SetString(PyExc_ValueError, "TLS cannot be switched on once the server is bound");
+        return false;
+    }
+    if (config == tls_.get()) return true;
+    us_tls_config_ref(config);
+    tls_.reset(config);
+    if (engine) us_socket_context_set_tls(engine->http_context(), config);
     return true;
 }
 

@@ -19,6 +19,7 @@
 #include "buffer_grave.h"
 #include "gil.h"
 #include "state.h"
+#include "usockets/tls.h"
 #include "uws/engine.h"
 #include "uws/forwarded.h"
 
@@ -26,6 +27,10 @@ namespace uwserve {
 
 struct WsObject;
 struct RequestObject;
+
+struct DropTls {
+    void operator()(us_tls_config_t *config) const { us_tls_config_unref(config); }
+};
 
 // Handlers and limits of `websocket`; replaced whole by reload.
 struct WebSocketOptions {
@@ -84,6 +89,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void forked();  // in the child
     bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
+    // TLS for connections from now on; the first time before listening. On the loop thread.
+    bool set_tls(us_tls_config_t *config);
+    bool is_secure() const { return tls_ != nullptr; }
 
     // --- threads ---
     static constexpr unsigned long kNoThread = ~0ul;
@@ -194,6 +202,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     static void on_report(void *self, const Refusals::Counts &counts, double seconds);
     static void on_signal(void *self);
 
+    std::unique_ptr<us_tls_config_t, DropTls> tls_;
     std::mutex posted_mutex_;
     std::vector<Posted> posted_;
     bool break_ = false, finishing_ = false;

@@ -115,6 +115,11 @@ py::dict refused(const ServerCore &core) {
     return counts;
 }
 
+void set_tls(ServerCore &core, const TlsConfig &config) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    check(core.set_tls(config.native));
+}
+
 void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reuse_port, bool ipv6_only) {
     std::string host = hostname.is_none() ? std::string() : hostname.cast<std::string>();
     check(core.listen_tcp(hostname.is_none() ? nullptr : host.c_str(), port, reuse_port, ipv6_only));
@@ -202,6 +207,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("max_connections_per_address"), py::arg("exempt_local"), py::arg("max_pending_heads"),
              py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
              py::arg("max_buffered_bytes"), py::arg("report_ms"))
+        .def("set_tls", &set_tls, py::arg("config"))
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))

@@ -31,8 +31,8 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     Socket::SendStatus status = send_message(self->ws, data, opcode, compress);
     if (data.size() > 16 * 1024) trim_backlog(s);
     switch (status) {
-    case Socket::SUCCESS:
-        return static_cast<Py_ssize_t>(data.size());
+    case Socket::SUCCESS:  // as upstream sees it: what TLS has encrypted counts as gone there
+        return s->blocked ? -1 : static_cast<Py_ssize_t>(data.size());
     case Socket::BACKPRESSURE:
         return -1;
     default:

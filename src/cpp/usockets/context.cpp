@@ -53,7 +53,7 @@ static us_socket_context_t *make_context(us_loop_t *loop, int ext_size) {
 
 us_socket_context_t *us_create_socket_context(int ssl, us_loop_t *loop, int ext_size, us_socket_context_options_t) {
     if (ssl) {
-        errno = EOPNOTSUPP;  // no TLS layer is built in yet: transport.h says what one has to provide
+        errno = EOPNOTSUPP;  // files, as these options name them, are not how TLS is set: us_socket_context_set_tls()
         return nullptr;
     }
     return make_context(loop, ext_size);
@@ -71,7 +71,7 @@ us_socket_context_t *us_create_child_socket_context(int, us_socket_context_t *pa
 static void release(us_socket_context_t *context) {
     while (context && --context->transport_refs_ == 0) {
         us_socket_context_t *parent = context->parent_;
-        if (!parent && context->transport_) {
+        if (context->transport_config_) {
             context->transport_->free_config(context);
         }
         free(context);
@@ -167,7 +167,7 @@ void us_socket_context_close(int, us_socket_context_t *context) {
     }
 }
 
-// Server names are a matter of TLS: there are none to add, and so none to find.
+// Server names belong to a TLS configuration (tls.h): there are none to add, and so none to find.
 void us_socket_context_add_server_name(int, us_socket_context_t *, const char *, us_socket_context_options_t, void *) {}
 void us_socket_context_remove_server_name(int, us_socket_context_t *, const char *) {}
 void us_socket_context_on_server_name(int, us_socket_context_t *, void (*)(us_socket_context_t *, const char *)) {}

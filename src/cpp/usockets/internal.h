@@ -32,6 +32,8 @@ enum us_flag_t : uint32_t {
     US_FLAG_END_CALLED = 16,  // on_end was delivered, for whichever reason
     US_FLAG_PARKED = 32,  // out of epoll: peer gone, unread bytes, reading paused
     US_FLAG_RESET = 64,  // close with a reset
+    US_FLAG_READY = 128,  // linked into the loop's ready list
+    US_FLAG_EARLY_WRITE = 256,  // blocked until the handshake is done: no use in polling for writing
 };
 
 // What epoll_event.data points to, in the low bits (blocks are 16-aligned).
@@ -144,6 +146,8 @@ struct us_loop_internal_t {
     us_socket_t *closed_blocks = nullptr;  // by next_
     us_socket_t *close_head = nullptr, *close_tail = nullptr;  // on_close is due, by prev_
     us_socket_t *pending_head = nullptr, *pending_tail = nullptr;  // by pending_next_
+    us_socket_t *ready_head = nullptr, *ready_tail = nullptr;  // received bytes wait in the transport, by ready_next_
+    uint64_t iteration = 0;
     us_socket_context_t *contexts = nullptr, *dead_contexts = nullptr;
     us_listen_socket_t *dead_listeners = nullptr;
     us_watch_t *watches = nullptr, *dead_watches = nullptr;
@@ -211,6 +215,7 @@ static inline bool us_socket_is_reading(const us_socket_t *s) {
 
 // loop.cpp
 void us_pending_add(us_socket_t *s);
+void us_ready_add(us_socket_t *s);  // us_socket_read() in the next iteration
 
 // socket.cpp
 us_socket_t *us_socket_new(us_socket_context_t *context, int fd,
@@ -220,6 +225,7 @@ void us_socket_open(us_socket_t *s);  // on_open
 void us_socket_discard(us_socket_t *s);  // closed, without any callback
 void us_socket_doom(us_socket_t *s);  // closes at the end of the iteration
 void us_socket_close_dead(us_socket_t *s);  // closes a connection that broke: (0, NULL), no lingering
+void us_socket_close_refused(us_socket_t *s);  // closes one whose transport has said why: (0, NULL), lingering
 void us_socket_free_block(us_socket_t *s);
 
 static inline us_socket_t *us_socket_follow(us_socket_t *s) {
@@ -237,6 +243,7 @@ void us_socket_deliver_end(us_socket_t *s);  // on_end, at most once
 // write.cpp
 void us_socket_writable(us_socket_t *s);
 void us_socket_finish_writing(us_socket_t *s);  // FIN
+void us_socket_block(us_socket_t *s);  // not blocked yet
 void us_socket_unblock(us_socket_t *s);
 
 // wheel.cpp

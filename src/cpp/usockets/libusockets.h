@@ -107,6 +107,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     uint32_t transport_refs_;
     const struct us_networks_t *proxy_trusted_; /* proxy.h; NULL: no connection begins with a PROXY header */
     uint64_t proxy_ns_; /* the time for that header */
+    void *transport_config_; /* of the root of a family */
 };
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
@@ -140,6 +141,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     uint32_t flags_; /* US_FLAG_*, internal.h */
     uint32_t charged; /* for the layer above, starts at 0, kept by adopt: see us_loop_on_change() */
     struct us_socket_t *pending_next_; /* the loop's list of sockets that need a visit after post_cb */
+    struct us_socket_t *ready_next_; /* the loop's list of sockets with received bytes inside their transport */
 };
 
 /* ---- loop ---- */
@@ -258,7 +260,8 @@ int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */
 
-/* Declared for uWebSockets' templates; TLS contexts and pre-open hooks are not offered by this transport. */
+/* Declared for uWebSockets' templates. Ours is the non-SSL one for ws and wss alike, so these are never called: server
+ * names belong to the configuration that us_socket_context_set_tls() takes (tls.h). They do nothing and find nothing. */
 void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *pattern,
                                        struct us_socket_context_options_t options, void *user);
 void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *pattern);
@@ -348,7 +351,7 @@ void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
 /* Bytes that the kernel has taken and the peer has not acknowledged (on unix sockets: read); 0 when it can't be told. */
 size_t us_socket_unacknowledged(struct us_socket_t *s);
-size_t us_socket_spilled(struct us_socket_t *s); /* bytes in the spill */
+size_t us_socket_spilled(struct us_socket_t *s); /* bytes that a write took and the kernel has not: spill, TLS output */
 /* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
  * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
 struct us_socket_t *us_socket_deliver(struct us_socket_t *s, const char *data, size_t length);

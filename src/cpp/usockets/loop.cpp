@@ -1,9 +1,10 @@
 // loop.cpp - one iteration, and everything that has to happen around the callbacks for them to be simple.
 //
 // The loop owns epoll, the wake-up eventfd, the timerfd, the receive buffer, the lists of closed blocks. Order of an
-// iteration: see us_loop_iterate() in libusockets.h. Three things are put off and each has one place:
+// iteration: see us_loop_iterate() in libusockets.h. Four things are put off and each has one place:
 //   on_close     until the outermost callback has returned (us_run_deferred_closes, from us_dispatch_t)
 //   pending      on_end after us_socket_shutdown_read(), and closing after a fatal write: after post_cb
+//   ready        reading what a transport has decrypted, or received, beyond a visit's share: the next iteration
 //   memory       of anything closed: at the end of the iteration
 // All of it works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
 //
@@ -121,6 +122,53 @@ static void run_pending(us_loop_internal_t *internal) {
     }
 }
 
+void us_ready_add(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (s->closed || (s->flags_ & US_FLAG_READY)) {
+        return;
+    }
+    s->flags_ |= US_FLAG_READY;
+    s->ready_next_ = nullptr;
+    (internal->ready_tail ? internal->ready_tail->ready_next_ : internal->ready_head) = s;
+    internal->ready_tail = s;
+    if (!internal->iterating) {
+        us_wakeup_loop(s->context->loop);
+    }
+}
+
+// One visit each; who has still more puts itself on the list again. What is on it when a visit closes or moves it stays
+// allocated until the end of this iteration.
+static void run_ready(us_loop_internal_t *internal) {
+    us_socket_t *s = internal->ready_head;
+    internal->ready_head = internal->ready_tail = nullptr;
+    while (s) {
+        us_socket_t *next = s->ready_next_;
+        s->flags_ &= ~US_FLAG_READY;
+        if (!s->closed && !(s->flags_ & US_FLAG_DOOMED) && us_socket_is_reading(s)) {
+            us_socket_read(s, 0);
+        }
+        s = next;
+    }
+}
+
+// Before the closed blocks are freed. A foreign loop looks at the epoll descriptor only: the wake-up makes it readable.
+static void keep_ready(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    us_socket_t **link = &internal->ready_head;
+    internal->ready_tail = nullptr;
+    while (us_socket_t *s = *link) {
+        if (s->closed) {
+            *link = s->ready_next_;
+        } else {
+            internal->ready_tail = s;
+            link = &s->ready_next_;
+        }
+    }
+    if (internal->ready_head) {
+        us_wakeup_loop(loop);
+    }
+}
+
 static void free_dead(us_loop_internal_t *internal) {
     while (us_socket_t *s = internal->closed_blocks) {
         internal->closed_blocks = s->next_;
@@ -181,23 +229,27 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         return loop->num_polls;
     }
     internal->iterating = true;
+    internal->iteration++;
     if (internal->pre_cb) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
         internal->pre_cb(loop);
     }
-    if (internal->pending_head) {
+    if (internal->pending_head || internal->ready_head) {
         timeout_ms = 0;
     }
     if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
-        timeout_ms = 1000; // the kernel has no timer for us: look ourselves
+        timeout_ms = 1000;  // the kernel has no timer for us: look ourselves
     }
     release(internal);
     const int count =
-        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms); // EINTR: an empty round
+        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
 
     us_loop_refresh(loop);
     us_timers_run(loop);
     dispatch_batch(loop, count);
+    if (internal->ready_head) {
+        run_ready(internal);
+    }
     us_linger_expire(loop);
     us_proxied_expire(internal);
     us_wheel_sweep(loop);
@@ -208,6 +260,9 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         internal->post_cb(loop);
     }
     run_pending(internal);
+    if (internal->ready_head) {
+        keep_ready(loop);
+    }
     us_loop_settle(loop);
     free_dead(internal);
     us_timers_arm(loop);

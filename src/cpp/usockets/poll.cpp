@@ -24,7 +24,8 @@ void us_socket_update_interest(us_socket_t *s) {
         return;
     }
     const bool reading = us_socket_is_reading(s);
-    const uint32_t wanted = (reading ? US_READ_INTEREST : 0) | (s->blocked ? (uint32_t) EPOLLOUT : 0);
+    const bool writing = s->blocked && !(s->flags_ & US_FLAG_EARLY_WRITE);
+    const uint32_t wanted = (reading ? US_READ_INTEREST : 0) | (writing ? (uint32_t) EPOLLOUT : 0);
     int operation = EPOLL_CTL_MOD;
     if (s->flags_ & US_FLAG_PARKED) {
         if (!reading) {
@@ -42,14 +43,19 @@ void us_socket_update_interest(us_socket_t *s) {
     s->interest_ = (uint16_t) wanted;
 }
 
+static bool has_unread(us_socket_t *s) {
+    int unread = 0;
+    return (ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0) ||
+           (s->transport_state_ && s->context->transport_->pending(s));
+}
+
 [[gnu::cold]] static void peer_is_gone(us_socket_t *s, uint32_t events) {
     if (us_socket_is_reading(s)) {
         us_socket_read(s, events);
         return;
     }
-    int unread = 0;
     const bool only_paused = !s->peer_ended && !s->read_shutdown;
-    if (only_paused && !(events & EPOLLERR) && ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0 &&
+    if (only_paused && !(events & EPOLLERR) && has_unread(s) &&
         us_epoll_set(s->context->loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET) == 0) {
         s->flags_ |= US_FLAG_PARKED;
         s->interest_ = 0;
@@ -116,5 +122,8 @@ void us_socket_resume(us_socket_t *s, int reason) {
     s->pause_reasons &= (uint8_t) ~reason;
     if (!s->pause_reasons) {
         us_socket_update_interest(s);
+        if (s->transport_state_ && s->context->transport_->pending(s)) {
+            us_ready_add(s);
+        }
     }
 }

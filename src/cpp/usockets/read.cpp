@@ -80,6 +80,8 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
         if (n <= 0) {
             if (n == 0) {
                 peer_ended(s);
+            } else if (errno == EPROTO && s->transport_state_) {
+                us_socket_close_refused(s);
             } else if (errno != EAGAIN || (events & (EPOLLERR | EPOLLHUP))) {
                 us_socket_close_dead(s);
             }
@@ -90,13 +92,18 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
             return;
         }
         const bool more_is_known = events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP);
-        if ((size_t) n < limit && !more_is_known && !s->context->transport_) {
+        const us_transport_t *transport = s->context->transport_;
+        const bool more_is_here = transport && transport->pending(s);
+        if ((size_t) n < limit && !more_is_known && !more_is_here) {
             return;
         }
         if (reads == 1) {
             started = loop->internal_->now_ns;  // as of the start of that on_data
         }
         if (reads == US_READS_PER_EVENT || us_sys_now_ns() - started > US_READ_BUDGET_NS) {
+            if (more_is_here) {
+                us_ready_add(s);
+            }
             return;
         }
     }

@@ -111,14 +111,15 @@ static void release_fd(us_socket_t *s, bool may_linger) {
     }
     us_loop_t *loop = s->context->loop;
     const bool registered = !(s->flags_ & US_FLAG_PARKED);
-    if (s->context->transport_) {
+    if (s->transport_state_) {
         s->context->transport_->close(s);
     }
     if (s->flags_ & US_FLAG_RESET) {
         us_sys_reset_on_close(s->fd);
         may_linger = false;
     }
-    if (may_linger && s->shut_down && !s->peer_ended && !(s->flags_ & US_FLAG_DOOMED)) {
+    const bool fin_expected = !s->peer_ended || s->transport_state_;  // close_notify may have come without it
+    if (may_linger && s->shut_down && fin_expected && !(s->flags_ & US_FLAG_DOOMED)) {
         const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown_write(s->fd) == 0;
         if (fin_sent && us_linger(loop, s->fd, registered)) {
             return;
@@ -174,6 +175,11 @@ void us_socket_close_dead(us_socket_t *s) {
     us_socket_close(0, s, 0, nullptr);
 }
 
+void us_socket_close_refused(us_socket_t *s) {
+    s->shut_down = true;  // its last words are written
+    us_socket_close(0, s, 0, nullptr);
+}
+
 void us_socket_doom(us_socket_t *s) {
     if (!(s->flags_ & US_FLAG_DOOMED)) {
         s->flags_ |= US_FLAG_DOOMED;
@@ -208,7 +214,7 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     moved->interest_ = s->interest_;
     moved->spill_ = s->spill_;
     moved->transport_state_ = s->transport_state_;
-    moved->flags_ = s->flags_ & ~US_FLAG_PENDING;
+    moved->flags_ = s->flags_ & ~(US_FLAG_PENDING | US_FLAG_READY);
     memcpy(moved->ip, s->ip, sizeof(moved->ip));
     moved->ip_length = s->ip_length;
     moved->remote_port = s->remote_port;
@@ -224,6 +230,9 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     us_socket_changed(moved);
     if (s->flags_ & US_FLAG_PENDING) {
         us_pending_add(moved);
+    }
+    if (s->flags_ & US_FLAG_READY) {
+        us_ready_add(moved);
     }
     if (!(moved->flags_ & US_FLAG_PARKED) &&
         us_epoll_set(context->loop, EPOLL_CTL_MOD, moved->fd, moved->interest_, moved, US_KIND_SOCKET) != 0) {

@@ -18,7 +18,7 @@ static constexpr uint32_t MAX_WRITE =
 
 static inline bool means_later(int error) { return error == EAGAIN || error == ENOBUFS || error == ENOMEM; }
 
-[[gnu::noinline]] static void block(us_socket_t *s) {
+[[gnu::noinline]] void us_socket_block(us_socket_t *s) {
     s->blocked = true;
     s->context->loop->num_blocked++;
     us_socket_update_interest(s);
@@ -48,7 +48,11 @@ static void spill(us_socket_t *s, const char *data, uint32_t length) {
     s->spill_->length = used + length;
 }
 
-size_t us_socket_spilled(us_socket_t *s) { return s->spill_ ? s->spill_->length - s->spill_->offset : 0; }
+static inline size_t spilled(const us_socket_t *s) { return s->spill_ ? s->spill_->length - s->spill_->offset : 0; }
+
+size_t us_socket_spilled(us_socket_t *s) {
+    return spilled(s) + (s->transport_state_ ? s->context->transport_->unsent(s) : 0);
+}
 
 size_t us_socket_unacknowledged(us_socket_t *s) {
     int bytes = 0;
@@ -61,6 +65,9 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
         const us_transport_t *transport = s->context->transport_;
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
         if (n == (ssize_t) length) [[likely]] {
+            if (transport && transport->unsent(s)) {
+                us_socket_block(s);
+            }
             return length;
         }
         if (n < 0 && errno == EINTR) {
@@ -70,7 +77,7 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
             us_socket_doom(s);
             return 0;
         }
-        block(s);
+        us_socket_block(s);
         return n < 0 ? 0 : (uint32_t) n;
     }
 }
@@ -86,12 +93,25 @@ int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_m
     }
     us_socket_changed(s);
     const uint32_t rest = wanted - taken;
-    if (msg_more && wanted <= US_SPILL_CHUNK && us_socket_spilled(s) + rest <= US_SPILL_MAX &&
-        !(s->flags_ & US_FLAG_DOOMED)) {
+    if (msg_more && wanted <= US_SPILL_CHUNK && spilled(s) + rest <= US_SPILL_MAX && !(s->flags_ & US_FLAG_DOOMED)) {
         spill(s, data + taken, rest);
         return (int) wanted;
     }
     return (int) taken;
+}
+
+// For transports, in which two small writes are two records: the header shares one with the payload's beginning.
+[[gnu::noinline]] static uint32_t put2(us_socket_t *s, const char *header, uint32_t h, const char *payload,
+                                       uint32_t p) {
+    char first[US_SPILL_CHUNK];
+    const uint32_t with = p < sizeof(first) - h ? p : (uint32_t) sizeof(first) - h;
+    memcpy(first, header, h);
+    memcpy(first + h, payload, with);
+    uint32_t taken = put(s, first, h + with);
+    if (taken == h + with && with < p && !s->blocked && !(s->flags_ & US_FLAG_DOOMED)) {
+        taken += put(s, payload + with, p - with);
+    }
+    return taken;
 }
 
 int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload,
@@ -103,10 +123,7 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
     }
     uint32_t taken = 0;
     if (s->context->transport_) {
-        taken = s->blocked ? 0 : put(s, header, h);
-        if (taken == h && !s->blocked && p) {
-            taken += put(s, payload, p);
-        }
+        taken = s->blocked ? 0 : put2(s, header, h, payload, p);
     } else if (!s->blocked) {
         ssize_t n;
         do {
@@ -118,7 +135,7 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
         }
         taken = n < 0 ? 0 : (uint32_t) n;
         if (taken < h + p) {
-            block(s);
+            us_socket_block(s);
         }
     }
     if (taken == h + p) {
@@ -163,7 +180,7 @@ static bool flush(us_socket_t *s) {
     }
     free(pending);
     s->spill_ = nullptr;
-    return true;
+    return !transport || !transport->unsent(s);
 }
 
 void us_socket_finish_writing(us_socket_t *s) {
@@ -173,7 +190,7 @@ void us_socket_finish_writing(us_socket_t *s) {
         s->flags_ |= US_FLAG_FIN_SENT;
     } else if (transport && means_later(errno)) {
         if (!s->blocked) {
-            block(s);
+            us_socket_block(s);
         }
     } else {
         us_socket_doom(s);

@@ -22,6 +22,14 @@ SERVE_OPTIONS: Mapping[str, str] = {
     "proxyProtocol": "proxy_protocol",
 }
 
+TLS_OPTIONS: Mapping[str, str] = {
+    "serverName": "server_name",
+    "requestCert": "request_cert",
+    "rejectUnauthorized": "reject_unauthorized",
+    "ALPNProtocols": "alpn_protocols",
+    "alpnProtocols": "alpn_protocols",
+}
+
 WEBSOCKET_OPTIONS: Mapping[str, str] = {
     "maxPayloadLength": "max_payload_length",
     "idleTimeout": "idle_timeout",

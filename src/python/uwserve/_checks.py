@@ -89,11 +89,6 @@ def subprotocols(label: str, value: object) -> tuple[str, ...]:
     return names
 
 
-def no_tls(label: str, value: object) -> None:
-    if value is not None:
-        raise ValueError(f"{label} is not supported in this version")
-
-
 _DEFLATE_SIZES = ("3KB", "4KB", "8KB", "16KB", "32KB", "64KB", "128KB", "256KB")
 _DEFLATE_NAMES = ("disable", "shared", "dedicated", *_DEFLATE_SIZES)
 NO_DEFLATE = ("disable", "disable")

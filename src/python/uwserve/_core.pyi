@@ -61,6 +61,12 @@ class ServerWebSocket:
     isSubscribed = is_subscribed
     getBufferedAmount = get_buffered_amount
 
+class TlsConfig:
+    # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str),
+    # key, cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name
+    # (lists of str), request_cert and reject_unauthorized (bool). Any thread.
+    def __init__(self, entries: list[dict[str, Any]]) -> None: ...
+
 class Request:
     """One HTTP request, complete with its body. Usable after the connection has gone."""
 
@@ -70,7 +76,7 @@ class Request:
     def method(self) -> str: ...
     @property
     def url(self) -> str:
-        """Absolute: ``http://<Host><target>``."""
+        """Absolute: ``http://<Host><target>``, or ``https://`` on a TLS server."""
     @property
     def target(self) -> str:
         """The request target as sent: path and query."""
@@ -90,6 +96,10 @@ class Request:
     @property
     def is_upgrade(self) -> bool:
         """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
+    @property
+    def tls(self) -> dict[str, Any] | None:
+        """What TLS has agreed on: ``version``, ``cipher``, ``server_name``, ``alpn_protocol``, ``peer_certificate``
+        (DER), ``authorized``, ``authorization_error``, ``session_reused``. ``None`` without TLS. Loop thread only."""
     @property
     def answered(self) -> bool:
         """True once it was responded to, upgraded, or its client is gone."""
@@ -155,6 +165,8 @@ class ServerCore:
         max_buffered_bytes: int,
         report_ms: int,
     ) -> None: ...
+    # For connections from now on; the first time before listening. Loop thread, or while nothing runs.
+    def set_tls(self, config: TlsConfig) -> None: ...
     # OSError with errno on failure (gaierror for names). May be called once.
     def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
     def listen_unix(self, path: bytes) -> None: ...  # an abstract name starts with NUL

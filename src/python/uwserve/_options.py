@@ -11,6 +11,7 @@ from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._limits import check_limits
 from ._routes import Router
+from ._tls import check_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _has(value: object, name: str) -> bool:
 
 
 # What reload() cannot change, because the socket is bound to it.
-FIXED = frozenset(("port", "hostname", "unix", "tls", "reuse_port", "ipv6_only"))
+FIXED = frozenset(("port", "hostname", "unix", "reuse_port", "ipv6_only"))
 
 # name -> (check, default)
 SERVE: Mapping[str, tuple[Check, Any]] = {
@@ -182,7 +183,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "port": (integer(0, 65535), 3000),
     "hostname": (_checks.hostname, "0.0.0.0"),
     "unix": (_checks.unix_path, None),
-    "tls": (_checks.no_tls, None),
+    "tls": (check_tls, None),
     "routes": (_routes, None),
     "error": (_handler("exc"), None),
     "idle_timeout": (integer(0, 255, "seconds"), 10),

@@ -77,14 +77,15 @@ class Server(_core.ServerCore):
 
     @property
     def url(self) -> str:
-        """``http://host:port/``, or ``unix:///path`` (``abstract://name``) for a unix socket."""
+        """``http://host:port/`` (``https`` with TLS), or ``unix:///path`` (``abstract://name``) for a unix socket."""
         if self._unix is not None:
             if self._unix.startswith(b"\0"):
                 return "abstract://" + os.fsdecode(self._unix[1:])
             return "unix://" + os.path.abspath(os.fsdecode(self._unix))
+        scheme = "http" if self._options["tls"] is None else "https"
         if self.hostname in ("0.0.0.0", "::"):
-            return f"http://localhost:{self.port}/"
-        return f"http://{self._address()}/"
+            return f"{scheme}://localhost:{self.port}/"
+        return f"{scheme}://{self._address()}/"
 
     def run(self) -> None:
         """Run on this thread until the server is stopped and its last connection is gone.
@@ -123,13 +124,17 @@ class Server(_core.ServerCore):
     def reload(self, **options: Any) -> None:
         """Replace handlers and limits, for open sockets too; subscriptions and connections stay.
 
-        Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``reuse_port``, ``ipv6_only`` and ``tls``
-        (``ValueError``); what is not given stays as it is, while a given ``websocket`` replaces the old one whole. All
-        are checked before any takes effect, and they take effect together, between two callbacks. ``proxy_protocol`` is
-        a matter of new connections, ``trusted_proxies`` and ``forwarded_header`` of new requests. Any thread; raises
-        ``TypeError`` and ``ValueError`` as ``serve()`` does, ``RuntimeError`` when the server has stopped.
+        Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``reuse_port`` and ``ipv6_only``
+        (``ValueError``); what is not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old
+        one whole. ``tls`` counts for new connections, whose clients cannot resume sessions from before; it cannot be
+        switched on or off (``ValueError``). ``proxy_protocol`` is a matter of new connections, too, ``trusted_proxies`` and
+        ``forwarded_header`` of new requests. All are checked before any takes effect, and they take effect together,
+        between two callbacks. Any thread; raises ``TypeError``, ``ValueError`` and ``OSError`` as ``serve()`` does,
+        ``RuntimeError`` when the server has stopped.
         """
         changed = reload_options(options)
+        if "tls" in changed and (changed["tls"] is None) != (self._options["tls"] is None):
+            raise ValueError(f"reload() cannot switch tls {'off' if changed['tls'] is None else 'on'}")
         self._check_alive()
         self._on_loop(lambda: self._apply(self._options | changed))
 
@@ -179,6 +184,8 @@ class Server(_core.ServerCore):
             exempt_local="max_connections_per_address" not in options["limits"],
             report_ms=round(_limits.REPORT_SECONDS * 1000),
         )
+        if options["tls"] is not None:
+            self.set_tls(options["tls"])
         self._app = App(options["routes"], options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
@@ -309,6 +316,10 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
     * ``websocket``: the handlers and limits of sockets; see ``WebSocketHandler``.
     * ``error(exc)``: answers a request whose handler raised.
     * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``; or ``unix``, a path (a leading NUL: an abstract name).
+    * ``tls``: a dict with ``key`` and ``cert`` (PEM text, or a path), and as needed ``passphrase``, ``ca``,
+      ``request_cert=False``, ``reject_unauthorized=True``, ``ciphers``, ``alpn_protocols=["http/1.1"]``,
+      ``server_name`` (a name or a list; ``"*.example.com"`` stands for one label); or a list of such dicts, of which
+      the client's server name chooses one, the first when it names none of them.
     * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off), ``max_request_body_size=128 MiB``.
     * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
       reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
@@ -339,7 +350,8 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the
-    option, and ``OSError`` when the address cannot be bound. May be called on any thread.
+    option, and ``OSError`` when the address cannot be bound or a file of ``tls`` cannot be read. May be called on
+    any thread.
     """
     if options is not None:
         if not isinstance(options, dict):
