@@ -37,13 +37,13 @@ struct Recorder {
         return add(what + "(" + std::string(data, size) + ")");
     }
     char *room(size_t size, uint64_t rest, bool fin) {
-        char *place = assembly.extend(size, fin ? rest : ~0ull);
+        char *place = assembly.extend(size, fin ? rest : ~0ull, spare);
         CHECK(assembly.capacity() <= std::max<size_t>(2 * assembly.view().size(), 128));
         return place;
     }
     bool on_assembled(MessageKind kind) {
         std::string message(assembly.view());
-        assembly.take();
+        assembly.give_back(spare);
         return on_message(message.data(), message.size(), kind);
     }
     bool on_control(Opcode opcode, char *data, size_t size) {
@@ -68,6 +68,7 @@ struct Recorder {
     Options options{};
     std::vector<std::string> events{};
     Assembly assembly{};
+    SpareMemory spare{};
     const Violation *failed = nullptr, *refuse_control = nullptr;
     int controls = 0, fragments = 0;
 };
@@ -333,6 +334,31 @@ TEST(one_byte_of_a_large_frame_takes_little_memory) {
     parse_frames(state, bytes.data(), bytes.size(), sink);
     CHECK_EQ(sink.assembly.view().size(), 1);
     CHECK(sink.assembly.capacity() <= 128);
+}
+
+TEST(large_memory_is_used_again_for_large_messages_only) {
+    SpareMemory spare;
+    Assembly first, small, large;
+    constexpr size_t kMegabyte = 1 << 20;
+    memset(first.extend(kMegabyte, 0, spare), 'x', kMegabyte);
+    const char *memory = first.data();
+    first.give_back(spare);
+    CHECK(!first.data() && spare.capacity == kMegabyte);
+    small.extend(kMegabyte / 4 - 1, 0, spare);
+    CHECK(small.data() != memory && small.capacity() < kMegabyte / 4);
+    memset(large.extend(1000, 1 << 30, spare), 'y', 1000);
+    CHECK(large.capacity() == 2000);
+    large.extend(kMegabyte / 4, 1 << 30, spare);
+    CHECK(large.data() == memory && large.capacity() == kMegabyte && !spare.capacity);
+    CHECK(large.view().substr(0, 1000) == std::string(1000, 'y'));
+    large.extend(kMegabyte, 0, spare);
+    CHECK(large.view().substr(0, 1000) == std::string(1000, 'y'));
+    large.extend(8 * kMegabyte, 0, spare);
+    large.give_back(spare);  // too much to keep
+    CHECK(!spare.capacity && !spare.memory);
+    large.extend(1000, 0, spare);
+    large.give_back(spare);  // not worth it
+    CHECK(!spare.capacity);
 }
 
 TEST(close_payloads) {

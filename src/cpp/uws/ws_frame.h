@@ -80,7 +80,7 @@ const Violation *read_close_payload(std::string_view payload, uint16_t *code, st
 // What a compressed message may have on the wire: deflate makes incompressible data a little longer.
 constexpr uint64_t compressed_limit(uint64_t limit) { return limit + limit / 64 + 256; }
 
-// Between two calls of parse_frames(). Zeroed at the start of a connection; about 64 bytes.
+// Between two calls of parse_frames().
 struct FrameState {
     uint64_t left = 0;  // of the current frame's payload
     uint64_t announced = 0;  // payload of the current message's frames so far, the current one's in full
@@ -102,6 +102,7 @@ struct FrameState {
     };
     std::unique_ptr<Control> control;  // a control frame that came in pieces
 };
+static_assert(sizeof(FrameState) <= 64);  // of every connection
 
 // What the first `size` bytes of a header show; `size` grows by one byte or starts complete. `limit`: of a message.
 const Violation *check_header(const FrameState &state, const unsigned char *header, size_t size, uint64_t limit,

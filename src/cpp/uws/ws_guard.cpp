@@ -100,6 +100,9 @@ void WsGuard::fail(us_socket_t *s, const Violation &violation) {
     if (s->closed || is_shutting_down(s)) return;
     per_socket(s)->fail_code = violation.code;
     of(s)->gate_->limits().refused(refusal_of_close_code(violation.code));
+    // What was published to it before comes first. With a backlog, neither it nor a Close frame gets there any more.
+    uWS::Subscriber *subscriber = WebSocketDoor::subscriber(websocket_data(s));
+    if (subscriber && !backlog_of(s)) of(s)->limits()->topicTree->drain(subscriber);
     if (flush_corked(s)) {
         char frame[127];
         int length = static_cast<int>(format_close_frame(frame, violation.code, violation.text));

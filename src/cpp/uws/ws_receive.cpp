@@ -32,12 +32,14 @@ class Receiver {
         return deliver({data, size}, kind.ascii ? Content::kAscii : kind.text ? Content::kText : Content::kBinary);
     }
 
-    char *room(size_t size, uint64_t rest, bool fin) { return state_.assembly.extend(size, fin ? rest : ~0ull); }
+    char *room(size_t size, uint64_t rest, bool fin) {
+        return state_.assembly.extend(size, fin ? rest : ~0ull, guard_.spare);
+    }
 
     bool on_assembled(MessageKind kind) {
         std::string_view message = state_.assembly.view();
         bool go_on = on_message(const_cast<char *>(message.data()), message.size(), kind);
-        state_.assembly.take();  // unless the handler has
+        state_.assembly.give_back(guard_.spare);  // what the handler has not taken
         return go_on;
     }
 
