@@ -361,6 +361,17 @@ TEST(large_memory_is_used_again_for_large_messages_only) {
     CHECK(!spare.capacity);
 }
 
+TEST(no_memory) {
+    struct Full : Recorder {
+        char *room(size_t, uint64_t, bool) { return nullptr; }
+    };
+    FrameState state;
+    Full sink;
+    std::string bytes = frame(kText, "whole") + frame(1, "part") + frame(kText, "late");
+    parse_frames(state, bytes.data(), bytes.size(), sink);
+    CHECK(sink.all() == "T(whole);" + of(kNoMemory));
+}
+
 TEST(close_payloads) {
     const auto verdict = [](const std::string &payload) {
         uint16_t code;

@@ -7,6 +7,7 @@ reaches the wire and the handlers, and nothing else does.
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -376,3 +377,53 @@ def test_close_table(serving, transport, data, code, text):
     live = serving(max_payload_length=1000, **transport)
     fails(live, data, code, text)
     fails(live, frame(PONG, b"p") + data, code, text, before=(("pong", b"p"),))
+
+
+# --- compressed messages ---
+
+DEFLATE = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
+
+
+def deflated(data: bytes) -> bytes:
+    """As RFC 7692 has it: without the last four bytes of the empty block."""
+    stream = zlib.compressobj(wbits=-15)
+    return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "text"),
+    [
+        (frame(TEXT, b"\xff\xff\xff", rsv=4), 1007, "inflated"),
+        (frame(BINARY, b"\xff", rsv=4, fin=False) + frame(CONT, b"\xff\xff"), 1007, "inflated"),
+        (frame(TEXT, deflated(b"a\xffb"), rsv=4), 1007, "UTF-8"),
+        (frame(TEXT, deflated(b"a\xe2\x82"), rsv=4), 1007, "UTF-8"),
+        (frame(BINARY, deflated(bytes(1001)), rsv=4), 1009, "inflated"),
+        (frame(BINARY, deflated(bytes(1 << 20)), rsv=4), 1009, "inflated"),
+        (frame(BINARY, b"", rsv=4, length=5000), 1009, "too big"),
+        (frame(TEXT, deflated(b"a"), rsv=4, fin=False) + frame(CONT, rsv=4), 1002, "RSV1"),
+        (frame(PING, rsv=4), 1002, "RSV1"),
+        (frame(CLOSE, rsv=4), 1002, "RSV1"),
+        (frame(TEXT, rsv=6), 1002, "reserved bit"),
+    ],
+)
+def test_compressed(serving, data, code, text):
+    """The same table for what is compressed; before, a message of exactly the limit and its neighbours arrive."""
+    live = serving(per_message_deflate=True, max_payload_length=1000)
+    client, _ = live.open(extra=DEFLATE)
+    packed = deflated("é".encode() * 500)
+    client.send_raw(frame(TEXT, packed, rsv=4) + frame(TEXT, "plain"))
+    client.send_raw(frame(TEXT, packed[:3], rsv=4, fin=False) + frame(PING, b"p") + frame(CONT, packed[3:]))
+    assert client.read_frame() == Frame(PONG, b"p")
+    client.send_raw(data + frame(TEXT, "late"))
+    got_code, reason = client.read_close()
+    client.expect_end()
+    assert [live.expect(name)[1] for name in ("message", "message", "ping", "message")] == [
+        "é" * 500,
+        "plain",
+        b"p",
+        "é" * 500,
+    ]
+    assert live.expect_close() == (got_code, reason)
+    assert got_code == code
+    assert text in reason
+    live.no_events()
