@@ -126,7 +126,6 @@ void ServerCore::on_message(Socket *ws, std::string_view message, Content conten
 
 void ServerCore::on_drain(Socket *ws) {
     us_socket_t *s = raw(ws);
-    trim_backlog(s);
     if ((s->pause_reasons & US_PAUSE_BACKLOG) && backlog_of(s) < kMaxPongBacklog / 2) {
         us_socket_resume(s, US_PAUSE_BACKLOG);
         if (!s->pause_reasons) us_socket_arm(s, engine->guard().idle_interval());

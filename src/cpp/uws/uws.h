@@ -1,8 +1,8 @@
 // The one door to uWebSockets: nobody else includes an upstream header.
 //
 // Our replacements of upstream headers are included first, and define upstream's include guards: ws_protocol.h for the
-// frame parser, upstream_deflate.h for the codec. Requests are parsed by our gate (http_gate.h), which hands upstream a
-// constant head.
+// frame parser, upstream_deflate.h for the codec, upstream_backlog.h for what waits to be sent. Requests are parsed by our
+// gate (http_gate.h), which hands upstream a constant head.
 //
 // Loop thread only, all of it.
 #pragma once
@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "frame_rate.h"
+#include "upstream_backlog.h"
 #include "upstream_deflate.h"
 #include "ws_protocol.h"
 
@@ -107,17 +108,16 @@ inline bool reserve_backlog(us_socket_t *s, size_t length) {
     if (length < (1u << 20)) return true;
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
     try {
-        backlog.reserve(backlog.length() + length + uWS::LoopData::CORK_BUFFER_SIZE + 16);
+        backlog.hold(backlog.length() + length + uWS::LoopData::CORK_BUFFER_SIZE + 16);
     } catch (const std::bad_alloc &) {
         return false;
     }
     return true;
 }
 
-// Upstream keeps the capacity of the largest backlog a connection ever had (defect S9); this gives it back once empty.
+// After the send: room that reserve_backlog() has made and that was not needed may go again.
 inline void trim_backlog(us_socket_t *s) {
-    std::string &buffer = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.buffer;
-    if (buffer.empty() && buffer.capacity() > 16 * 1024) std::string().swap(buffer);
+    static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.trim();
 }
 
 // Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where

@@ -1,0 +1,71 @@
+#include "backlog.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace uwserve {
+
+namespace {
+
+constexpr size_t kKeptCapacity = 16 * 1024;  // what an empty backlog holds on to
+
+}  // namespace
+
+Backlog::~Backlog() { free(memory_); }
+
+void Backlog::swap(Backlog &other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(capacity_, other.capacity_);
+    std::swap(shown_, other.shown_);
+    std::swap(begin_, other.begin_);
+    std::swap(end_, other.end_);
+    std::swap(held_, other.held_);
+}
+
+void Backlog::move_to_front() {
+    if (begin_) memmove(memory_, memory_ + begin_, length());
+    end_ -= begin_;
+    shown_ = begin_ = 0;
+}
+
+[[gnu::cold]] void Backlog::grow(size_t count) {
+    if (begin_ >= length()) move_to_front();  // paid for by the bytes that have gone: they are at least as many
+    if (capacity_ - end_ >= count) return;
+    if (count > SIZE_MAX / 4 || end_ > SIZE_MAX / 4) throw std::bad_alloc();
+    // realloc() moves pages where it can: there is no second copy of a large backlog.
+    for (size_t more : {std::max(count, length() / 2), count}) {
+        auto *memory = static_cast<char *>(realloc(memory_, end_ + more));
+        if (!memory) continue;
+        memory_ = memory;
+        capacity_ = end_ + more;
+        return;
+    }
+    throw std::bad_alloc();
+}
+
+void Backlog::erase(size_t count) {
+    begin_ += count;
+    if (begin_ == end_) {
+        clear();
+        return;
+    }
+    if (begin_ - shown_ > (end_ - shown_) >> 5) shown_ = begin_;
+    if (held_ || capacity_ <= 4 * kKeptCapacity || length() > capacity_ / 4) return;
+    move_to_front();
+    if (auto *memory = static_cast<char *>(realloc(memory_, capacity_ / 2))) {  // else it stays as it is
+        memory_ = memory;
+        capacity_ /= 2;
+    }
+}
+
+void Backlog::clear() {
+    shown_ = begin_ = end_ = 0;
+    if (held_ || capacity_ <= kKeptCapacity) return;
+    free(memory_);
+    memory_ = nullptr;
+    capacity_ = 0;
+}
+
+}  // namespace uwserve
