@@ -50,13 +50,14 @@ static void run(std::string_view stream, std::string_view pattern, const ws_mode
     for (int i = 0; i < 8; i++) server.iterate(), client.hear();
     CHECK_EQ(server.peers.size(), 1);
     const engine_server_t::peer_t &peer = *server.peers[0];
-    if (peer.transcript != model.transcript || (peer.code != model.code && (!peer.code || peer.code != model.or_code))) {
+    const bool fits = peer.code == model.code || (peer.code && peer.code == model.or_code) || (!peer.code && model.maybe);
+    if (peer.transcript != model.transcript || !fits) {
         fprintf(stderr, "engine: close %d\n%s\nmodel: close %d or %d\n%s\n", peer.code, peer.transcript.c_str(),
                 model.code, model.or_code, model.transcript.c_str());
         CHECK(!"the engine and the model differ");
     }
     check_server_stream(client.heard, client.ended);
-    CHECK_EQ(client.ended, model.code != 0);
+    CHECK_EQ(client.ended, peer.code != 0);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -67,7 +68,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (rest.size() > 20'000) return 0;
     const std::string stream = mask ? with_mask_bits(rest) : std::string(rest);
     const ws_model_t model(stream, kLimit);
-    if (model.code == 1002 && model.or_code == 1009 && stream.size() < 14) return 0;  // a violation in half a header
     run(stream, "", model, true);
     run(stream, pattern.empty() ? std::string_view("\0", 1) : pattern, model, false);
     return 0;

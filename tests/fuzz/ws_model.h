@@ -8,6 +8,7 @@ struct ws_model_t {
     std::string transcript;  // in the form of engine_server_t::note
     int code = 0;  // of the server's close callback; 0: still open
     int or_code = 0;  // a frame that breaks two rules may be failed by either
+    bool maybe = false;  // the violation is in a header that has not come in full: it may be noticed already
 
     ws_model_t(std::string_view stream, size_t limit) {
         while (!code && frame(stream, limit)) {
@@ -27,28 +28,46 @@ struct ws_model_t {
         or_code = or_with;
     }
 
+    static uint64_t long_length(std::string_view stream, size_t wide) {
+        uint64_t length = 0;
+        for (size_t i = 0; i < wide; i++) length = length << 8 | (unsigned char) stream[2 + i];
+        return length;
+    }
+
+    void check_length(std::string_view stream, size_t wide, bool control, size_t limit) {
+        const uint64_t length = long_length(stream, wide);
+        if (length < (wide == 2 ? 126u : 65536u) || length >> 63) return fail(1002, 1009);
+        if (!control && (length > limit || message.size() + length > limit)) fail(1009);
+    }
+
     // Takes one frame off the stream. False: more bytes are needed, or it is over.
     bool frame(std::string_view &stream, size_t limit) {
         const auto at = [&](size_t i) { return (unsigned char) stream[i]; };
-        if (stream.size() < 2) return false;
-        const bool fin = at(0) & 0x80, masked = at(1) & 0x80;
+        if (stream.empty()) return false;
+        const bool fin = at(0) & 0x80, masked = stream.size() < 2 || at(1) & 0x80;
         const int op = at(0) & 15;
         const bool control = op >= 8;
-        const unsigned short_length = at(1) & 127;
+        const unsigned short_length = stream.size() < 2 ? 0 : at(1) & 127;
         const size_t wide = short_length == 126 ? 2 : short_length == 127 ? 8 : 0;
         // Section 5.2, 5.4 and 5.5: all of these are in the first two bytes.
         bool wrong = (at(0) & 0x70) || !masked || (op > 2 && op < 8) || op > 10;
         wrong = wrong || (control && (!fin || short_length > 125));
         wrong = wrong || (op == 0 && opcode < 0) || ((op == 1 || op == 2) && opcode >= 0);
         if (stream.size() < 2 + wide + 4) {
-            // An implementation may fail it now or with the rest of the header: the caller cuts no header.
-            if (wrong) fail(1002, 1009);
+            // The length may be known and too big before the masking key is there.
+            maybe = wrong || stream.size() >= 2 + wide;
+            if (wrong) return fail(1002, 1009), false;
+            if (!maybe) return false;
+            if (wide) {
+                check_length(stream, wide, control, limit);
+            } else if (!control && message.size() + short_length > limit) {
+                fail(1009);
+            }
             return false;
         }
         uint64_t length = short_length;
         if (wide) {
-            length = 0;
-            for (size_t i = 0; i < wide; i++) length = length << 8 | at(2 + i);
+            length = long_length(stream, wide);
             wrong = wrong || length < (wide == 2 ? 126u : 65536u) || length >> 63;
         }
         const bool too_big = !control && (length > limit || message.size() + length > limit);
