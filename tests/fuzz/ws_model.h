@@ -34,12 +34,6 @@ struct ws_model_t {
         return length;
     }
 
-    void check_length(std::string_view stream, size_t wide, bool control, size_t limit) {
-        const uint64_t length = long_length(stream, wide);
-        if (length < (wide == 2 ? 126u : 65536u) || length >> 63) return fail(1002, 1009);
-        if (!control && (length > limit || message.size() + length > limit)) fail(1009);
-    }
-
     // Takes one frame off the stream. False: more bytes are needed, or it is over.
     bool frame(std::string_view &stream, size_t limit) {
         const auto at = [&](size_t i) { return (unsigned char) stream[i]; };
@@ -54,15 +48,15 @@ struct ws_model_t {
         wrong = wrong || (control && (!fin || short_length > 125));
         wrong = wrong || (op == 0 && opcode < 0) || ((op == 1 || op == 2) && opcode >= 0);
         if (stream.size() < 2 + wide + 4) {
-            // The length may be known and too big before the masking key is there.
-            maybe = wrong || stream.size() >= 2 + wide;
+            // So much of the length may be known that it is too big whatever follows.
+            maybe = true;
             if (wrong) return fail(1002, 1009), false;
-            if (!maybe) return false;
-            if (wide) {
-                check_length(stream, wide, control, limit);
-            } else if (!control && message.size() + short_length > limit) {
-                fail(1009);
-            }
+            std::string known(stream.substr(0, 2 + wide));
+            known.resize(2 + wide);
+            const uint64_t least = wide ? long_length(known, wide) : short_length;
+            const bool all = stream.size() >= 2 + wide;
+            if (least >> 63 || (all && wide && least < (wide == 2 ? 126u : 65536u))) return fail(1002, 1009), false;
+            if (!control && message.size() + least > limit) fail(1009);
             return false;
         }
         uint64_t length = short_length;

@@ -6,6 +6,7 @@ that ends early is an error except where the action is meant to end it.
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import socket
 import threading
@@ -28,6 +29,7 @@ except ImportError:
 OFFER = (("Sec-WebSocket-Extensions", "permessage-deflate; client_no_context_takeover; server_no_context_takeover"),)
 # What their server allows is not what the table's servers do.
 VIOLATIONS = [vector for vector in vectors.VECTORS if vector.server == "plain" and vector.code in (1002, 1007)]
+HANGS_AFTER = 90.0  # seconds after the end of a phase
 TLS_ONLY, DEFLATE_ONLY = {"resume", "no_hello", "half_hello"}, {"compressed", "bad_compression"}
 
 
@@ -109,7 +111,7 @@ class Peer:
 
     def topics(self) -> None:
         clients = [self.client() for _ in range(self.dice.randrange(2, 6))]
-        topic = f"topic {self.dice.randrange(1 << 30)}"
+        topic = f"topic-{self.dice.randrange(1 << 30)}"
         for client in clients:
             client.send(f"!subscribe {topic}")
             assert self.message(client) == f"subscribed {topic}"
@@ -314,6 +316,7 @@ def work(pipe: Connection, servers: list[dict[str, Any]], pace: float) -> None:
     """A client process: for each (seconds, seed) from the pipe, a thread a server; answers (counts, failures)."""
     while (order := pipe.recv()) is not None:
         seconds, seed = order
+        faulthandler.dump_traceback_later(seconds + HANGS_AFTER)
         counts: Counter[str] = Counter()
         failures: list[str] = []
         until = time.monotonic() + seconds
@@ -323,4 +326,5 @@ def work(pipe: Connection, servers: list[dict[str, Any]], pace: float) -> None:
             thread.start()
         for thread in threads:
             thread.join()
+        faulthandler.cancel_dump_traceback_later()
         pipe.send((counts, failures))

@@ -89,7 +89,7 @@ class Workers:
         counts: Counter[str] = Counter()
         failures = []
         for pipe in self.pipes:
-            if not pipe.poll(seconds + 120):
+            if not pipe.poll(clients.HANGS_AFTER + 30):
                 sys.exit("error: a client process hangs")
             done, failed = pipe.recv()
             counts += done
