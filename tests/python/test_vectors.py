@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import select
 import socket
+import ssl
 import struct
 import termios
 import time
@@ -20,6 +21,11 @@ import pytest
 import vectors
 from vectors import CLOSE, OPCODE_OF, Vector
 from ws_client import TEXT, handshake
+
+try:
+    import tls_transport
+except ImportError:
+    tls_transport = None
 
 AT_ONCE = 100
 SECONDS = 60.0
@@ -61,7 +67,7 @@ class Run:
     def start(self, path: str, number: int, wrap: Any) -> None:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(path)
-        self.sock = wrap(sock) if wrap else sock
+        self.sock = wrap(sock, server_hostname="localhost") if wrap else sock
         offer = vectors.OFFER if self.vector.server == "deflate" else ()
         self.send(handshake(f"/{number}", extra=offer) + self.first)
         self.sock.setblocking(False)
@@ -70,7 +76,7 @@ class Run:
         try:
             self.sock.setblocking(True)
             self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:  # also what TLS makes of a connection that has ended
             self.pieces.clear()  # it has seen enough
         finally:
             self.sock.setblocking(False)
@@ -87,15 +93,16 @@ class Run:
                 self.received += data
                 moved = True
             self.ended = moved = True
-        except (BlockingIOError, OSError) as error:
-            if isinstance(error, ConnectionResetError):
-                self.ended = moved = True
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError:
+            self.ended = moved = True
         if not self.ended and (self.pieces or not self.finished) and self.unread() == 0:
             moved = True
             if self.pieces:
                 self.send(self.pieces.pop(0))
             else:
-                self.sock.shutdown(socket.SHUT_WR)
+                socket.socket.shutdown(self.sock, socket.SHUT_WR)  # of TLS too, without its own goodbye
                 self.finished = True
         return moved
 
@@ -196,7 +203,15 @@ def handlers() -> dict[str, Any]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_vectors(serving, tmp_path, group):
-    run_group(serving, tmp_path, group, every=True)
+    run_group(serving, tmp_path, group, every=True, **({} if tls_transport is None else {"tls": None}))
+
+
+@pytest.mark.skipif(tls_transport is None, reason="this version has no TLS")
+@pytest.mark.parametrize("group", GROUPS)
+def test_vectors_over_tls(serving, tmp_path, group):
+    """The same in TLS records: each piece is one. The parser behind is the same, so one split in the middle will do."""
+    wrap = tls_transport.client_context().wrap_socket
+    run_group(serving, tmp_path, group, every=False, wrap=wrap, tls=tls_transport.server_options())
 
 
 def run_group(serving: Any, tmp_path: Any, group: str, every: bool, wrap: Any = None, **options: Any) -> None:
