@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import importlib
 import select
 import shlex
 import subprocess
@@ -54,9 +55,28 @@ def glob(name: str) -> str:
     return name if name.count(".") == numbers - 1 else f"{name}.*"
 
 
+def mend_plain_messages() -> None:
+    """kosoku hands text that came uncompressed to its cases as str; those of 12 and 13 hash it, which takes bytes.
+
+    A server may leave a message uncompressed that would not get smaller (RFC 7692 section 6); Python 2 saw no difference.
+    """
+    from kosoku._caseindex import initialize_shims
+
+    initialize_shims()
+    module = importlib.import_module("case12_x_x")
+    plain = module.onMessage
+
+    def on_message(case: Any, message: str | bytes, binary: bool) -> None:
+        plain(case, message.encode() if isinstance(message, str) else message, binary)
+
+    for case in [*module.Case12_X_X, *module.Case13_X_X]:
+        case.onMessage = on_message
+
+
 async def fuzz(port: int, wanted: list[str], seconds: float, parallel: int) -> list[Any]:
     from kosoku import FailureError, run_fuzzingclient
 
+    mend_plain_messages()
     run = run_fuzzingclient(f"ws://127.0.0.1:{port}", [glob(name) for name in wanted or SECTIONS], None, concurrency=parallel)
     try:
         return list(await asyncio.wait_for(run, seconds))

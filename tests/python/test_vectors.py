@@ -1,4 +1,5 @@
-"""The table of ``vectors.py`` against a running server: each vector whole, byte by byte and at every split point.
+"""The table of ``vectors.py`` against a running server: each vector whole, byte by byte and at every split point
+(of long payloads: at their ends, and now and then between).
 
 Each run is a connection of its own. They go over a unix socket, where SIOCOUTQ tells how much of what was sent the
 server has not read yet: the next piece leaves only when that is nothing, so every split is really seen by the server,
@@ -41,11 +42,11 @@ def chops(vector: Vector, every: bool) -> Iterator[tuple[str, list[bytes]]]:
     size = len(sent.removesuffix(vectors.LATER))
     if size <= 300:
         yield "byte by byte", [b"", *(sent[i : i + 1] for i in range(size)), sent[size:]]
-        points = range(1, size + 1)
+        points = [p for p in range(1, size + 1) if size <= 64 or p <= 16 or p > size - 16 or p % 7 == 0]
     else:  # long: the headers, the middle and the end
         step = size // 7
         yield f"{step} bytes at a time", [b"", *(sent[i : i + step] for i in range(0, len(sent), step))]
-        points = [*range(1, 16), *range(size // 2, size // 2 + 4), *range(size - 16, size)]
+        points = [*range(1, 17), *range(size // 2, size // 2 + 4), *range(size - 16, size)]
     for point in points if every else points[len(points) // 2 : len(points) // 2 + 1]:
         yield f"split at {point}", [b"", sent[:point], sent[point:]]
         if point % 8 == 3:
