@@ -183,6 +183,13 @@ TEST(ciphers_and_versions) {
     CHECK_EQ(strcmp(SSL_get_cipher_name(second.ssl), "ECDHE-ECDSA-AES256-GCM-SHA384"), 0);
     CHECK(admitted(mixed, third));
     CHECK_EQ(strcmp(SSL_get_cipher_name(third.ssl), "TLS_AES_128_GCM_SHA256"), 0);
+    both.server_names = {"mixed.example"};
+    tls_server_t two({only13, both});  // what a name allows counts for that name only
+    tls_client_t named(TLS1_2_VERSION), unnamed(TLS1_2_VERSION), named13;
+    CHECK(admitted(two, named, "mixed.example"));
+    CHECK(!admitted(two, unnamed));
+    CHECK(admitted(two, named13, "mixed.example"));
+    CHECK_EQ(strcmp(SSL_get_cipher_name(named13.ssl), "TLS_AES_128_GCM_SHA256"), 0);
     tls_server_t server;
     tls_client_t ancient(TLS1_1_VERSION);
     SSL_CTX_set_cipher_list(ancient.context, "ALL:@SECLEVEL=0");

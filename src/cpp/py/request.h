@@ -19,8 +19,8 @@ struct RequestObject {
     PyObject *params;  // the router's
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
-    ClientAddress client;
     PyObject *tls;  // cache
+    ClientAddress client;
     bool deferred;
 };
 

@@ -260,10 +260,10 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         internal->post_cb(loop);
     }
     run_pending(internal);
+    us_loop_settle(loop);
     if (internal->ready_head) {
         keep_ready(loop);
     }
-    us_loop_settle(loop);
     free_dead(internal);
     us_timers_arm(loop);
     internal->iterating = false;

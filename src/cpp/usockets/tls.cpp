@@ -163,6 +163,7 @@ static void settle(us_socket_t *s, us_tls_state_t *state) {
             us_socket_block(s);
         }
         allow_polling(s);  // the handshake's own bytes wait for the kernel
+        us_socket_changed(s);
     }
 }
 
@@ -286,7 +287,7 @@ static int tls_shutdown(us_socket_t *s) {
 
 static void tls_close(us_socket_t *s) {
     us_tls_state_t *state = us_tls_of(s);
-    if (!(s->flags_ & US_FLAG_DOOMED)) {
+    if (!(s->flags_ & (US_FLAG_DOOMED | US_FLAG_RESET))) {
         notify(state);
     }
 }

@@ -67,6 +67,7 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
         if (n == (ssize_t) length) [[likely]] {
             if (transport && transport->unsent(s)) {
                 us_socket_block(s);
+                us_socket_changed(s);
             }
             return length;
         }

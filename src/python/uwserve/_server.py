@@ -127,10 +127,10 @@ class Server(_core.ServerCore):
         Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``reuse_port`` and ``ipv6_only``
         (``ValueError``); what is not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old
         one whole. ``tls`` counts for new connections, whose clients cannot resume sessions from before; it cannot be
-        switched on or off (``ValueError``). ``proxy_protocol`` counts for new connections, too, ``trusted_proxies`` and
-        ``forwarded_header`` of new requests. All are checked before any takes effect, and they take effect together,
-        between two callbacks. Any thread; raises ``TypeError``, ``ValueError`` and ``OSError`` as ``serve()`` does,
-        ``RuntimeError`` when the server has stopped.
+        switched on or off (``ValueError``). All are checked before any takes effect, and they take effect together,
+        between two callbacks. ``proxy_protocol`` is a matter of new connections, ``trusted_proxies`` and
+        ``forwarded_header`` of new requests. Any thread; raises ``TypeError``, ``ValueError`` and ``OSError`` as
+        ``serve()`` does, ``RuntimeError`` when the server has stopped.
         """
         changed = reload_options(options)
         if "tls" in changed and (changed["tls"] is None) != (self._options["tls"] is None):
