@@ -10,6 +10,7 @@ import concurrent.futures
 import gc
 import itertools
 import json
+import logging
 import os
 import sys
 import threading
@@ -104,7 +105,8 @@ class Served:
         if request.path == "/stream":
             return uwserve.Response(iter([b"piece"] * 50))
         if request.path == "/reload":
-            self.reload()
+            for one in served:  # from this loop's thread, of servers that run in others
+                one.reload()
             return "reloaded"
         if request.path == "/state":
             return state()
@@ -131,6 +133,8 @@ def state() -> dict[str, Any]:
 
 
 def main() -> None:
+    # What the clients do wrong is reported, as it should be; anything else that is logged fails the soak.
+    logging.getLogger("uwserve").addFilter(lambda record: not record.getMessage().startswith("refused"))
     kinds: list[tuple[str, Any, bool]] = [("ws", None, False), ("ws, deflate", DEFLATE, False), ("ws, shared", SHARED, False)]
     if server_options is not None:
         kinds += [("wss", None, True), ("wss, deflate", DEFLATE, True)]

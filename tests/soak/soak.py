@@ -47,9 +47,8 @@ class Server:
             sys.exit(f"error: the server did not start, exit code {self.process.wait()}")
         self.servers: list[dict[str, Any]] = json.loads(line)["servers"]
 
-    def get(self, path: str, server: dict[str, Any] | None = None) -> bytes:
-        port = (server or self.servers[0])["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.servers[0]['port']}{path}", timeout=30) as answer:
             return answer.read()
 
     def quiet(self) -> dict[str, int]:
@@ -124,9 +123,7 @@ def main() -> int:
         def reload_now_and_then(until: float) -> None:
             while (left := until - time.monotonic()) > 0:
                 time.sleep(min(2.0, left))
-                for one in server.servers:
-                    if not one["tls"]:
-                        server.get("/reload", one)
+                server.get("/reload")
 
         total: Counter[str] = Counter()
         failures: list[str] = []
