@@ -56,9 +56,9 @@ def glob(name: str) -> str:
 
 
 def mend_plain_messages() -> None:
-    """kosoku hands text that came uncompressed to its cases as str; those of 12 and 13 hash it, which takes bytes.
+    """kosoku hands text that came uncompressed to its cases as str; those of 12 and 13 hash it.
 
-    A server may leave a message uncompressed that would not get smaller (RFC 7692 section 6); Python 2 saw no difference.
+    A server may leave uncompressed what would not get smaller (RFC 7692 section 6); Python 2 saw no difference.
     """
     from kosoku._caseindex import initialize_shims
 
@@ -77,7 +77,9 @@ async def fuzz(port: int, wanted: list[str], seconds: float, parallel: int) -> l
     from kosoku import FailureError, run_fuzzingclient
 
     mend_plain_messages()
-    run = run_fuzzingclient(f"ws://127.0.0.1:{port}", [glob(name) for name in wanted or SECTIONS], None, concurrency=parallel)
+    run = run_fuzzingclient(
+        f"ws://127.0.0.1:{port}", [glob(name) for name in wanted or SECTIONS], None, concurrency=parallel
+    )
     try:
         return list(await asyncio.wait_for(run, seconds))
     except FailureError as failure:

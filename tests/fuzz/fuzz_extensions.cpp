@@ -23,7 +23,7 @@ static int bits_of(std::string_view value) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static constexpr const char *names[] = {"disable", "shared", "dedicated", "3KB",  "4KB",  "8KB",
+    static constexpr const char *names[] = {"disable", "shared", "dedicated", "3KB",   "4KB",  "8KB",
                                             "16KB",    "32KB",   "64KB",      "128KB", "256KB"};
     input_t input(data, size);
     const unsigned setting = input.byte();

@@ -14,7 +14,8 @@ using namespace uwserve;
 
 // "/" may be a constant: what an absolute target without a path means.
 static bool inside(const std::string &whole, std::string_view part) {
-    return part.empty() || part == "/" || (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
+    return part.empty() || part == "/" ||
+           (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
 }
 
 static void check_accepted(const HttpHead &head) {

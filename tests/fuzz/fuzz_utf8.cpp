@@ -22,7 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t at = 0;
         while (at < text.size()) {
             const size_t length = cuts.next(text.size() - at);
-            const std::vector<char> piece(text.begin() + (long) at, text.begin() + (long) (at + length));  // its own block
+            const std::vector<char> piece(text.begin() + (long) at,
+                                          text.begin() + (long) (at + length));  // its own block
             const bool good = utf8.feed(piece.data(), piece.size());
             at += length;
             CHECK_EQ(good, at <= bad);

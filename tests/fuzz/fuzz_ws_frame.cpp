@@ -50,7 +50,8 @@ static void run(std::string_view stream, std::string_view pattern, const ws_mode
     for (int i = 0; i < 8; i++) server.iterate(), client.hear();
     CHECK_EQ(server.peers.size(), 1);
     const engine_server_t::peer_t &peer = *server.peers[0];
-    const bool fits = peer.code == model.code || (peer.code && peer.code == model.or_code) || (!peer.code && model.maybe);
+    const bool fits =
+        peer.code == model.code || (peer.code && peer.code == model.or_code) || (!peer.code && model.maybe);
     if (peer.transcript != model.transcript || !fits) {
         fprintf(stderr, "engine: close %d\n%s\nmodel: close %d or %d\n%s\n", peer.code, peer.transcript.c_str(),
                 model.code, model.or_code, model.transcript.c_str());

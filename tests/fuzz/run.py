@@ -1,4 +1,4 @@
-"""Runs the fuzz targets of a build folder one after the other, each for a while: ``run.py BUILD [--seconds N] [TARGET...]``.
+"""Runs the fuzz targets of a build folder, each for a while: ``run.py BUILD [--seconds N] [TARGET...]``.
 
 Starts from the seeds and the committed corpus, keeps what it learns in BUILD/grown/<target> for the next time, and puts
 inputs that crash, hang (over 10 s) or leak into BUILD/findings/<target>. Exit code 1 when there are any.
@@ -63,8 +63,8 @@ def main() -> int:
     targets = options.targets or [name for name in built if (options.build / "tests/fuzz" / f"fuzz_{name}").is_file()]
     if not targets:
         sys.exit(f"error: no fuzz target in {options.build}")
-    # All of them, also when one has failed.
-    return 0 if all([fuzz(options.build.resolve(), target, options.seconds) for target in targets]) else 1
+    failed = [target for target in targets if not fuzz(options.build.resolve(), target, options.seconds)]
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
 import vectors  # noqa: E402
+from vector_shapes import Vector  # noqa: E402
 from ws_client import handshake  # noqa: E402
 
 HEADS = (
@@ -62,7 +63,7 @@ def raw(data: bytes, step: int = 0) -> bytes:
     return RAW + bytes([step]) + len(data).to_bytes(2, "big") + data
 
 
-def messages(settings: int, vector: vectors.Vector) -> bytes:
+def messages(settings: int, vector: Vector) -> bytes:
     """fuzz_deflate: the payloads of the events, compressed and plain."""
     parts = [vectors.deflated(data) for _, data in vector.events] + [data[:999] for _, data in vector.events]
     return bytes([settings % 256]) + b"\x40\0" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)

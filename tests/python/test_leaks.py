@@ -244,7 +244,8 @@ REFUSED = [b"GET / HTTP/1.1\\r\\n\\r\\n", b"GET / HTTP/9.9\\r\\nHost: x\\r\\n\\r
     b"POST / HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 999999999999\\r\\n\\r\\n",
     handshake(replace={"sec-websocket-version": "8"}, extra=(("Connection", "close"),)),
     handshake(replace={"sec-websocket-key": "short"}), handshake(drop=("upgrade",))]
-server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None or "no", websocket={}).start()
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: None if s.upgrade(r) else "no",
+    websocket={}).start()
 descriptors = len(os.listdir("/proc/self/fd"))
 def round_():
     for head in REFUSED * 8:
@@ -269,7 +270,8 @@ descriptors = len(os.listdir("/proc/self/fd"))
 def round_():
     session = None
     for i in range(40):
-        with context.wrap_socket(socket.create_connection(address), server_hostname="localhost", session=session) as sock:
+        plain = socket.create_connection(address)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as sock:
             sock.sendall(handshake() + frame(2, b"x" * 30_000))
             got = b""
             while len(got) < 30_000:
@@ -277,7 +279,8 @@ def round_():
             session = sock.session
     for i in range(20):
         with socket.create_connection(address) as sock:
-            sock.sendall((b"GET / HTTP/1.1\\r\\n\\r\\n", b"\\x16\\x03\\x01\\x02\\x00\\x01", b"\\x16\\x03\\x01\\x00\\x02xx")[i % 3])
+            hellos = (b"GET / HTTP/1.1\\r\\n\\r\\n", b"\\x16\\x03\\x01\\x02\\x00\\x01", b"\\x16\\x03\\x01\\x00\\x02xx")
+            sock.sendall(hellos[i % 3])
         try:
             stranger.wrap_socket(socket.create_connection(address), server_hostname="localhost").close()
         except ssl.SSLError:

@@ -1,4 +1,4 @@
-"""A short soak: mixed traffic with churn against a server process, nothing grows and nothing fails (``make soak``: an hour)."""
+"""A short soak: mixed traffic with churn, nothing grows and nothing fails (``make soak`` does it for an hour)."""
 
 from __future__ import annotations
 

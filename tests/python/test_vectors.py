@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 import vectors
-from vectors import CLOSE, OPCODE_OF, Vector
-from ws_client import TEXT, handshake
+from vector_shapes import LATER, OFFER, OPCODE_OF, SERVERS, Vector
+from ws_client import CLOSE, TEXT, handshake
 
 try:
     import tls_transport
@@ -39,7 +39,7 @@ def chops(vector: Vector, every: bool) -> Iterator[tuple[str, list[bytes]]]:
     yield "whole", [b"", sent]
     yield "behind the handshake", [sent]
     # What follows a violation is not split: it must not be looked at.
-    size = len(sent.removesuffix(vectors.LATER))
+    size = len(sent.removesuffix(LATER))
     if size <= 300:
         yield "byte by byte", [b"", *(sent[i : i + 1] for i in range(size)), sent[size:]]
         points = [p for p in range(1, size + 1) if size <= 64 or p <= 16 or p > size - 16 or p % 7 == 0]
@@ -69,7 +69,7 @@ class Run:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(path)
         self.sock = wrap(sock, server_hostname="localhost") if wrap else sock
-        offer = vectors.OFFER if self.vector.server == "deflate" else ()
+        offer = OFFER if self.vector.server == "deflate" else ()
         self.send(handshake(f"/{number}", extra=offer) + self.first)
         self.sock.setblocking(False)
 
@@ -226,8 +226,8 @@ def run_group(serving: Any, tmp_path: Any, group: str, every: bool, wrap: Any = 
             return None if upgraded else "no upgrade"
 
         path = str(tmp_path / kind)
-        live = serving(start=False, fetch=fetch, unix=path, **vectors.SERVERS[kind], **options)
-        live.server.reload(websocket=handlers() | vectors.SERVERS[kind])
+        live = serving(start=False, fetch=fetch, unix=path, **SERVERS[kind], **options)
+        live.server.reload(websocket=handlers() | SERVERS[kind])
         live.server.start()
         drive(runs, path, wrap)
         total += len(runs)
@@ -240,7 +240,7 @@ def test_the_table_is_sound():
     """Names are unique, good vectors are well-formed, and bad ones are not told apart by what follows."""
     names = [(vector.group, vector.name) for vector in vectors.VECTORS]
     assert len(set(names)) == len(names)
-    assert TEXT == OPCODE_OF["text"]
+    assert OPCODE_OF["text"] == TEXT
     for vector in vectors.VECTORS:
         assert vector.code == 1006 or vector.wire is not None, vector.name
         assert len(vector.sent) < 200_000, vector.name

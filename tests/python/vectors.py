@@ -12,92 +12,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
+from vector_shapes import EVENT_OF, Event, Vector, bad, binary, fragments, good, head, ping, pong, text
 from ws_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, close_payload, frame
-
-# Options of ``websocket`` under which a vector holds.
-SERVERS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "small": {"max_payload_length": 20},
-    "deflate": {
-        "per_message_deflate": {"compress": "dedicated", "decompress": "dedicated"},
-        "max_payload_length": 100_000,
-    },
-}
-OFFER = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
-
-EVENT_OF = {TEXT: "text", BINARY: "binary", PING: "ping", PONG: "pong"}
-OPCODE_OF = {name: opcode for opcode, name in EVENT_OF.items()}
-
-Event = tuple[str, bytes]
-
-
-class Vector(NamedTuple):
-    group: str
-    name: str
-    sent: bytes
-    events: tuple[Event, ...]
-    code: int  # what the close callback gets
-    reason: str | None  # the same; None: some text that is not empty
-    wire: bytes | int | None  # payload of the server's Close frame, or its code alone; None: it sends none
-    server: str = "plain"
-    fin: bool = False  # the client ends its side behind `sent`
-
-    @property
-    def answers(self) -> list[tuple[int, bytes]]:
-        """(opcode, payload) of the frames that come back before the Close frame."""
-        back = {"text": TEXT, "binary": BINARY, "ping": PONG}
-        return [(back[kind], data) for kind, data in self.events if kind in back]
-
-
-# --- ways to write one ---
-
-END = close_frame(1000, "end")
-LATER = frame(TEXT, "later") + frame(PING, b"later") + END  # behind a violation: never seen
-
-
-def good(group: str, name: str, sent: bytes, *events: Event, server: str = "plain") -> Vector:
-    """No violation: a closing handshake ends it."""
-    return Vector(group, name, sent + END, events, 1000, "end", close_payload(1000, "end"), server)
-
-
-def bad(
-    group: str, name: str, sent: bytes, *events: Event, code: int = 1002, server: str = "plain", open_end: bool = False
-) -> Vector:
-    """A violation: `events` come from before it. Unless `sent` stops inside a frame, more frames follow in vain."""
-    return Vector(group, name, sent + (b"" if open_end else LATER), events, code, None, code, server)
-
-
-def text(data: str | bytes) -> Event:
-    return "text", data.encode() if isinstance(data, str) else data
-
-
-def binary(data: bytes) -> Event:
-    return "binary", data
-
-
-def ping(data: bytes = b"") -> Event:
-    return "ping", data
-
-
-def pong(data: bytes = b"") -> Event:
-    return "pong", data
-
-
-def fragments(opcode: int, *parts: str | bytes, rsv: int = 0) -> list[bytes]:
-    """The frames of one message."""
-    last = len(parts) - 1
-    return [
-        frame(opcode if i == 0 else CONT, part, fin=i == last, rsv=rsv if i == 0 else 0)
-        for i, part in enumerate(parts)
-    ]
-
-
-def head(opcode: int, length: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\1\2\3\4") -> bytes:
-    """A frame header with its length field as given: first byte without the mask bit."""
-    return bytes([(0x80 if fin else 0) | rsv << 4 | opcode, 0x80 | length[0]]) + length[1:] + mask
-
 
 # --- RFC 6455 section 5.2: base framing ---
 
@@ -116,7 +33,9 @@ def framing() -> Iterator[Vector]:
     several = b"".join(frame(BINARY, bytes([i]) * i) for i in range(12))
     yield good(group, "twelve in a row", several, *(binary(bytes([i]) * i) for i in range(12)))
     for opcode, name in ((TEXT, "text"), (BINARY, "binary"), (PING, "ping"), (CLOSE, "close"), (CONT, "continuation")):
-        yield bad(group, f"unmasked {name}", frame(opcode, b"1234" if opcode != CLOSE else close_payload(1000), mask=None))
+        yield bad(
+            group, f"unmasked {name}", frame(opcode, b"1234" if opcode != CLOSE else close_payload(1000), mask=None)
+        )
     yield bad(group, "unmasked empty text", frame(TEXT, mask=None))
     first = frame(TEXT, "a", fin=False)
     yield bad(group, "unmasked continuation of a message", first + frame(CONT, "b", mask=None))
@@ -252,7 +171,12 @@ def closing() -> Iterator[Vector]:
         yield bad(group, f"code {code}", close_frame(code))
         yield bad(group, f"code {code} and a reason", close_frame(code, "bye"))
     yield bad(group, "body of one byte", frame(CLOSE, b"\3"))
-    for name, reason in (("byte", b"a\xff"), ("surrogate", b"\xed\xa0\x80"), ("cut", b"caf\xc3"), ("overlong", b"\xc0\xaf")):
+    for name, reason in (
+        ("byte", b"a\xff"),
+        ("surrogate", b"\xed\xa0\x80"),
+        ("cut", b"caf\xc3"),
+        ("overlong", b"\xc0\xaf"),
+    ):
         yield bad(group, f"reason with a bad {name}", close_frame(1000, reason), code=1007)
     yield bad(group, "bad reason inside a message", frame(TEXT, "a", fin=False) + close_frame(1000, b"\xff"), code=1007)
 
@@ -303,7 +227,9 @@ def utf8() -> Iterator[Vector]:
     for cut in range(1, len(kappa)):
         one, two = fragments(TEXT, kappa[:cut], kappa[cut:])
         yield good(group, f"cut at {cut} with a ping", one + frame(PING) + two, ping(), text(kappa))
-    yield good(group, "anything in a binary", frame(BINARY, b"\xff\xc0\x80\xed\xa0\x80"), binary(b"\xff\xc0\x80\xed\xa0\x80"))
+    yield good(
+        group, "anything in a binary", frame(BINARY, b"\xff\xc0\x80\xed\xa0\x80"), binary(b"\xff\xc0\x80\xed\xa0\x80")
+    )
     yield good(group, "anything in a fragmented binary", b"".join(fragments(BINARY, b"\xff\xc0", b"\x80")),
                binary(b"\xff\xc0\x80"))  # fmt: skip
     for name, before, wrong in INVALID_UTF8:
@@ -313,7 +239,9 @@ def utf8() -> Iterator[Vector]:
             yield bad(group, f"{label}, whole", frame(TEXT, data + b"after"), code=1007)
             yield bad(group, f"{label}, at the end", frame(TEXT, data), code=1007)
             # Nothing behind the bad byte is sent: the server must not wait for it.
-            yield bad(group, f"{label}, first bad byte", frame(TEXT, data, length=len(data) + 100), code=1007, open_end=True)
+            yield bad(
+                group, f"{label}, first bad byte", frame(TEXT, data, length=len(data) + 100), code=1007, open_end=True
+            )
             begun = frame(TEXT, "ok", fin=False)
             yield bad(group, f"{label}, first bad byte of a continuation",
                       begun + frame(CONT, data, fin=False, length=len(data) + 9), code=1007, open_end=True)  # fmt: skip
@@ -386,8 +314,8 @@ def compression() -> Iterator[Vector]:
             yield good(group, f"{name} in fragments at {cut}", b"".join(pieces), text("Hello"), **on)
         for_three = frame(TEXT, data, rsv=4) + frame(TEXT, "plain") + frame(BINARY, HELLO, rsv=4)
         yield good(group, f"{name}, plain, compressed", for_three, text("Hello"), text("plain"), binary(b"Hello"), **on)
-    yield good(group, "7.2.3.2 context takeover", frame(TEXT, HELLO, rsv=4) + frame(TEXT, bytes.fromhex("f200110000"), rsv=4),
-               text("Hello"), text("Hello"), **on)  # fmt: skip
+    yield good(group, "7.2.3.2 context takeover", frame(TEXT, HELLO, rsv=4)
+               + frame(TEXT, bytes.fromhex("f200110000"), rsv=4), text("Hello"), text("Hello"), **on)  # fmt: skip
     yield good(group, "empty", frame(TEXT, b"\0", rsv=4), text(""), **on)
     yield good(group, "empty, twice", frame(TEXT, b"\0", rsv=4) * 2, text(""), text(""), **on)
     yield good(group, "empty, final block", frame(TEXT, b"\3\0", rsv=4), text(""), **on)
@@ -401,7 +329,9 @@ def compression() -> Iterator[Vector]:
     for level in (0, 1, 9):
         yield good(group, f"3000 at level {level}", frame(BINARY, deflated(data, level), rsv=4), binary(data), **on)
     for wbits in range(9, 16):
-        yield good(group, f"window of {wbits}", frame(BINARY, deflated(data * 2, 6, -wbits), rsv=4), binary(data * 2), **on)
+        yield good(
+            group, f"window of {wbits}", frame(BINARY, deflated(data * 2, 6, -wbits), rsv=4), binary(data * 2), **on
+        )
     utf = "κόσμε €".encode() * 30
     yield good(group, "UTF-8", frame(TEXT, deflated(utf), rsv=4), text(utf), **on)
     yield good(group, "exactly the limit", frame(BINARY, deflated(b"x" * 100_000), rsv=4), binary(b"x" * 100_000), **on)
@@ -412,11 +342,12 @@ def compression() -> Iterator[Vector]:
     yield bad(group, "a bomb in fragments", b"".join(fragments(TEXT, bomb[:50], bomb[50:], rsv=4)), code=1009, **on)
     for name, wrong in (
         ("block type 3", b"\x06\x00"), ("stored lengths", bytes.fromhex("000500ffff48656c6c6f00")),
-        ("distance too far", bytes.fromhex("4a046210") + b"\0"), ("noise", b"\xff" * 30), ("noise behind a good start", HELLO[:3] + b"\xff" * 20),
+        ("distance too far", bytes.fromhex("4a046210") + b"\0"), ("noise", b"\xff" * 30),
+        ("noise behind a good start", HELLO[:3] + b"\xff" * 20),
     ):  # fmt: skip
         yield bad(group, f"undecodable: {name}", frame(BINARY, wrong, rsv=4), code=1007, **on)
-        yield bad(group, f"undecodable behind a good one: {name}", frame(TEXT, HELLO, rsv=4) + frame(TEXT, wrong, rsv=4),
-                  text("Hello"), code=1007, **on)  # fmt: skip
+        second = frame(TEXT, HELLO, rsv=4) + frame(TEXT, wrong, rsv=4)
+        yield bad(group, f"undecodable behind a good one: {name}", second, text("Hello"), code=1007, **on)  # fmt: skip
     yield bad(group, "invalid UTF-8 inside", frame(TEXT, deflated(b"abc\xff"), rsv=4), code=1007, **on)
     yield bad(group, "UTF-8 cut inside", frame(TEXT, deflated(b"abc\xe2\x82"), rsv=4), code=1007, **on)
     yield good(group, "any bytes in a binary", frame(BINARY, deflated(b"abc\xff"), rsv=4), binary(b"abc\xff"), **on)

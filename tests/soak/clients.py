@@ -7,6 +7,7 @@ that ends early is an error except where the action is meant to end it.
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import random
 import socket
 import threading
@@ -101,9 +102,11 @@ class Peer:
         client = self.client()
         data = self.dice.randbytes(self.dice.randrange(2, 40_000))
         cuts = sorted({0, len(data), *(self.dice.randrange(len(data)) for _ in range(self.dice.randrange(6)))})
-        pieces = list(zip(cuts, cuts[1:]))
+        pieces = list(itertools.pairwise(cuts))
         for i, (a, b) in enumerate(pieces):
-            client.send_raw(frame(CONT if i else BINARY, data[a:b], fin=i == len(pieces) - 1, mask=self.dice.randbytes(4)))
+            client.send_raw(
+                frame(CONT if i else BINARY, data[a:b], fin=i == len(pieces) - 1, mask=self.dice.randbytes(4))
+            )
             if self.dice.random() < 0.1:
                 client.send_raw(frame(10, b"unasked"))
         assert self.message(client) == data
@@ -132,7 +135,9 @@ class Peer:
 
     def compressed(self) -> None:
         client = self.client(OFFER)
-        assert client.answer and "permessage-deflate" in (client.answer.get("sec-websocket-extensions") or ""), client.answer
+        assert client.answer and "permessage-deflate" in (client.answer.get("sec-websocket-extensions") or ""), (
+            client.answer
+        )
         for _ in range(self.dice.randrange(1, 10)):
             data = b"compress me " * self.dice.randrange(1, 3000)
             client.send_raw(frame(BINARY, vectors.deflated(data), rsv=4))

@@ -1,6 +1,6 @@
 """The server that is soaked: ``server.py`` prints its ports as JSON and runs until SIGTERM.
 
-It does a little of everything: echo, topics, compression, large messages, closes, requests, streams, answers that come later,
+It does a little of everything: echo, topics, compression, large messages, closes, requests, streams, late answers,
 idle timeouts, reloads. Messages are commands; what is none is echoed. ``GET /state`` tells what it holds.
 """
 
@@ -65,7 +65,10 @@ class Served:
             port=0,
             idle_timeout=8,
             fetch=self.fetch,
-            routes={"/hello/:name": lambda request: f"hello {request.params['name']}", "/static": uwserve.Response("s")},
+            routes={
+                "/hello/:name": lambda request: f"hello {request.params['name']}",
+                "/static": uwserve.Response("s"),
+            },
             max_request_body_size=1 << 20,
             websocket=self.handlers(),
             **options,
@@ -135,13 +138,19 @@ def state() -> dict[str, Any]:
 def main() -> None:
     # What the clients do wrong is reported, as it should be; anything else that is logged fails the soak.
     logging.getLogger("uwserve").addFilter(lambda record: not record.getMessage().startswith("refused"))
-    kinds: list[tuple[str, Any, bool]] = [("ws", None, False), ("ws, deflate", DEFLATE, False), ("ws, shared", SHARED, False)]
+    kinds: list[tuple[str, Any, bool]] = [
+        ("ws", None, False),
+        ("ws, deflate", DEFLATE, False),
+        ("ws, shared", SHARED, False),
+    ]
     if server_options is not None:
         kinds += [("wss", None, True), ("wss, deflate", DEFLATE, True)]
     served.extend(itertools.starmap(Served, kinds))
     for one in served[1:]:
         one.server.start()
-    ports = [{"name": one.name, "port": one.server.port, "deflate": bool(one.deflate), "tls": one.tls} for one in served]
+    ports = [
+        {"name": one.name, "port": one.server.port, "deflate": bool(one.deflate), "tls": one.tls} for one in served
+    ]
     print(json.dumps({"pid": os.getpid(), "servers": ports}), flush=True)
     served[0].server.run()
     for one in served[1:]:

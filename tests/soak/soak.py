@@ -4,8 +4,8 @@
 
 The time is cut into phases. In each, client processes do a bit of everything (clients.py) and the servers are reloaded;
 between two, when every connection has gone, the server's private memory, descriptors, Python objects and handles are
-read. The first phases warm up; the last is compared with the first one after that. Exit code 1 when something has grown,
-an action has failed, or the server has logged or died.
+read. The first phases warm up; the last is compared with the first one after that. Exit code 1 when something
+has grown, an action has failed, or the server has logged or died.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", default=None, help="repeats the choices of a run (default: a new one, printed)")
-    parser.add_argument("--pace", type=float, default=0.15, help="mean pause between two actions of a thread, in seconds")
+    parser.add_argument(
+        "--pace", type=float, default=0.15, help="mean pause between two actions of a thread, in seconds"
+    )
     options = parser.parse_args()
     seed = options.seed or str(random.randrange(1 << 32))
     phases = max(4, min(40, int(options.seconds / 30)))
@@ -116,7 +118,9 @@ def main() -> int:
     with tempfile.TemporaryFile("w+") as log:
         server = Server(log)
         wss = [one["name"] for one in server.servers if one["tls"]]
-        print(f"seed {seed}; {', '.join(one['name'] for one in server.servers)}; {'' if wss else 'no TLS here; '}", end="")
+        print(
+            f"seed {seed}; {', '.join(one['name'] for one in server.servers)}; {'' if wss else 'no TLS here; '}", end=""
+        )
         print(f"{phases} phases of {seconds:.0f} s, {warm} of them to warm up", flush=True)
         workers = Workers(server.servers, options.pace)
 
