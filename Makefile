@@ -96,7 +96,7 @@ fuzz: $(VENV)/.test build/headers/.done
 	$(BIN)/cmake --build --preset fuzz
 	$(BIN)/python tests/fuzz/run.py build/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-soak: $(VENV)/.installed
+soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
 clean:

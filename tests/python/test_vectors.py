@@ -19,14 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tls_transport
 import vectors
 from vector_shapes import LATER, OFFER, OPCODE_OF, SERVERS, Vector
 from ws_client import CLOSE, TEXT, handshake
-
-try:
-    import tls_transport
-except ImportError:
-    tls_transport = None
 
 AT_ONCE = 100
 SECONDS = 60.0
@@ -204,10 +200,9 @@ def handlers() -> dict[str, Any]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_vectors(serving, tmp_path, group):
-    run_group(serving, tmp_path, group, every=True, **({} if tls_transport is None else {"tls": None}))
+    run_group(serving, tmp_path, group, every=True, tls=None)
 
 
-@pytest.mark.skipif(tls_transport is None, reason="this version has no TLS")
 @pytest.mark.parametrize("group", GROUPS)
 def test_vectors_over_tls(serving, tmp_path, group):
     """The same in TLS records: each piece is one. The parser behind is the same, so one split in the middle will do."""

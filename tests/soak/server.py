@@ -19,15 +19,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "python"))
 
-import uwserve
+from tls_transport import authority, pem
 
-try:
-    from tls_transport import server_options
-except ImportError:
-    server_options = None
+import uwserve
 
 DEFLATE = {"compress": "dedicated", "decompress": "dedicated"}
 SHARED = {"compress": "shared", "decompress": "shared"}
+
+
+def certificate() -> dict[str, bytes]:
+    """A new one each time."""
+    return pem(authority().issue_cert("localhost", "127.0.0.1"))
 
 
 def command(server: uwserve.Server, ws: uwserve.ServerWebSocket, message: str | bytes) -> None:
@@ -59,7 +61,7 @@ class Served:
 
     def __init__(self, name: str, deflate: Any, tls: bool) -> None:
         self.name, self.deflate, self.tls, self.reloads = name, deflate, tls, 0
-        options: dict[str, Any] = {"tls": server_options()} if tls else {}
+        options: dict[str, Any] = {"tls": certificate()} if tls else {}
         self.server = uwserve.serve(
             hostname="127.0.0.1",
             port=0,
@@ -90,7 +92,7 @@ class Served:
 
     def reload(self) -> None:
         self.reloads += 1
-        options: dict[str, Any] = {"tls": server_options()} if self.tls else {}
+        options: dict[str, Any] = {"tls": certificate()} if self.tls else {}
         self.server.reload(websocket=self.handlers(), fetch=self.fetch, **options)
 
     def later(self, request: Any) -> Any:
@@ -142,9 +144,9 @@ def main() -> None:
         ("ws", None, False),
         ("ws, deflate", DEFLATE, False),
         ("ws, shared", SHARED, False),
+        ("wss", None, True),
+        ("wss, deflate", DEFLATE, True),
     ]
-    if server_options is not None:
-        kinds += [("wss", None, True), ("wss, deflate", DEFLATE, True)]
     served.extend(itertools.starmap(Served, kinds))
     for one in served[1:]:
         one.server.start()

@@ -117,10 +117,7 @@ def main() -> int:
 
     with tempfile.TemporaryFile("w+") as log:
         server = Server(log)
-        wss = [one["name"] for one in server.servers if one["tls"]]
-        print(
-            f"seed {seed}; {', '.join(one['name'] for one in server.servers)}; {'' if wss else 'no TLS here; '}", end=""
-        )
+        print(f"seed {seed}; {', '.join(one['name'] for one in server.servers)}; ", end="")
         print(f"{phases} phases of {seconds:.0f} s, {warm} of them to warm up", flush=True)
         workers = Workers(server.servers, options.pace)
 
