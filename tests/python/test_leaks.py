@@ -366,7 +366,7 @@ print(len(os.listdir("/proc/self/fd")) - descriptors, threading.active_count())
 
 
 def test_resumed_tls_sessions(script):
-    """The server keeps nothing for sessions that may be resumed; measured in its own process, as Python's client leaks."""
+    """The server keeps nothing for sessions to resume; measured in its own process, as Python's client leaks."""
     server = script(
         PRELUDE
         + """
