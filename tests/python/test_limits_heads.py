@@ -161,7 +161,8 @@ def test_timeouts_are_told_apart() -> None:
         begun.send(b"GET / HTTP/1.1\r\n")
         body.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         assert kept.ask().status == 200
-        for client in (begun, body, silent, kept):
+        assert [client.reply().status for client in (begun, body)] == [408, 408]
+        for client in (silent, kept):
             with contextlib.suppress(ConnectionResetError):
                 assert client.socket.recv(1) == b""
         counts = server.refused
