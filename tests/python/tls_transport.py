@@ -12,11 +12,13 @@ import functools
 import socket
 import ssl
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import trustme
+if TYPE_CHECKING:
+    import trustme
 
-from uwserve import _server
+# Neither is imported before it is needed: the protocol vectors, which also seed the fuzzers, are used where neither the
+# package nor its test requirements are installed.
 
 _enabled = False
 
@@ -28,6 +30,8 @@ def enabled() -> bool:
 
 def enable() -> None:
     """From now on, in this process: ``tls`` defaults to a certificate for localhost, clients speak TLS."""
+    from uwserve import _server
+
     global _enabled
     _enabled = True
     checked = _server.serve_options
@@ -36,6 +40,8 @@ def enable() -> None:
 
 @functools.cache
 def authority() -> trustme.CA:
+    import trustme
+
     return trustme.CA()
 
 
