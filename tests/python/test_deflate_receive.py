@@ -214,6 +214,7 @@ MEMORY = """
 """
 
 
+@pytest.mark.plain("the server runs in a process of its own")
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
 @pytest.mark.parametrize("decompress", ["shared", "dedicated"])
 def test_z5_bombs_cost_the_limit_at_most_and_it_is_given_back(script, decompress):
