@@ -75,3 +75,14 @@ def opener(live: Any) -> Callable[..., tuple[DeflateClient, Any]]:
         return client, live.expect("open")[0]
 
     return open_
+
+
+def echo_maker(serving: Any) -> Callable[..., tuple[Any, DeflateClient]]:
+    """``make(option, offer)``: a client of a server that sends each message back, compressed when it can."""
+
+    def make(option: Any = True, offer: str = "permessage-deflate", **options: Any) -> tuple[Any, DeflateClient]:
+        live = serving(per_message_deflate=option, message=lambda ws, m: ws.send(m, compress=True), **options)
+        client, _ = opener(live)(offer)
+        return live, client
+
+    return make

@@ -9,7 +9,7 @@ import os
 import zlib
 
 import pytest
-from deflate_client import RSV1, deflate, opener
+from deflate_client import RSV1, deflate, echo_maker, opener
 from processes import SANITIZED
 from ws_client import BINARY, PING, TEXT, Frame, frame
 
@@ -33,14 +33,7 @@ MESSAGES = [
 
 @pytest.fixture
 def echoing(serving):
-    """``echoing(option, offer)``: a client of a server that sends each message back, compressed when it can."""
-
-    def make(option=True, offer="permessage-deflate", **options):
-        live = serving(per_message_deflate=option, message=lambda ws, m: ws.send(m, compress=True), **options)
-        client, _ = opener(live)(offer)
-        return live, client
-
-    return make
+    return echo_maker(serving)
 
 
 def compressible(sizes=(300, 5000, 60_000)):

@@ -10,7 +10,7 @@ import os
 import zlib
 
 import pytest
-from deflate_client import RSV1, DeflateClient, deflate, opener
+from deflate_client import RSV1, DeflateClient, deflate, echo_maker, opener
 from processes import SANITIZED
 from ws_client import BINARY, CLOSE, CONT, PING, TEXT, frame
 
@@ -32,14 +32,7 @@ def finished(data: bytes) -> bytes:
 
 @pytest.fixture
 def echoing(serving):
-    """``echoing(option, offer)``: a client of a server that sends each message back, compressed when it can."""
-
-    def make(option=True, offer="permessage-deflate", **options):
-        live = serving(per_message_deflate=option, message=lambda ws, m: ws.send(m, compress=True), **options)
-        client, _ = opener(live)(offer)
-        return live, client
-
-    return make
+    return echo_maker(serving)
 
 
 @pytest.mark.parametrize("option", [True, DEDICATED], ids=["shared", "dedicated"])
