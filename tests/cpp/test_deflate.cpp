@@ -1,5 +1,6 @@
 // test_deflate.cpp - the codec by itself: every window against zlib with just that window, limits to the byte, input of
 // every kind, and what happens without memory (Z4-Z6).
+#include "uws/deflate_block.h"
 #include "uws/deflate_codec.h"
 
 #include <zlib.h>
@@ -83,6 +84,7 @@ static Inflated inflate_exact(Inflater &inflater, const std::string &packed, siz
 
 TEST(alone_fits_every_window) {
     Codecs codecs;
+    printf("%s\n", codec_name());
     for (int bits = 8; bits <= 15; bits++) {
         for (size_t size : {50, 250, 256, 300, 600, 1786, 1787, 5000, 40000, 300000}) {
             for (size_t period : {20, 249, 250, 251, 256, 257, 511, 1025, 4096, 32767, 32769}) {
@@ -225,4 +227,60 @@ TEST(empty_messages) {
     CHECK(out.empty());
     CHECK(inflate_exact(inflater, std::string(1, 0), 0, true, scratch, &out) == Inflated::kOk);
     CHECK(out.empty());
+}
+
+// As clients that keep their decompressor read: whatever a message is compressed with, the next one can be read, too.
+TEST(alone_for_a_peer_that_keeps_its_context) {
+    Codecs codecs;
+    peer_t peer(15);
+    for (unsigned round = 0; round < 400; round++) {
+        const size_t size = round < 300 ? 1 + round * 7 : round * 499;
+        // Text with noise in it: at the beginning, over whole pieces of the codec, at the end.
+        std::string text = text_of(size);
+        const size_t from = round * 131 % size, length = std::min(size - from, (size_t) (round % 5) * 16000);
+        text.replace(from, length, noise(length, round));
+        if (const auto packed = codecs.deflate(text, 15)) CHECK(peer.read(*packed, size) == text);
+    }
+}
+
+// Streams that end with a final block, with every length of "end of block" that zlib comes up with.
+TEST(opened_streams) {
+    size_t opened = 0, longer = 0;
+    peer_t peer(15);
+    for (unsigned seed = 0; seed < 4000; seed++) {
+        std::string text = seed & 1 ? text_of(30 + seed) : noise(60 + seed, seed);
+        // Fewer and fewer letters make longer and longer codes.
+        for (char &c : text) c = (char) (c >> seed % 6 & (seed & 2 ? 15 : 127));
+        const std::string stream = pack(text, Z_FINISH);
+        std::string bytes = stream + "x";
+        const auto length = open_stream(bytes.data(), stream.size());
+        if (!length) {
+            CHECK(bytes == stream + "x");
+            continue;
+        }
+        opened++;
+        longer += *length > stream.size();
+        CHECK_EQ(bytes[0] & 1, 0);
+        CHECK(peer.read(std::string_view(bytes).substr(0, *length), text.size()) == text);
+    }
+    CHECK(opened > 3000 && longer > 500 && longer < opened - 500);
+}
+
+TEST(streams_that_cannot_be_opened) {
+    std::string digits = noise(200000, 1);
+    for (char &c : digits) c = (char) ('0' + (c & 7));
+    const std::string fixed = pack("Hello", Z_FINISH), several = pack(digits, Z_FINISH);
+    for (const std::string &stream : {std::string(), fixed, several, std::string("\x01\x00\x00\xff\xff", 5),
+                                      std::string(1, 5), std::string(3, 0)}) {
+        std::string bytes = stream + "x";
+        CHECK(!open_stream(bytes.data(), stream.size()));
+        CHECK(bytes == stream + "x");
+    }
+    for (unsigned seed = 0; seed < 20000; seed++) {  // it never reads or writes behind them
+        const std::string stream = noise(1 + seed % 60, seed);
+        std::unique_ptr<char[]> exact(new char[stream.size() + 1]);
+        std::copy(stream.begin(), stream.end(), exact.get());
+        exact[0] = (char) ((exact[0] & ~7) | 5);
+        open_stream(exact.get(), stream.size());
+    }
 }

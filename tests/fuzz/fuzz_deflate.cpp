@@ -2,9 +2,11 @@
 // length: first as what a hostile client says is compressed, then as what a server compresses.
 //
 // Promises: never more than the limit; what zlib itself makes of a stream without a final block is what comes out; a
-// message compressed here comes out the same, with context over any number of them.
+// message compressed here comes out the same, with context over any number of them; a message compressed by itself can be
+// read by a client that never resets its decompressor, and leaves it able to read the next.
 #include "fuzz.h"
 
+#include <uws/deflate_block.h>
 #include <uws/deflate_codec.h>
 
 #include <string>
@@ -87,6 +89,39 @@ void round_trip(const std::vector<std::string> &messages, unsigned window, unsig
     }
 }
 
+// A client that keeps one decompressor, whatever was agreed.
+class keeping_client_t {
+  public:
+    explicit keeping_client_t(unsigned window) { CHECK_EQ(inflateInit2(&stream_, -(int) window), Z_OK); }
+    ~keeping_client_t() { inflateEnd(&stream_); }
+    void reads(std::string_view packed, const std::string &message) {
+        std::string in(packed), out(message.size() + 64, 0);
+        in.append("\0\0\xff\xff", 4);
+        stream_.next_in = (Bytef *) in.data();
+        stream_.avail_in = (uInt) in.size();
+        stream_.next_out = (Bytef *) out.data();
+        stream_.avail_out = (uInt) out.size();
+        CHECK_EQ(inflate(&stream_, Z_SYNC_FLUSH), Z_OK);
+        CHECK_EQ(stream_.avail_in, 0);
+        out.resize(out.size() - stream_.avail_out);
+        CHECK(out == message);
+    }
+
+  private:
+    z_stream stream_{};
+};
+
+// Whatever is said to be a stream: nothing behind it is touched, but for one byte.
+void open(const std::string &stream) {
+    std::string bytes = stream + "xy";
+    const auto length = open_stream(bytes.data(), stream.size());
+    if (!length)
+        CHECK(bytes == stream + "xy");
+    else
+        CHECK(*length - stream.size() <= 1 &&
+              bytes.substr(*length) == std::string("xy").substr(*length - stream.size()));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -103,7 +138,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     hostile(messages, window, keep_context, limit);
     round_trip(messages, window, 1 + (settings >> 5 & 7), keep_context);
     Codecs codecs;
+    keeping_client_t client(window);
     for (const std::string &message : messages) {
+        open(message);
         std::string_view out;
         if (codecs.inflate(message, limit, &out) == Inflated::kOk) CHECK(out.size() <= limit);
         if (message.empty()) continue;
@@ -111,6 +148,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             const std::string sent(*packed);
             CHECK(sent.size() < message.size());
             CHECK(codecs.inflate(sent, message.size(), &out) == Inflated::kOk && out == message);
+            client.reads(sent, message);
         }
         codecs.trim();
     }

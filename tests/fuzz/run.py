@@ -22,6 +22,7 @@ def fuzz(build: Path, target: str, seconds: int) -> bool:
     grown, findings = build / "grown" / target, build / "findings" / target
     for folder in (grown, findings):
         folder.mkdir(parents=True, exist_ok=True)
+    like = target.removesuffix("_zlib")  # built twice, of one source
     command = [
         str(program),
         f"-max_total_time={seconds}",
@@ -31,9 +32,9 @@ def fuzz(build: Path, target: str, seconds: int) -> bool:
         "-print_final_stats=1",
         "-max_len=8192",
         str(grown),
-        str(build / "tests/fuzz/seeds" / target),
+        str(build / "tests/fuzz/seeds" / like),
     ]
-    dictionary, corpus = HERE / f"{target}.dict", HERE / "corpus" / target
+    dictionary, corpus = HERE / f"{like}.dict", HERE / "corpus" / like
     if dictionary.exists():
         command.insert(1, f"-dict={dictionary}")
     if corpus.exists():

@@ -5,6 +5,7 @@
 
 #include "bind.h"
 #include "request.h"
+#include "uws/deflate_fast.h"
 #include "ws_object.h"
 
 namespace py = pybind11;
@@ -38,6 +39,7 @@ PYBIND11_MODULE(_core, module) {
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
                                                            py::cpp_function([state] { after_fork_in_child(state); }));
     module.attr("uwebsockets_version") = "20.44";
+    module.attr("codec") = codec_name();
 }
 
 }  // namespace uwserve

@@ -201,11 +201,23 @@ Inflated Inflater::run(std::string_view compressed, size_t limit, bool keep_cont
 // --- Codecs ---
 
 unsigned Codecs::window_for(size_t size, unsigned window) {
-    window = real_window(window);
-    return size <= kSmallMessage ? std::min(window, kSmallWindow) : window;
+    if (is_whole(size, window)) window = kLargestWindow;
+    return size <= kSmallMessage ? std::min(real_window(window), kSmallWindow) : real_window(window);
 }
 
 std::optional<std::string_view> Codecs::deflate(std::string_view message, unsigned window) {
+    compressions++;
+    if (is_whole(message.size(), window) || window == kLargestWindow) {
+        std::string_view packed;
+        switch (fast_.run(message, deflated, &packed)) {
+        case FastDeflater::Result::kDone:
+            return packed;
+        case FastDeflater::Result::kNotSmaller:
+            return std::nullopt;
+        case FastDeflater::Result::kUnable:
+            break;
+        }
+    }
     window = window_for(message.size(), window);
     std::unique_ptr<Deflater> &deflater = deflaters_[window];
     if (!deflater) {
@@ -214,7 +226,6 @@ std::optional<std::string_view> Codecs::deflate(std::string_view message, unsign
         deflater.reset(new (std::nothrow) Deflater(window, memory, small ? kSmallLevel : kLargeLevel));
         if (!deflater) return std::nullopt;
     }
-    compressions++;
     return deflater->run_alone(message, deflated);
 }
 

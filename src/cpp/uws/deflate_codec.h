@@ -1,4 +1,5 @@
-// DEFLATE for permessage-deflate (RFC 7692 section 7.2): one message in, one message out, by zlib.
+// DEFLATE for permessage-deflate (RFC 7692 section 7.2): one message in, one message out, by zlib, or without context by
+// what is faster (deflate_fast.h).
 //
 // A Deflater or Inflater belongs to one connection (context takeover) or to a loop, which resets it after each message.
 // zlib's memory is taken at the first message, never before: a connection that compresses nothing costs nothing.
@@ -11,6 +12,8 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+
+#include "deflate_fast.h"
 
 struct z_stream_s;
 
@@ -106,8 +109,13 @@ class Codecs {
     uint64_t compressions = 0;  // messages that went through a compressor; for tests and figures
 
   private:
+    static constexpr unsigned kLargestWindow = 15;
+    // It fits into the window: whatever it was compressed with, it refers no further back than to its own beginning.
+    static bool is_whole(size_t size, unsigned window) { return size <= size_t{1} << window; }
+
+    FastDeflater fast_;
     std::unique_ptr<Deflater> deflaters_[16];  // by window
-    Inflater inflater_{15};
+    Inflater inflater_{kLargestWindow};
 };
 
 constexpr int kDedicatedLevel = 6;
