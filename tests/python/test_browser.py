@@ -19,15 +19,16 @@ from http_client import DEADLINE, bound
 from uwserve import Server
 from uwserve.demo import chat
 
-pytestmark = pytest.mark.plain("the browser does not know the authority")
-
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or CHROMEDRIVER is None,
-    reason="chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)",
-)
+pytestmark = [
+    pytest.mark.plain("the browser does not know the authority"),
+    pytest.mark.skipif(
+        CHROMIUM is None or CHROMEDRIVER is None,
+        reason="chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)",
+    ),
+]
 
 FLAGS = (
     "--headless",
@@ -288,3 +289,42 @@ def test_reconnect_after_a_restart(browser: Any) -> None:
             ann.expect(people=["Ann (you)"])
             assert ann.problems() == []
             ann.front().get("about:blank")
+
+
+# Sends the messages one by one and returns what was wrong with the answers: each comes twice.
+TALK = """
+const [url, texts, done] = arguments, bad = [];
+const messages = texts.flatMap(text => [text, new TextEncoder().encode(text)]);
+const plain = data => typeof data === "string" ? data : new TextDecoder().decode(data);
+const ws = new WebSocket(url);
+ws.binaryType = "arraybuffer";
+let at = 0;
+ws.onopen = () => ws.send(messages[0]);
+ws.onmessage = ({data}) => {
+    const sent = messages[at >> 1];
+    if (typeof data !== (typeof sent === "string" ? "string" : "object") || plain(data) !== plain(sent)) bad.push(at);
+    if (++at === 2 * messages.length) ws.close(1000);
+    else if (at % 2 === 0) ws.send(messages[at / 2]);
+};
+ws.onclose = ({code}) => done([ws.extensions, at, bad, code]);
+"""
+
+
+@pytest.mark.parametrize(
+    "setting", [True, "dedicated", "4KB", "256KB", ("shared", "dedicated"), ("dedicated", "shared")]
+)
+def test_compressed_messages(browser: Any, serving: Any, setting: Any) -> None:
+    """Every kind of compression, both ways, by a client that keeps its decompressor."""
+    compress, decompress = setting if isinstance(setting, tuple) else (setting, setting)
+    option = True if setting is True else {"compress": compress, "decompress": decompress}
+
+    def message(ws: Any, message: Any) -> None:
+        ws.send(message, compress=True)
+        ws.server.publish("all", message)
+
+    live = serving(open=lambda ws: ws.subscribe("all"), message=message, per_message_deflate=option)
+    texts = ["x", "hello " * 30, os.urandom(30_000).hex(), "ü€😀" * 4000, "hello " * 30_000, "hello " * 30] * 2
+    browser.get(live.server.url)  # a page of this origin, whatever is on it
+    extensions, received, bad, code = browser.execute_async_script(TALK, f"ws://127.0.0.1:{live.server.port}/", texts)
+    assert extensions.startswith("permessage-deflate")
+    assert (received, bad, code) == (4 * len(texts), [], 1000)
