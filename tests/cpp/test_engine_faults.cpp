@@ -1,79 +1,94 @@
-// test_engine_faults.cpp - every system call under a whole server fails in turn: handshakes, echo, fan-out, fragments,
-// large messages with backpressure, violations, closes from both sides, requests with bodies.
+// test_engine_faults.cpp - every system call under a whole server fails in turn (faults.h): handshakes, echo, fan-out,
+// fragments, large messages with backpressure, violations, closes from both sides, requests with bodies; and all of it
+// again over TLS.
 //
-// As in test_faults.cpp, for N = 1, 2, ... the N-th call fails until a run needs fewer; engine_server.h checks that the
-// layer above still sees each socket open and close exactly once, and what reaches the clients is whole frames.
+// engine_server.h checks that the layer above still sees each socket open and close exactly once; what reaches the clients
+// is whole frames.
 #include "engine_server.h"
-#include "sys.h"
+#include "faults.h"
+#include "tls_client.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/socket.h>
+#include <algorithm>
+#include <optional>
+#include <utility>
 
-static int fail_at, failed, calls_made, fail_with, fail_kind = -1, fail_count = 1;
-
-static int fail_nth(us_sys_call_t call, size_t *) {
-    if (fail_kind >= 0 && call != fail_kind) return 0;
-    calls_made++;
-    if (calls_made < fail_at || calls_made >= fail_at + fail_count) return 0;
-    failed++;
-    return fail_with;
-}
-
-static int count_descriptors() {
-    int count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    CHECK(folder);
-    while (readdir(folder)) count++;
-    closedir(folder);
-    return count;
-}
+static us_tls_config_t *tls;  // NULL: the scenario is a plain one
 
 struct client_t {
     int fd = -1;
-    std::string heard;
-    bool ended = false, failed = false;
+    std::string heard, unsaid;  // unsaid: until the TLS handshake is done
+    bool ended = false;
+    std::optional<tls_client_t> secure;
 
     explicit client_t(engine_server_t &server, int buffer = 0) {
         int pair[2];
         CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
         if (buffer) CHECK_EQ(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)), 0);
         fd = pair[0];
-        if (server.adopt(pair[1])) return;
-        failed = true;
-        close(pair[1]);  // it was not taken
+        if (tls) secure.emplace().begin(fd);
+        if (!server.adopt(pair[1])) close(pair[1]);  // it was not taken
     }
     ~client_t() { leave(); }
     client_t(const client_t &) = delete;
 
     void say(std::string_view text) {
-        if (fd >= 0) (void) !::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    }
-    void hear() {
-        char buffer[65536];
-        while (fd >= 0 && !ended) {
-            const ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
-            if (n > 0) {
-                heard.append(buffer, (size_t) n);
-                continue;
-            }
-            if (n == 0 || errno != EAGAIN) ended = true;
-            failed |= n < 0 && errno != EAGAIN;
-            return;
+        if (secure) {
+            unsaid += text;
+            say_unsaid();
+        } else if (fd >= 0) {
+            (void) !::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         }
     }
+    void hear() {
+        if (fd < 0) return;
+        if (!secure) {
+            int how = 0;
+            heard += ::hear(fd, &how);
+            ended |= how != 0;
+            return;
+        }
+        secure->turn();
+        say_unsaid();
+        heard += std::exchange(secure->received, {});
+        ended |= secure->tcp_ended;
+    }
+    bool is_done() const { return ended || secure->established() || secure->error; }
     void leave() {
-        if (fd >= 0) close(fd);
+        secure.reset();  // closes it
+        if (fd >= 0 && !tls) close(fd);
         fd = -1;
+    }
+
+  private:
+    void say_unsaid() {
+        size_t n = 0;
+        if (!secure->established() || secure->error || unsaid.empty()) return;
+        if (SSL_write_ex(secure->ssl, unsaid.data(), unsaid.size(), &n) == 1) unsaid.clear();
+        ERR_clear_error();
+        secure->collect();
+        secure->send_some();
     }
 };
 
 static void scenario() {
     engine_server_t server;
     if (!server.engine) return;
+    if (tls) CHECK(us_socket_context_set_tls(server.engine->http_context(), tls));
     {
         client_t echo(server), slow(server, 100'000), fan(server), wrong(server), leaver(server), web(server);
         client_t *const all[] = {&echo, &slow, &fan, &wrong, &leaver, &web};
+        const auto turn = [&](int times) {
+            for (int i = 0; i < times; i++) {
+                server.iterate();
+                for (client_t *client : all) client->hear();
+            }
+        };
+        // One iteration spends only so long on handshakes.
+        for (int i = 0; tls && i < 40; i++) {
+            turn(1);
+            if (std::ranges::all_of(all, [](client_t *client) { return client->is_done(); })) break;
+        }
+        if (tls) turn(3);
         echo.say(std::string(kHandshake) + client_frame(0x81, "behind"));
         slow.say(kHandshake.substr(0, 40));
         server.iterate();
@@ -98,16 +113,13 @@ static void scenario() {
         server.iterate(2);
         echo.say(client_frame(0x88, std::string("\x03\xe8", 2) + "bye"));
         fan.say(client_frame(0x81, "Close"));
-        for (int i = 0; i < 12; i++) {
-            server.iterate();
-            for (client_t *client : all) client->hear();
-        }
+        turn(12);
         server.close_all();
         for (client_t *client : all) {
             client->hear();
-            if (client != &web) check_server_stream(client->heard, fail_at && !failed && client->ended);
+            if (client != &web) check_server_stream(client->heard, faults_t::is_clean_run() && client->ended);
         }
-        if (!failed && fail_at) {  // the clean run: it did what it is there for
+        if (faults_t::is_clean_run()) {  // the clean run: it did what it is there for
             CHECK(echo.heard.find("behind") != std::string::npos);
             CHECK(echo.heard.find("bye") != std::string::npos);
             CHECK(fan.heard.find("xy") != std::string::npos);
@@ -119,75 +131,65 @@ static void scenario() {
     }
 }
 
-static int every_call_fails(int error, int limit = 5000) {
-    const int before = count_descriptors();
-    fail_with = error;
-    for (fail_at = 1;; fail_at++) {
-        calls_made = failed = 0;
-        us_sys_hook = fail_nth;
-        scenario();
-        us_sys_hook = nullptr;
-        CHECK_EQ(count_descriptors(), before);
-        if (!failed) return fail_at;
-        CHECK(fail_at < limit);
-    }
-}
-
 TEST(every_system_call_of_a_server_fails_once) {
-    fail_kind = -1;
-    fail_count = 1;
-    int most = 0;
-    for (int error : {EMFILE, ENOMEM, EINTR, ECONNRESET, EAGAIN, EPIPE}) most = std::max(most, every_call_fails(error));
+    const int most = every_call_fails({EMFILE, ENOMEM, EINTR, ECONNRESET, EAGAIN, EPIPE}, scenario);
     printf("  %d calls in the longest run\n", most);
     CHECK(most > 80);
 }
 
-TEST(three_calls_in_a_row_fail) {
-    fail_kind = -1;
-    fail_count = 3;
-    for (int error : {ENOMEM, ECONNRESET, EAGAIN}) every_call_fails(error);
-}
+TEST(three_calls_in_a_row_fail) { every_call_fails({ENOMEM, ECONNRESET, EAGAIN}, scenario, 3); }
 
 TEST(every_kind_of_call_fails_always) {
-    const int before = count_descriptors();
-    fail_at = 1;
-    fail_count = 1 << 30;
-    for (int error : {EMFILE, ENOMEM, ECONNRESET, EAGAIN, EPIPE}) {
-        fail_with = error;
-        for (fail_kind = 0; fail_kind < US_SYS_COUNT; fail_kind++) {
-            calls_made = failed = 0;
-            us_sys_hook = fail_nth;
-            scenario();
-            us_sys_hook = nullptr;
-            CHECK_EQ(count_descriptors(), before);
-        }
-    }
-    fail_kind = -1;
+    every_kind_of_call_fails({EMFILE, ENOMEM, ECONNRESET, EAGAIN, EPIPE}, scenario);
 }
 
 // From the N-th call on, everything of one kind fails: a network that goes away for good.
 TEST(every_kind_of_call_fails_from_the_nth_on) {
-    fail_count = 1 << 30;
-    for (fail_kind = 0; fail_kind < US_SYS_COUNT; fail_kind++) {
-        for (int error : {ECONNRESET, EAGAIN}) every_call_fails(error);
+    for (int kind = 0; kind < US_SYS_COUNT; kind++) {
+        every_call_fails({ECONNRESET, EAGAIN}, scenario, faults_t::kFromThenOn, kind);
     }
-    fail_kind = -1;
 }
 
 // Transfers are cut to a few bytes, each its own length: the streams must not care.
 TEST(transfers_of_a_few_bytes) {
     static int turn;
     for (turn = 0; turn < 7; turn++) {
-        failed = 0;
+        faults_t::failed = 0;
         us_sys_hook = [](us_sys_call_t call, size_t *length) {
             if ((call == US_SYS_SEND || call == US_SYS_RECV || call == US_SYS_SENDMSG) && *length) {
-                const size_t most = 1 + (size_t) ((turn * 7919 + ++calls_made * 31) % (turn ? 97 : 3));
+                const size_t most = 1 + (size_t) ((turn * 7919 + ++faults_t::made * 31) % (turn ? 97 : 3));
                 *length = std::min(*length, most);
             }
             return 0;
         };
-        fail_at = 0;  // no promise of how far a run gets
+        faults_t::at = 0;  // no promise of how far a run gets
         scenario();
         us_sys_hook = nullptr;
     }
 }
+
+// --- over TLS ---
+
+static void with_tls(void (*test)()) {
+    tls = make_config({entry_of(localhost())});
+    test();
+    us_tls_config_unref(std::exchange(tls, nullptr));
+}
+
+TEST(every_system_call_of_a_tls_server_fails_once) {
+    with_tls([] {
+        const int most = every_call_fails({ENOMEM, ECONNRESET, EAGAIN}, scenario);
+        printf("  %d calls in the longest run\n", most);
+        CHECK(most > 100);
+    });
+}
+
+TEST(everything_fails_from_the_nth_call_of_a_tls_server_on) {
+    with_tls([] { every_call_fails({ECONNRESET}, scenario, faults_t::kFromThenOn); });
+}
+
+TEST(every_kind_of_call_of_a_tls_server_fails_always) {
+    with_tls([] { every_kind_of_call_fails({ENOMEM, ECONNRESET, EAGAIN, EPIPE}, scenario); });
+}
+
+TEST(transfers_of_a_few_bytes_over_tls) { with_tls(transfers_of_a_few_bytes); }

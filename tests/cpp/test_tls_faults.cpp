@@ -1,15 +1,6 @@
-// test_tls_faults.cpp - every system call of a TLS scenario is made to fail in turn (see test_faults.cpp for the pattern).
+// test_tls_faults.cpp - every system call of a TLS scenario is made to fail in turn (faults.h).
+#include "faults.h"
 #include "tls_client.h"
-
-static int fail_at, failed, calls_made, fail_with;
-
-static int fail_nth(us_sys_call_t, size_t *) {
-    if (++calls_made != fail_at) {
-        return 0;
-    }
-    failed++;
-    return fail_with;
-}
 
 // Three clients: one echoes and is adopted, one is closed with last words, one sends garbage. With backpressure and a pause.
 static void scenario(us_tls_config_t *config) {
@@ -83,21 +74,7 @@ static void scenario(us_tls_config_t *config) {
 
 TEST(every_system_call_fails_once) {
     us_tls_config_t *config = make_config({entry_of(localhost())});
-    const int before = count_fds();
-    int most = 0;
-    for (int error : {ENOMEM, EINTR, ECONNRESET, EAGAIN, ENOBUFS}) {
-        fail_with = error;
-        for (fail_at = 1;; fail_at++) {
-            calls_made = failed = 0;
-            us_sys_hook = fail_nth;
-            scenario(config);
-            us_sys_hook = nullptr;
-            CHECK_EQ(count_fds(), before);
-            if (!failed) break;
-            CHECK(fail_at < 2000);
-        }
-        most = fail_at > most ? fail_at : most;
-    }
+    const int most = every_call_fails({ENOMEM, EINTR, ECONNRESET, EAGAIN, ENOBUFS}, [config] { scenario(config); });
     printf("  %d calls in the longest run\n", most);
     CHECK(most > 60);
     us_tls_config_unref(config);
@@ -105,17 +82,7 @@ TEST(every_system_call_fails_once) {
 
 TEST(every_kind_of_call_fails_always) {
     us_tls_config_t *config = make_config({entry_of(localhost())});
-    const int before = count_fds();
-    static int kind;
-    for (int error : {ENOMEM, ECONNRESET, EAGAIN}) {
-        fail_with = error;
-        for (kind = 0; kind < US_SYS_COUNT; kind++) {
-            us_sys_hook = [](us_sys_call_t call, size_t *) { return call == kind ? fail_with : 0; };
-            scenario(config);
-            us_sys_hook = nullptr;
-            CHECK_EQ(count_fds(), before);
-        }
-    }
+    every_kind_of_call_fails({ENOMEM, ECONNRESET, EAGAIN}, [config] { scenario(config); });
     us_tls_config_unref(config);
 }
 
