@@ -66,6 +66,7 @@ def _systemd(label: str) -> int:
 def listen(core: ServerCore, fd: int) -> tuple[str | None, int | None, bytes | None]:
     """Take ``fd`` over; (address, port, None) of a TCP socket, (None, None, path) of a unix one."""
     try:
+        os.fstat(fd)  # before the core opens descriptors of its own, of which one could get that number
         address, port = core.listen_fd(fd)
     except OSError as error:
         why = _WHY.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
