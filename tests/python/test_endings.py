@@ -1,7 +1,7 @@
-"""Programs that end, or fail, with a server in whatever state: bound, running in each mode, stopping, with open sockets.
+"""Programs that end, or fail, with a server in whatever state: bound, running in each mode, stopping, with sockets.
 
-Whatever happens, the process ends quickly with the exit code that it would have had without a server, and clients see the
-end of their connections. More of this is in test_process.py (signals, exit with a running server) and test_fork.py.
+Whatever happens, the process ends quickly with the exit code that it would have had without a server, and clients see
+the end of their connections. More of this is in test_process.py (signals, exit with a running server) and test_fork.py.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ ENDS = {
     ),
     # In a thread that the interpreter waits for.
     "run() in a thread": (
-        "threading.Thread(target=server.run).start(); print(server.port); sys.stdin.readline();"
-        "server.stop(timeout=60)",
+        "threading.Thread(target=server.run).start(); print(server.port); sys.stdin.readline();server.stop(timeout=60)",
         0,
         CLOSE_1001,
     ),

@@ -1,5 +1,5 @@
-"""Each public member, called from a thread that is not the server's, has its defined answer (rule: queued to the server's
-thread, answered where it is called, or refused by an error that names the call and both threads).
+"""Each public member, called from a thread that is not the server's, has its defined answer: queued to the server's
+thread, answered where it is called, or refused by an error that names both threads.
 
 A new member has no answer until it is in one of these tables: then the test of completeness fails.
 """
@@ -12,10 +12,12 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, Client, Recorder, eventually, open_websocket, request, running
+import tls_transport
+from http_client import DEADLINE, Client, Recorder, open_websocket, request, running
 
 import uwserve
-from uwserve import Server, _aliases, _core
+from uwserve import Server, _aliases
+from uwserve._tls import check_tls
 
 ANSWERED, QUEUED, REFUSED = "answered here", "queued", "refused"
 
@@ -93,19 +95,28 @@ SERVER: Table = {
 
 # What the facade calls and no user does: it is on the class, and must be as safe.
 INTERNAL: Table = {
-    "set_hooks": (ANSWERED, lambda both: None),  # before the server is bound
-    "listen_tcp": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_tcp(None, 0, False, False))),
+    "set_hooks": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].set_hooks(None, None, None, None)),
+    ),
+    "listen_tcp": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_tcp(None, 0, False, False)),
+    ),
     "listen_unix": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_unix(b"x"))),
     "listen_fd": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_fd(0))),
     "run_loop": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].run_loop)),
     "set_websocket": (REFUSED, lambda both: both[0].set_websocket(**uwserve._server._NO_WEBSOCKET, enabled=False)),
     "set_http": (REFUSED, lambda both: both[0].set_http(idle_timeout=1, max_request_body_size=1)),
-    "set_proxies": (REFUSED, lambda both: both[0].set_proxies(networks=[], local=False, field="", proxy_protocol=False)),
+    "set_proxies": (
+        REFUSED,
+        lambda both: both[0].set_proxies(networks=[], local=False, field="", proxy_protocol=False),
+    ),
     "set_limits": (
         REFUSED,
         lambda both: both[0].set_limits(**both[0]._limits, exempt_local=False, report_ms=1000),
     ),
-    "set_tls": (REFUSED, lambda both: both[0].set_tls(_core.TlsConfig([]))),
+    "set_tls": (REFUSED, lambda both: both[0].set_tls(check_tls("tls", tls_transport.server_options()))),
     "respond": (REFUSED, lambda both: both[0].respond(both[1], 200, [], b"")),
     "respond_stream": (REFUSED, lambda both: both[0].respond_stream(both[1], 200, [], iter(()))),
     "defer": (REFUSED, lambda both: both[0].defer(both[1])),
@@ -209,15 +220,15 @@ def test_the_answers() -> None:
 def test_call_soon_gets_there() -> None:
     """What is refused here works there, on the server's thread."""
     sockets, answers = Recorder(), Recorder()
-    with running(fetch=lambda r, s: s.upgrade(r) and None, websocket={"open": sockets}) as server:
-        with Client(server) as client:
-            open_websocket(client)
-            ws = sockets.wait()[0]
-            names = [name for name, (answer, _) in WEBSOCKET.items() if answer == REFUSED]
-            for name in names:
-                server.call_soon(lambda name=name: answers((name, WEBSOCKET[name][1](ws))))
-            assert [name for name, _ in answers.wait(len(names))] == names
-            del ws
-            sockets.items.clear()
-            answers.items.clear()
-    eventually(lambda: server.finished)
+    with (
+        running(fetch=lambda r, s: s.upgrade(r) and None, websocket={"open": sockets}) as server,
+        Client(server) as client,
+    ):
+        open_websocket(client)
+        names = [name for name, (answer, _) in WEBSOCKET.items() if answer == REFUSED]
+        for name in names:
+            call = WEBSOCKET[name][1]
+            server.call_soon(lambda name=name, call=call: answers((name, call(sockets.items[0]))))
+        assert [name for name, _ in answers.wait(len(names))] == names
+        sockets.items.clear()
+        answers.items.clear()

@@ -96,7 +96,7 @@ def connected() -> socket.socket:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: open(os.devnull), "is not a socket"),
+        (lambda: os.fdopen(os.open(os.devnull, os.O_RDONLY)), "is not a socket"),
         (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM), "is not a stream socket"),
         (lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), "is not a stream socket"),
         (unbound, "is a socket that does not listen"),

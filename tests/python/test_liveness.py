@@ -1,5 +1,8 @@
-"""Pings without an end and lifetimes, on the wire. The schedules themselves are tested in C++, where the clock can be moved
-(tests/cpp/test_liveness.cpp): clients that are published to and silent, the meeting with idle_timeout, the spread."""
+"""Pings without an end and lifetimes, on the wire.
+
+The schedules themselves are tested in C++, where the clock can be moved (tests/cpp/test_liveness.cpp): silent clients
+that are published to, the meeting with idle_timeout, the spread of lifetimes.
+"""
 
 from __future__ import annotations
 

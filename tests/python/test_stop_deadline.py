@@ -1,5 +1,5 @@
-"""Stopping with a deadline: what was accepted for sending arrives, then the Close frame, then the end; who does not read is
-cut when the time is over, and nobody before."""
+"""Stopping with a deadline: what was accepted for sending arrives, then the Close frame, then the end; who does not
+read is cut when the time is over, and nobody before. A thousand clients at once are in test_stop_under_load.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from http_client import (
     upgrade_request,
 )
 
-from uwserve import Request, Response, Server
+from uwserve import Request, Response
 
 CLOSE_1001 = (8, b"\x03\xe9Server closed")
 
@@ -179,18 +179,22 @@ def test_timeout_0_tells_and_cuts() -> None:
 
 def test_a_request_on_its_way_is_answered() -> None:
     """Who has connected and not asked yet may still do so for a moment; a kept-alive connection ends at once."""
-    with running(fetch=lambda r: "answer", idle_timeout=0) as server:
-        with Client(server) as fresh, Client(server) as silent, Client(server) as kept:
-            assert kept.ask().status == 200
-            eventually(lambda: server.pending_requests == 0)
-            stopped = server.stop(timeout=DEADLINE)
-            assert kept.at_end()
-            reply = fresh.ask()
-            assert (reply.body, reply.get("Connection")) == (b"answer", "close")
-            assert fresh.at_end()
-            assert not stopped.done()
-            assert silent.at_end()
-            assert stopped.wait(DEADLINE)
+    with (
+        running(fetch=lambda r: "answer", idle_timeout=0) as server,
+        Client(server) as fresh,
+        Client(server) as silent,
+        Client(server) as kept,
+    ):
+        assert kept.ask().status == 200
+        eventually(lambda: server.pending_requests == 0)
+        stopped = server.stop(timeout=DEADLINE)
+        assert kept.at_end()
+        reply = fresh.ask()
+        assert (reply.body, reply.get("Connection")) == (b"answer", "close")
+        assert fresh.at_end()
+        assert not stopped.done()
+        assert silent.at_end()
+        assert stopped.wait(DEADLINE)
 
 
 def test_the_end_is_not_put_off_by_bytes_behind_the_handshake() -> None:

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::
 void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped,
                py::object on_refused) {
     auto &core = self.cast<ServerCore &>();
+    if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
     core.self = self.ptr();
     core.dispatch = optional(dispatch);
     core.log_exception = optional(log_exception);
@@ -42,9 +44,10 @@ DeflateOptions deflate_options(const std::pair<std::string, std::string> &names)
 
 void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
-                   unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit, bool close_on_backpressure_limit, bool send_pings,
-                   bool publish_to_self, const std::pair<std::string, std::string> &per_message_deflate,
-                   std::vector<std::string> protocols, bool enabled) {
+                   unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit,
+                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self,
+                   const std::pair<std::string, std::string> &per_message_deflate, std::vector<std::string> protocols,
+                   bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
     options.open = optional(open);
@@ -214,9 +217,9 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("on_refused"))
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
-             py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
-             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("per_message_deflate"), py::arg("protocols"),
-             py::arg("enabled"))
+             py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
+             py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
+             py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))

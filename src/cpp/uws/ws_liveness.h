@@ -13,7 +13,9 @@ class Liveness {
   public:
     Liveness() : Liveness(120, true, 0) {}
     Liveness(unsigned idle_timeout, bool send_pings, unsigned ping_interval)
-        : idle_(idle_timeout), margin_(std::clamp(idle_timeout / 4, 4u, 16u)), interval_(ping_interval),
+        : idle_(idle_timeout),
+          margin_(std::clamp(idle_timeout / 4, 4u, 16u)),
+          interval_(ping_interval),
           warns_(send_pings && idle_timeout > margin_) {}
 
     // In how many seconds something is due; 0: never. `silent`: the seconds of silence at the last Ping, 0 before the first.

@@ -1,7 +1,7 @@
 """Listening on a descriptor that somebody else has bound: a parent process, or systemd (socket activation).
 
-The option ``fd`` of ``serve()``: its check, the search for systemd's descriptor (sd_listen_fds(3)), and what a descriptor
-that cannot be listened on is called.
+The option ``fd`` of ``serve()``: its check, the search for systemd's descriptor (sd_listen_fds(3)), and in which words
+a descriptor is refused.
 """
 
 from __future__ import annotations

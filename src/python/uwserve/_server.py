@@ -95,9 +95,11 @@ class Server(_core.ServerCore):
         """Run on this thread until the server is stopped and its last connection is gone.
 
         On the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
-        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, in a
-        running asyncio event loop (which it would block: use ``start()``), and in a child made by ``fork``;
-        ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
+        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
+
+        Raises ``RuntimeError`` when it already runs or has stopped, in a running asyncio event loop (which it would
+        block: use ``start()``), and in a child made by ``fork``; ``TypeError`` and ``ValueError`` for a bad
+        ``stop_timeout``. ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
         """
         self._run(_stopping.check_timeout("stop_timeout", stop_timeout))
 

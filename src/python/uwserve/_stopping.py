@@ -1,7 +1,7 @@
 """How a server stops: the arguments of ``stop()``, and what each signal does.
 
-The stop itself is the core's. Mild to hard: ``stop()`` waits until everybody has left, a deadline tells every socket and
-cuts what is left when its time is over, ``stop(True)`` tells them and cuts after two seconds.
+The stop itself is the core's. Mild to hard: ``stop()`` waits until everybody has left, a deadline tells every socket
+and cuts what is left when its time is over, ``stop(True)`` tells them and cuts after two seconds.
 """
 
 from __future__ import annotations
