@@ -41,7 +41,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     engine_server_t() : engine(uwserve::Engine::create(*this, *this, limits)) {
         if (!engine) return;
         engine->gate().max_body = 1 << 16;
-        engine->guard().set_idle_timeout(120, true);
+        engine->guard().set_liveness(uwserve::Liveness());
         engine->guard().max_payload = 1 << 16;
         limits.set_backpressure_limit(1 << 20);
         deflate.compress = *uwserve::compress_side("dedicated");
@@ -208,6 +208,8 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         if (peer_of(ws)) note(live(ws).transcript, 'i', data);
         CHECK(data.size() <= 125);
     }
+    void on_expire(uwserve::Socket *ws) override { end(*peer_of(ws), 1001, "too old"); }
+
     void on_pong(uwserve::Socket *ws, std::string_view data) override {
         if (peer_of(ws)) note(live(ws).transcript, 'o', data);
         CHECK(data.size() <= 125);

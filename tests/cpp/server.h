@@ -26,7 +26,7 @@ struct context_t {
     us_socket_context_t *context;
     event_t open, writable, end, timeout, long_timeout;
     std::function<void(us_socket_t *, char *, int)> data;
-    std::function<void(us_socket_t *, int, void *)> close, before_close;
+    std::function<void(us_socket_t *, int, void *)> close;
     int opened = 0, closed = 0;
     std::string received;
     us_socket_t *last = nullptr;  // opened last
@@ -72,10 +72,6 @@ struct context_t {
             }
             return s;
         });
-        context->cb.before_close = [](us_socket_t *s, int code, void *reason) {
-            CHECK(!us_socket_is_closed(0, s));
-            if (of(s)->before_close) of(s)->before_close(s, code, reason);
-        };
     }
 
     static us_socket_t *call(us_socket_t *s, const event_t &f) {

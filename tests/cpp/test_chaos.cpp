@@ -51,10 +51,6 @@ struct chaos_t {
                 if (random() % 2) us_socket_close(0, s, 0, nullptr);
                 act();
             };
-            context->before_close = [this](us_socket_t *s, int, void *) {
-                us_socket_write(0, s, "", 0, 0);
-                if (random() % 4 == 0) act();
-            };
         }
         server_t::on_wakeup = [this] { act(); };
         server_t::on_post = [this] { act(); };

@@ -253,17 +253,19 @@ TEST(shutdown_read_of_a_socket_closed_meanwhile) {
     close(fd);
 }
 
-TEST(before_close_writes_a_last_frame) {
+TEST(a_last_frame_before_the_close_arrives) {
     server_t server;
     const int fd = server.connect_client();
-    server.http.before_close = [&](us_socket_t *s, int code, void *reason) {
+    server.http.close = [&](us_socket_t *, int code, void *reason) {
         CHECK_EQ(code, 3);
         CHECK(!strcmp((char *) reason, "big"));
-        CHECK_EQ(us_socket_write(0, s, "frame", 5, 0), 5);
-        us_socket_shutdown(0, s);
     };
     static char reason[] = "big";
-    server.http.data = [&](us_socket_t *s, char *, int) { us_socket_close(0, s, 3, reason); };
+    server.http.data = [&](us_socket_t *s, char *, int) {
+        CHECK_EQ(us_socket_write(0, s, "frame", 5, 0), 5);
+        us_socket_shutdown(0, s);
+        us_socket_close(0, s, 3, reason);
+    };
     say(fd, "x");
     server.pump_until(server.http.closed, 1);
     int ended = 0;

@@ -343,11 +343,11 @@ TEST(no_renegotiation) {
 
 TEST(a_close_in_time_is_read_by_the_peer) {
     tls_server_t server;
-    server.http.before_close = [](us_socket_t *s, int, void *) {
+    server.http.data = [](us_socket_t *s, char *, int) {
         CHECK_EQ(us_socket_write(0, s, "because", 7, 0), 7);
         us_socket_shutdown(0, s);
+        us_socket_close(0, s, 0, nullptr);
     };
-    server.http.data = [](us_socket_t *s, char *, int) { us_socket_close(0, s, 0, nullptr); };
     tls_client_t client;
     client.connect(server);
     client.write("go");

@@ -37,6 +37,11 @@ def test_help_and_version() -> None:
         ["echo", "--port", "65536"],
         ["echo", "--unix", "/tmp/x", "--port", "1"],
         ["chat", "--host", ""],
+        ["echo", "--stop-timeout", "-1"],
+        ["echo", "--stop-timeout", "nan"],
+        ["chat", "--stop-timeout", "soon"],
+        ["echo", "--fd", "3", "--port", "1"],
+        ["chat", "--fd", "3", "--unix", "/tmp/x"],
         ["serve"],
         ["serve", "module"],
         ["serve", ":server"],
@@ -73,6 +78,35 @@ def test_echo_and_chat(command: str) -> None:
         run.child.send_signal(signal.SIGINT)
         code, _, errors = run.end()
         assert (code, errors) == (0, "")
+
+
+def test_stopping_with_open_connections(tmp_path: Path) -> None:
+    """Ctrl-C tells them and says how long they have; --stop-timeout ends it, and so does a second Ctrl-C."""
+    (tmp_path / "mine.py").write_text(textwrap.dedent(SERVE))
+    for command, patience in (("echo", "600"), ("echo", "0.3"), ("serve", "600")):
+        target = ["mine:server"] if command == "serve" else ["--port", "0"]
+        with (
+            process(UWSERVE, command, *target, "--stop-timeout", patience, cwd=tmp_path) as run,
+            Client(run.port()) as client,
+        ):
+            open_websocket(client)
+            run.child.send_signal(signal.SIGINT)
+            assert read_frame(client) == (8, b"\x03\xe9Server closed")
+            if patience == "600":
+                run.child.send_signal(signal.SIGINT)
+            code, output, errors = run.end()
+            assert (code, output) == (0, "")
+            assert errors == f"uwserve: stopping; 1 open connection has {patience} s to end, Ctrl-C again cuts\n"
+
+
+def test_sockets_that_cannot_be_inherited() -> None:
+    """One line that says why, and exit code 1."""
+    for fd, why in (("0", "fd 0 is not a socket"), ("99", "fd 99 is not open"), ("x", "must be a descriptor's number")):
+        with process(UWSERVE, "echo", "--fd", fd) as run:
+            code, output, errors = run.end()
+            assert (code, output) == (1, "")
+            assert why in errors
+            assert errors.count("\n") == 1, errors
 
 
 def test_serve_module(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_serve_defaults() -> None:
         "port": 3000,
         "hostname": "0.0.0.0",
         "unix": None,
+        "fd": None,
         "tls": None,
         "routes": None,
         "error": None,
@@ -54,6 +55,8 @@ def test_websocket_defaults() -> None:
         "error": None,
         "max_payload_length": 16 * MIB,
         "idle_timeout": 120,
+        "ping_interval": 0,
+        "max_lifetime": 0,
         "backpressure_limit": 16 * MIB,
         "close_on_backpressure_limit": False,
         "send_pings": True,
@@ -75,6 +78,10 @@ WEBSOCKET_RANGES = [
     ("maxPayloadLength", 1, GIB),
     ("idle_timeout", 0, 960),
     ("idleTimeout", 0, 960),
+    ("ping_interval", 0, 960),
+    ("pingInterval", 0, 960),
+    ("max_lifetime", 0, 31_536_000),
+    ("maxLifetime", 0, 31_536_000),
     ("backpressure_limit", 0, GIB),
     ("backpressureLimit", 0, GIB),
 ]
@@ -271,7 +278,7 @@ def test_reload_options() -> None:
     assert reload_options({}) == {}
     assert reload_options({"idleTimeout": 3}) == {"idle_timeout": 3}
     assert reload_options({"websocket": None}) == {"websocket": None}
-    for fixed in ("port", "hostname", "unix", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
+    for fixed in ("port", "hostname", "unix", "fd", "reuse_port", "reusePort", "ipv6_only", "ipv6Only"):
         with pytest.raises(ValueError, match=f"reload\\(\\) cannot change {fixed}"):
             reload_options({fixed: None})
     with pytest.raises(TypeError, match=r"reload\(\): unknown option 'fetsch' \(did you mean 'fetch'\?\)"):

@@ -41,24 +41,50 @@ def test_a_signal_stops_run(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_graceful_the_second_forced(number: signal.Signals) -> None:
-    """After the first an open socket still works and nobody can connect; the second closes it with 1001."""
+    """The first tells an open socket 1001 and waits for it, and nobody can connect; the second cuts it."""
     with script(RUN) as server:
         port = server.port()
         with Client(port) as client:
             open_websocket(client)
             server.child.send_signal(number)
-            end = time.monotonic() + DEADLINE
-            while True:
-                try:
-                    Client(port).__exit__()
-                except ConnectionError:  # refused, or reset in the instant of closing
-                    break
-                assert time.monotonic() < end
-            client.send(frame(b"still here"))
-            assert read_frame(client) == (1, b"still here")
-            server.child.send_signal(number)
             assert read_frame(client) == (8, b"\x03\xe9Server closed")
-        assert server.end() == (0, "after True\n", "")
+            with pytest.raises(ConnectionError):
+                Client(port).__exit__()
+            assert server.child.poll() is None
+            server.child.send_signal(number)
+            assert client.at_end()
+            assert server.end() == (0, "after True\n", "")
+
+
+def test_the_deadline_after_a_signal() -> None:
+    """run(stop_timeout=...): a client that leaves ends the run at once, one that does not is cut then."""
+    run = "server.call_soon(print, server.port); server.run(stop_timeout={}); print('after', server.finished)"
+    for timeout, leaves in ((600, True), (0.3, False)):
+        with script(run.format(timeout)) as server, Client(server.port()) as client:
+            open_websocket(client)
+            server.child.send_signal(signal.SIGTERM)
+            assert read_frame(client) == (8, b"\x03\xe9Server closed")
+            assert client.at_end()
+            if leaves:
+                client.__exit__()
+            assert server.end() == (0, "after True\n", "")
+
+
+def test_bad_stop_timeouts() -> None:
+    program = """
+        for bad in (-1, float("nan"), "5", None):
+            try:
+                server.run(stop_timeout=bad)
+            except (TypeError, ValueError) as error:
+                print(error)
+    """
+    with script(program) as server:
+        code, output, _ = server.end()
+        assert code == 0
+        assert [line.split(",")[0] for line in output.splitlines()] == [
+            *["stop_timeout must be a finite number of seconds"] * 2,
+            *["stop_timeout must be a number of seconds"] * 2,
+        ]
 
 
 def test_signals_interrupt_a_busy_handler() -> None:

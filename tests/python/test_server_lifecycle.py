@@ -281,18 +281,20 @@ def test_stopped_is_awaitable() -> None:
     asyncio.run(main())
 
 
-STOPPERS = ("fetch", "error", "stream", "open", "message", "ping", "pong", "close", "call_soon")
+STOPPERS = ("fetch", "error", "stream", "open", "message", "drain", "ping", "pong", "close", "ws_error", "call_soon")
 
 
-@pytest.mark.parametrize("force", [False, True], ids=["graceful", "forced"])
+@pytest.mark.parametrize("kind", ["graceful", "forced", "deadline"])
 @pytest.mark.parametrize("where", STOPPERS)
-def test_stop_inside_a_handler(where: str, force: bool) -> None:
+def test_stop_inside_a_handler(where: str, kind: str) -> None:
     """Every handler may stop its server: no hang, no crash, and every open socket gets its one close."""
     closes = Recorder()
+    force = kind == "forced"
+    arguments = {"graceful": {}, "forced": {"close_active_connections": True}, "deadline": {"timeout": DEADLINE}}[kind]
     with bound(max_request_body_size=10) as server:
 
         def stop(*args: Any) -> None:
-            server.stop(force)
+            server.stop(**arguments)
 
         def pieces() -> Any:
             yield "begun"
@@ -317,6 +319,10 @@ def test_stop_inside_a_handler(where: str, force: bool) -> None:
         websocket: dict[str, Any] = {"close": close}
         if where in ("open", "message", "ping", "pong"):
             websocket[where] = stop
+        if where == "ws_error":
+            websocket |= {"message": lambda ws, message: 1 / 0, "error": stop}
+        if where == "drain":  # the client reads nothing until all of it is sent
+            websocket |= {"message": lambda ws, message: ws.send(bytes(12_000_000)), "drain": stop}
         server.reload(fetch=fetch, websocket=websocket, error=lambda e: stop() or "error")
         server.start()
         with Client(server) as bystander, Client(server) as client:
@@ -330,12 +336,14 @@ def test_stop_inside_a_handler(where: str, force: bool) -> None:
                 open_websocket(bystander) if where != "open" else None
                 client.send(upgrade_request())
                 assert client.head().status == 101
-                sent = {"message": frame(b"x"), "ping": frame(b"x", 9), "pong": frame(b"x", 10), "close": frame(b"", 8)}
-                client.send(sent.get(where, b""))
+                sent = {"ping": frame(b"x", 9), "pong": frame(b"x", 10), "close": frame(b"", 8)}
+                client.send(sent.get(where, b"" if where in ("open", "call_soon") else frame(b"x")))
+                if where == "drain":
+                    assert len(read_frame(client)[1]) == 12_000_000
                 if where == "call_soon":
                     server.call_soon(stop)
                 eventually(lambda: server.stopping)
-        assert server.stop(force).wait(DEADLINE)
+        assert server.stop(**arguments).wait(DEADLINE)
         count = 0 if where in ("fetch", "error", "stream") else 1 if where == "open" else 2
         assert len(closes.items) == count
         assert server.pending_websockets == 0

@@ -266,6 +266,19 @@ class Client:
                     return frames
             frames.append(self.read_frame())
 
+    def read_frames_of_buffer(self) -> list[Frame]:
+        """All frames of what was read already, which must end between two frames."""
+        frames, at, view = [], 0, memoryview(self.buffer)
+        while at < len(view):
+            size, start = view[at + 1], at + 2
+            if size in (126, 127):
+                width = 2 if size == 126 else 8
+                size, start = int.from_bytes(view[start : start + width], "big"), start + width
+            assert start + size <= len(view), "half a frame"
+            frames.append(Frame(view[at] & 0x0F, bytes(view[start : start + size]), bool(view[at] & 0x80)))
+            at = start + size
+        return frames
+
     def expect_end(self) -> None:
         """The server has closed and nothing more comes."""
         try:

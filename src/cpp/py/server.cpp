@@ -1,4 +1,4 @@
-// Life cycle of a server: listening, running, stopping, the end; and work posted by other threads.
+// Life cycle of a server: listening, running, the end; and work posted by other threads. Stopping is in server_stop.cpp.
 #include "server.h"
 
 #include <netdb.h>
@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include "threads.h"
 #include "usockets/proxy.h"
@@ -16,11 +17,10 @@ namespace uwserve {
 
 namespace {
 
-// What sockets get to flush their backlog in after a forced stop; the rest is cut.
-constexpr unsigned kForcedStopSeconds = 2;
-
 // What a PROXY header may take when HTTP connections have no idle timeout.
 constexpr unsigned kProxyHeaderSeconds = 10;
+
+constexpr int kHttpSocketBytes = sizeof(uWS::HttpResponseData<false>);
 
 bool os_error(int error) {
     errno = error;
@@ -94,33 +94,38 @@ bool ServerCore::set_tls(us_tls_config_t *config) {
     return true;
 }
 
+// What a listen function came back with; errno is still its own.
+bool ServerCore::took(us_listen_socket_t *made) {
+    listener = made;
+    if (listener) return true;
+    int error = errno, gai = us_gai_error();
+    engine.reset();
+    finished = true;
+    return error ? os_error(error) : name_error(gai);
+}
+
 bool ServerCore::listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only) {
     if (!make_engine()) return false;
     int flags =
         (reuse_port ? LIBUS_LISTEN_DEFAULT : LIBUS_LISTEN_EXCLUSIVE_PORT) | (ipv6_only ? LIBUS_LISTEN_IPV6_ONLY : 0);
     errno = 0;
-    listener =
-        us_socket_context_listen(0, engine->http_context(), host, port, flags, sizeof(uWS::HttpResponseData<false>));
-    if (!listener) {
-        int error = errno, gai = us_gai_error();
-        engine.reset();
-        finished = true;
-        return error ? os_error(error) : name_error(gai);
-    }
+    if (!took(us_socket_context_listen(0, engine->http_context(), host, port, flags, kHttpSocketBytes))) return false;
     local_port = us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listener));
     return true;
 }
 
 bool ServerCore::listen_unix(std::string_view path) {
-    if (!make_engine()) return false;
-    listener =
-        us_listen_unix(engine->http_context(), path.data(), path.size(), -1, sizeof(uWS::HttpResponseData<false>));
-    if (!listener) {
-        int error = errno;
-        engine.reset();
-        finished = true;
-        return os_error(error);
-    }
+    return make_engine() &&
+           took(us_listen_unix(engine->http_context(), path.data(), path.size(), -1, kHttpSocketBytes));
+}
+
+bool ServerCore::listen_fd(int fd, std::string *address, int *port) {
+    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes))) return false;
+    char text[128];
+    int length = us_listen_socket_address(listener, text, sizeof(text), port);
+    if (length < 0) return os_error(errno);
+    address->assign(text, static_cast<size_t>(length));
+    local_port = std::max(*port, 0);
     return true;
 }
 
@@ -131,7 +136,8 @@ void ServerCore::apply_options() {
     upstream->closeOnBackpressureLimit = options.close_on_backpressure_limit;
     upstream->resetIdleTimeoutOnSend = false;
     limits.set_backpressure_limit(options.backpressure_limit);
-    engine->guard().set_idle_timeout(options.idle_timeout, options.send_pings);
+    engine->guard().set_liveness(Liveness(options.idle_timeout, options.send_pings, options.ping_interval));
+    engine->guard().set_max_lifetime(options.max_lifetime);
     engine->gate().idle_timeout = http_idle_timeout;
     proxy_networks = proxies.view();
     us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
@@ -200,36 +206,6 @@ bool ServerCore::run(int signal_fd) {
     return false;
 }
 
-bool ServerCore::stop(bool force) {
-    if (!check_alive("Server.stop")) return false;
-    if (finished || (stopping && (forced || !force))) return true;
-    if (!on_loop_thread()) {
-        return post([force](ServerCore &core) {
-            if (!core.stop(force)) core.log_failure("stop");
-        }, "Server.stop");
-    }
-    if (!engine) {
-        stopping = finished = true;
-        return true;
-    }
-    Entry entry(*this);
-    if (!stopping) {
-        stopping = true;
-        us_listen_socket_close(0, listener);
-        engine->gate().wind_down();
-    }
-    if (force) {
-        forced = true;
-        engine->gate().close_all();
-        us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
-            auto *handle = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-            if (handle) static_cast<ServerCore *>(core)->close_handle(handle, 1001, "Server closed");
-            if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
-        }, this);
-    }
-    return true;
-}
-
 void ServerCore::finish_if_idle() {
     if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0) finish();
 }
@@ -243,6 +219,7 @@ void ServerCore::finish() {
     limits.refusals.detach();  // with the last report
     finished = true;
     listener = nullptr;
+    stop_timer_ = nullptr;  // goes with its loop
     engine.reset();
     if (!on_stopped) return;
     Ref hook = Ref::borrow(on_stopped.get());
@@ -318,15 +295,19 @@ bool ServerCore::post(Posted work, const char *call) {
     return true;
 }
 
+void ServerCore::take_posted() {
+    std::lock_guard lock(posted_mutex_);
+    std::move(posted_.begin(), posted_.end(), std::back_inserter(taken_));
+    posted_.clear();
+}
+
+// One round: what is posted meanwhile waits for the next iteration.
 void ServerCore::run_posted() {
     gil.ensure();
-    std::vector<Posted> batch;
-    {
-        std::lock_guard lock(posted_mutex_);
-        batch.swap(posted_);
-    }
-    for (Posted &item : batch) {
-        Posted work = std::move(item);  // its references go after it has run
+    take_posted();
+    while (!taken_.empty()) {
+        Posted work = std::move(taken_.front());  // its references go after it has run
+        taken_.pop_front();
         if (work.fn) {
             work.fn(*this);
             continue;
@@ -403,7 +384,11 @@ int ServerCore::traverse(visitproc visit, void *arg) {
                      &options.error, &dispatch, &log_exception, &on_stopped, &on_refused}) {
         Py_VISIT(ref->get());
     }
-    for (Posted &work : posted_) {  // only ever changed with the GIL
+    for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
+        Py_VISIT(work.callable.get());
+        Py_VISIT(work.arguments.get());
+    }
+    for (const Posted &work : taken_) {
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
     }
@@ -430,6 +415,7 @@ void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
     Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused)};
     std::vector<Posted> posted = std::exchange(posted_, {});
+    std::deque<Posted> taken = std::exchange(taken_, {});
     if (!engine || running() || is_forked) return;
     abandon_handles();
     us_socket_context_close(0, engine->http_context());  // ends streams, which runs user code

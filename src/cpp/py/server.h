@@ -10,6 +10,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -37,6 +38,7 @@ struct WebSocketOptions {
     Ref open, message, close, drain, ping, pong, error;
     unsigned max_payload_length = 16u << 20;
     unsigned idle_timeout = 120;
+    unsigned ping_interval = 0, max_lifetime = 0;
     size_t backpressure_limit = 16u << 20;  // 0 never: "unlimited" is kMaxBacklogBytes
     bool close_on_backpressure_limit = false;
     bool send_pings = true;
@@ -81,11 +83,14 @@ class ServerCore final : public WsHandler, public HttpHandler {
         us_loop_t *loop_ = nullptr;
     };
 
-    // --- life cycle (server.cpp); all return false with an exception set ---
+    // --- life cycle (server.cpp, server_stop.cpp); all return false with an exception set ---
     bool listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only);
     bool listen_unix(std::string_view path);
+    // On a descriptor that is bound and listens; it is taken over on success. *port is -1 for a unix socket.
+    bool listen_fd(int fd, std::string *address, int *port);
     bool run(int signal_fd);
-    bool stop(bool force);
+    bool stop(bool force);  // server_stop.cpp
+    bool stop_within(double seconds, int code, std::string reason);
     void forked();  // in the child
     bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
@@ -137,7 +142,11 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void on_ping(Socket *ws, std::string_view data) override;
     void on_pong(Socket *ws, std::string_view data) override;
     void on_close(Socket *ws, int code, std::string_view reason) override;
+    void on_expire(Socket *ws) override;  // server_stop.cpp
     void close_handle(WsObject *handle, int code, std::string_view reason);
+    // Its two halves: all but the handler, and the handler.
+    Ref start_close(WsObject *handle, int code, std::string_view reason);
+    void tell_closed(WsObject *handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
 
     // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
@@ -194,7 +203,15 @@ class ServerCore final : public WsHandler, public HttpHandler {
     };
     bool post(Posted work, const char *call);
     bool make_engine();
+    bool took(us_listen_socket_t *made);
+    void take_posted();
     void run_posted();
+    void send_posted();
+    void begin_stop(unsigned fresh_seconds);
+    bool stop_by(uint64_t deadline_ns, int code, std::string reason);
+    void tell_all(int code, const std::string &reason);
+    void arm_stop_timer();
+    void cut();
     void finish_if_idle();
     void finish();
     void abandon_handles();
@@ -205,6 +222,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::unique_ptr<us_tls_config_t, DropTls> tls_;
     std::mutex posted_mutex_;
     std::vector<Posted> posted_;
+    std::deque<Posted> taken_;  // off posted_, and not run yet; loop thread
+    us_timer_t *stop_timer_ = nullptr;  // the engine's
+    uint64_t stop_deadline_ns_ = 0;  // 0: a stop without one
+    bool told_ = false;  // every socket was, by a stop with a deadline
     bool break_ = false, finishing_ = false;
     Ref run_error_;
     int signal_fd_ = -1;

@@ -3,11 +3,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "bind.h"
 #include "request.h"
+#include "ws_object.h"
 
 namespace py = pybind11;
 
@@ -25,6 +27,7 @@ Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::
 void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped,
                py::object on_refused) {
     auto &core = self.cast<ServerCore &>();
+    if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
     core.self = self.ptr();
     core.dispatch = optional(dispatch);
     core.log_exception = optional(log_exception);
@@ -41,9 +44,10 @@ DeflateOptions deflate_options(const std::pair<std::string, std::string> &names)
 
 void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
-                   unsigned idle_timeout, size_t backpressure_limit, bool close_on_backpressure_limit, bool send_pings,
-                   bool publish_to_self, const std::pair<std::string, std::string> &per_message_deflate,
-                   std::vector<std::string> protocols, bool enabled) {
+                   unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit,
+                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self,
+                   const std::pair<std::string, std::string> &per_message_deflate, std::vector<std::string> protocols,
+                   bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
     options.open = optional(open);
@@ -55,6 +59,8 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.error = optional(error);
     options.max_payload_length = max_payload_length;
     options.idle_timeout = idle_timeout;
+    options.ping_interval = ping_interval;
+    options.max_lifetime = max_lifetime;
     options.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
     options.close_on_backpressure_limit = close_on_backpressure_limit;
     options.send_pings = send_pings;
@@ -127,6 +133,20 @@ void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reu
 
 void listen_unix(ServerCore &core, const py::bytes &path) { check(core.listen_unix(std::string_view(path))); }
 
+py::tuple listen_fd(ServerCore &core, int fd) {
+    std::string address;
+    int port = 0;
+    check(core.listen_fd(fd, &address, &port));
+    return py::make_tuple(py::bytes(address), port);
+}
+
+void stop_within(ServerCore &core, double seconds, const py::object &code, const py::object &reason) {
+    long status = 0;
+    std::string text;
+    check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
+    check(core.stop_within(seconds, static_cast<int>(status), std::move(text)));
+}
+
 void call_soon(py::object self, py::object fn, const py::args &args) {
     auto &core = self.cast<ServerCore &>();
     if (!PyCallable_Check(fn.ptr())) throw py::type_error("fn must be callable");
@@ -197,9 +217,9 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("on_refused"))
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
-             py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
-             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("per_message_deflate"), py::arg("protocols"),
-             py::arg("enabled"))
+             py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
+             py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
+             py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))
@@ -211,9 +231,11 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
              py::arg("ipv6_only"))
         .def("listen_unix", &listen_unix, py::arg("path"))
+        .def("listen_fd", &listen_fd, py::arg("fd"))
         .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
              py::arg("close_active_connections"))
+        .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"))
         .def("call_soon", &call_soon, py::arg("fn"),
              "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");
     bind_properties(type);

@@ -239,7 +239,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
     Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
-    if (!is_open(request)) Py_RETURN_FALSE;  // making the handle has run a finaliser that answered the request
+    // Making the handle may have run a finaliser that answered the request, or stopped the server.
+    if (!is_open(request) || core->stopping) Py_RETURN_FALSE;
     HttpConn &conn = *request->conn;
     auto *ws = reinterpret_cast<WsObject *>(handle.get());
     ws->ip_length = request->client.ip_length;

@@ -1,5 +1,6 @@
 // Fan-out to a topic. Small messages go through upstream's tree, which batches them per subscriber until the end of the
-// iteration; large ones are written to each subscriber at once, under each one's own limit (defect S7).
+// iteration; large ones are written to each subscriber at once, under each one's own limit (defect S7). Both without the GIL
+// if it takes long: nothing of Python's is touched, and only this thread touches the sockets and the topics.
 #include "server.h"
 
 namespace uwserve {
@@ -7,6 +8,24 @@ namespace uwserve {
 namespace {
 
 constexpr size_t kLargeMessage = uWS::LoopData::CORK_BUFFER_SIZE;
+
+// A fan-out of so many bytes takes some milliseconds, about as long as Python lets a thread run while others wait.
+constexpr size_t kLongFanOut = 2u << 20;
+
+class WithoutGil {
+  public:
+    explicit WithoutGil(LoopGil *gil) : gil_(gil) {
+        if (gil_) gil_->release();
+    }
+    ~WithoutGil() {
+        if (gil_) gil_->ensure();
+    }
+    WithoutGil(const WithoutGil &) = delete;
+    WithoutGil &operator=(const WithoutGil &) = delete;
+
+  private:
+    LoopGil *gil_;
+};
 
 us_socket_t *socket_of(uWS::Subscriber *subscriber) { return static_cast<us_socket_t *>(subscriber->user); }
 
@@ -47,6 +66,8 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
             backpressure |= status == Socket::BACKPRESSURE;
             trim_backlog(s);
         };
+        // While nobody runs the loop, the GIL is what keeps other threads off it.
+        WithoutGil unlocked(running() && found->size() * message.size() > kLongFanOut ? &gil : nullptr);
         // Sending calls nobody back, so the topic stays as it is.
         topics.send_now(*found, except, message, opcode, compress, wants, sent);
         if (dropped == receivers) taken = 0;

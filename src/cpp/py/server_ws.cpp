@@ -95,12 +95,9 @@ void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string
 
 void ServerCore::on_open(Socket *ws) {
     WsObject *handle = handle_of(ws);
-    us_socket_t *s = raw(ws);
     gil.ensure();
     handle->ws = ws;
     pending_websockets++;
-    // Upstream has armed it, but in vain if another connection's on_writable is on the stack.
-    us_socket_arm(s, engine->guard().idle_interval());
     if (!options.open) return;
     Ref keep = Ref::borrow(object(handle)), handler = Ref::borrow(options.open.get());
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
@@ -128,7 +125,7 @@ void ServerCore::on_drain(Socket *ws) {
     us_socket_t *s = raw(ws);
     if ((s->pause_reasons & US_PAUSE_BACKLOG) && backlog_of(s) < kMaxPongBacklog / 2) {
         us_socket_resume(s, US_PAUSE_BACKLOG);
-        if (!s->pause_reasons) us_socket_arm(s, engine->guard().idle_interval());
+        if (!s->pause_reasons) engine->guard().heard(s);
     }
     if (!options.drain || !handle_of(ws)) return;
     gil.ensure();
@@ -168,6 +165,16 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
 }
 
 void ServerCore::close_handle(WsObject *handle, int code, std::string_view reason) {
+    Ref keep = start_close(handle, code, reason);
+    tell_closed(handle, code, reason);
+}
+
+void ServerCore::tell_closed(WsObject *handle, int code, std::string_view reason) {
+    call_close_handler(*this, handle, code, reason);
+}
+
+// No Python code runs in here. The result is the engine's reference to the handle.
+Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason) {
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
@@ -175,9 +182,10 @@ void ServerCore::close_handle(WsObject *handle, int code, std::string_view reaso
     limits.lift_backpressure_limit(true);
     ws->end(code, reason);
     limits.lift_backpressure_limit(false);
+    if (!s->closed) engine->gate().drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);  // the peer's FIN must be seen
     set_close_deadline(s);
-    call_close_handler(*this, handle, code, reason);
+    return keep;
 }
 
 void ServerCore::terminate_handle(WsObject *handle) {

@@ -53,34 +53,9 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
     PyObject *given[2];
     if (!read_args(call, args, count, names, parameters, 0, 2, given)) return nullptr;
     long code = 1000;
-    if (given[0]) {
-        if (!PyLong_Check(given[0]) || PyBool_Check(given[0])) {
-            PyErr_Format(PyExc_TypeError, "code must be int, not %.200s", Py_TYPE(given[0])->tp_name);
-            return nullptr;
-        }
-        int overflow = 0;
-        code = PyLong_AsLongAndOverflow(given[0], &overflow);
-        if (overflow || !is_close_code(code)) {
-            PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R",
-                         given[0]);
-            return nullptr;
-        }
-    }
     std::string reason;
-    if (given[1]) {
-        if (!PyUnicode_Check(given[1])) {
-            PyErr_Format(PyExc_TypeError, "reason must be str, not %.200s", Py_TYPE(given[1])->tp_name);
-            return nullptr;
-        }
-        Py_ssize_t size;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(given[1], &size);
-        if (!utf8) return nullptr;
-        if (size > 123) {
-            PyErr_Format(PyExc_ValueError, "reason must not be over 123 bytes of UTF-8 (RFC 6455 5.5), got %zd", size);
-            return nullptr;
-        }
-        reason.assign(utf8, static_cast<size_t>(size));
-    }
+    if (given[0] && !read_close_code(given[0], &code)) return nullptr;
+    if (given[1] && !read_close_reason(given[1], &reason)) return nullptr;
     if (!self->ws) Py_RETURN_NONE;
     return done(run_or_post(
         self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
@@ -107,7 +82,7 @@ PyObject *resume(PyObject *object, PyObject *) {
         if (!(s->pause_reasons & US_PAUSE_USER)) return;
         us_socket_resume(s, US_PAUSE_USER);
         ws->core->engine->gate().deliver_late_bytes(s);
-        us_socket_arm(s, ws->core->engine->guard().idle_interval());
+        ws->core->engine->guard().heard(s);
     }));
 }
 
@@ -116,6 +91,34 @@ PyObject *get_buffered_amount(PyObject *object, PyObject *) {
 }
 
 }  // namespace
+
+bool read_close_code(PyObject *object, long *code) {
+    if (!PyLong_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "code must be int, not %.200s", Py_TYPE(object)->tp_name);
+        return false;
+    }
+    int overflow = 0;
+    *code = PyLong_AsLongAndOverflow(object, &overflow);
+    if (!overflow && is_close_code(*code)) return true;
+    PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R", object);
+    return false;
+}
+
+bool read_close_reason(PyObject *object, std::string *reason) {
+    if (!PyUnicode_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "reason must be str, not %.200s", Py_TYPE(object)->tp_name);
+        return false;
+    }
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
+    if (!utf8) return false;
+    if (size > 123) {
+        PyErr_Format(PyExc_ValueError, "reason must not be over 123 bytes of UTF-8 (RFC 6455 5.5), got %zd", size);
+        return false;
+    }
+    reason->assign(utf8, static_cast<size_t>(size));
+    return true;
+}
 
 PyMethodDef kControlMethods[] = {
     {"cork", cork, METH_O,

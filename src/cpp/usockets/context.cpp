@@ -153,17 +153,13 @@ void us_socket_context_each(us_socket_context_t *context, void (*f)(us_socket_t 
 }
 
 // Again until nothing is left, as a callback may have adopted a socket into this context (defect U4 is about the saved next
-// pointer; the cursor has that). A socket whose before_close is on the stack will be closed there.
+// pointer; the cursor has that).
 void us_socket_context_close(int, us_socket_context_t *context) {
     while (context->listen_head_) {
         us_listen_socket_close(0, context->listen_head_);
     }
-    for (bool again = true; again;) {
+    while (context->head_) {
         us_socket_context_each(context, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); }, nullptr);
-        again = false;
-        for (us_socket_t *s = context->head_; s && !again; s = s->next_) {
-            again = !(s->flags_ & US_FLAG_CLOSING);
-        }
     }
 }
 

@@ -28,7 +28,6 @@ enum us_flag_t : uint32_t {
     US_FLAG_PENDING = 1,  // linked into the loop's pending list
     US_FLAG_DOOMED = 2,  // a fatal error was seen: nothing is written any more, closed at the end of the iteration
     US_FLAG_FIN_SENT = 4,  // SHUT_WR was done
-    US_FLAG_CLOSING = 8,  // inside us_socket_close, before_close is running
     US_FLAG_END_CALLED = 16,  // on_end was delivered, for whichever reason
     US_FLAG_PARKED = 32,  // out of epoll: peer gone, unread bytes, reading paused
     US_FLAG_RESET = 64,  // close with a reset
@@ -266,7 +265,7 @@ void us_contexts_free_dead(us_loop_internal_t *internal);
 void us_contexts_detach(us_loop_t *loop);  // the loop goes away before its contexts
 void us_contexts_close_fds(us_loop_t *loop);  // after fork
 
-// listen.cpp, listen_unix.cpp
+// listen.cpp, listen_unix.cpp, listen_fd.cpp
 us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp);
 void us_listener_event(us_listen_socket_t *listener);
 void us_listener_unpublish(us_listen_socket_t *listener);  // removes the path of a unix listener, if it is still ours

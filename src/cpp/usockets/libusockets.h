@@ -66,14 +66,12 @@ typedef struct us_socket_t *(*us_on_open_t)(struct us_socket_t *, int is_client,
 typedef struct us_socket_t *(*us_on_close_t)(struct us_socket_t *, int code, void *reason);
 typedef struct us_socket_t *(*us_on_data_t)(struct us_socket_t *, char *data, int length);
 typedef struct us_socket_t *(*us_on_event_t)(struct us_socket_t *);
-typedef void (*us_before_close_t)(struct us_socket_t *, int code, void *reason);
 
 struct us_callbacks_t {
     us_on_open_t on_open;
     us_on_close_t on_close;
     us_on_data_t on_data;
     us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
-    us_before_close_t before_close; /* ours: the last moment at which the descriptor can still be written to */
     /* Ours. Asked for each accepted descriptor before anything is made of it: 0 refuses it, with a reset. */
     int (*on_accept)(struct us_socket_context_t *);
     /* Ours. Accepting has failed with this errno, for want of descriptors or memory, and pauses. */
@@ -167,6 +165,8 @@ int us_loop_fd(struct us_loop_t *loop);
 /* After fork() in the child: close the loop's descriptors without touching the kernel objects the parent shares. */
 void us_loop_abandon(struct us_loop_t *loop);
 
+uint64_t us_monotonic_ns(void); /* the clock of everything timed here; any thread */
+
 /* The loop's contexts, one after the other; NULL starts and ends the walk. */
 struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct us_socket_context_t *previous);
 /* Brackets work on the loop's thread that is not called back by the loop: within them closes are deferred as in any
@@ -256,6 +256,14 @@ struct us_listen_socket_t *us_socket_context_listen_unix(int ssl, struct us_sock
  * published; -1 keeps the umask's. */
 struct us_listen_socket_t *us_listen_unix(struct us_socket_context_t *context, const char *path, size_t path_length,
                                           int mode, int socket_ext_size);
+/* Ours: on a socket that somebody else has bound and listens on (a parent process, systemd): TCP or unix, SOCK_STREAM. It is
+ * taken over with success, and becomes non-blocking (for all processes that share it) and close-on-exec; NULL with errno,
+ * and still the caller's: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (it does
+ * not listen), or what the system says. At its close no path is removed. */
+struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size);
+/* Where a listener listens: a numeric address, with *port, or, with *port -1, a unix path or abstract name (which starts with
+ * NUL). Its length, of at most `size`; -1 with errno. */
+int us_listen_socket_address(struct us_listen_socket_t *listener, char *text, size_t size, int *port);
 int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */
@@ -321,6 +329,9 @@ static inline void us_socket_timeout(int ssl, struct us_socket_t *s, unsigned in
 void us_socket_long_timeout(int ssl, struct us_socket_t *s, unsigned int minutes);
 /* Ours: us_socket_timeout() that counts while on_writable runs, too. */
 void us_socket_arm(struct us_socket_t *s, unsigned int seconds);
+/* Ours: the same for on_long_timeout, which nothing but these two touches; 0 disarms. */
+void us_socket_arm_long(struct us_socket_t *s, unsigned int seconds);
+unsigned int us_socket_long_left(const struct us_socket_t *s); /* seconds until then, at least 1; 0: not armed */
 /* Ours: closes the socket (code 0, no reason) in `seconds`, whatever happens until then; 0 disarms. */
 void us_socket_deadline(struct us_socket_t *s, unsigned int seconds);
 

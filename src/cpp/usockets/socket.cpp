@@ -2,8 +2,8 @@
 //
 // Closing happens at once as far as the kernel and the lists are concerned; what waits is on_close (until the outermost
 // callback has returned) and the memory (until the end of the iteration), because uWebSockets goes on reading a block
-// after it closed it. Order in us_socket_close(): before_close (may still write), then the flag, epoll and the
-// descriptor, then the lists, then the on_close queue.
+// after it closed it. Order in us_socket_close(): epoll and the descriptor, then the flag and the
+// lists, then the on_close queue.
 //
 // Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, so that events and callers
 // that still hold the old pointer find out. Only the new block owns the descriptor, the spill and the transport state.
@@ -132,20 +132,11 @@ static void release_fd(us_socket_t *s, bool may_linger) {
 }
 
 us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
-    if (s->closed || (s->flags_ & US_FLAG_CLOSING)) {
+    if (s->closed) {
         return s;
     }
-    us_socket_t *const asked = s;
     us_loop_t *loop = s->context->loop;
     us_dispatch_t dispatch(loop, US_PHASE_NONE);  // outside a callback, on_close runs when this ends
-    if (s->context->cb.before_close) {
-        s->flags_ |= US_FLAG_CLOSING;
-        s->context->cb.before_close(s, code, reason);
-        s = us_socket_follow(s);
-        if (s->closed) {
-            return asked;
-        }
-    }
     release_fd(s, true);
     retire(s);
     s->pending_close_code_ = code;
@@ -155,7 +146,7 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     us_loop_internal_t *internal = loop->internal_;
     (internal->close_tail ? internal->close_tail->prev_ : internal->close_head) = s;
     internal->close_tail = s;
-    return asked;
+    return s;
 }
 
 void us_socket_reset(us_socket_t *s) {

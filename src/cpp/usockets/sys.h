@@ -35,6 +35,7 @@ enum us_sys_call_t {
     US_SYS_ACCEPT,
     US_SYS_CONNECT,
     US_SYS_GETSOCKNAME,
+    US_SYS_GETSOCKOPT,
     US_SYS_RECV,
     US_SYS_SEND,
     US_SYS_SENDMSG,
@@ -100,6 +101,11 @@ static inline int us_sys_connect(int fd, const sockaddr *address, socklen_t leng
 
 static inline int us_sys_getsockname(int fd, sockaddr *address, socklen_t *length) {
     return us_sys_fails(US_SYS_GETSOCKNAME) ? -1 : getsockname(fd, address, length);
+}
+
+static inline int us_sys_getsockopt(int fd, int level, int name, int *value) {
+    socklen_t length = sizeof(*value);
+    return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, level, name, value, &length);
 }
 
 // recv and send go around libc, where they are cancellation points: once a process has had a second thread, entering and

@@ -10,6 +10,8 @@
 
 #include "internal.h"
 
+uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
+
 void us_loop_refresh(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
     internal->now_ns = us_sys_now_ns();

@@ -144,12 +144,19 @@ void us_socket_arm(us_socket_t *s, unsigned int seconds) {
     }
 }
 
-void us_socket_long_timeout(int, us_socket_t *s, unsigned int minutes) {
+void us_socket_long_timeout(int, us_socket_t *s, unsigned int minutes) { us_socket_arm_long(s, minutes * 60); }
+
+void us_socket_arm_long(us_socket_t *s, unsigned int seconds) {
     if (!s->closed) {
         refresh_outside(s->context->loop);
-        s->long_deadline_ = minutes ? s->context->loop->tick + minutes * 60 + 1 : 0;
+        s->long_deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
         relink_if_sooner(s, s->long_deadline_);
     }
+}
+
+unsigned int us_socket_long_left(const us_socket_t *s) {
+    const uint32_t next = s->context->loop->tick + 1;
+    return s->long_deadline_ > next ? s->long_deadline_ - next : s->long_deadline_ ? 1 : 0;
 }
 
 void us_socket_deadline(us_socket_t *s, unsigned int seconds) {

@@ -34,6 +34,7 @@ void Engine::build(WsHandler &handler) {
     behavior.sendPingsAutomatically = false;
     behavior.open = [this, &handler](Socket *ws) {
         enable_compression(ws, codecs_, ws->getUserData()->compression);
+        guard_.opened(raw(ws));
         handler.on_open(ws);
     };
     behavior.drain = [&handler](Socket *ws) { handler.on_drain(ws); };

@@ -135,7 +135,7 @@ us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
     bool half_body = conn && conn->state == HttpConn::State::kBody;
     if (half_head || half_body) {
         of(s)->limits_.refused(Refusal::kHeadTimeouts);
-    } else if (conn && conn->is_pending) {
+    } else if (conn && conn->is_pending && !of(s)->winding_down_) {
         of(s)->limits_.refused(Refusal::kIdleTimeouts);
     }
     if ((half_head || half_body) && backlog_of(s) == 0) {
@@ -361,12 +361,15 @@ void HttpGate::end_connection(us_socket_t *s) {
     us_socket_close(0, s, 0, nullptr);
 }
 
-void HttpGate::wind_down() {
+void HttpGate::wind_down(unsigned fresh_seconds) {
     winding_down_ = true;
-    us_socket_context_each(http_, [](us_socket_t *s, void *) {
+    us_socket_context_each(http_, [](us_socket_t *s, void *user) {
         auto *conn = static_cast<HttpConn *>(s->user);
+        unsigned fresh_seconds = *static_cast<unsigned *>(user);
         if (!conn) {
             end_connection(s);
+        } else if (fresh_seconds && conn->is_pending && conn->held.empty()) {
+            us_socket_arm(s, fresh_seconds);
         } else if (conn->state == HttpConn::State::kHead && conn->held.empty()) {
             conn->state = HttpConn::State::kDraining;
             conn->gate->drain_and_end(*conn);
@@ -375,7 +378,7 @@ void HttpGate::wind_down() {
         } else if (conn->state == HttpConn::State::kHead && conn->gate->idle_timeout == 0) {
             us_socket_arm(s, kHeadSecondsWhenStopping);
         }
-    }, nullptr);
+    }, &fresh_seconds);
 }
 
 void HttpGate::close_all() {

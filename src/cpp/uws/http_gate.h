@@ -114,12 +114,14 @@ class HttpGate {
     // The head is malformed, too large, ...: one small error response, then the connection ends.
     void refuse(HttpConn &conn, int status, const char *why);
 
-    // Stops keep-alive: idle connections are closed, the next response of the others is their last.
-    void wind_down();
+    // Stops keep-alive: idle connections are closed, the next response of the others is their last. Who has just connected
+    // may send one request within `fresh_seconds`; with 0, is idle.
+    void wind_down(unsigned fresh_seconds);
     void close_all();
     // Bytes behind a handshake that wait for the socket to be read again.
     void deliver_late_bytes(us_socket_t *ws);
     void forget_late_bytes(us_socket_t *ws);
+    void drop_late_bytes(us_socket_t *ws);  // and reads on: nobody wants them any more
 
     Limits &limits() { return limits_; }
 

@@ -72,4 +72,11 @@ void HttpGate::forget_late_bytes(us_socket_t *ws) {
     late_.remove_if([ws](const LateBytes &entry) { return entry.ws == ws; });
 }
 
+void HttpGate::drop_late_bytes(us_socket_t *ws) {
+    if (!(ws->user_bits & kHasLateBytes)) return;
+    forget_late_bytes(ws);
+    ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
+    us_socket_resume(ws, US_PAUSE_HELD);
+}
+
 }  // namespace uwserve

@@ -29,6 +29,7 @@ struct PerSocket {
     void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
     Negotiated compression;  // what the handshake agreed on
+    uint16_t silent = 0;  // while kPinged: seconds without a received byte, as of the last ping
     FrameRate control_frames, tiny_fragments;  // that the peer has sent
 };
 static_assert(sizeof(PerSocket) == 32 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace uwserve {
 
@@ -46,18 +47,46 @@ void WsGuard::install(us_socket_context_t *ws_context, HttpGate *gate, WsHandler
     upstream_ = context_->cb;
     us_socket_context_on_data(0, context_, on_data);
     us_socket_context_on_timeout(0, context_, on_timeout);
+    us_socket_context_on_long_timeout(0, context_, on_long_timeout);
     us_socket_context_on_end(0, context_, on_end);
     us_socket_context_on_close(0, context_, on_close);
 }
 
-void WsGuard::set_idle_timeout(unsigned seconds, bool send_pings) {
-    idle_ = seconds;
-    margin_ = std::clamp(seconds / 4, 4u, 16u);
-    send_pings_ = send_pings && seconds > margin_;
+void WsGuard::set_liveness(const Liveness &liveness) {
     // What upstream arms after data and after upgrade; its own pings stay off, ours replace them.
     limits()->sendPingsAutomatically = false;
-    limits()->idleTimeoutComponents = {static_cast<unsigned short>(idle_interval()),
-                                       static_cast<unsigned short>(margin_)};
+    limits()->idleTimeoutComponents = {static_cast<unsigned short>(liveness.next(0)),
+                                       static_cast<unsigned short>(liveness.margin())};
+    if (liveness == liveness_) return;
+    liveness_ = liveness;
+    us_socket_context_each(context_, [](us_socket_t *s, void *) {
+        if (!is_shutting_down(s) && !(s->pause_reasons & US_PAUSE_USER)) of(s)->heard(s);
+    }, nullptr);
+}
+
+void WsGuard::set_max_lifetime(unsigned seconds) {
+    if (seconds == max_lifetime_) return;
+    struct Change {
+        unsigned before, now;
+    } change{std::exchange(max_lifetime_, seconds), seconds};
+    us_socket_context_each(context_, [](us_socket_t *s, void *user) {
+        auto [before, now] = *static_cast<Change *>(user);
+        if (is_shutting_down(s)) return;
+        unsigned left = us_socket_long_left(s);
+        if (!now || !left) {
+            us_socket_arm_long(s, now ? now - of(s)->spread(now) : 0);
+        } else if (left + now > before) {
+            us_socket_arm_long(s, left + now - before);
+        } else {
+            us_socket_arm_long(s, 1 + of(s)->spread(now));
+        }
+    }, &change);
+}
+
+// Upstream has armed the first, but in vain if another connection's on_writable is on the stack.
+void WsGuard::opened(us_socket_t *s) {
+    heard(s);
+    us_socket_arm_long(s, max_lifetime_ ? max_lifetime_ - spread(max_lifetime_) : 0);
 }
 
 us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
@@ -67,14 +96,23 @@ us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
 
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
     WsGuard *guard = of(s);
-    if (guard->send_pings_ && !(s->user_bits & kPinged) && !is_shutting_down(s)) {
+    const Liveness &liveness = guard->liveness_;
+    unsigned before = s->user_bits & kPinged ? per_socket(s)->silent : 0;
+    unsigned silent = liveness.counted(before + liveness.next(before));
+    if (!liveness.closes(silent) && !is_shutting_down(s)) {
+        per_socket(s)->silent = static_cast<uint16_t>(silent);
         s->user_bits |= kPinged;
-        us_socket_arm(s, guard->margin_);
+        us_socket_arm(s, liveness.next(silent));
         reinterpret_cast<Socket *>(s)->send({}, uWS::OpCode::PING);
         return s;
     }
     guard->gate_->limits().refused(Refusal::kIdleTimeouts);
     close_with(s, uWS::ERR_WEBSOCKET_TIMEOUT);
+    return s;
+}
+
+us_socket_t *WsGuard::on_long_timeout(us_socket_t *s) {
+    if (!is_shutting_down(s)) of(s)->handler_->on_expire(reinterpret_cast<Socket *>(s));
     return s;
 }
 

@@ -1,23 +1,37 @@
-// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes only (defect P9), the
-// Close frame that upstream does not send when it fails a connection (P6), and reasons for closes that upstream leaves
-// empty (S12). Loop thread only; one per server.
+// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes only (defect P9), pings
+// that never close anything, a largest age, the Close frame that upstream does not send when it fails a connection (P6),
+// and reasons for closes that upstream leaves empty (S12). The schedule of pings is in ws_liveness.h.
+// Loop thread only; one per server.
 #pragma once
+
+#include <random>
 
 #include "http_gate.h"
 #include "uws.h"
 #include "ws_handler.h"
+#include "ws_liveness.h"
 
 namespace uwserve {
+
+// us_socket_t::user_bits of a WebSocket, beside kHasLateBytes.
+constexpr uint8_t kPinged = 2;  // a ping was sent and nothing has arrived since
 
 class WsGuard {
   public:
     void install(us_socket_context_t *ws_context, HttpGate *gate, WsHandler *handler);
     WsHandler &handler() { return *handler_; }
 
-    // Seconds without a received byte after which the connection is closed; 0 = never. With pings, one is sent
-    // kPingMargin seconds before that.
-    void set_idle_timeout(unsigned seconds, bool send_pings);
-    unsigned idle_interval() const { return send_pings_ ? idle_ - margin_ : idle_; }
+    // From now on, also for the open sockets, whose silence begins anew if the schedule changes.
+    void set_liveness(const Liveness &liveness);
+    // Seconds that a socket may live, 0 = any number; each is asked to go (on_expire) up to a tenth earlier. Open ones keep
+    // their age, or have it counted from now on if it was 0 before; who is too old already goes within that tenth.
+    void set_max_lifetime(unsigned seconds);
+    void opened(us_socket_t *s);
+    // Silence begins anew: an inbound byte, or reading that begins again.
+    void heard(us_socket_t *s) {
+        s->user_bits &= static_cast<uint8_t>(~kPinged);
+        us_socket_arm(s, liveness_.next(0));
+    }
     // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
     // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
@@ -29,6 +43,8 @@ class WsGuard {
   private:
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
     static us_socket_t *on_timeout(us_socket_t *s);
+    static us_socket_t *on_long_timeout(us_socket_t *s);
+    unsigned spread(unsigned seconds) { return seconds < 10 ? 0 : random_() % (seconds / 10 + 1); }
     static us_socket_t *on_end(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
     static WsGuard *of(us_socket_t *s) { return static_cast<WsGuard *>(s->context->user); }
@@ -37,12 +53,10 @@ class WsGuard {
     HttpGate *gate_ = nullptr;
     WsHandler *handler_ = nullptr;
     us_callbacks_t upstream_{};
-    unsigned idle_ = 120, margin_ = 16;
-    bool send_pings_ = true;
+    Liveness liveness_;
+    unsigned max_lifetime_ = 0;
+    std::minstd_rand random_{std::random_device{}()};
 };
-
-// us_socket_t::user_bits of a WebSocket, beside kHasLateBytes.
-constexpr uint8_t kPinged = 2;  // a ping was sent and nothing has arrived since
 
 // An unmasked frame of at most 125 payload bytes (RFC 6455 5.5); returns its length. `out` holds 127 bytes.
 size_t format_close_frame(char *out, uint16_t code, std::string_view reason);

@@ -20,6 +20,7 @@ struct WsHandler {
     virtual void on_drain(Socket *ws) = 0;
     virtual void on_ping(Socket *ws, std::string_view data) = 0;  // the pong was sent
     virtual void on_pong(Socket *ws, std::string_view data) = 0;
+    virtual void on_expire(Socket *ws) = 0;  // it has reached its lifetime, and is to be closed
     // The native socket may live on to flush its backlog. `reason` is valid UTF-8.
     virtual void on_close(Socket *ws, int code, std::string_view reason) = 0;
 };

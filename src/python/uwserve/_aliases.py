@@ -33,6 +33,8 @@ TLS_OPTIONS: Mapping[str, str] = {
 WEBSOCKET_OPTIONS: Mapping[str, str] = {
     "maxPayloadLength": "max_payload_length",
     "idleTimeout": "idle_timeout",
+    "pingInterval": "ping_interval",
+    "maxLifetime": "max_lifetime",
     "backpressureLimit": "backpressure_limit",
     "closeOnBackpressureLimit": "close_on_backpressure_limit",
     "sendPings": "send_pings",

@@ -138,6 +138,8 @@ class ServerCore:
         error: Callable[[ServerWebSocket, BaseException], Any] | None,
         max_payload_length: int,
         idle_timeout: int,
+        ping_interval: int,
+        max_lifetime: int,
         backpressure_limit: int,
         close_on_backpressure_limit: bool,
         send_pings: bool,
@@ -170,6 +172,9 @@ class ServerCore:
     # OSError with errno on failure (gaierror for names). May be called once.
     def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
     def listen_unix(self, path: bytes) -> None: ...  # an abstract name starts with NUL
+    # On a bound and listening descriptor, which is taken over, unless OSError: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no
+    # stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening). Numeric address and port, or path and -1.
+    def listen_fd(self, fd: int) -> tuple[bytes, int]: ...
     # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
     # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
     # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
@@ -177,6 +182,9 @@ class ServerCore:
     # Any thread. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
     # "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True.
     def stop_core(self, close_active_connections: bool) -> None: ...
+    # Any thread. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
+    # bad code or reason.
+    def stop_within(self, seconds: float, code: int, reason: str) -> None: ...
     # Any thread: fn(*args) runs on the loop thread in the next iteration; exceptions are logged.
     def call_soon(self, fn: Callable[..., Any], *args: Any) -> None: ...
     def upgrade(

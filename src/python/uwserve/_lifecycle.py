@@ -88,17 +88,14 @@ class Stopped:
 
 
 class Signals:
-    """SIGINT and SIGTERM for the time of a ``run()`` on the main thread.
+    """SIGINT and SIGTERM for the time of a ``run()`` on the main thread: ``handle()`` is called for each.
 
-    The first stops the server gracefully, the second closes its connections, the third raises ``KeyboardInterrupt`` in
-    whatever handler still runs. Handlers of Python run between bytecodes, so a signal must wake the loop: the wake-up
-    descriptor does (``signal.set_wakeup_fd``). On exit everything is as it was before.
+    What it raises comes up in whatever handler still runs. Handlers of Python run between bytecodes, so a signal must
+    wake the loop: the wake-up descriptor does (``signal.set_wakeup_fd``). On exit everything is as it was before.
     """
 
-    def __init__(self, stop: Callable[[bool], object], notice: Callable[[], None] | None) -> None:
-        self._stop = stop
-        self._notice = notice
-        self._count = 0
+    def __init__(self, handle: Callable[[], None]) -> None:
+        self._handle = handle
         self._previous: list[tuple[int, Any]] = []
 
     def __enter__(self) -> int:
@@ -111,7 +108,7 @@ class Signals:
         self._writer.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous.append((number, signal.signal(number, self._handle)))
+            self._previous.append((number, signal.signal(number, self._on_signal)))
         return self._reader.fileno()
 
     def __exit__(
@@ -126,13 +123,8 @@ class Signals:
         self._reader.close()
         self._writer.close()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 2:
-            raise KeyboardInterrupt
-        self._stop(self._count == 2)
-        if self._count == 1 and self._notice is not None:
-            self._notice()
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._handle()
 
 
 _running: set[Server] = set()

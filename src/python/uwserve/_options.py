@@ -6,7 +6,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 
 from __future__ import annotations
 
-from . import _aliases, _checks, _proxies
+from . import _aliases, _checks, _inherited, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._limits import check_limits
@@ -58,6 +58,8 @@ WEBSOCKET_HANDLERS: Mapping[str, tuple[str, ...]] = {
 WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
     "max_payload_length": (integer(1, GIB, "bytes"), 16 * MIB),
     "idle_timeout": (_checks.ws_idle_timeout, 120),
+    "ping_interval": (integer(0, 960, "seconds"), 0),
+    "max_lifetime": (integer(0, 365 * 86400, "seconds"), 0),
     "backpressure_limit": (integer(0, GIB, "bytes"), 16 * MIB),
     "close_on_backpressure_limit": (boolean, False),
     "send_pings": (boolean, True),
@@ -80,12 +82,24 @@ class WebSocketHandler:
     """The largest message accepted, in bytes (1..1 GiB); exactly this size still is."""
     idle_timeout: int = 120
     """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8."""
+    ping_interval: int = 0
+    """Seconds without a frame from the peer until it is sent a Ping, and then between Pings: 0..960, 0 is off.
+
+    It never closes a socket, and works without ``idle_timeout`` too: it keeps proxies and NAT tables from forgetting
+    the connection. With ``idle_timeout`` and ``send_pings`` on, the first Ping goes out at whichever of the two comes
+    first. It stands still while the socket is paused. ``reload`` changes it for open sockets."""
+    max_lifetime: int = 0
+    """Seconds after which a socket is closed with 1001 "Maximum lifetime reached": 0..a year, 0 is off.
+
+    Each socket goes up to 10 % earlier, at random, so that a fleet of clients does not reconnect at once. After
+    ``reload`` open sockets keep their age (counted from the reload, if this was off before it); those that are too old
+    by then go within 10 % of the new lifetime."""
     backpressure_limit: int = 16 * MIB
     """Bytes that may wait in memory for a slow peer (0..1 GiB, 0 is unlimited); beyond it messages are dropped."""
     close_on_backpressure_limit: bool = False
     """Close a socket that reaches ``backpressure_limit`` instead of dropping messages."""
     send_pings: bool = True
-    """Ping an idle peer before it times out."""
+    """Ping an idle peer before ``idle_timeout`` ends: a quarter of it before, at least 4 and at most 16 seconds."""
     publish_to_self: bool = False
     """Let ``ws.publish`` reach the publisher too, when it subscribes to the topic."""
     per_message_deflate: bool | dict[str, bool | str] = False
@@ -174,7 +188,7 @@ def _has(value: object, name: str) -> bool:
 
 
 # What reload() cannot change, because the socket is bound to it.
-FIXED = frozenset(("port", "hostname", "unix", "reuse_port", "ipv6_only"))
+FIXED = frozenset(("fd", *_inherited.CONFLICTS))
 
 # name -> (check, default)
 SERVE: Mapping[str, tuple[Check, Any]] = {
@@ -183,6 +197,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "port": (integer(0, 65535), 3000),
     "hostname": (_checks.hostname, "0.0.0.0"),
     "unix": (_checks.unix_path, None),
+    "fd": (_inherited.check_fd, None),
     "tls": (check_tls, None),
     "routes": (_routes, None),
     "error": (_handler("exc"), None),
@@ -208,10 +223,10 @@ def check_serve(given: Mapping[str, Any], where: str = "serve()") -> dict[str, A
 def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of ``serve()``, checked, with their defaults."""
     checked = check_serve(given)
-    if checked.get("unix") is not None:
-        for name in ("port", "hostname"):
-            if name in checked:
-                raise TypeError(f"serve(): unix and {name} cannot both be given")
+    for first, others in (("unix", ("port", "hostname")), ("fd", _inherited.CONFLICTS)):
+        for name in others:
+            if checked.get(first) is not None and name in checked:
+                raise TypeError(f"serve(): {first} and {name} cannot both be given")
     options = {name: default for name, (_, default) in SERVE.items()} | checked
     _proxies.check_together(options)
     return options

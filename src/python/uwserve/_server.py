@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from . import _core, _limits, _proxies
+from . import _core, _inherited, _limits, _proxies, _stopping
 from ._dispatch import App, log_exception
 from ._lifecycle import Signals, Stopped, keep_until_exit, release
 from ._options import WEBSOCKET, reload_options, serve_options
@@ -67,12 +67,16 @@ class Server(_core.ServerCore):
         self.hostname = None if self._unix is not None else options["hostname"]
         self.port = None if self._unix is not None else options["port"]
         try:
-            if self._unix is not None:
+            if options["fd"] is not None:
+                self.hostname, self.port, self._unix = _inherited.listen(self, options["fd"])
+            elif self._unix is not None:
                 self.listen_unix(self._unix)
             else:
                 self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
                 self.port = self.local_port
         except OSError as error:  # the same one, with the address in its text
+            if options["fd"] is not None:
+                raise
             raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
 
     @property
@@ -87,15 +91,17 @@ class Server(_core.ServerCore):
             return f"{scheme}://localhost:{self.port}/"
         return f"{scheme}://{self._address()}/"
 
-    def run(self) -> None:
+    def run(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
         """Run on this thread until the server is stopped and its last connection is gone.
 
-        On the main thread SIGINT and SIGTERM stop it: the first lets open connections finish, the second closes them.
-        The previous handlers are put back at the end. Raises ``RuntimeError`` when it already runs or has stopped, in a
-        running asyncio event loop (which it would block: use ``start()``), and in a child made by ``fork``;
-        ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
+        On the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
+        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
+
+        Raises ``RuntimeError`` when it already runs or has stopped, in a running asyncio event loop (which it would
+        block: use ``start()``), and in a child made by ``fork``; ``TypeError`` and ``ValueError`` for a bad
+        ``stop_timeout``. ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
         """
-        self._run()
+        self._run(_stopping.check_timeout("stop_timeout", stop_timeout))
 
     def start(self) -> Self:
         """Run in a background daemon thread named ``uwserve``; returns the server.
@@ -112,19 +118,37 @@ class Server(_core.ServerCore):
             raise
         return self
 
-    def stop(self, close_active_connections: bool = False) -> Stopped:
+    def stop(
+        self,
+        close_active_connections: bool = False,
+        *,
+        timeout: float | None = None,
+        code: int | None = None,
+        reason: str | None = None,
+    ) -> Stopped:
         """Stop listening. False: requests and sockets may finish; True: sockets are closed with 1001 "Server closed".
 
-        May be called many times, from any thread, and go from False to True. Returns a handle that ends with the last
-        connection: ``await`` it, or ``wait(timeout)``.
+        With True, requests in flight are cut, and peers have two seconds to take what was sent to them.
+
+        With ``timeout`` (seconds, default 30), ``code`` (default 1001) or ``reason`` (default "Server closed") it is a
+        graceful stop with a deadline: idle HTTP connections close, running requests may finish, and every WebSocket is
+        told ``code`` and ``reason`` behind all messages that were accepted for sending; its ``close`` handler runs now.
+        A socket whose peer has read that and left is gone. What is left after ``timeout`` is cut, pending requests too.
+        Who has just connected may still send his request for a second, so that no request is lost in a restart.
+
+        May be called many times, from any thread, in handlers and before ``run()`` (the server has then stopped at
+        once), and only ever hurries a stop up: a later call may shorten the deadline or force, sockets are told once.
+        Returns the same handle each time, which ends with the last connection: ``await`` it, or ``wait(timeout)``.
+        Raises ``TypeError`` and ``ValueError`` for bad arguments (``code`` and ``reason`` as ``ws.close``), also for
+        True together with the others. Bun: ``server.stop``; the deadline is ours.
         """
-        self.stop_core(bool(close_active_connections))
+        _stopping.stop(self, bool(close_active_connections), timeout, code, reason)
         return self._stopped
 
     def reload(self, **options: Any) -> None:
         """Replace handlers and limits, for open sockets too; subscriptions and connections stay.
 
-        Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``reuse_port`` and ``ipv6_only``
+        Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``fd``, ``reuse_port`` and ``ipv6_only``
         (``ValueError``); what is not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old
         one whole. ``tls`` counts for new connections, whose clients cannot resume sessions from before; it cannot be
         switched on or off (``ValueError``). All are checked before any takes effect, and they take effect together,
@@ -191,15 +215,15 @@ class Server(_core.ServerCore):
         self.development = options["development"]
         self._options = options
 
-    def _run(self, notice: Callable[[], None] | None = None) -> None:
-        """``run()``; ``notice`` is called after the first signal has begun a graceful stop."""
+    def _run(self, stop_timeout: float, notice: Callable[[], None] | None = None) -> None:
+        """``run()``; ``notice`` is called when the first signal is about to stop the server."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             raise RuntimeError("run() would block the asyncio event loop of this thread: use start()")
         self._claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
-                with Signals(self.stop, notice) as descriptor:
+                with Signals(_stopping.StopBySignals(self, stop_timeout, notice)) as descriptor:
                     self.run_loop(descriptor)
             else:
                 self.run_loop(-1)
@@ -316,6 +340,10 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
     * ``websocket``: the handlers and limits of sockets; see ``WebSocketHandler``.
     * ``error(exc)``: answers a request whose handler raised.
     * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``; or ``unix``, a path (a leading NUL: an abstract name).
+    * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
+      parent process, or ``"systemd"``, the first socket of systemd's socket activation. The server takes it over: it
+      becomes non-blocking and is closed when the server stops, so give it away (``socket.detach()``). If ``serve()``
+      raises it is still yours. ``port``, ``hostname`` and ``url`` tell where it listens.
     * ``tls``: a dict with ``key`` and ``cert`` (PEM text, or a path), and as needed ``passphrase``, ``ca``,
       ``request_cert=False``, ``reject_unauthorized=True``, ``ciphers``, ``alpn_protocols=["http/1.1"]``,
       ``server_name`` (a name or a list; ``"*.example.com"`` stands for one label); or a list of such dicts, of which

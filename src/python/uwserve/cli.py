@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import Request, Response, Server, ServerWebSocket, __version__, serve
+from . import Request, Response, Server, ServerWebSocket, __version__, _stopping, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with server:
             # Once the loop runs, so that who reads this line can rely on the signals.
             server.call_soon(_say, f"uwserve {arguments.shown} on {server.url}")
-            server._run(lambda: _say_how_to_hurry(server))
+            server._run(arguments.stop_timeout, lambda: _say_how_to_hurry(server, arguments.stop_timeout))
     except KeyboardInterrupt:
         return 130
     return 0
@@ -48,7 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's grammar."""
     parser = argparse.ArgumentParser(
         prog="uwserve",
-        description="A WebSocket server for Python with Bun's API. Ctrl-C stops it; twice closes open connections too.",
+        description="A WebSocket server for Python with Bun's API. Ctrl-C (or SIGTERM) tells open connections to close "
+        "and waits for them; a second one cuts them.",
     )
     parser.add_argument("--version", action="version", version=f"uwserve {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -71,6 +72,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     yours.add_argument("target", metavar="module:attribute")
     yours.set_defaults(make=make_yours, shown="serve")
+    for command in (echo, chat, yours):
+        command.add_argument(
+            "--stop-timeout",
+            type=_seconds,
+            default=_stopping.TIMEOUT,
+            metavar="SECONDS",
+            help=f"how long a stop waits for open connections (default: {_stopping.TIMEOUT:g})",
+        )
     return parser
 
 
@@ -78,6 +87,11 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help="the TCP port, 0 for any free one (default: 3000)")
     parser.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket instead")
+    parser.add_argument(
+        "--fd",
+        metavar="NUMBER|systemd",
+        help="listen on an inherited socket instead: a descriptor, or systemd's first",
+    )
 
 
 def _port(text: str) -> int:
@@ -90,7 +104,18 @@ def _port(text: str) -> int:
     return port
 
 
+def _seconds(text: str) -> float:
+    try:
+        return _stopping.check_timeout("the timeout", float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, at least 0") from None
+
+
 def _listen_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.fd is not None:
+        if any(value is not None for value in (arguments.port, arguments.host, arguments.unix)):
+            raise UsageError("--fd cannot be given together with --port, --host or --unix")
+        return {"fd": int(arguments.fd) if arguments.fd.isdecimal() else arguments.fd}
     if arguments.unix is not None:
         if arguments.port is not None or arguments.host is not None:
             raise UsageError("--unix cannot be given together with --port or --host")
@@ -110,6 +135,8 @@ def _bind(make: Callable[..., Server], arguments: argparse.Namespace, **options:
     try:
         return make(**options, **listen)
     except OSError as error:
+        raise CommandError(f"cannot listen: {error}") from error
+    except ValueError as error:  # of --fd: the rest was checked
         raise CommandError(f"cannot listen: {error}") from error
 
 
@@ -188,8 +215,8 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _say_how_to_hurry(server: Server) -> None:
+def _say_how_to_hurry(server: Server, timeout: float) -> None:
     waiting = server.pending_websockets + server.pending_requests
     if waiting:
-        ends = "connection ends" if waiting == 1 else "connections end"
-        print(f"uwserve: stopping when {waiting} open {ends}; Ctrl-C again closes them", file=sys.stderr)
+        has = "connection has" if waiting == 1 else "connections have"
+        print(f"uwserve: stopping; {waiting} open {has} {timeout:g} s to end, Ctrl-C again cuts", file=sys.stderr)

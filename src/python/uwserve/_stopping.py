@@ -1,0 +1,70 @@
+"""How a server stops: the arguments of ``stop()``, and what each signal does.
+
+The stop itself is the core's. Mild to hard: ``stop()`` waits until everybody has left, a deadline tells every socket
+and cuts what is left when its time is over, ``stop(True)`` tells them and cuts after two seconds.
+"""
+
+from __future__ import annotations
+
+from ._checks import wrong_type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._server import Server
+
+TIMEOUT = 30.0
+"""Seconds that a stop with a deadline gives, unless told otherwise."""
+CODE = 1001
+"""What sockets are told then: going away (RFC 6455 section 7.4.1)."""
+REASON = "Server closed"
+
+
+def check_timeout(label: str, value: object) -> float:
+    """Seconds, as a finite float of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong_type(label, "a number of seconds", value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = float("inf")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{label} must be a finite number of seconds, at least 0, got {value!r}")
+    return seconds
+
+
+def stop(server: Server, force: bool, timeout: float | None, code: int | None, reason: str | None) -> None:
+    """``server.stop()``, whose docstring tells."""
+    if timeout is None and code is None and reason is None:
+        server.stop_core(force)
+        return
+    if force:
+        raise TypeError("stop(): close_active_connections=True cannot be given together with timeout, code or reason")
+    seconds = TIMEOUT if timeout is None else check_timeout("timeout", timeout)
+    server.stop_within(seconds, CODE if code is None else code, REASON if reason is None else reason)
+
+
+class StopBySignals:
+    """What a server does at each further SIGINT or SIGTERM; the one place that says it, for every run mode.
+
+    Called once for each: the first is a stop with a deadline of ``timeout`` seconds, just before which ``notice`` is
+    called; the second is ``stop(True)``; from the third on it raises ``KeyboardInterrupt``. On the main thread.
+    """
+
+    def __init__(self, server: Server, timeout: float, notice: Callable[[], None] | None = None) -> None:
+        self._server = server
+        self._timeout = timeout
+        self._notice = notice
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if self._count > 2:
+            raise KeyboardInterrupt
+        if self._count == 2:
+            self._server.stop(True)
+            return
+        if self._notice is not None:
+            self._notice()
+        self._server.stop(timeout=self._timeout)
