@@ -161,9 +161,10 @@ void set_connection_log(ServerCore &core, const py::object &is_wanted, const py:
 }  // namespace
 
 void bind_stats(py::class_<ServerCore> &type) {
-    type.def_property_readonly("refused", &refused,
-                               "What was refused since the start: a dict of every cause in uwserve's table of limits to "
-                               "its count. Any thread.");
+    type.def_property_readonly(
+        "refused", &refused,
+        "What was refused since the start: a dict of every cause in uwserve's table of limits to "
+        "its count. Any thread.");
     type.def("stats", &stats,
              "stats() -> dict\n\n"
              "What the server has counted since serve() made it: a new dict of int, float and dicts of such, every key "

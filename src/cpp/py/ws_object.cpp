@@ -142,7 +142,8 @@ PyGetSetDef kAttributes[] = {
      "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.",
      nullptr},
     {"id", get_id, nullptr,
-     "A number that no other socket of its server has: 1 for the first that opened, and so on. Log records tell it. Stays\n"
+     "A number that no other socket of its server has: 1 for the first that opened, and so on. Log records tell it. "
+     "Stays\n"
      "after the close.",
      nullptr},
     {"remote_address", get_remote_address, nullptr,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NOT_FOUND = Response("Not Found\n", 404)
 NO_CONTENT = Response(None, 204)
 
+
 class App:
     """Routes, ``fetch`` and ``error`` of a server, immutable."""
 

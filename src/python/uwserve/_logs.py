@@ -1,8 +1,8 @@
 """What the server puts on the logger ``uwserve``.
 
-Every record has four attributes for formatters and filters, ``None`` where they do not apply: ``connection`` (the id of
-the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. ``logging`` is imported
-by the first error or warning; while nobody has imported it, nobody can have asked for less than that.
+Every record has four attributes for formatters and filters, ``None`` where they do not apply: ``connection`` (the id
+of the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. ``logging`` is
+imported by the first error or warning; while nobody has imported it, nobody can have asked for less than that.
 """
 
 from __future__ import annotations

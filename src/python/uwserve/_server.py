@@ -58,6 +58,7 @@ class Server(_core.ServerCore):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None  # the one that runs the loop
         self._stopped = Stopped(self)
+        self._stop_told = False
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
@@ -120,7 +121,8 @@ class Server(_core.ServerCore):
         May be called many times, from any thread, and go from False to True. Returns a handle that ends with the last
         connection: ``await`` it, or ``wait(timeout)``.
         """
-        if not self.stopping:
+        if not self._stop_told:
+            self._stop_told = True
             _logs.stopping(self, bool(close_active_connections))
         self.stop_core(bool(close_active_connections))
         return self._stopped

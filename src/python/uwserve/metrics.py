@@ -1,7 +1,7 @@
 """Prometheus metrics of servers, by the library ``prometheus_client`` (``pip install 'uwserve[metrics]'``).
 
-``serve(metrics="/metrics")`` answers there with the server's metrics, and those of the process, the garbage collector and
-the Python version. Metrics of your own come along when you keep them in one registry and serve that::
+``serve(metrics="/metrics")`` answers there with the server's metrics, and those of the process, the garbage collector
+and the Python version. Metrics of your own come along when you keep them in one registry and serve that::
 
     from prometheus_client import REGISTRY
     from uwserve import metrics
@@ -161,10 +161,10 @@ def exposition(request: Request, source: CollectorRegistry) -> Response:
     """
     try:
         encode, content_type = choose_encoder(request.headers.get("accept") or "")
-    except ValueError:  # a version there that is none
+    except (TypeError, ValueError):  # a version there that is none
         encode, content_type = choose_encoder("")
     names = parse_qs(request.query).get("name[]")
-    body = encode(source.restricted_registry(names) if names else source)  # type: ignore[arg-type]
+    body = encode(source.restricted_registry(names) if names else source)
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 

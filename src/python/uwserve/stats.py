@@ -1,7 +1,7 @@
 """The types of what ``server.stats()`` and ``server.topics()`` return, for annotations; each key is documented here.
 
-Plain dicts of ints (``uptime`` alone is a float), so ``json.dumps(server.stats())`` is a status page. Every key is always
-there. What is a total counts from ``serve()`` on and never falls. Nothing is imported from here by ``import uwserve``.
+Plain dicts of ints (``uptime`` alone is a float), so ``json.dumps(server.stats())`` is a status page. Every key is
+always there. What is a total counts from ``serve()`` on and never falls. ``import uwserve`` imports nothing from here.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class ServerStats(TypedDict):
     closes: dict[int, int]
     """Closed WebSockets by close code, as the ``close`` handler saw it; only codes that occurred."""
     handler_errors: dict[str, int]
-    """Exceptions out of handlers: ``open``, ``message``, ``close``, ``drain``, ``ping``, ``pong``, ``error`` (either hook
-    of that name), ``fetch`` (routes too), ``stream`` (a streamed body), ``call_soon``, ``other``."""
+    """Exceptions out of handlers: ``open``, ``message``, ``close``, ``drain``, ``ping``, ``pong``, ``error`` (either
+    hook of that name), ``fetch`` (routes too), ``stream`` (a streamed body), ``call_soon``, ``other``."""
     buffered_bytes: int
     """What is kept in memory for peers now; ``server.buffered_bytes``."""
 
