@@ -35,6 +35,7 @@ def test_serve_defaults() -> None:
         "max_request_body_size": 128 * MIB,
         "reuse_port": False,
         "ipv6_only": False,
+        "metrics": None,
         "trusted_proxies": (),
         "forwarded_header": "x-forwarded-for",
         "proxy_protocol": False,

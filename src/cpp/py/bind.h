@@ -1,4 +1,4 @@
-// Between the files that use pybind11: module.cpp, server_bind.cpp and tls_bind.cpp.
+// Between the files that use pybind11: module.cpp, server_bind.cpp, server_stats.cpp and tls_bind.cpp.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -20,6 +20,9 @@ struct TlsConfig {
 };
 
 void bind_tls(pybind11::module_ &module);
+
+// What it tells about itself.
+void bind_stats(pybind11::class_<ServerCore> &type);
 
 void bind_server(pybind11::module_ &module, ModuleState *state);
 

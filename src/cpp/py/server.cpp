@@ -348,7 +348,7 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
 
 // --- failures of user code ---
 
-void ServerCore::log_failure(const char *where) {
+void ServerCore::log_failure(const char *where, WsObject *ws) {
     Ref error = take_exception();
     if (!error) return;
     if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception)) {
@@ -356,32 +356,36 @@ void ServerCore::log_failure(const char *where) {
         if (!run_error_) run_error_ = std::move(error);
         return;
     }
+    handler_errors.count(where);
     if (!log_exception) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
         PyErr_WriteUnraisable(self);
         return;
     }
-    Ref result = Ref::steal(PyObject_CallFunction(log_exception.get(), "sO", where, error.get()));
+    PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
+    Ref result = Ref::steal(PyObject_CallFunction(log_exception.get(), "sOO", where, error.get(), socket));
     if (!result) PyErr_WriteUnraisable(log_exception.get());
 }
 
 void ServerCore::handler_failed(WsObject *ws, const char *where) {
     if (!options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_failure(where);
+        log_failure(where, ws);
         return;
     }
+    handler_errors.count(where);
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     Ref result =
         Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
-    if (!result) log_failure("error");
+    if (!result) log_failure("error", ws);
 }
 
 // --- garbage collection ---
 
 int ServerCore::traverse(visitproc visit, void *arg) {
     for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
-                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused}) {
+                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused, &connections_log.is_wanted,
+                     &connections_log.opened, &connections_log.closed}) {
         Py_VISIT(ref->get());
     }
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL

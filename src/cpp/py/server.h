@@ -18,7 +18,9 @@
 #include <vector>
 
 #include "buffer_grave.h"
+#include "connection_log.h"
 #include "gil.h"
+#include "handler_errors.h"
 #include "state.h"
 #include "usockets/tls.h"
 #include "uws/engine.h"
@@ -133,7 +135,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
     void handler_failed(WsObject *ws, const char *where);
-    void log_failure(const char *where);
+    void log_failure(const char *where, WsObject *ws = nullptr);
 
     // --- WebSockets (server_ws.cpp) ---
     void on_open(Socket *ws) override;
@@ -182,6 +184,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
     Ref dispatch, log_exception, on_stopped, on_refused;
+    HandlerErrors handler_errors;
+    ConnectionLog connections_log;
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();

@@ -112,15 +112,6 @@ void set_limits(ServerCore &core, uint32_t max_connections, uint32_t max_connect
     core.apply_options();
 }
 
-py::dict refused(const ServerCore &core) {
-    py::dict counts;
-    for (size_t i = 0; i < kRefusals; i++) {
-        auto cause = static_cast<Refusal>(i);
-        counts[refusal_name(cause)] = core.limits.refusals.total(cause);
-    }
-    return counts;
-}
-
 void set_tls(ServerCore &core, const TlsConfig &config) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     check(core.set_tls(config.native));
@@ -164,9 +155,6 @@ void bind_properties(py::class_<ServerCore> &type) {
     }, "How many requests wait for their answer. Any thread. Bun: server.pendingRequests.");
     property("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; },
              "How many WebSockets are open. Any thread. Bun: server.pendingWebSockets.");
-    property("refused", &refused,
-             "What was refused since the start: a dict of every cause in uwserve's table of limits to its count. Any "
-             "thread.");
     property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
              "Bytes the server keeps for its connections: output the peers have not taken, messages and requests that "
              "are\nincomplete, calls of other threads. What max_buffered_bytes bounds. Any thread.");
@@ -239,6 +227,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("call_soon", &call_soon, py::arg("fn"),
              "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");
     bind_properties(type);
+    bind_stats(type);
     for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
         py::object descriptor =
             py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

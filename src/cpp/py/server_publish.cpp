@@ -41,9 +41,11 @@ bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
 Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                                bool compress) {
     if (!engine) return 0;
+    limits.stats.publishes.add();
     Topics &topics = engine->topics();
     uWS::Topic *found = topics.tree()->lookupTopic(topic);
     if (!found) return 0;
+    limits.stats.topics.count(found);
     uWS::Subscriber *except = sender && !options.publish_to_self ? subscriber_of(sender) : nullptr;
     if (except && found->size() == 1 && found->count(except)) return 0;
 
@@ -64,6 +66,7 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
         };
         auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
             backpressure |= status == Socket::BACKPRESSURE;
+            limits.sent(s, opcode, message.size(), status);
             trim_backlog(s);
         };
         // While nobody runs the loop, the GIL is what keeps other threads off it.

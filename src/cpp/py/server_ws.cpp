@@ -52,6 +52,8 @@ Ref bytes(std::string_view data) {
 }
 
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
+    core.limits.stats.closes.count(code);
+    core.connections_log.close(core, handle, core.engine->loop()->tick, code, reason);
     if (!core.options.close) return;
     Ref keep_handler = Ref::borrow(core.options.close.get());
     Ref status = Ref::steal(PyLong_FromLong(code));
@@ -98,8 +100,12 @@ void ServerCore::on_open(Socket *ws) {
     gil.ensure();
     handle->ws = ws;
     pending_websockets++;
-    if (!options.open) return;
-    Ref keep = Ref::borrow(object(handle)), handler = Ref::borrow(options.open.get());
+    limits.stats.upgrades.add();
+    handle->id = limits.stats.upgrades.get();
+    Ref keep = Ref::borrow(object(handle));
+    connections_log.open(*this, handle, engine->loop()->tick);
+    if (!options.open || !handle->ws) return;
+    Ref handler = Ref::borrow(options.open.get());
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
     if (result) return;
     handler_failed(handle, "open");
@@ -108,6 +114,7 @@ void ServerCore::on_open(Socket *ws) {
 
 void ServerCore::on_message(Socket *ws, std::string_view message, Content content) {
     gil.ensure();
+    limits.stats.received[content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT].add(message.size());
     if (!options.message) return;
     Call call(options.message, handle_of(ws));
     if (content != Content::kBinary) {
@@ -137,6 +144,7 @@ void ServerCore::on_drain(Socket *ws) {
 void ServerCore::on_ping(Socket *ws, std::string_view data) {
     us_socket_t *s = raw(ws);
     if (backlog_of(s) > kMaxPongBacklog) us_socket_pause(s, US_PAUSE_BACKLOG);
+    limits.stats.received[uWS::OpCode::PING].add(data.size());
     if (!options.ping) return;
     gil.ensure();
     Call call(options.ping, handle_of(ws));
@@ -144,6 +152,7 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
+    limits.stats.received[uWS::OpCode::PONG].add(data.size());
     if (!options.pong) return;
     gil.ensure();
     Call call(options.pong, handle_of(ws));
@@ -179,6 +188,7 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
+    limits.stats.topics.leaves_all(subscriber_of(ws));
     limits.lift_backpressure_limit(true);
     ws->end(code, reason);
     limits.lift_backpressure_limit(false);
@@ -193,6 +203,7 @@ void ServerCore::terminate_handle(WsObject *handle) {
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
+    limits.stats.topics.leaves_all(subscriber_of(ws));
     std::vector<std::string> topics;
     ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });
     for (const std::string &topic : topics) ws->unsubscribe(topic);

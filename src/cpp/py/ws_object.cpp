@@ -43,7 +43,9 @@ void ws_dealloc(PyObject *object) {
 }
 
 PyObject *ws_repr(PyObject *object) {
-    return PyUnicode_FromFormat("<ServerWebSocket %s at %p>", as_ws(object)->ws ? "open" : "closed", object);
+    WsObject *self = as_ws(object);
+    return PyUnicode_FromFormat("<ServerWebSocket %llu %s>", static_cast<unsigned long long>(self->id),
+                                self->ws ? "open" : "closed");
 }
 
 PyObject *get_data(PyObject *object, void *) {
@@ -57,6 +59,8 @@ int set_data(PyObject *object, PyObject *value, void *) {
 }
 
 PyObject *get_ready_state(PyObject *object, void *) { return PyLong_FromLong(as_ws(object)->ws ? 1 : 3); }
+
+PyObject *get_id(PyObject *object, void *) { return PyLong_FromUnsignedLongLong(as_ws(object)->id); }
 
 PyObject *get_remote_address(PyObject *object, void *) {
     WsObject *self = as_ws(object);
@@ -136,6 +140,11 @@ PyGetSetDef kAttributes[] = {
      nullptr},
     {"ready_state", get_ready_state, nullptr,
      "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.",
+     nullptr},
+    {"id", get_id, nullptr,
+     "A number that no other socket of its server has: 1 for the first that opened, and so on. Log records tell it. "
+     "Stays\n"
+     "after the close.",
      nullptr},
     {"remote_address", get_remote_address, nullptr,
      "The client's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Behind a proxy of\n"

@@ -30,10 +30,16 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     }
     Socket::SendStatus status = send_message(self->ws, data, opcode, compress);
     if (data.size() > 16 * 1024) trim_backlog(s);
+    Stats &stats = self->core->limits.stats;
     switch (status) {
     case Socket::SUCCESS:  // as upstream sees it: what TLS has encrypted counts as gone there
-        return s->blocked ? -1 : static_cast<Py_ssize_t>(data.size());
+        stats.sent[opcode].add(data.size());
+        if (!s->blocked) return static_cast<Py_ssize_t>(data.size());
+        stats.backpressured.add();
+        return -1;
     case Socket::BACKPRESSURE:
+        stats.sent[opcode].add(data.size());
+        stats.backpressured.add();
         return -1;
     default:
         self->core->limits.send_dropped();

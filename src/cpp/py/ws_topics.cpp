@@ -62,7 +62,11 @@ PyObject *unsubscribe(PyObject *object, PyObject *argument) {
         return nullptr;
     }
     // Upstream frees the subscriber of a last topic with the messages that are queued for it (defect T1).
-    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) self->core->engine->topics().tree()->drain(subscriber);
+    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) {
+        TopicTree *tree = self->core->engine->topics().tree();
+        tree->drain(subscriber);
+        self->core->limits.stats.topics.leaves(subscriber, tree->lookupTopic(topic));
+    }
     return PyBool_FromLong(self->ws->unsubscribe(topic));
 }
 

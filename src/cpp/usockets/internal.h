@@ -66,6 +66,11 @@ constexpr uint64_t US_NS_PER_SECOND = 1'000'000'000;
 constexpr uint64_t US_NS_PER_MS = 1'000'000;
 constexpr uint32_t US_READ_INTEREST = EPOLLIN | EPOLLRDHUP;
 
+// Adds to a number of the loop's that any thread may read.
+static inline void us_count_bytes(uint64_t *total, ssize_t n) {
+    __atomic_store_n(total, *total + (uint64_t) n, __ATOMIC_RELAXED);
+}
+
 struct us_proxied_t;
 
 struct us_spill_t {

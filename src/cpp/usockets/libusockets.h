@@ -85,6 +85,8 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
     int num_polls;       /* what keeps us_loop_run() running: sockets and listen sockets */
     int num_blocked;     /* sockets that wait for the kernel to take bytes again */
     int error;           /* errno of a failed creation, else 0 */
+    uint64_t bytes_read_; /* of connections, without what TLS adds */
+    uint64_t bytes_written_;
     struct us_loop_internal_t *internal_;
 };
 
@@ -181,6 +183,14 @@ void us_loop_leave(struct us_loop_t *loop);
 void us_loop_on_change(struct us_loop_t *loop, void (*cb)(void *user, struct us_socket_t *s), void *user);
 void us_socket_changed(struct us_socket_t *s);
 void us_loop_settle(struct us_loop_t *loop);
+
+/* Ours. Bytes that connections have read and written since the loop was made, without what TLS adds. Any thread. */
+static inline uint64_t us_loop_bytes_read(const struct us_loop_t *loop) {
+    return __atomic_load_n(&loop->bytes_read_, __ATOMIC_RELAXED);
+}
+static inline uint64_t us_loop_bytes_written(const struct us_loop_t *loop) {
+    return __atomic_load_n(&loop->bytes_written_, __ATOMIC_RELAXED);
+}
 
 /* Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
  * keep received bytes where they lie beyond its callback. */

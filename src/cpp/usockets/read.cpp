@@ -16,7 +16,11 @@ static inline ssize_t receive(us_socket_t *s, char *buffer, size_t limit) {
     const us_transport_t *transport = s->context->transport_;
     for (;;) {
         ssize_t n = transport ? transport->recv(s, buffer, limit) : us_sys_recv(s->fd, buffer, limit, 0);
-        if (n >= 0 || errno != EINTR) {
+        if (n > 0) [[likely]] {
+            us_count_bytes(&s->context->loop->bytes_read_, n);
+            return n;
+        }
+        if (n == 0 || errno != EINTR) {
             return n;
         }
     }

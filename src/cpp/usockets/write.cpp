@@ -64,6 +64,9 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
     for (;;) {
         const us_transport_t *transport = s->context->transport_;
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
+        if (n > 0) [[likely]] {
+            us_count_bytes(&s->context->loop->bytes_written_, n);
+        }
         if (n == (ssize_t) length) [[likely]] {
             if (transport && transport->unsent(s)) {
                 us_socket_block(s);
@@ -135,6 +138,7 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
             return 0;
         }
         taken = n < 0 ? 0 : (uint32_t) n;
+        us_count_bytes(&s->context->loop->bytes_written_, taken);
         if (taken < h + p) {
             us_socket_block(s);
         }
@@ -172,6 +176,7 @@ static bool flush(us_socket_t *s) {
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
         if (n >= 0) {
             pending->offset += (uint32_t) n;
+            us_count_bytes(&s->context->loop->bytes_written_, n);
         } else if (means_later(errno)) {
             return false;
         } else if (errno != EINTR) {

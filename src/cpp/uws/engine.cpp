@@ -57,6 +57,7 @@ void Engine::build(WsHandler &handler) {
 
 Engine::~Engine() {
     if (!loop_) return;
+    gate_.limits().stats.keep(loop_);
     // ~App asks for the loop of its thread, which makes one there; it is freed with ours.
     auto destroy = [this] {
         uWS::Loop *other = uWS::Loop::get();

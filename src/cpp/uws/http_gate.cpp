@@ -46,6 +46,7 @@ us_socket_t *HttpGate::on_open(us_socket_t *s, int is_client, char *ip, int ip_l
     gate->upstream_.on_open(s, is_client, ip, ip_length);
     auto *conn = new HttpConn(s, gate);
     s->user = conn;
+    gate->limits_.stats.connections.add();
     if (!gate->limits_.address_opened(s)) {
         us_socket_reset(s);
         return s;
@@ -70,6 +71,7 @@ void HttpGate::make_room_for(HttpConn &newcomer) {
 
 us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
     HttpGate *gate = of(s);
+    gate->limits_.stats.disconnections.add();
     gate->limits_.address_closed(s);
     gate->limits_.discharge(s);
     gate->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
@@ -309,6 +311,7 @@ void HttpGate::dispatch(HttpConn &conn) {
     conn.state = HttpConn::State::kPending;
     conn.responding = false;
     pending++;
+    limits_.stats.requests.add();
     dispatching_ = &conn;
     upstream_.on_data(s, padded, static_cast<int>(kUpstreamHead.size()));
     dispatching_ = nullptr;
@@ -326,6 +329,7 @@ void HttpGate::on_upstream_request(Response *response) {
 
 void HttpGate::response_done(HttpConn &conn) {
     pending--;
+    if (asks_for_websocket(*conn.head)) limits_.stats.declined.add();
     conn.response = nullptr;
     handler_.on_settled(conn);
     if (conn.s->closed) {

@@ -18,6 +18,7 @@
 #include <unordered_map>
 
 #include "refusals.h"
+#include "stats.h"
 #include "uws.h"
 
 namespace uwserve {
@@ -117,6 +118,15 @@ class Limits {
     void send_dropped() {
         refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
     }
+    // Upstream's answer to a message for s, or to an attempt at one.
+    void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
+        if (status == Socket::DROPPED) {
+            send_dropped();
+            return;
+        }
+        stats.sent[opcode].add(size);
+        if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
+    }
     void charge(us_socket_t *s);  // what is kept for s has changed
     void discharge(us_socket_t *s);  // s has closed
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
@@ -126,6 +136,7 @@ class Limits {
 
     LimitFigures figures;
     Refusals refusals;
+    Stats stats;  // here, because whoever counts has the limits at hand
     // Set by whoever knows: a connection from a proxy that speaks for many clients.
     bool (*is_trusted_proxy)(void *user, const us_socket_t *s) = nullptr;
     void *trusted_user = nullptr;

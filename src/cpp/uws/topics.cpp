@@ -77,9 +77,8 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
     auto opcode = static_cast<uWS::OpCode>(message.opCode & 15);
     auto sequence = static_cast<uint32_t>(message.opCode) >> 4;
     // Each message is judged by itself: a drop says nothing about the next.
-    if (send_message(ws, message.message, opcode, message.compress, &queued_, sequence) == Socket::DROPPED) {
-        limits_.send_dropped();
-    }
+    Socket::SendStatus status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence);
+    limits_.sent(raw(ws), opcode, message.message.size(), status);
     if (corked_ && (flags & TopicTree::IteratorFlags::LAST)) {
         corked_ = false;
         AsyncSocketDoor::uncork(async);

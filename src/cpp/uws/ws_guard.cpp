@@ -103,7 +103,7 @@ us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
         per_socket(s)->silent = static_cast<uint16_t>(silent);
         s->user_bits |= kPinged;
         us_socket_arm(s, liveness.next(silent));
-        reinterpret_cast<Socket *>(s)->send({}, uWS::OpCode::PING);
+        guard->send_control(s, {}, uWS::OpCode::PING);
         return s;
     }
     guard->gate_->limits().refused(Refusal::kIdleTimeouts);
@@ -129,6 +129,9 @@ us_socket_t *WsGuard::on_end(us_socket_t *s) {
 us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
     WsGuard *guard = of(s);
     if (s->user_bits & kHasLateBytes) guard->gate_->forget_late_bytes(s);
+    Stats &stats = guard->gate_->limits().stats;
+    stats.disconnections.add();
+    stats.topics.leaves_all(WebSocketDoor::subscriber(websocket_data(s)));
     guard->gate_->limits().address_closed(s);
     guard->gate_->limits().discharge(s);
     return guard->upstream_.on_close(s, code, reason);

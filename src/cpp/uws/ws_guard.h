@@ -38,6 +38,12 @@ class WsGuard {
     SpareMemory spare;  // of messages in assembly
     size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     Limits &server_limits() { return gate_->limits(); }
+    // A Ping or Pong of our own accord, counted unless upstream drops it.
+    void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode) {
+        if (reinterpret_cast<Socket *>(s)->send(data, opcode) != Socket::DROPPED) {
+            server_limits().stats.sent[opcode].add(data.size());
+        }
+    }
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
   private:

@@ -50,7 +50,7 @@ class Receiver {
             return false;
         }
         if (opcode == Opcode::kPing) {
-            ws()->send(payload, uWS::OpCode::PONG);
+            guard_.send_control(s_, payload, uWS::OpCode::PONG);
             guard_.handler().on_ping(ws(), payload);
         } else {
             guard_.handler().on_pong(ws(), payload);
@@ -98,6 +98,7 @@ class Receiver {
         case Inflated::kOk:
             break;
         }
+        guard_.server_limits().stats.received.add_compressed(message.size(), compressed.size());
         if (!is_text) return deliver(message, Content::kBinary);
         if (is_ascii(message.data(), message.size())) return deliver(message, Content::kAscii);
         return is_utf8(message) ? deliver(message, Content::kText) : refuse(kBadText);
@@ -110,6 +111,7 @@ class Receiver {
         if (const Violation *violation = read_close_payload(payload, &code, &reason)) {
             refuse(*violation);
         } else {
+            guard_.server_limits().stats.topics.leaves_all(subscriber_of(ws()));
             ws()->end(code, reason);
         }
     }

@@ -12,6 +12,7 @@ from typing_extensions import Buffer
 
 from ._headers import Headers
 from ._server import Server
+from .stats import ServerStats, TopicStats
 
 class ServerWebSocket:
     """A WebSocket connection, as handlers see it (Bun's ``ServerWebSocket``). Never made by users."""
@@ -20,6 +21,8 @@ class ServerWebSocket:
     binary_type: Literal["bytes", "bytearray", "memoryview"]
     @property
     def ready_state(self) -> int: ...
+    @property
+    def id(self) -> int: ...
     @property
     def remote_address(self) -> str | None: ...
     @property
@@ -115,16 +118,25 @@ class ServerCore:
     def __init__(self) -> None: ...
     # Hooks, set by the facade before listening. Called on the loop thread.
     #   dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
-    #   log_exception(where, exc): an exception that no `error` handler took.
+    #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
     #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
         dispatch: Callable[[Request], None],
-        log_exception: Callable[[str, BaseException], None],
+        log_exception: Callable[[str, BaseException, ServerWebSocket | None], None],
         on_stopped: Callable[[], None],
         on_refused: Callable[[float, dict[str, int]], None],
     ) -> None: ...
+    # is_wanted() is asked at most once a second whether connections are to be logged; if so, the others log them.
+    def set_connection_log(
+        self,
+        is_wanted: Callable[[], bool],
+        opened: Callable[[ServerWebSocket], None],
+        closed: Callable[[ServerWebSocket, int, str], None],
+    ) -> None: ...
+    # One more exception out of user code that the core does not see itself. Any thread.
+    def count_handler_error(self, where: str) -> None: ...
     # Live: also for open sockets. A handler that is None is not called. All keyword-only.
     def set_websocket(
         self,
@@ -197,6 +209,9 @@ class ServerCore:
     ) -> bool: ...
     def publish(self, topic: str, data: str | Buffer, compress: bool = True) -> int: ...
     def subscriber_count(self, topic: str) -> int: ...
+    def stats(self) -> ServerStats: ...
+    def topics(self) -> dict[str, TopicStats]: ...
+    def subscribers(self, topic: str) -> list[ServerWebSocket]: ...
     def request_ip(self, request: Request) -> tuple[str, int, str] | None: ...  # (address, port, "IPv4" | "IPv6")
     def timeout(self, request: Request, seconds: int) -> None: ...
     # The answer to a request. False if it was answered or its client is gone. body None: no body and no Content-Length

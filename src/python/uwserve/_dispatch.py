@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 
+from . import _logs
 from ._http import Response
 
 TYPE_CHECKING = False
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
 
 NOT_FOUND = Response("Not Found\n", 404)
 NO_CONTENT = Response(None, 204)
-
-# What the core calls a place, and what a log says of it.
-_PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "drain", "ping", "pong", "error")} | {
-    "stream": "a streamed body",
-    "stop": "stopping the server",
-    "call_soon": "a function given to call_soon",
-}
-
-
-def log_exception(where: str, exc: BaseException) -> None:
-    """Put ``exc`` with its traceback on the logger ``uwserve``."""
-    import logging
-
-    place = _PLACES.get(where, where)
-    logging.getLogger("uwserve").error("Exception in %s", place, exc_info=(type(exc), exc, exc.__traceback__))
 
 
 class App:
@@ -115,13 +101,15 @@ class App:
 
     def _fail(self, server: Server, request: Request, exc: BaseException, *, deferred: bool, hook: bool = True) -> None:
         """The error path: the ``error`` hook's answer, else a logged traceback and status 500."""
+        server.count_handler_error("fetch" if hook else "error")
         if hook and self.error is not None:
             try:
                 self._answer(server, request, self.error(exc), deferred=deferred, name="error")
                 return
             except Exception as second:
-                log_exception("the error handler", second)
-        log_exception(f"the handler of {request.method} {request.path}", exc)
+                server.count_handler_error("error")
+                _logs.request_exception(server, request, second, "the error handler")
+        _logs.request_exception(server, request, exc)
         if not request.answered:
             send(server, request, self._internal_error(exc))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from . import _aliases, _checks
+from . import _aliases, _checks, _logs
 from ._checks import integer
 
 TYPE_CHECKING = False
@@ -129,9 +129,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 
 def report(limits: Mapping[str, int], seconds: float, counts: Mapping[str, int]) -> None:
     """Log what was refused in the last ``seconds``; 0: just now, after a quiet time."""
-    import logging
-
-    logging.getLogger("uwserve").warning("%s", describe(limits, seconds, counts))
+    _logs.warning(describe(limits, seconds, counts))
 
 
 def describe(limits: Mapping[str, int], seconds: float, counts: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 
 from __future__ import annotations
 
-from . import _aliases, _checks, _inherited, _proxies
+from . import _aliases, _checks, _inherited, _metrics, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._limits import check_limits
@@ -209,6 +209,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "forwarded_header": (_proxies.forwarded_header, "x-forwarded-for"),
     "proxy_protocol": (boolean, False),
     "limits": (check_limits, {}),
+    "metrics": (_metrics.check_metrics, None),
     "development": (boolean, False),
     "id": (text, ""),
 }

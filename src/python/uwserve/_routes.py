@@ -96,14 +96,21 @@ class _Node:
 class Router:
     """All routes of a server. ``match`` answers with an endpoint and the decoded parameters, or ``None``."""
 
-    __slots__ = ("_plain", "_root")
+    __slots__ = ("_given", "_plain", "_root")
 
     def __init__(self, routes: Mapping[str, object]) -> None:
+        self._given = dict(routes)
         self._root = _Node()
         # Patterns without parameters, by path: the usual request is one lookup.
         self._plain: dict[str, Route] = {}
         for pattern, value in routes.items():
             self._add(pattern, value)
+
+    def plus(self, pattern: str, value: object) -> Router:
+        """These routes and one more. ``ValueError`` when one of them matches the same paths."""
+        if pattern in self._given:
+            raise ValueError(f"there is a route {pattern!r} already")
+        return Router({**self._given, pattern: value})
 
     def _add(self, pattern: str, value: object) -> None:
         segments, names = parse_pattern(pattern)

@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 
-from . import _core, _inherited, _limits, _proxies, _stopping
-from ._dispatch import App, log_exception
+from . import _core, _inherited, _limits, _logs, _metrics, _proxies, _stopping
+from ._dispatch import App
 from ._lifecycle import Signals, Stopped, keep_until_exit, release
 from ._options import WEBSOCKET, reload_options, serve_options
 
@@ -58,10 +58,12 @@ class Server(_core.ServerCore):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None  # the one that runs the loop
         self._stopped = Stopped(self)
+        self._stop_told = False
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
-        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report)
+        self.set_hooks(self._dispatch, _logs.exception, self._ended, self._report)
+        self.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
         self.hostname = None if self._unix is not None else options["hostname"]
@@ -78,6 +80,7 @@ class Server(_core.ServerCore):
             if options["fd"] is not None:
                 raise
             raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
+        _logs.listening(self)
 
     @property
     def url(self) -> str:
@@ -191,6 +194,11 @@ class Server(_core.ServerCore):
     def _dispatch(self, request: _core.Request) -> None:
         self._app.dispatch(self, request)
 
+    # The hook the core calls when the last connection of a stopped server is gone.
+    def _ended(self) -> None:
+        _logs.stopped(self)
+        self._stopped._finish()
+
     # The hook the core calls when something was refused; on the loop's thread.
     def _report(self, seconds: float, counts: dict[str, int]) -> None:
         _limits.report(self._limits, seconds, counts)
@@ -198,6 +206,7 @@ class Server(_core.ServerCore):
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
         _proxies.check_together(options)
+        routes = _metrics.with_metrics(self, options["routes"], options["metrics"])
         websocket = options["websocket"]
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
         self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
@@ -210,7 +219,7 @@ class Server(_core.ServerCore):
         )
         if options["tls"] is not None:
             self.set_tls(options["tls"])
-        self._app = App(options["routes"], options["fetch"], options["error"], options["development"])
+        self._app = App(routes, options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
         self._options = options
@@ -234,7 +243,7 @@ class Server(_core.ServerCore):
         try:
             self.run_loop(-1)
         except BaseException as exc:  # SystemExit and KeyboardInterrupt out of a handler: nobody else would see them
-            log_exception("the server's thread, which ends", exc)
+            _logs.exception("the server's thread, which ends", exc)
         finally:
             self._unclaim()
 
@@ -375,6 +384,8 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
       An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. A pending
       head is a connection whose first request has not arrived. Tiny is a fragment of under 16 bytes. What is refused is
       counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
+    * ``metrics``: a path, such as ``"/metrics"``, where GET is answered with the server's and the process's metrics for
+      Prometheus; needs the extra ``uwserve[metrics]`` (``ImportError``). Default ``None``. See ``uwserve.metrics``.
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the

@@ -6,6 +6,7 @@ and cuts what is left when its time is over, ``stop(True)`` tells them and cuts 
 
 from __future__ import annotations
 
+from . import _logs
 from ._checks import wrong_type
 
 TYPE_CHECKING = False
@@ -37,12 +38,21 @@ def check_timeout(label: str, value: object) -> float:
 def stop(server: Server, force: bool, timeout: float | None, code: int | None, reason: str | None) -> None:
     """``server.stop()``, whose docstring tells."""
     if timeout is None and code is None and reason is None:
+        _tell(server, ", closing its connections" if force else "")
         server.stop_core(force)
         return
     if force:
         raise TypeError("stop(): close_active_connections=True cannot be given together with timeout, code or reason")
     seconds = TIMEOUT if timeout is None else check_timeout("timeout", timeout)
+    _tell(server, f", its connections within {seconds:g} seconds")
     server.stop_within(seconds, CODE if code is None else code, REASON if reason is None else reason)
+
+
+def _tell(server: Server, how: str) -> None:
+    """Log the first stop of a server, before its end is logged."""
+    if not server._stop_told:
+        server._stop_told = True
+        _logs.stopping(server, how)
 
 
 class StopBySignals:

@@ -1,0 +1,121 @@
+"""What the server puts on the logger ``uwserve``.
+
+Every record has four attributes for formatters and filters, ``None`` where they do not apply: ``connection`` (the id
+of the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. ``logging`` is
+imported by the first error or warning; while nobody has imported it, nobody can have asked for less than that.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from ._core import Request, ServerWebSocket
+    from ._server import Server
+
+DEBUG, INFO = 10, 20  # logging's
+
+# What the core calls a place, and what a log says of it.
+_PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "drain", "ping", "pong", "error")} | {
+    "stream": "a streamed body",
+    "stop": "stopping the server",
+    "call_soon": "a function given to call_soon",
+    "log": "the log of connections",
+}
+
+
+def _logger(level: int) -> Logger | None:
+    """The logger, if it would take a record of ``level``."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return None
+    logger: Logger = logging.getLogger("uwserve")
+    return logger if logger.isEnabledFor(level) else None
+
+
+def _about(
+    connection: int | None = None, address: str | None = None, method: str | None = None, path: str | None = None
+) -> dict[str, int | str | None]:
+    return {"connection": connection, "remote_address": address, "method": method, "path": path}
+
+
+# --- errors and warnings ---
+
+
+def exception(where: str, exc: BaseException, ws: ServerWebSocket | None = None) -> None:
+    """An exception out of a handler, with its traceback; of ``ws``, if it was a socket's."""
+    place = _PLACES.get(where, where)
+    if ws is None:
+        _error(f"Exception in {place}", exc, _about())
+        return
+    _error(f"Exception in {place} of {_of(ws)}", exc, _about(ws.id, ws.remote_address))
+
+
+def request_exception(server: Server, request: Request, exc: BaseException, where: str = "") -> None:
+    """An exception out of a handler of ``request``; ``where`` names one that is not the request's own."""
+    ip = server.request_ip(request)
+    address = ip[0] if ip else None
+    what = f"{request.method} {request.path}"
+    place = f"{where} for {what}" if where else f"the handler of {what}"
+    text = f"Exception in {place} from {address}" if address else f"Exception in {place}"
+    _error(text, exc, _about(None, address, request.method, request.path))
+
+
+def _error(text: str, exc: BaseException, about: dict[str, int | str | None]) -> None:
+    import logging
+
+    logging.getLogger("uwserve").error("%s", text, exc_info=(type(exc), exc, exc.__traceback__), extra=about)
+
+
+def warning(text: str) -> None:
+    import logging
+
+    logging.getLogger("uwserve").warning("%s", text, extra=_about())
+
+
+def _of(ws: ServerWebSocket) -> str:
+    address = ws.remote_address
+    return f"connection {ws.id} ({address})" if address else f"connection {ws.id}"
+
+
+# --- the life of a server: INFO ---
+
+
+def _info(text: str, *args: object) -> None:
+    logger = _logger(INFO)
+    if logger is not None:
+        logger.info(text, *args, extra=_about())
+
+
+def listening(server: Server) -> None:
+    _info("Listening on %s", server.url)
+
+
+def stopping(server: Server, how: str) -> None:
+    _info("Stopping %s%s", server.url, how)
+
+
+def stopped(server: Server) -> None:
+    _info("Stopped %s", server.url)
+
+
+# --- connections: DEBUG. The core asks `wants_connections` at most once a second, and calls the others if so. ---
+
+
+def wants_connections() -> bool:
+    return _logger(DEBUG) is not None
+
+
+def opened(ws: ServerWebSocket) -> None:
+    logger = _logger(DEBUG)
+    if logger is not None:
+        logger.debug("Open: %s", _of(ws), extra=_about(ws.id, ws.remote_address))
+
+
+def closed(ws: ServerWebSocket, code: int, reason: str) -> None:
+    logger = _logger(DEBUG)
+    if logger is not None:
+        logger.debug("Closed: %s, %d %r", _of(ws), code, reason, extra=_about(ws.id, ws.remote_address))
