@@ -64,10 +64,8 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
     for (;;) {
         const us_transport_t *transport = s->context->transport_;
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
-        if (n > 0) [[likely]] {
-            us_count_bytes(&s->context->loop->bytes_written_, n);
-        }
         if (n == (ssize_t) length) [[likely]] {
+            us_count_bytes(&s->context->loop->bytes_written_, n);
             if (transport && transport->unsent(s)) {
                 us_socket_block(s);
                 us_socket_changed(s);
@@ -82,7 +80,11 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
             return 0;
         }
         us_socket_block(s);
-        return n < 0 ? 0 : (uint32_t) n;
+        if (n <= 0) {
+            return 0;
+        }
+        us_count_bytes(&s->context->loop->bytes_written_, n);
+        return (uint32_t) n;
     }
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 
 from . import _logs
 from ._http import Response
+from ._logs import log_exception as log_exception
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

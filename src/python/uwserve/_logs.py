@@ -45,7 +45,7 @@ def _about(
 # --- errors and warnings ---
 
 
-def exception(where: str, exc: BaseException, ws: ServerWebSocket | None = None) -> None:
+def log_exception(where: str, exc: BaseException, ws: ServerWebSocket | None = None) -> None:
     """An exception out of a handler, with its traceback; of ``ws``, if it was a socket's."""
     place = _PLACES.get(where, where)
     if ws is None:

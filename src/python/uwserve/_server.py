@@ -12,7 +12,7 @@ import sys
 import threading
 
 from . import _core, _inherited, _limits, _logs, _metrics, _proxies, _stopping
-from ._dispatch import App
+from ._dispatch import App, log_exception
 from ._lifecycle import Signals, Stopped, keep_until_exit, release
 from ._options import WEBSOCKET, reload_options, serve_options
 
@@ -62,7 +62,8 @@ class Server(_core.ServerCore):
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
-        self.set_hooks(self._dispatch, _logs.exception, self._ended, self._report)
+        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report)
+        self._stopped._when_done(lambda: _logs.stopped(self))
         self.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
@@ -194,11 +195,6 @@ class Server(_core.ServerCore):
     def _dispatch(self, request: _core.Request) -> None:
         self._app.dispatch(self, request)
 
-    # The hook the core calls when the last connection of a stopped server is gone.
-    def _ended(self) -> None:
-        _logs.stopped(self)
-        self._stopped._finish()
-
     # The hook the core calls when something was refused; on the loop's thread.
     def _report(self, seconds: float, counts: dict[str, int]) -> None:
         _limits.report(self._limits, seconds, counts)
@@ -243,7 +239,7 @@ class Server(_core.ServerCore):
         try:
             self.run_loop(-1)
         except BaseException as exc:  # SystemExit and KeyboardInterrupt out of a handler: nobody else would see them
-            _logs.exception("the server's thread, which ends", exc)
+            log_exception("the server's thread, which ends", exc)
         finally:
             self._unclaim()
 

@@ -6,6 +6,8 @@ and cuts what is left when its time is over, ``stop(True)`` tells them and cuts 
 
 from __future__ import annotations
 
+import os
+
 from . import _logs
 from ._checks import wrong_type
 
@@ -50,7 +52,7 @@ def stop(server: Server, force: bool, timeout: float | None, code: int | None, r
 
 def _tell(server: Server, how: str) -> None:
     """Log the first stop of a server, before its end is logged."""
-    if not server._stop_told:
+    if not server._stop_told and server._pid == os.getpid():
         server._stop_told = True
         _logs.stopping(server, how)
 
