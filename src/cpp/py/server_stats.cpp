@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -108,17 +109,23 @@ py::dict topics(ServerCore &core) {
         const TopicCounts &counts;
         std::unordered_set<const uWS::Topic *> seen;
         std::vector<Told> told;
-    } walk{core.limits.stats.topics, {}, {}};
+        bool has_failed;
+    } walk{core.limits.stats.topics, {}, {}, false};
     if (core.engine) {
         us_socket_context_each(core.engine->ws_context(), [](us_socket_t *s, void *user) {
             uWS::Subscriber *subscriber = subscriber_of(reinterpret_cast<Socket *>(s));
             if (!subscriber) return;
-            auto &[counts, seen, told] = *static_cast<Walk *>(user);
-            for (const uWS::Topic *topic : subscriber->topics) {
-                if (seen.insert(topic).second) told.push_back({topic->name, topic->size(), counts.of(topic)});
+            auto &[counts, seen, told, has_failed] = *static_cast<Walk *>(user);
+            try {
+                for (const uWS::Topic *topic : subscriber->topics) {
+                    if (seen.insert(topic).second) told.push_back({topic->name, topic->size(), counts.of(topic)});
+                }
+            } catch (const std::bad_alloc &) {  // not through the socket layer
+                has_failed = true;
             }
         }, &walk);
     }
+    if (walk.has_failed) throw std::bad_alloc();  // MemoryError
     std::sort(walk.told.begin(), walk.told.end(), [](const Told &a, const Told &b) { return a.name < b.name; });
     py::dict all;
     for (const Told &topic : walk.told) {
