@@ -1,4 +1,4 @@
-// Life cycle of a server: listening, running, stopping, the end; and work posted by other threads.
+// Life cycle of a server: listening, stopping, forks; and work posted by other threads. Running is in server_run.cpp.
 #include "server.h"
 
 #include <netdb.h>
@@ -139,66 +139,7 @@ void ServerCore::apply_options() {
     engine->gate().max_body = max_request_body_size;
 }
 
-// --- running ---
-
-void ServerCore::on_release(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
-    core->grave->empty();
-    core->gil.release();
-}
-
-// Python's own C-level signal handler has written to the descriptor; here its Python-level handlers run.
-void ServerCore::on_signal(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
-    char bytes[64];
-    while (read(core->signal_fd_, bytes, sizeof(bytes)) > 0) {
-    }
-    core->gil.ensure();
-    if (PyErr_CheckSignals() == 0) return;
-    core->break_ = true;
-    if (!core->run_error_) core->run_error_ = take_exception();
-}
-
-bool ServerCore::run(int signal_fd) {
-    if (!check_alive("Server.run")) return false;
-    if (running()) {
-        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s",
-                     describe_thread(loop_thread.load()).c_str());
-        return false;
-    }
-    if (finished || !listener) {
-        if (finished && stopping) return true;  // stopped before it ran: nothing is left to do
-        PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
-        return false;
-    }
-    if (engine->loop()->depth > 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the server can't be run from its own callback, or while another thread is in one");
-        return false;
-    }
-    Ref keep = Ref::borrow(self);
-    us_watch_t *watch = nullptr;
-    signal_fd_ = signal_fd;
-    if (signal_fd >= 0 && !(watch = us_watch(engine->loop(), signal_fd, on_signal, this))) return os_error(errno);
-
-    loop_thread = PyThread_get_thread_ident();
-    break_ = false;
-    us_loop_t *loop = engine->loop();
-    while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
-    gil.ensure();
-    if (is_forked) {  // a handler forked, and this is the child
-        PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
-        return false;
-    }
-    run_posted();
-    if (watch) us_unwatch(watch);
-    loop_thread = 0;
-    finish_if_idle();
-    if (!run_error_) return true;
-    Ref error = std::move(run_error_);
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
-    return false;
-}
+// --- stopping ---
 
 bool ServerCore::stop(bool force) {
     if (!check_alive("Server.stop")) return false;
@@ -220,6 +161,7 @@ bool ServerCore::stop(bool force) {
     }
     if (force) {
         forced = true;
+        coroutines.cancel_tasks();
         engine->gate().close_all();
         us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
             auto *handle = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
@@ -228,26 +170,6 @@ bool ServerCore::stop(bool force) {
         }, this);
     }
     return true;
-}
-
-void ServerCore::finish_if_idle() {
-    if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0) finish();
-}
-
-// The last connection is gone: the engine goes, the Python side is told. With the GIL, no thread running the loop.
-void ServerCore::finish() {
-    if (finished || finishing_) return;
-    finishing_ = true;
-    SavedError error;
-    run_posted();
-    limits.refusals.detach();  // with the last report
-    finished = true;
-    listener = nullptr;
-    engine.reset();
-    if (!on_stopped) return;
-    Ref hook = Ref::borrow(on_stopped.get());
-    Ref result = Ref::steal(PyObject_CallNoArgs(hook.get()));
-    if (!result) log_failure("stop");
 }
 
 // No thread is the loop thread any more, so every call takes the path of foreign threads and is refused there. A handler
@@ -331,8 +253,13 @@ void ServerCore::run_posted() {
             work.fn(*this);
             continue;
         }
+        coroutines.leave_if_idle();
         Ref result = Ref::steal(PyObject_CallObject(work.callable.get(), work.arguments.get()));
-        if (!result) log_failure("call_soon");
+        if (!result) {
+            log_failure("call_soon");
+        } else if (result.get() != Py_None && is_coroutine(result.get())) {
+            run_coroutine(*this, nullptr, std::move(result), "call_soon");
+        }
     }
 }
 
@@ -373,6 +300,7 @@ void ServerCore::log_failure(const char *where) {
     if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception)) {
         break_ = true;  // KeyboardInterrupt, SystemExit: they end the run, as in asyncio
         if (!run_error_) run_error_ = std::move(error);
+        if (embedded_ && engine) us_wakeup_loop(engine->loop());  // the next pump raises it
         return;
     }
     if (!log_exception) {
@@ -391,18 +319,24 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     }
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
+    coroutines.before_call(handler.get());
     Ref result =
         Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
-    if (!result) log_failure("error");
+    if (!result) {
+        log_failure("error");
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(*this, ws, std::move(result), "error");
+    }
 }
 
 // --- garbage collection ---
 
 int ServerCore::traverse(visitproc visit, void *arg) {
     for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
-                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused}) {
+                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused, &on_event_loop_wanted}) {
         Py_VISIT(ref->get());
     }
+    if (int result = coroutines.traverse(visit, arg)) return result;
     for (Posted &work : posted_) {  // only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
@@ -428,7 +362,9 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
-    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused)};
+    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused),
+                   std::move(on_event_loop_wanted)};
+    coroutines.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     if (!engine || running() || is_forked) return;
     abandon_handles();

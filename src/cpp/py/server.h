@@ -1,6 +1,6 @@
 // A server: the engine, the handlers and the rules by which Python may touch them.
 //
-// Threads. `loop_thread` is the thread inside run_loop(), or 0 when none is. While one is, only it touches the engine;
+// Threads. `loop_thread` is the thread inside run_loop() or of the event loop it is attached to, or 0 when none is. While one is, only it touches the engine;
 // other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
 // so within an Entry. All Python state (handlers, handles, requests) is touched with the GIL only.
 //
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "buffer_grave.h"
+#include "coroutines.h"
 #include "gil.h"
 #include "state.h"
 #include "usockets/tls.h"
@@ -70,7 +71,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
             if (!loop_) return;
             SavedError error;  // close handlers run here
             us_loop_leave(loop_);
-            us_wakeup_loop(loop_);
+            if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
             if (core_.stopping && !core_.running()) core_.finish_if_idle();
         }
         Entry(const Entry &) = delete;
@@ -81,12 +82,24 @@ class ServerCore final : public WsHandler, public HttpHandler {
         us_loop_t *loop_ = nullptr;
     };
 
-    // --- life cycle (server.cpp); all return false with an exception set ---
+    // --- life cycle (server.cpp, server_run.cpp); all return false with an exception set ---
     bool listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only);
     bool listen_unix(std::string_view path);
     bool run(int signal_fd);
     bool stop(bool force);
     void forked();  // in the child
+    // Inside an event loop of Python's, on this thread: pump() whenever descriptor() is readable. Its reader goes before
+    // detach_loop(), which closes it when the server is over; by any thread, when nobody can pump any more.
+    enum class Pumped {
+        kGoesOn,
+        kOver,  // it has stopped and its last connection is gone: detach
+        kWaitsForTasks,  // the same, by force, but coroutines have not ended yet
+    };
+    bool attach_loop();
+    int descriptor() const;
+    bool pump(Pumped *pumped);
+    bool detach_loop();
+    bool ask_for_event_loop();
     bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
     // TLS for connections from now on; the first time before listening. On the loop thread.
@@ -172,7 +185,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     Limits limits;  // outlives the engine, which uses it
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
-    Ref dispatch, log_exception, on_stopped, on_refused;
+    Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
+    Coroutines coroutines{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
@@ -194,6 +208,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     };
     bool post(Posted work, const char *call);
     bool make_engine();
+    bool check_can_run(const char *call);
+    bool raise_run_error();
     void run_posted();
     void finish_if_idle();
     void finish();
@@ -206,6 +222,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::mutex posted_mutex_;
     std::vector<Posted> posted_;
     bool break_ = false, finishing_ = false;
+    bool embedded_ = false;  // an event loop of Python's calls pump()
     Ref run_error_;
     int signal_fd_ = -1;
 };

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-    from ._server import Server
+    from ._modes import RunModes
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter's exit waits for a server's thread."""
@@ -26,7 +26,7 @@ class Stopped:
 
     __slots__ = ("_callbacks", "_event", "_lock", "_server")
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: RunModes) -> None:
         self._server = server
         self._lock = threading.Lock()
         self._event = threading.Event()
@@ -50,10 +50,10 @@ class Stopped:
     def __await__(self) -> Generator[Any, None, None]:
         if self._event.is_set():
             return
-        self._server._check_can_wait()
         import asyncio
 
         loop = asyncio.get_running_loop()
+        self._server._check_can_await(loop)
         future: asyncio.Future[None] = loop.create_future()
 
         def resolve() -> None:
@@ -135,11 +135,11 @@ class Signals:
             self._notice()
 
 
-_running: set[Server] = set()
+_running: set[RunModes] = set()
 _registered = False
 
 
-def keep_until_exit(server: Server) -> None:
+def keep_until_exit(server: RunModes) -> None:
     """Note that ``server`` runs: the interpreter's exit will stop it."""
     global _registered
     if not _registered:
@@ -151,7 +151,7 @@ def keep_until_exit(server: Server) -> None:
     _running.add(server)
 
 
-def release(server: Server) -> None:
+def release(server: RunModes) -> None:
     """``server`` does not run any more."""
     _running.discard(server)
 
@@ -162,3 +162,5 @@ def _stop_all() -> None:
         server.stop(True)
     for server in servers:
         server._join(EXIT_TIMEOUT)
+    for server in servers:
+        server._drain()  # one whose event loop has ended without it
