@@ -239,7 +239,9 @@ def test_coroutines_that_will_not_end(loop_kind: str, logged: Any, monkeypatch: 
         async with embedded(message=message) as server, Peer(server) as peer:
             await peer.send("x")
             await until(lambda: server.tasks)
-            await server.stop(True)
+            stopped = server.stop(True)
+            peer.writer.close()
+            await stopped
             assert server.finished
         release[0].set()
         await asyncio.sleep(0.01)
@@ -261,8 +263,11 @@ def test_a_handler_cannot_wait_for_the_end(loop_kind: str) -> None:
             errors.append(exc)
 
     async def main(text: str) -> None:
+        count = len(errors)
         async with embedded(message=message) as server, Peer(server) as peer:
             await peer.send(text)
+            await until(lambda: errors[count:])
+            peer.writer.close()
             await server._stopped
 
     for text in ("now", "later"):

@@ -291,9 +291,10 @@ def test_cancelled_and_yet_ended_at_once(loop_kind: str) -> None:
         await asyncio.sleep(0)
         return "not touched"
 
-    assert sorted(conversation(loop_kind, cancels, next_one, cancels, next_one)) == ["cancelled itself"] * 2 + [
-        "not touched"
-    ] * 2
+    assert (
+        sorted(conversation(loop_kind, cancels, next_one, cancels, next_one))
+        == ["cancelled itself"] * 2 + ["not touched"] * 2
+    )
 
 
 def test_done_callbacks_and_results_of_a_borrowed_task(loop_kind: str) -> None:
@@ -317,9 +318,7 @@ def test_done_callbacks_and_results_of_a_borrowed_task(loop_kind: str) -> None:
         return asyncio.current_task().get_name()
 
     errors: list[BaseException] = []
-    results = conversation(
-        loop_kind, named, failing, plain, check=check, ws_error=lambda ws, exc: errors.append(exc)
-    )
+    results = conversation(loop_kind, named, failing, plain, check=check, ws_error=lambda ws, exc: errors.append(exc))
     assert [str(error) for error in errors] == ["seen"]
     assert results[2] != "mine"
     tasks = dict(done)

@@ -101,9 +101,9 @@ int cancel_first(Driver *self, PyObject *exception) {
     Ref arguments = Ref::steal(PyObject_GetAttrString(exception, "args"));
     bool has_message = arguments && PyTuple_Check(arguments.get()) && PyTuple_GET_SIZE(arguments.get()) > 0;
     PyErr_Clear();
-    Ref result = Ref::steal(has_message ? PyObject_CallMethod(first.get(), "cancel", "O",
-                                                              PyTuple_GET_ITEM(arguments.get(), 0))
-                                        : PyObject_CallMethod(first.get(), "cancel", nullptr));
+    Ref result =
+        Ref::steal(has_message ? PyObject_CallMethod(first.get(), "cancel", "O", PyTuple_GET_ITEM(arguments.get(), 0))
+                               : PyObject_CallMethod(first.get(), "cancel", nullptr));
     return result ? PyObject_IsTrue(result.get()) : -1;
 }
 
@@ -196,12 +196,9 @@ PyMemberDef kMembers[] = {
 };
 
 PyMethodDef kMethods[] = {
-    {"send", send, METH_O, nullptr},
-    {"throw", as_function(throw_into), METH_FASTCALL, nullptr},
-    {"close", close, METH_NOARGS, nullptr},
-    {"touch", touch, METH_O, nullptr},
-    {"ended", ended, METH_O, nullptr},
-    {"forget", forget, METH_O, nullptr},
+    {"send", send, METH_O, nullptr},        {"throw", as_function(throw_into), METH_FASTCALL, nullptr},
+    {"close", close, METH_NOARGS, nullptr}, {"touch", touch, METH_O, nullptr},
+    {"ended", ended, METH_O, nullptr},      {"forget", forget, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -8,9 +8,7 @@ namespace {
 
 constexpr int kCoroutineFunction = 0x80, kIterableCoroutine = 0x100;  // CO_COROUTINE, CO_ITERABLE_COROUTINE
 
-int code_flags(PyObject *function) {
-    return reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(function))->co_flags;
-}
+int code_flags(PyObject *function) { return reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(function))->co_flags; }
 
 bool is_iterable_coroutine(PyObject *generator) {
     Ref code = Ref::steal(PyObject_GetAttrString(generator, "gi_code"));
@@ -212,9 +210,9 @@ Ref Coroutines::step(WsObject *ws, Ref coroutine, const char *where) {
         driver->has_failed = status == PYGEN_ERROR;
         if (driver->has_failed) {
             Ref callback = Ref::steal(PyObject_GetAttrString(spare_.driver.get(), "forget"));
-            Ref added = callback ? Ref::steal(PyObject_CallMethod(spare_.task.get(), "add_done_callback", "O",
-                                                                  callback.get()))
-                                 : Ref();
+            Ref added =
+                callback ? Ref::steal(PyObject_CallMethod(spare_.task.get(), "add_done_callback", "O", callback.get()))
+                         : Ref();
             if (!added) PyErr_Clear();
         }
         leave();
@@ -263,8 +261,7 @@ bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
     if (PySet_Add(tasks_.get(), task) != 0) return false;
     Ref callback = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject *>(driver), "ended"));
-    Ref added =
-        callback ? Ref::steal(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())) : Ref();
+    Ref added = callback ? Ref::steal(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())) : Ref();
     Ref name = added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", where)) : Ref();
     return name && Ref::steal(PyObject_CallMethod(task, "set_name", "O", name.get()));
 }

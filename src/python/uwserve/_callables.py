@@ -64,7 +64,9 @@ def _callable(label: str, value: object) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{label} must be callable, got {type(value).__name__}")
     if inspect.isasyncgenfunction(value) or inspect.isasyncgenfunction(type(value).__call__):
-        raise TypeError(f"{label} is an asynchronous generator function: a handler is a function or a coroutine function")
+        raise TypeError(
+            f"{label} is an asynchronous generator function: a handler is a function or a coroutine function"
+        )
     return value
 
 

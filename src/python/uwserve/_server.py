@@ -152,6 +152,7 @@ class Server(RunModes):
         self.development = options["development"]
         self._options = options
 
+
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 

@@ -37,9 +37,7 @@ class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
         self._touch()
         super().set_name(value)
 
-    def add_done_callback(
-        self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None
-    ) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
         """As of every Task."""
         self._touch()
         super().add_done_callback(fn, context=context)
