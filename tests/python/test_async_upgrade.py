@@ -1,4 +1,4 @@
-"""server.upgrade() after awaits in fetch: for as long as the client waits, with what it sends meanwhile kept in bounds."""
+"""server.upgrade() after awaits in fetch, for as long as the client waits; what it sends meanwhile is bounded."""
 
 from __future__ import annotations
 

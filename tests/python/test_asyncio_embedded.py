@@ -1,4 +1,4 @@
-"""A server as a reader of a running event loop: its life there, clients of other libraries on the same loop, the end."""
+"""A server as a reader of a running event loop: its life there, clients of others on the same loop, the end."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_an_exception_ends_the_block(loop_kind: str) -> None:
 
 
 def test_stop_waits_for_coroutines(loop_kind: str) -> None:
-    """A graceful stop ends after the last coroutine of a handler, close handlers included; a forced one cancels them."""
+    """A graceful stop ends after the last coroutine, of close handlers, too; a forced one cancels them."""
     ended: list[str] = []
 
     async def message(ws: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What a coroutine handler sees of asyncio, before and after it first suspends: as if it had been a Task from the start."""
+"""What a coroutine handler sees of asyncio, before and after it first suspends: as if it were a Task from the start."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_timeout_and_task_group(loop_kind: str) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(child())
                 await asyncio.sleep(10)
-        except BaseExceptionGroup as exc:
+        except BaseExceptionGroup as exc:  # noqa: F821  new in Python 3.11, as the test is
             return len(exc.exceptions)
 
     results = conversation(loop_kind, times_out, without_suspending, group, failing_group)
@@ -352,8 +352,8 @@ def test_cancel_after_it_suspended(loop_kind: str) -> None:
 
 
 def test_handlers_inside_handlers(loop_kind: str) -> None:
-    """ws.close() runs an async close handler inside the handler, a task of the user's, or a plain function: each has its
-    own task, and the one outside is the current one again after it."""
+    """ws.close() runs an async close handler inside a handler, a task of the user's, a plain function: each has a task of
+    its own, and the one outside is the current one again after it."""
     seen: list[Any] = []
 
     async def close(ws: Any, code: int, reason: str) -> None:

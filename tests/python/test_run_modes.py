@@ -1,4 +1,4 @@
-"""Coroutine handlers in run() and start(): the event loop that comes with them, up front or when the first one comes."""
+"""Coroutine handlers in run() and start(): the event loop that comes with them, at once or when one comes."""
 
 from __future__ import annotations
 
@@ -157,13 +157,12 @@ def test_http_handlers(logged: Any) -> None:
             raise ValueError("twice")
         return uwserve.Response(f"failed: {exc}", 503)
 
-    with started(fetch=fetch, routes={"/r/:name": route}, error=error) as server:
-        with HttpClient(server) as client:
-            assert client.ask(request("/r/x")).body == b"x"
-            assert client.ask(request("/slow")).body == b"slow"
-            reply = client.ask(request("/boom"))
-            assert (reply.status, reply.body) == (503, b"failed: /boom")
-            assert client.ask(request("/twice")).status == 500
+    with started(fetch=fetch, routes={"/r/:name": route}, error=error) as server, HttpClient(server) as client:
+        assert client.ask(request("/r/x")).body == b"x"
+        assert client.ask(request("/slow")).body == b"slow"
+        reply = client.ask(request("/boom"))
+        assert (reply.status, reply.body) == (503, b"failed: /boom")
+        assert client.ask(request("/twice")).status == 500
     assert any("twice" in line for line in logged)
     logged.clear()
 

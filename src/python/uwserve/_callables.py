@@ -1,5 +1,6 @@
 """What can be known about a user's function before it is called: that it is callable, whether it is a coroutine
-function, and that it takes the arguments it will get. Found out once, when a server is made or reloaded, so that a mistake is an error there."""
+function, and that it takes the arguments it will get. Found out once, when a server is made or reloaded, so that a
+mistake is an error there."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Whether calling it gives a coroutine, as far as can be known: an ``async def``, or an object whose call is one."""
+    """Whether calling it gives a coroutine, as far as can be known: it is an ``async def``, or its ``__call__`` is."""
     import inspect
 
     while hasattr(function, "func"):  # a functools.partial

@@ -100,7 +100,7 @@ class App:
             send(server, request, to_response(result, name))
 
     async def _complete(self, server: Server, request: Request, awaitable: Any, name: str) -> None:
-        """The rest of ``_answer`` for a coroutine. Its own Task, when it suspends; not cancelled by a client that leaves."""
+        """The rest of ``_answer`` for a coroutine; in its own Task, which a client that leaves does not cancel."""
         try:
             result = await awaitable
             self._answer(server, request, result, deferred=True, name=name)
@@ -168,7 +168,8 @@ def to_response(result: Any, name: str = "fetch") -> Response:
     if isinstance(result, (dict, list)):
         return Response.json(result)
     raise TypeError(
-        f"{name} must return a Response, str, bytes, dict, list, None, a Future or a coroutine of these, got {type(result).__name__}"
+        f"{name} must return a Response, str, bytes, dict, list, None, a Future or a coroutine of these, "
+        f"got {type(result).__name__}"
     )
 
 

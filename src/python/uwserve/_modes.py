@@ -3,8 +3,8 @@
 Coroutines need an event loop. ``run()`` and ``start()`` make one when a handler is a coroutine function, or as soon as
 a coroutine comes: the native loop then returns, and the same run goes on inside the event loop, as a reader of it.
 
-Ownership: ``_thread`` is the thread that the loop is claimed for; ``_loop`` the event loop the core is attached to, whose
-reader it is; ``_own_loop`` one that was made here, which ends with the run.
+Ownership: ``_thread`` is the thread that the loop is claimed for; ``_loop`` the event loop the core is attached to,
+whose reader it is; ``_own_loop`` one that was made here, which ends with the run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``serve()`` and ``Server``: the life of a server from its options to its last connection.
 
 A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged, no Python around them) plus run modes
-(``_modes``), ``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish`` and
-``call_soon`` may be called from any.
+(``_modes``), ``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish``
+and ``call_soon`` may be called from any.
 """
 
 from __future__ import annotations
@@ -157,13 +157,14 @@ _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 
 def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
-    """Bind a server at once and return it; ``run()`` or ``start()`` makes it serve (Bun: ``Bun.serve``).
+    """Bind a server at once and return it; ``run()``, ``start()``, or ``serve_forever()`` inside asyncio, makes it serve
+    (Bun: ``Bun.serve``). Handlers are functions or coroutine functions.
 
     Options, by keyword or as one dict, under these names or Bun's:
 
     * ``fetch(request)`` or ``fetch(request, server)``: answers a request no route took. Returns a ``Response``,
       ``str``, bytes, a dict or list (JSON), ``None`` (204, or nothing after ``server.upgrade``), or a
-      ``concurrent.futures.Future`` of one of these.
+      ``Future`` (of ``concurrent.futures`` or asyncio) of one of these.
     * ``routes``: dict of patterns (``"/users/:id"``, ``"/files/*"``) to handlers, responses, or dicts by method.
     * ``websocket``: the handlers and limits of sockets; see ``WebSocketHandler``.
     * ``error(exc)``: answers a request whose handler raised.

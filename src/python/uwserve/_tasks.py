@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
     """A Task whose coroutine is a driver of the core's, and which the core makes before it has one to run.
 
-    A coroutine that never suspends borrows such a Task for the time of its only step. What it changes about the Task must
-    stay with it: the driver is told, and the Task is not used for another.
+    A coroutine that never suspends borrows such a Task for the time of its only step. What it changes about the Task
+    must stay with it: the driver is told, and the Task is not used for another.
     """
 
     def _touch(self) -> None:
@@ -50,8 +50,8 @@ def _make_task(driver: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any
 TOOLS = (
     _make_task,
     asyncio.current_task,
-    asyncio.tasks._enter_task,  # type: ignore[attr-defined]
-    asyncio.tasks._leave_task,  # type: ignore[attr-defined]
+    asyncio.tasks._enter_task,
+    asyncio.tasks._leave_task,
     asyncio._get_running_loop,
 )
 """In the order of the core's LoopTools."""
@@ -60,7 +60,7 @@ TOOLS = (
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """A loop of uvloop's when that is installed, else asyncio's own."""
     try:
-        import uvloop
+        import uvloop  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
