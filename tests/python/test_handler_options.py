@@ -23,19 +23,32 @@ class AsyncCallable:
         pass
 
 
+async def generator_handler(*args: Any) -> Any:
+    yield 1
+
+
 @pytest.mark.parametrize("handler", [coroutine_handler, AsyncCallable()])
-def test_coroutine_handlers_are_refused(handler: Any) -> None:
+def test_coroutine_handlers_are_taken(handler: Any) -> None:
     for given in (
         {"fetch": handler},
         {"error": handler},
         {"routes": {"/": handler}},
         {"routes": {"/": {"GET": handler}}},
+        *({"websocket": {name: handler}} for name in HANDLERS),
     ):
-        with pytest.raises(TypeError, match="coroutine handlers are not supported in this version, use a plain def"):
+        with serve({"port": 0, "hostname": "127.0.0.1"} | given) as server:
+            assert server._has_coroutine_handlers()
+
+
+def test_asynchronous_generators_are_refused() -> None:
+    for label, given in (
+        ("fetch", {"fetch": generator_handler}),
+        ("error", {"error": generator_handler}),
+        ("route '/'", {"routes": {"/": generator_handler}}),
+        ("websocket.message", {"websocket": {"message": generator_handler}}),
+    ):
+        with pytest.raises(TypeError, match=f"{label} is an asynchronous generator function"):
             serve(given)
-    for name in ("open", "message", "close", "drain", "ping", "pong", "error"):
-        with pytest.raises(TypeError, match=rf"websocket\.{name} is a coroutine function"):
-            serve(websocket={name: handler})
 
 
 HANDLERS = {

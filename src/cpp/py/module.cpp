@@ -31,7 +31,7 @@ PYBIND11_MODULE(_core, module) {
     py::capsule capsule(owned.release(), kStateName);
     module.attr("_state") = capsule;
     if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) ||
-        !add_view_owner_type(module.ptr(), state)) {
+        !add_view_owner_type(module.ptr(), state) || !add_driver_type(module.ptr(), state)) {
         throw py::error_already_set();
     }
     bind_tls(module);

@@ -1,4 +1,5 @@
-// Life cycle of a server: listening, running, the end; and work posted by other threads. Stopping is in server_stop.cpp.
+// Life cycle of a server: listening and forks; work posted by other threads; failures of handlers. Running is in
+// server_run.cpp, stopping in server_stop.cpp.
 #include "server.h"
 
 #include <netdb.h>
@@ -145,87 +146,7 @@ void ServerCore::apply_options() {
     engine->gate().max_body = max_request_body_size;
 }
 
-// --- running ---
-
-void ServerCore::on_release(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
-    core->grave->empty();
-    core->gil.release();
-}
-
-// Python's own C-level signal handler has written to the descriptor; here its Python-level handlers run.
-void ServerCore::on_signal(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
-    char bytes[64];
-    while (read(core->signal_fd_, bytes, sizeof(bytes)) > 0) {
-    }
-    core->gil.ensure();
-    if (PyErr_CheckSignals() == 0) return;
-    core->break_ = true;
-    if (!core->run_error_) core->run_error_ = take_exception();
-}
-
-bool ServerCore::run(int signal_fd) {
-    if (!check_alive("Server.run")) return false;
-    if (running()) {
-        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s",
-                     describe_thread(loop_thread.load()).c_str());
-        return false;
-    }
-    if (finished || !listener) {
-        if (finished && stopping) return true;  // stopped before it ran: nothing is left to do
-        PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
-        return false;
-    }
-    if (engine->loop()->depth > 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the server can't be run from its own callback, or while another thread is in one");
-        return false;
-    }
-    Ref keep = Ref::borrow(self);
-    us_watch_t *watch = nullptr;
-    signal_fd_ = signal_fd;
-    if (signal_fd >= 0 && !(watch = us_watch(engine->loop(), signal_fd, on_signal, this))) return os_error(errno);
-
-    loop_thread = PyThread_get_thread_ident();
-    break_ = false;
-    us_loop_t *loop = engine->loop();
-    while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
-    gil.ensure();
-    if (is_forked) {  // a handler forked, and this is the child
-        PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
-        return false;
-    }
-    run_posted();
-    if (watch) us_unwatch(watch);
-    loop_thread = 0;
-    finish_if_idle();
-    if (!run_error_) return true;
-    Ref error = std::move(run_error_);
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
-    return false;
-}
-
-void ServerCore::finish_if_idle() {
-    if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0) finish();
-}
-
-// The last connection is gone: the engine goes, the Python side is told. With the GIL, no thread running the loop.
-void ServerCore::finish() {
-    if (finished || finishing_) return;
-    finishing_ = true;
-    SavedError error;
-    run_posted();
-    limits.refusals.detach();  // with the last report
-    finished = true;
-    listener = nullptr;
-    stop_timer_ = nullptr;  // goes with its loop
-    engine.reset();
-    if (!on_stopped) return;
-    Ref hook = Ref::borrow(on_stopped.get());
-    Ref result = Ref::steal(PyObject_CallNoArgs(hook.get()));
-    if (!result) log_failure("stop");
-}
+// --- forks ---
 
 // No thread is the loop thread any more, so every call takes the path of foreign threads and is refused there. A handler
 // that forked returns into the loop once more: it finds no handlers and no descriptors, and ends. Lists may be half
@@ -312,8 +233,13 @@ void ServerCore::run_posted() {
             work.fn(*this);
             continue;
         }
+        coroutines.leave_if_idle();
         Ref result = Ref::steal(PyObject_CallObject(work.callable.get(), work.arguments.get()));
-        if (!result) log_failure("call_soon");
+        if (!result) {
+            log_failure("call_soon");
+        } else if (result.get() != Py_None && is_coroutine(result.get())) {
+            run_coroutine(*this, nullptr, std::move(result), "call_soon");
+        }
     }
 }
 
@@ -354,6 +280,7 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
     if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception)) {
         break_ = true;  // KeyboardInterrupt, SystemExit: they end the run, as in asyncio
         if (!run_error_) run_error_ = std::move(error);
+        if (embedded_ && engine) us_wakeup_loop(engine->loop());  // the next pump raises it
         return;
     }
     handler_errors.count(where);
@@ -375,19 +302,25 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     handler_errors.count(where);
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
+    coroutines.before_call(handler.get());
     Ref result =
         Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
-    if (!result) log_failure("error", ws);
+    if (!result) {
+        log_failure("error", ws);
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(*this, ws, std::move(result), "error");
+    }
 }
 
 // --- garbage collection ---
 
 int ServerCore::traverse(visitproc visit, void *arg) {
     for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
-                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused, &connections_log.is_wanted,
-                     &connections_log.opened, &connections_log.closed}) {
+                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused, &on_event_loop_wanted,
+                     &connections_log.is_wanted, &connections_log.opened, &connections_log.closed}) {
         Py_VISIT(ref->get());
     }
+    if (int result = coroutines.traverse(visit, arg)) return result;
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
@@ -417,7 +350,9 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
-    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused)};
+    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused),
+                   std::move(on_event_loop_wanted)};
+    coroutines.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});
     if (!engine || running() || is_forked) return;

@@ -1,6 +1,6 @@
 // A server: the engine, the handlers and the rules by which Python may touch them.
 //
-// Threads. `loop_thread` is the thread inside run_loop(), or 0 when none is. While one is, only it touches the engine;
+// Threads. `loop_thread` is the thread inside run_loop() or of the event loop it is attached to, or 0 when none is. While one is, only it touches the engine;
 // other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
 // so within an Entry. All Python state (handlers, handles, requests) is touched with the GIL only.
 //
@@ -19,6 +19,7 @@
 
 #include "buffer_grave.h"
 #include "connection_log.h"
+#include "coroutines.h"
 #include "gil.h"
 #include "handler_errors.h"
 #include "state.h"
@@ -74,7 +75,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
             if (!loop_) return;
             SavedError error;  // close handlers run here
             us_loop_leave(loop_);
-            us_wakeup_loop(loop_);
+            if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
             if (core_.stopping && !core_.running()) core_.finish_if_idle();
         }
         Entry(const Entry &) = delete;
@@ -85,7 +86,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
         us_loop_t *loop_ = nullptr;
     };
 
-    // --- life cycle (server.cpp, server_stop.cpp); all return false with an exception set ---
+    // --- life cycle (server.cpp, server_run.cpp, server_stop.cpp); all return false with an exception set ---
     bool listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only);
     bool listen_unix(std::string_view path);
     // On a descriptor that is bound and listens; it is taken over on success. *port is -1 for a unix socket.
@@ -94,6 +95,18 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool stop(bool force);  // server_stop.cpp
     bool stop_within(double seconds, int code, std::string reason);
     void forked();  // in the child
+    // Inside an event loop of Python's, on this thread: pump() whenever descriptor() is readable. Its reader goes before
+    // detach_loop(), which closes it when the server is over; by any thread, when nobody can pump any more.
+    enum class Pumped {
+        kGoesOn,
+        kOver,  // it has stopped and its last connection is gone: detach
+        kWaitsForTasks,  // the same, by force, but coroutines have not ended yet
+    };
+    bool attach_loop();
+    int descriptor() const;
+    bool pump(Pumped *pumped);
+    bool detach_loop();
+    bool ask_for_event_loop();
     bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
     // TLS for connections from now on; the first time before listening. On the loop thread.
@@ -183,9 +196,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
     Limits limits;  // outlives the engine, which uses it
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
-    Ref dispatch, log_exception, on_stopped, on_refused;
+    Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
     HandlerErrors handler_errors;
     ConnectionLog connections_log;
+    Coroutines coroutines{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
@@ -208,6 +222,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool post(Posted work, const char *call);
     bool make_engine();
     bool took(us_listen_socket_t *made);
+    bool check_can_run(const char *call);
+    bool raise_run_error();
     void take_posted();
     void run_posted();
     void send_posted();
@@ -231,6 +247,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint64_t stop_deadline_ns_ = 0;  // 0: a stop without one
     bool told_ = false;  // every socket was, by a stop with a deadline
     bool break_ = false, finishing_ = false;
+    bool embedded_ = false;  // an event loop of Python's calls pump()
     Ref run_error_;
     int signal_fd_ = -1;
 };

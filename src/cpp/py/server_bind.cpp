@@ -25,7 +25,7 @@ void check(bool ok) {
 Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::borrow(object.ptr()); }
 
 void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped,
-               py::object on_refused) {
+               py::object on_refused, py::object on_event_loop_wanted) {
     auto &core = self.cast<ServerCore &>();
     if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
     core.self = self.ptr();
@@ -33,6 +33,7 @@ void set_hooks(py::object self, py::object dispatch, py::object log_exception, p
     core.log_exception = optional(log_exception);
     core.on_stopped = optional(on_stopped);
     core.on_refused = optional(on_refused);
+    core.on_event_loop_wanted = optional(on_event_loop_wanted);
 }
 
 // Both directions by the names of the option.
@@ -144,6 +145,32 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
     check(core.post_call(Ref::borrow(fn.ptr()), Ref::borrow(args.ptr()), "Server.call_soon"));
 }
 
+// For the event loop that a server runs in; what the facade does with them is in _modes.py.
+void bind_event_loop(py::class_<ServerCore> &type) {
+    type.def("attach_core", [](ServerCore &core) {
+            check(core.attach_loop());
+            return core.descriptor();
+        })
+        .def("pump", [](ServerCore &core) {
+            ServerCore::Pumped pumped;
+            check(core.pump(&pumped));
+            return static_cast<int>(pumped);
+        })
+        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
+        .def("set_event_loop", [](ServerCore &core, py::object loop, py::object tools) {
+            check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
+        }, py::arg("loop"), py::arg("tools"))
+        .def("forget_event_loop", [](ServerCore &core) { core.coroutines.forget_loop(); })
+        .def("cancel_tasks", [](ServerCore &core) { core.coroutines.cancel_tasks(); })
+        .def("forget_tasks", [](ServerCore &core) { core.coroutines.forget_tasks(); });
+    type.def_property_readonly("tasks", [](const ServerCore &core) -> py::object {
+        PyObject *tasks = core.coroutines.tasks();
+        py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
+        if (!copy) throw py::error_already_set();
+        return copy;
+    }, "The asyncio.Tasks of handlers that have not ended yet, a frozenset. Loop thread.");
+}
+
 void bind_properties(py::class_<ServerCore> &type) {
     auto property = [&type](const char *name, auto get, const char *doc) {
         type.def_property_readonly(name, get, doc);
@@ -202,7 +229,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
                                 "The native half of a server; uwserve.Server derives from it.");
     type.def(py::init([state] { return std::make_unique<ServerCore>(state); }))
         .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"),
-             py::arg("on_refused"))
+             py::arg("on_refused"), py::arg("on_event_loop_wanted"))
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
@@ -226,6 +253,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"))
         .def("call_soon", &call_soon, py::arg("fn"),
              "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");
+    bind_event_loop(type);
     bind_properties(type);
     bind_stats(type);
     for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {

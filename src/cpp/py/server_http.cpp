@@ -46,6 +46,7 @@ class IteratorStream : public BodyStream {
     }
     Next next(std::string_view &piece) override {
         core_.gil.ensure();
+        core_.coroutines.leave_if_idle();
         piece_.reset();
         payload_.reset();
         piece_ = Ref::steal(PyIter_Next(iterator_.get()));
@@ -164,6 +165,18 @@ PyObject *defer(PyObject *self, PyObject *object) {
     if (!request) return nullptr;
     request->deferred = true;
     Py_RETURN_NONE;
+}
+
+// start(coroutine): its Task when it has suspended, else None.
+PyObject *start(PyObject *self, PyObject *coroutine) {
+    ServerCore *core = core_of(self);
+    if (!core || !core->check_alive("Server.start")) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread("Server.start");
+        return nullptr;
+    }
+    Ref task = run_coroutine(*core, nullptr, Ref::borrow(coroutine), "fetch");
+    return task ? task.release() : Py_NewRef(Py_None);
 }
 
 // The subprotocol to select, "" for none: the one asked for, which the client must have offered, or the first of the
@@ -336,6 +349,7 @@ void ServerCore::on_request(HttpConn &conn) {
     Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
     conn.request = Py_NewRef(keep.get());  // ended by on_settled
     Ref hook = Ref::borrow(dispatch.get());
+    coroutines.leave_if_idle();
     Ref result = hook ? Ref::steal(PyObject_CallOneArg(hook.get(), keep.get())) : Ref();
     if (hook && !result) log_failure("fetch");
     if (is_open(request) && !(result && request->deferred)) {
@@ -358,6 +372,7 @@ PyMethodDef kServerMethods[] = {
     {"respond_stream", as_function(respond_stream), METH_FASTCALL,
      "respond_stream(request, status, headers, iterator) -> bool"},
     {"defer", defer, METH_O, "defer(request) -> None"},
+    {"start_coroutine", start, METH_O, "start_coroutine(coroutine) -> asyncio.Task | None"},
     {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS,
      "upgrade(request, *, headers=None, data=None, protocol=None) -> bool\n\n"
      "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is "

@@ -75,7 +75,7 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
         topics.send_now(*found, except, message, opcode, compress, wants, sent);
         if (dropped == receivers) taken = 0;
     }
-    if (loop->depth == 0) us_wakeup_loop(loop);  // upstream drains topics in iterations only (defect T6)
+    if (!us_loop_is_iterating(loop)) us_wakeup_loop(loop);  // upstream drains topics in iterations only (defect T6)
     return taken && backpressure ? -1 : taken;
 }
 

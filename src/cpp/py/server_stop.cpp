@@ -55,6 +55,7 @@ bool ServerCore::stop(bool force) {
     begin_stop(0);
     if (force) {
         forced = true;
+        coroutines.cancel_tasks();
         engine->gate().close_all();
         us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
             if (WsObject *handle = handle_of(s)) {
@@ -151,6 +152,7 @@ void ServerCore::arm_stop_timer() {
 void ServerCore::cut() {
     gil.ensure();
     forced = true;
+    coroutines.cancel_tasks();
     engine->gate().close_all();
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
         if (WsObject *handle = handle_of(s)) {

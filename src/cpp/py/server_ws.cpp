@@ -27,12 +27,16 @@ struct Call {
     void run(ServerCore &core, PyObject *argument, const char *where) const {
         if (!ws()->ws) [[unlikely]]
             return;
+        core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
         Ref result =
             Ref::steal(PyObject_Vectorcall(handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
-        if (!result) [[unlikely]]
+        if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
+        } else if (result.get() != Py_None && is_coroutine(result.get())) {
+            run_coroutine(core, ws(), std::move(result), where);
+        }
     }
 
     // The same with an argument whose making may have failed.
@@ -59,12 +63,17 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     Ref status = Ref::steal(PyLong_FromLong(code));
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     Ref result;
+    core.coroutines.before_call(keep_handler.get());
     if (status && text) {
         PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
         result =
             Ref::steal(PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
-    if (!result) core.handler_failed(handle, "close");
+    if (!result) {
+        core.handler_failed(handle, "close");
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(core, handle, std::move(result), "close");
+    }
 }
 
 // The handle is closed from here on. The result is the engine's reference to it.
@@ -106,8 +115,14 @@ void ServerCore::on_open(Socket *ws) {
     connections_log.open(*this, handle, engine->loop()->tick);
     if (!options.open || !handle->ws) return;
     Ref handler = Ref::borrow(options.open.get());
+    coroutines.before_call(handler.get());
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
-    if (result) return;
+    if (result) {
+        if (result.get() != Py_None && is_coroutine(result.get())) {
+            run_coroutine(*this, handle, std::move(result), "open");
+        }
+        return;
+    }
     handler_failed(handle, "open");
     if (handle->ws) close_handle(handle, 1011, {});
 }

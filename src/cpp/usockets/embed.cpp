@@ -19,6 +19,18 @@ void us_loop_leave(us_loop_t *loop) {
     loop->depth--;
 }
 
+int us_loop_needs_turn(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    if (internal->iterating) {
+        return 0;
+    }
+    return !us_timers_arm(loop) || internal->closed_blocks || internal->pending_head || internal->ready_head ||
+           internal->dead_listeners || internal->dead_watches || internal->dead_lingers || internal->dead_proxied ||
+           internal->dead_contexts || loop->num_polls == 0;
+}
+
+int us_loop_is_iterating(us_loop_t *loop) { return loop->internal_->iterating; }
+
 us_socket_context_t *us_loop_next_context(us_loop_t *loop, us_socket_context_t *previous) {
     return previous ? previous->next_ : loop->internal_->contexts;
 }

@@ -175,6 +175,10 @@ struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct 
  * dispatch; the outermost leave runs them. */
 void us_loop_enter(struct us_loop_t *loop);
 void us_loop_leave(struct us_loop_t *loop);
+/* outside an iteration, after such calls: sets the kernel's timer for what they have timed; nonzero when something is left
+ * that an iteration must do: memory of what was closed, or the end of the loop */
+int us_loop_needs_turn(struct us_loop_t *loop);
+int us_loop_is_iterating(struct us_loop_t *loop);
 
 /* Ours. Bookkeeping of what is kept in memory for sockets. A socket has changed when a write to it was short or found it
  * blocked, when it became writable, and when the layer above says so with us_socket_changed(). cb then reads and counts,

@@ -52,6 +52,7 @@ class Topics {
         large_.clear();
     }
     void drain();
+    size_t queued_bytes() const { return queued_bytes_; }
 
   private:
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);

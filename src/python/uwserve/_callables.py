@@ -1,5 +1,6 @@
-"""What can be known about a user's function before it is called: that it is callable, not async, and takes the
-arguments it will get. Found out once, when a server is made or reloaded, so that a mistake is an error there."""
+"""What can be known about a user's function before it is called: that it is callable, whether it is a coroutine
+function, and that it takes the arguments it will get. Found out once, when a server is made or reloaded, so that a
+mistake is an error there."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def check_handler(label: str, value: object, *arguments: str) -> Callable[..., Any]:
-    """``value`` when it is a plain callable that accepts ``arguments`` by position; ``TypeError`` naming ``label``."""
-    function = _plain_callable(label, value)
+    """``value`` when it is a callable that accepts ``arguments`` by position; ``TypeError`` naming ``label``."""
+    function = _callable(label, value)
     signature = _signature(function)
     if signature is not None:
         try:
@@ -28,7 +29,7 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     Decided by the number of positional parameters without a default; a callable without a readable signature, and
     one whose only positional parameter is ``*args``, gets both.
     """
-    function = _plain_callable(label, value)
+    function = _callable(label, value)
     signature = _signature(function)
     if signature is None:
         return function, True
@@ -48,21 +49,26 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     return function, both
 
 
-def _plain_callable(label: str, value: object) -> Callable[..., Any]:
-    if not callable(value):
-        raise TypeError(f"{label} must be callable, got {type(value).__name__}")
-    if _is_async(value):
-        raise TypeError(
-            f"{label} is a coroutine function: coroutine handlers are not supported in this version, use a plain def"
-        )
-    return value
-
-
-def _is_async(function: object) -> bool:
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling it gives a coroutine, as far as can be known: it is an ``async def``, or its ``__call__`` is."""
     import inspect
 
+    while hasattr(function, "func"):  # a functools.partial
+        function = function.func
     call = getattr(type(function), "__call__", None)  # noqa: B004  an object may be callable by an async __call__
-    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (function, call))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _callable(label: str, value: object) -> Callable[..., Any]:
+    import inspect
+
+    if not callable(value):
+        raise TypeError(f"{label} must be callable, got {type(value).__name__}")
+    if inspect.isasyncgenfunction(value) or inspect.isasyncgenfunction(type(value).__call__):
+        raise TypeError(
+            f"{label} is an asynchronous generator function: a handler is a function or a coroutine function"
+        )
+    return value
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:

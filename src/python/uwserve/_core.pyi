@@ -4,8 +4,9 @@
 this module validates options: the facade does, once, before a server exists.
 """
 
+import asyncio
 import builtins
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal
 
 from typing_extensions import Buffer
@@ -120,6 +121,7 @@ class ServerCore:
     #   dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
     #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
+    #   on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
     #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
@@ -127,6 +129,7 @@ class ServerCore:
         log_exception: Callable[[str, BaseException, ServerWebSocket | None], None],
         on_stopped: Callable[[], None],
         on_refused: Callable[[float, dict[str, int]], None],
+        on_event_loop_wanted: Callable[[], None],
     ) -> None: ...
     # is_wanted() is asked at most once a second whether connections are to be logged; if so, the others log them.
     def set_connection_log(
@@ -191,6 +194,20 @@ class ServerCore:
     # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
     # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
     def run_loop(self, signal_fd: int = -1) -> None: ...
+    # Inside an event loop: set_event_loop(loop, _tasks.TOOLS), descriptor = attach_core() on the loop's thread, pump()
+    # whenever it is readable: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and only
+    # coroutines are left. pump() raises KeyboardInterrupt and SystemExit out of handlers.
+    def set_event_loop(self, loop: asyncio.AbstractEventLoop, tools: tuple[Callable[..., Any], ...]) -> None: ...
+    def forget_event_loop(self) -> None: ...
+    def attach_core(self) -> int: ...
+    def pump(self) -> int: ...
+    def detach_core(self) -> None: ...
+    # Steps a coroutine at once, in the task and context of a handler; its Task when it has suspended. Loop thread.
+    def start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None: ...
+    def cancel_tasks(self) -> None: ...  # of handlers; not the one that calls
+    def forget_tasks(self) -> None: ...
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]: ...  # of handlers' coroutines that have not ended
     # Any thread. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
     # "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True.
     def stop_core(self, close_active_connections: bool) -> None: ...

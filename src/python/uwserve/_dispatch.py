@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 
 from . import _logs
+from ._callables import is_coroutine_function
 from ._http import Response
 from ._logs import log_exception as log_exception
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NOT_FOUND = Response("Not Found\n", 404)
 NO_CONTENT = Response(None, 204)
+INTERNAL_ERROR = Response("Internal Server Error\n", 500)
 
 
 class App:
@@ -42,6 +44,11 @@ class App:
         self.wants_server = fetch[1] if fetch else False
         self.error = error
         self.development = development
+
+    def has_coroutines(self) -> bool:
+        """Whether a handler is known to be a coroutine function."""
+        routed = self.router is not None and self.router.has_coroutines
+        return routed or is_coroutine_function(self.fetch) or is_coroutine_function(self.error)
 
     def dispatch(self, server: Server, request: Request) -> None:
         """Answer, upgrade or defer ``request``."""
@@ -66,7 +73,11 @@ class App:
         return self.fetch(request, server) if self.wants_server else self.fetch(request), "fetch"
 
     def _answer(self, server: Server, request: Request, result: Any, *, deferred: bool, name: str = "fetch") -> None:
-        if request.answered:  # upgraded, or the client is gone
+        if is_coroutine(result):
+            task = server.start_coroutine(self._complete(server, request, result, name))
+            if task is not None and not deferred and not request.answered:
+                server.defer(request)
+        elif request.answered:  # upgraded, or the client is gone
             discard(result)
         elif hasattr(result, "add_done_callback") and callable(getattr(result, "result", None)):
             if not deferred:
@@ -74,6 +85,18 @@ class App:
             self._when_done(result, server, self._settle, server, request, result, name)
         else:
             send(server, request, to_response(result, name))
+
+    async def _complete(self, server: Server, request: Request, awaitable: Any, name: str) -> None:
+        """The rest of ``_answer`` for a coroutine; in its own Task, which a client that leaves does not cancel."""
+        try:
+            result = await awaitable
+            self._answer(server, request, result, deferred=True, name=name)
+        except Exception as exc:
+            self._fail(server, request, exc, deferred=True, hook=name != "error")
+        except BaseException:  # a cancellation, the end of the run: the client still gets an answer
+            if not request.answered:
+                send(server, request, INTERNAL_ERROR)
+            raise
 
     @staticmethod
     def _when_done(future: Any, server: Server, function: Callable[..., None], *args: Any) -> None:
@@ -133,15 +156,15 @@ def to_response(result: Any, name: str = "fetch") -> Response:
         return NO_CONTENT
     if isinstance(result, (dict, list)):
         return Response.json(result)
-    if isinstance(result, Coroutine):
-        result.close()  # or the interpreter warns that it was never awaited
-        raise TypeError(
-            f"{name} returned a coroutine: coroutine handlers are not supported in this version, "
-            "return a value or a concurrent.futures.Future"
-        )
     raise TypeError(
-        f"{name} must return a Response, str, bytes, dict, list, None or a Future, got {type(result).__name__}"
+        f"{name} must return a Response, str, bytes, dict, list, None, a Future or a coroutine of these, "
+        f"got {type(result).__name__}"
     )
+
+
+def is_coroutine(result: Any) -> bool:
+    """Of an ``async def``, or of something like it."""
+    return isinstance(result, Coroutine)
 
 
 def discard(result: Any) -> None:

@@ -7,11 +7,12 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
     from types import FrameType, TracebackType
     from typing import Any
 
-    from ._server import Server
+    from ._modes import RunModes
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter's exit waits for a server's thread."""
@@ -26,7 +27,7 @@ class Stopped:
 
     __slots__ = ("_callbacks", "_event", "_lock", "_server")
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: RunModes) -> None:
         self._server = server
         self._lock = threading.Lock()
         self._event = threading.Event()
@@ -50,10 +51,10 @@ class Stopped:
     def __await__(self) -> Generator[Any, None, None]:
         if self._event.is_set():
             return
-        self._server._check_can_wait()
         import asyncio
 
         loop = asyncio.get_running_loop()
+        self._server._check_can_await(loop)
         future: asyncio.Future[None] = loop.create_future()
 
         def resolve() -> None:
@@ -127,11 +128,40 @@ class Signals:
         self._handle()
 
 
-_running: set[Server] = set()
+class StopOnSigterm:
+    """SIGTERM stops the server, for the time of a ``serve_forever()`` on the main thread.
+
+    Only when the signal has its default disposition: whoever handles it already goes on doing so.
+    """
+
+    __slots__ = ("_installed", "_loop", "_stop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
+        self._loop = loop
+        self._stop = stop
+        self._installed = False
+
+    def __enter__(self) -> None:
+        import signal
+
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+            self._installed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import signal
+
+        if self._installed:
+            self._loop.remove_signal_handler(signal.SIGTERM)
+
+
+_running: set[RunModes] = set()
 _registered = False
 
 
-def keep_until_exit(server: Server) -> None:
+def keep_until_exit(server: RunModes) -> None:
     """Note that ``server`` runs: the interpreter's exit will stop it."""
     global _registered
     if not _registered:
@@ -143,7 +173,7 @@ def keep_until_exit(server: Server) -> None:
     _running.add(server)
 
 
-def release(server: Server) -> None:
+def release(server: RunModes) -> None:
     """``server`` does not run any more."""
     _running.discard(server)
 
@@ -154,3 +184,5 @@ def _stop_all() -> None:
         server.stop(True)
     for server in servers:
         server._join(EXIT_TIMEOUT)
+    for server in servers:
+        server._drain()  # one whose event loop has ended without it

@@ -74,8 +74,8 @@ class WebSocketHandler:
     """A base class for the ``websocket`` of ``serve()``: override what you need, pass an instance.
 
     The options are class or instance attributes; the methods run on the loop's thread, one at a time. A method that is
-    not overridden is not called at all. An exception out of a method goes to ``error``; without one it is logged with a
-    traceback on the logger ``uwserve``. Mirrors Bun's ``WebSocketHandler``.
+    not overridden is not called at all; each may be an ``async def``. An exception out of a method goes to ``error``;
+    without one it is logged with a traceback on the logger ``uwserve``. Mirrors Bun's ``WebSocketHandler``.
     """
 
     max_payload_length: int = 16 * MIB
@@ -119,7 +119,8 @@ class WebSocketHandler:
         """The socket is open; runs inside ``server.upgrade()``. An exception closes it with 1011."""
 
     def message(self, ws: ServerWebSocket, message: Any) -> None:
-        """A message: ``str`` for text, else as ``ws.binary_type`` says. A ``memoryview`` dies when this returns."""
+        """A message: ``str`` for text, else as ``ws.binary_type`` says. A ``memoryview`` dies when this returns,
+        or first suspends."""
 
     def close(self, ws: ServerWebSocket, code: int, reason: str) -> None:
         """The socket is closed; exactly once for each opened socket (codes: RFC 6455 section 7.4)."""

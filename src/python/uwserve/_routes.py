@@ -7,7 +7,7 @@ one. Built and checked whole when a server is made; matching allocates little an
 
 from __future__ import annotations
 
-from ._callables import check_request_handler
+from ._callables import check_request_handler, is_coroutine_function
 from ._headers import TOKEN_CHARACTERS
 from ._http import Response
 
@@ -77,6 +77,9 @@ class Route:
         else:
             self.any_method = Endpoint(label, value)
 
+    def endpoints(self) -> list[Endpoint]:
+        return [*self.by_method.values(), *([self.any_method] if self.any_method else [])]
+
     def endpoint(self, method: str) -> Endpoint:
         chosen = self.any_method or self.by_method.get(method) or self.not_allowed
         assert chosen is not None
@@ -96,13 +99,14 @@ class _Node:
 class Router:
     """All routes of a server. ``match`` answers with an endpoint and the decoded parameters, or ``None``."""
 
-    __slots__ = ("_given", "_plain", "_root")
+    __slots__ = ("_given", "_plain", "_root", "has_coroutines")
 
     def __init__(self, routes: Mapping[str, object]) -> None:
         self._given = dict(routes)
         self._root = _Node()
         # Patterns without parameters, by path: the usual request is one lookup.
         self._plain: dict[str, Route] = {}
+        self.has_coroutines = False  # whether a handler is a coroutine function
         for pattern, value in routes.items():
             self._add(pattern, value)
 
@@ -115,6 +119,7 @@ class Router:
     def _add(self, pattern: str, value: object) -> None:
         segments, names = parse_pattern(pattern)
         route = Route(pattern, names, value)
+        self.has_coroutines |= any(is_coroutine_function(endpoint.call) for endpoint in route.endpoints())
         node = self._root
         for segment in segments:
             if segment == "*":

@@ -1,35 +1,33 @@
 """``serve()`` and ``Server``: the life of a server from its options to its last connection.
 
-A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged, no Python around them) plus run modes,
-``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish`` and
-``call_soon`` may be called from any.
+A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged, no Python around them) plus run modes
+(``_modes``), ``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish``
+and ``call_soon`` may be called from any.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import threading
 
 from . import _core, _inherited, _limits, _logs, _metrics, _proxies, _stopping
+from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
-from ._lifecycle import Signals, Stopped, keep_until_exit, release
-from ._options import WEBSOCKET, reload_options, serve_options
+from ._lifecycle import Stopped
+from ._modes import RunModes
+from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, reload_options, serve_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
+    from collections.abc import Mapping
     from typing import Any
 
-    from typing_extensions import Self
 
-
-class Server(_core.ServerCore):
+class Server(RunModes):
     """A server that ``serve()`` has bound. Not made directly.
 
-    Runs by ``run()`` (blocks this thread) or ``start()`` (a background thread). As a context manager it is stopped at
-    the end of the block, open connections with it. Mirrors Bun's ``Server``.
+    Runs by ``run()`` (blocks this thread), ``start()`` (a background thread), or inside a running event loop by
+    ``await server.serve_forever()`` or ``async with``. As a context manager of either kind it is stopped at the end of
+    the block, open connections with it. Mirrors Bun's ``Server``.
     """
 
     port: int | None
@@ -54,15 +52,12 @@ class Server(_core.ServerCore):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__()
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None  # the one that runs the loop
         self._stopped = Stopped(self)
         self._stop_told = False
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
-        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report)
+        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report, self._event_loop_wanted)
         self._stopped._when_done(lambda: _logs.stopped(self))
         self.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
         self._apply(self._options)
@@ -95,33 +90,6 @@ class Server(_core.ServerCore):
             return f"{scheme}://localhost:{self.port}/"
         return f"{scheme}://{self._address()}/"
 
-    def run(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
-        """Run on this thread until the server is stopped and its last connection is gone.
-
-        On the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
-        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
-
-        Raises ``RuntimeError`` when it already runs or has stopped, in a running asyncio event loop (which it would
-        block: use ``start()``), and in a child made by ``fork``; ``TypeError`` and ``ValueError`` for a bad
-        ``stop_timeout``. ``KeyboardInterrupt`` and ``SystemExit`` out of a handler end the run.
-        """
-        self._run(_stopping.check_timeout("stop_timeout", stop_timeout))
-
-    def start(self) -> Self:
-        """Run in a background daemon thread named ``uwserve``; returns the server.
-
-        Raises ``RuntimeError`` when it already runs or has stopped, and in a child made by ``fork``. A server that
-        still runs when the interpreter exits is stopped then.
-        """
-        thread = threading.Thread(target=self._run_in_background, name="uwserve", daemon=True)
-        self._claim(thread)
-        try:
-            thread.start()
-        except BaseException:
-            self._unclaim()
-            raise
-        return self
-
     def stop(
         self,
         close_active_connections: bool = False,
@@ -146,6 +114,7 @@ class Server(_core.ServerCore):
         Raises ``TypeError`` and ``ValueError`` for bad arguments (``code`` and ``reason`` as ``ws.close``), also for
         True together with the others. Bun: ``server.stop``; the deadline is ours.
         """
+        self._let_go_of_closed_loop()
         _stopping.stop(self, bool(close_active_connections), timeout, code, reason)
         return self._stopped
 
@@ -166,17 +135,6 @@ class Server(_core.ServerCore):
         self._check_alive()
         self._on_loop(lambda: self._apply(self._options | changed))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop(True)
-        if not self.on_loop_thread():
-            self._join(None)
-            self._drain()
-
     def __repr__(self) -> str:
         state = "stopped" if self.finished else "stopping" if self.stopping else "running" if self.running else "bound"
         return f"<Server {self.url} {state}>"
@@ -187,10 +145,6 @@ class Server(_core.ServerCore):
         host = self.hostname or ""
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
-    def on_loop_thread(self) -> bool:
-        """True in a callback of this server, on the thread that runs it."""
-        return self._thread is threading.current_thread()
-
     # The hook the core calls for each request; on the loop's thread.
     def _dispatch(self, request: _core.Request) -> None:
         self._app.dispatch(self, request)
@@ -198,6 +152,11 @@ class Server(_core.ServerCore):
     # The hook the core calls when something was refused; on the loop's thread.
     def _report(self, seconds: float, counts: dict[str, int]) -> None:
         _limits.report(self._limits, seconds, counts)
+
+    def _has_coroutine_handlers(self) -> bool:
+        websocket = self._options["websocket"] or {}
+        handlers = [websocket.get(name) for name in WEBSOCKET_HANDLERS]
+        return self._app.has_coroutines() or any(map(is_coroutine_function, handlers))
 
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
@@ -220,127 +179,19 @@ class Server(_core.ServerCore):
         self.development = options["development"]
         self._options = options
 
-    def _run(self, stop_timeout: float, notice: Callable[[], None] | None = None) -> None:
-        """``run()``; ``notice`` is called when the first signal is about to stop the server."""
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and asyncio._get_running_loop() is not None:
-            raise RuntimeError("run() would block the asyncio event loop of this thread: use start()")
-        self._claim(threading.current_thread())
-        try:
-            if threading.current_thread() is threading.main_thread():
-                with Signals(_stopping.StopBySignals(self, stop_timeout, notice)) as descriptor:
-                    self.run_loop(descriptor)
-            else:
-                self.run_loop(-1)
-        finally:
-            self._unclaim()
-
-    def _run_in_background(self) -> None:
-        try:
-            self.run_loop(-1)
-        except BaseException as exc:  # SystemExit and KeyboardInterrupt out of a handler: nobody else would see them
-            log_exception("the server's thread, which ends", exc)
-        finally:
-            self._unclaim()
-
-    def _claim(self, thread: threading.Thread) -> None:
-        """Make ``thread`` the one that runs the loop."""
-        self._check_alive()
-        with self._lock:
-            if self._thread is not None:
-                raise RuntimeError(f"the server already runs, in thread {self._thread.name!r}")
-            self._thread = thread
-        keep_until_exit(self)
-
-    def _unclaim(self) -> None:
-        release(self)
-        with self._lock:
-            self._thread = None
-
-    def _check_alive(self) -> None:
-        if self._pid != os.getpid():
-            raise RuntimeError("this server belongs to the parent process: it cannot be used after a fork")
-        if self.finished:
-            raise RuntimeError("the server has stopped")
-
-    def _check_can_wait(self) -> None:
-        thread = self._thread
-        if thread is threading.current_thread():
-            raise RuntimeError(
-                f"the server runs on this thread ({thread.name!r}): waiting here for its end would last forever"
-            )
-        if thread is None and not self.finished:
-            raise RuntimeError("no thread runs the server: its connections cannot end; call run() or start()")
-
-    def _join(self, timeout: float | None) -> None:
-        """Wait until the loop's thread has left the loop."""
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return
-        if thread.name == "uwserve" and thread.daemon:
-            thread.join(timeout)
-        else:  # a thread of the user's, in run(): it goes on after the loop
-            self._stopped.wait(timeout)
-
-    def _drain(self) -> None:
-        """Let the closing handshakes end that a run left behind when an exception ended it; a matter of seconds."""
-        if not self.finished and self._thread is None:
-            self._claim(threading.current_thread())
-            try:
-                self.run_loop(-1)
-            finally:
-                self._unclaim()
-
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""
-        once = _Once(function)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self.call_soon(once)
-            while not once.done.wait(0.05):
-                if self._thread is None:  # the run ended before it came to it
-                    break
-        once()
-        once.done.wait()
-        if once.error is not None:
-            raise once.error
-
-
-class _Once:
-    """A call that happens once, by whichever of two threads comes first."""
-
-    __slots__ = ("_function", "_lock", "done", "error")
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function: Callable[[], None] | None = function
-        self._lock = threading.Lock()
-        self.done = threading.Event()
-        self.error: Exception | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            function, self._function = self._function, None
-        if function is None:
-            return
-        try:
-            function()
-        except Exception as exc:
-            self.error = exc
-        finally:
-            self.done.set()
-
 
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 
 def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
-    """Bind a server at once and return it; ``run()`` or ``start()`` makes it serve (Bun: ``Bun.serve``).
+    """Bind a server at once and return it; ``run()``, ``start()``, or ``serve_forever()`` in asyncio, makes it serve
+    (Bun: ``Bun.serve``). Handlers are functions or coroutine functions.
 
     Options, by keyword or as one dict, under these names or Bun's:
 
     * ``fetch(request)`` or ``fetch(request, server)``: answers a request no route took. Returns a ``Response``,
       ``str``, bytes, a dict or list (JSON), ``None`` (204, or nothing after ``server.upgrade``), or a
-      ``concurrent.futures.Future`` of one of these.
+      ``Future`` (of ``concurrent.futures`` or asyncio) of one of these.
     * ``routes``: dict of patterns (``"/users/:id"``, ``"/files/*"``) to handlers, responses, or dicts by method.
     * ``websocket``: the handlers and limits of sockets; see ``WebSocketHandler``.
     * ``error(exc)``: answers a request whose handler raised.

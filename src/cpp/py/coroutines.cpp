@@ -1,0 +1,369 @@
+#include "coroutines.h"
+
+#include "ws_object.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr int kCoroutineFunction = 0x80, kIterableCoroutine = 0x100;  // CO_COROUTINE, CO_ITERABLE_COROUTINE
+
+int code_flags(PyObject *function) { return reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(function))->co_flags; }
+
+bool is_iterable_coroutine(PyObject *generator) {
+    Ref code = Ref::steal(PyObject_GetAttrString(generator, "gi_code"));
+    if (!code || !PyCode_Check(code.get())) {
+        PyErr_Clear();
+        return false;
+    }
+    return reinterpret_cast<PyCodeObject *>(code.get())->co_flags & kIterableCoroutine;
+}
+
+// Compiled coroutines (Cython's) and other classes; what has no send() is a future and its owner's.
+bool is_foreign_coroutine(PyObject *object) {
+    PyAsyncMethods *methods = Py_TYPE(object)->tp_as_async;
+    if (!methods || !methods->am_await) return false;
+    Ref module = Ref::steal(PyImport_ImportModule("collections.abc"));
+    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "Coroutine")) : Ref();
+    int answer = type ? PyObject_IsInstance(object, type.get()) : -1;
+    if (answer < 0) PyErr_Clear();
+    return answer > 0;
+}
+
+struct Found {
+    PyObject *object = nullptr;
+    int count = 0;
+};
+
+// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
+PyObject *variables_of(PyObject *context) {
+    Found found;
+    Py_TYPE(context)->tp_traverse(context, [](PyObject *part, void *arg) {
+        if (PyContext_CheckExact(part)) return 0;  // the one that was entered before it
+        auto *seen = static_cast<Found *>(arg);
+        seen->object = part;
+        seen->count++;
+        return 0;
+    }, &found);
+    return found.count == 1 ? found.object : nullptr;
+}
+
+// The context that a new Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
+PyObject *context_of(PyObject *task) {
+    Found found;
+    Py_TYPE(task)->tp_traverse(task, [](PyObject *part, void *arg) {
+        if (!PyContext_CheckExact(part)) return 0;
+        auto *seen = static_cast<Found *>(arg);
+        seen->object = part;
+        seen->count++;
+        return 0;
+    }, &found);
+    return found.count == 1 ? found.object : nullptr;
+}
+
+bool is_cancelled_error(PyObject *error) {
+    Ref module = Ref::steal(PyImport_ImportModule("asyncio"));
+    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "CancelledError")) : Ref();
+    if (!type) PyErr_Clear();
+    return type && PyErr_GivenExceptionMatches(error, type.get());
+}
+
+}  // namespace
+
+bool is_coroutine(PyObject *object) {
+    if (PyCoro_CheckExact(object)) [[likely]]
+        return true;
+    return PyGen_CheckExact(object) ? is_iterable_coroutine(object) : is_foreign_coroutine(object);
+}
+
+Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where) {
+    return core.coroutines.run(ws, std::move(coroutine), where);
+}
+
+void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
+    Ref error = take_exception();
+    bool is_cancelled = is_cancelled_error(error.get());
+    if (!is_cancelled) PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
+    if (is_cancelled) {
+        error.reset();  // somebody's wish, and no failure
+    } else if (strcmp(where, "error") == 0) {
+        core.log_failure(where, ws);
+    } else {
+        core.handler_failed(ws, where);
+    }
+    if (is_open_handler(where) && ws && ws->ws) core.close_handle(ws, 1011, {});
+}
+
+// --- the loop ---
+
+bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
+    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 5) {
+        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of five functions");
+        return false;
+    }
+    Ref context = Ref::steal(PyContext_CopyCurrent());
+    Ref tasks = tasks_ ? Ref::borrow(tasks_.get()) : Ref::steal(PySet_New(nullptr));
+    if (!context || !tasks) return false;
+    leave_if_idle();
+    spare_ = Spare();
+    loop_ = Ref::borrow(loop);
+    tools_object_ = Ref::borrow(tools);
+    tools_ = {PyTuple_GET_ITEM(tools, 0), PyTuple_GET_ITEM(tools, 1), PyTuple_GET_ITEM(tools, 2),
+              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4)};
+    base_context_ = std::move(context);
+    tasks_ = std::move(tasks);
+    return true;
+}
+
+void Coroutines::forget_loop() {
+    leave_if_idle();
+    Ref loop = std::move(loop_), tools = std::move(tools_object_), context = std::move(base_context_);
+    Ref tasks = std::move(tasks_);
+    Spare spare = std::move(spare_);
+}
+
+// -1 with an exception set.
+int Coroutines::is_running() {
+    Ref running = Ref::steal(PyObject_CallNoArgs(tools_.running_loop));
+    return running ? running.get() == loop_.get() : -1;
+}
+
+// Makes sure that there is a loop that can run. False with an exception set.
+bool Coroutines::find_loop() {
+    if (loop_) {
+        Ref is_closed = Ref::steal(PyObject_CallMethod(loop_.get(), "is_closed", nullptr));
+        if (!is_closed) return false;
+        if (is_closed.get() != Py_True) return true;
+    }
+    return core_.ask_for_event_loop();
+}
+
+// --- starting ---
+
+bool Coroutines::makes_coroutine(PyObject *handler) {
+    if (PyMethod_Check(handler)) handler = PyMethod_GET_FUNCTION(handler);
+    return PyFunction_Check(handler) && (code_flags(handler) & kCoroutineFunction);
+}
+
+Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
+    if (entered_ && !busy_ && !as_driver(spare_.driver)->kept) [[likely]]
+        return step(ws, std::move(coroutine), where);
+    return run_outside(ws, std::move(coroutine), where);
+}
+
+// With no task entered, or inside another coroutine's step.
+Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
+    bool is_nested = busy_;
+    Ref result;
+    Spare outer;
+    if (is_nested) {
+        outer = std::exchange(spare_, Spare());
+        entered_ = busy_ = false;
+    }
+    int running = find_loop() ? is_running() : -1;
+    if (running > 0 ? enter() : false) {
+        bool has_outer = static_cast<bool>(spare_.outer);
+        result = step(ws, std::move(coroutine), where);
+        if (entered_ && (is_nested || has_outer || !pumping_)) leave();
+    } else if (running == 0) {
+        result = start_later(ws, std::move(coroutine), where);
+    } else {
+        SavedError error;
+        Ref closed = Ref::steal(PyObject_CallMethod(coroutine.get(), "close", nullptr));
+        if (!closed) PyErr_Clear();
+    }
+    if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, where);
+    if (is_nested) {
+        if (entered_) leave();
+        spare_ = std::move(outer);
+        entered_ = busy_ = true;
+    }
+    return result;
+}
+
+// The eager step. The spare is entered.
+Ref Coroutines::step(WsObject *ws, Ref coroutine, const char *where) {
+    PyObject *out = nullptr;
+    busy_ = true;  // stays until nothing of this coroutine runs any more
+    PySendResult status = PyIter_Send(coroutine.get(), Py_None, &out);
+    if (status == PYGEN_NEXT) {
+        busy_ = false;
+        return suspended(ws, std::move(coroutine), Ref::steal(out), where);
+    }
+    Ref outcome;
+    if (status == PYGEN_RETURN) {
+        if (out == Py_None) [[likely]] {
+            Py_DECREF(out);
+        } else {
+            outcome = Ref::steal(out);
+        }
+        coroutine.reset();
+    } else {
+        outcome = take_exception();
+        coroutine.reset();
+        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(outcome.get())), outcome.get());
+        coroutine_failed(core_, ws, where);
+    }
+    if (was_touched()) [[unlikely]] {
+        Driver *driver = as_driver(spare_.driver);
+        driver->outcome = outcome.release();
+        driver->has_failed = status == PYGEN_ERROR;
+        if (driver->has_failed) {
+            Ref callback = Ref::steal(PyObject_GetAttrString(spare_.driver.get(), "forget"));
+            Ref added =
+                callback ? Ref::steal(PyObject_CallMethod(spare_.task.get(), "add_done_callback", "O", callback.get()))
+                         : Ref();
+            if (!added) PyErr_Clear();
+        }
+        leave();
+        spare_ = Spare();
+    }
+    busy_ = false;
+    return Ref();
+}
+
+bool Coroutines::was_touched() const {
+    return Py_REFCNT(spare_.task.get()) != spare_.references ||
+           variables_of(spare_.context.get()) != spare_.variables || !spare_.variables;
+}
+
+// The spare becomes the coroutine's Task.
+Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *where) {
+    leave();
+    Spare own = std::exchange(spare_, Spare());
+    Driver *driver = as_driver(own.driver);
+    driver->coroutine = coroutine.release();
+    driver->first = first.release();
+    if (!keep(own.task.get(), driver, ws, where)) core_.log_failure(where, ws);
+    return std::move(own.task);
+}
+
+// While the event loop does not run: a Task that begins when it does.
+Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where) {
+    Ref driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
+    Ref context, pristine;
+    Ref task = driver ? make_task(driver.get(), &context, &pristine) : Ref();
+    if (!task) {
+        SavedError error;
+        Ref closed = Ref::steal(PyObject_CallMethod(coroutine.get(), "close", nullptr));
+        if (!closed) PyErr_Clear();
+        return Ref();
+    }
+    as_driver(driver)->coroutine = coroutine.release();
+    if (!keep(task.get(), as_driver(driver), ws, where)) core_.log_failure(where, ws);
+    return task;
+}
+
+// Notes a Task that has its coroutine now. False with an exception set.
+bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *where) {
+    Py_CLEAR(driver->kept);
+    driver->where = where;
+    driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
+    if (PySet_Add(tasks_.get(), task) != 0) return false;
+    Ref callback = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject *>(driver), "ended"));
+    Ref added = callback ? Ref::steal(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())) : Ref();
+    Ref name = added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", where)) : Ref();
+    return name && Ref::steal(PyObject_CallMethod(task, "set_name", "O", name.get()));
+}
+
+void Coroutines::task_ended(PyObject *task) {
+    if (tasks_ && PySet_Discard(tasks_.get(), task) < 0) PyErr_Clear();
+    if (!has_tasks() && core_.engine && core_.stopping) us_wakeup_loop(core_.engine->loop());
+}
+
+void Coroutines::cancel_tasks() {
+    if (!has_tasks()) return;
+    SavedError error;
+    Ref current = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
+    Ref all = Ref::steal(PySequence_List(tasks_.get()));
+    for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all.get()); i++) {
+        PyObject *task = PyList_GET_ITEM(all.get(), i);
+        if (task == current.get()) continue;
+        Ref asked = Ref::steal(PyObject_CallMethod(task, "cancel", nullptr));
+        if (!asked) PyErr_WriteUnraisable(task);
+    }
+    PyErr_Clear();
+}
+
+// --- the spare ---
+
+// A Task in a context of its own, which is a copy of the one that the server was attached in.
+Ref Coroutines::make_task(PyObject *driver, Ref *context, Ref *pristine) {
+    Ref copy = Ref::steal(PyContext_Copy(base_context_.get()));
+    if (!copy || PyContext_Enter(copy.get()) != 0) return Ref();
+    Ref task = Ref::steal(PyObject_CallFunctionObjArgs(tools_.make_task, driver, loop_.get(), nullptr));
+    {
+        SavedError error;
+        if (PyContext_Exit(copy.get()) != 0) PyErr_WriteUnraisable(copy.get());
+    }
+    if (!task) return task;
+    PyObject *own = context_of(task.get());
+    if (!own) {
+        PyErr_SetString(PyExc_RuntimeError, "this asyncio's Task does not show its context");
+        return Ref();
+    }
+    *context = Ref::borrow(own);
+    *pristine = std::move(copy);
+    return task;
+}
+
+bool Coroutines::make_spare() {
+    Spare fresh;
+    fresh.driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
+    fresh.task = fresh.driver ? make_task(fresh.driver.get(), &fresh.context, &fresh.pristine) : Ref();
+    if (!fresh.task) return false;
+    fresh.variables = variables_of(fresh.context.get());
+    spare_ = std::move(fresh);
+    return true;
+}
+
+// False with an exception set.
+bool Coroutines::enter() {
+    if (!spare_.task || as_driver(spare_.driver)->expired || as_driver(spare_.driver)->kept) {
+        if (!make_spare()) return false;
+    }
+    Ref outer = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
+    if (!outer) return false;
+    if (outer.get() != Py_None) {
+        Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), outer.get(), nullptr));
+        if (!left) return false;
+        spare_.outer = std::move(outer);
+    }
+    entered_ = true;
+    Ref done = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), spare_.task.get(), nullptr));
+    if (!done || PyContext_Enter(spare_.context.get()) != 0) {
+        SavedError error;
+        leave();
+        return false;
+    }
+    spare_.references = Py_REFCNT(spare_.task.get());
+    return true;
+}
+
+void Coroutines::leave() {
+    SavedError error;
+    entered_ = false;
+    if (PyContext_Exit(spare_.context.get()) != 0) PyErr_WriteUnraisable(spare_.task.get());
+    Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), spare_.task.get(), nullptr));
+    if (!left) PyErr_WriteUnraisable(spare_.task.get());
+    Ref outer = std::move(spare_.outer);
+    if (!outer) return;
+    Ref back = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), outer.get(), nullptr));
+    if (!back) PyErr_WriteUnraisable(outer.get());
+}
+
+// --- garbage collection ---
+
+int Coroutines::traverse(visitproc visit, void *arg) {
+    for (Ref *ref : {&loop_, &tools_object_, &base_context_, &tasks_, &spare_.task, &spare_.driver, &spare_.context,
+                     &spare_.pristine, &spare_.outer}) {
+        Py_VISIT(ref->get());
+    }
+    return 0;
+}
+
+void Coroutines::clear() {
+    if (!entered_) forget_loop();
+}
+
+}  // namespace uwserve

@@ -1,0 +1,174 @@
+// Who turns the loop: a thread of its own making (run), or an event loop of Python's whose reader calls pump(). And the
+// end, which both come to.
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "server.h"
+#include "threads.h"
+
+namespace uwserve {
+
+namespace {
+
+// A pump keeps the GIL, which the event loop has released while it waited. A fan-out that sends at least this much in
+// all is worth handing it to other threads.
+constexpr size_t kFanOutBytes = 1u << 20;
+
+}  // namespace
+
+void ServerCore::on_release(void *self) {
+    auto *core = static_cast<ServerCore *>(self);
+    core->grave->empty();
+    if (core->embedded_ && core->engine->topics().queued_bytes() * core->pending_websockets < kFanOutBytes) return;
+    core->gil.release();
+}
+
+// Python's own C-level signal handler has written to the descriptor; here its Python-level handlers run.
+void ServerCore::on_signal(void *self) {
+    auto *core = static_cast<ServerCore *>(self);
+    char bytes[64];
+    while (read(core->signal_fd_, bytes, sizeof(bytes)) > 0) {
+    }
+    core->gil.ensure();
+    if (PyErr_CheckSignals() == 0) return;
+    core->break_ = true;
+    if (!core->run_error_) core->run_error_ = take_exception();
+}
+
+// False with an exception set.
+bool ServerCore::check_can_run(const char *call) {
+    if (!check_alive(call)) return false;
+    if (running()) {
+        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s",
+                     describe_thread(loop_thread.load()).c_str());
+        return false;
+    }
+    if (finished || !listener) {
+        PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
+        return false;
+    }
+    if (engine->loop()->depth > 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the server can't be run from its own callback, or while another thread is in one");
+        return false;
+    }
+    return true;
+}
+
+// The exception that ended an iteration, if any: false, and it is set.
+bool ServerCore::raise_run_error() {
+    if (!run_error_) return true;
+    Ref error = std::move(run_error_);
+    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
+    return false;
+}
+
+bool ServerCore::run(int signal_fd) {
+    if (finished && stopping && !is_forked) return true;  // stopped before it ran: nothing is left to do
+    if (!check_can_run("Server.run")) return false;
+    Ref keep = Ref::borrow(self);
+    us_watch_t *watch = nullptr;
+    signal_fd_ = signal_fd;
+    if (signal_fd >= 0 && !(watch = us_watch(engine->loop(), signal_fd, on_signal, this))) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return false;
+    }
+    loop_thread = PyThread_get_thread_ident();
+    break_ = false;
+    us_loop_t *loop = engine->loop();
+    while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
+    gil.ensure();
+    if (is_forked) {  // a handler forked, and this is the child
+        PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
+        return false;
+    }
+    run_posted();
+    if (watch) us_unwatch(watch);
+    loop_thread = 0;
+    finish_if_idle();
+    return raise_run_error();
+}
+
+// --- inside an event loop ---
+
+bool ServerCore::attach_loop() {
+    if (!check_can_run("Server.serve_forever")) return false;
+    loop_thread = PyThread_get_thread_ident();
+    embedded_ = true;
+    break_ = false;
+    us_loop_integrate(engine->loop());
+    us_wakeup_loop(engine->loop());  // what happened meanwhile is looked at
+    return true;
+}
+
+int ServerCore::descriptor() const { return engine ? us_loop_fd(engine->loop()) : -1; }
+
+bool ServerCore::pump(Pumped *pumped) {
+    *pumped = Pumped::kGoesOn;
+    if (is_forked || !embedded_ || !on_loop_thread() || engine->loop()->depth > 0) return true;
+    Ref keep = Ref::borrow(self);
+    us_loop_t *loop = engine->loop();
+    coroutines.begin_pump();
+    us_loop_iterate(loop, 0);
+    if (is_forked) return true;
+    gil.ensure();
+    coroutines.end_pump();
+    break_ = false;
+    if (!raise_run_error()) return false;
+    if (loop->num_polls == 0) {
+        *pumped = !coroutines.has_tasks() ? Pumped::kOver : forced ? Pumped::kWaitsForTasks : Pumped::kGoesOn;
+    }
+    return true;
+}
+
+bool ServerCore::detach_loop() {
+    if (!embedded_ || is_forked) return true;
+    if (engine && engine->loop()->depth > 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the server can't be detached in its own callback");
+        return false;
+    }
+    run_posted();
+    embedded_ = false;
+    loop_thread = 0;
+    finish_if_idle();
+    return raise_run_error();
+}
+
+// A coroutine has come and there is no event loop that could run it: the facade makes one, and the run goes on in that.
+bool ServerCore::ask_for_event_loop() {
+    if (!on_event_loop_wanted) {
+        PyErr_SetString(PyExc_RuntimeError, "this server cannot run coroutines");
+        return false;
+    }
+    Ref hook = Ref::borrow(on_event_loop_wanted.get());
+    Ref result = Ref::steal(PyObject_CallNoArgs(hook.get()));
+    if (!result) return false;
+    if (running() && !embedded_) break_ = true;
+    return true;
+}
+
+// --- the end ---
+
+void ServerCore::finish_if_idle() {
+    if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0 && !coroutines.has_tasks()) finish();
+}
+
+// The last connection is gone: the engine goes, the Python side is told. With the GIL, no thread running the loop.
+void ServerCore::finish() {
+    if (finished || finishing_) return;
+    finishing_ = true;
+    SavedError error;
+    run_posted();
+    limits.refusals.detach();  // with the last report
+    finished = true;
+    listener = nullptr;
+    stop_timer_ = nullptr;  // goes with its loop
+    engine.reset();
+    if (!on_stopped) return;
+    Ref hook = Ref::borrow(on_stopped.get());
+    Ref result = Ref::steal(PyObject_CallNoArgs(hook.get()));
+    if (!result) log_failure("stop");
+}
+
+}  // namespace uwserve

@@ -1,0 +1,407 @@
+"""Who turns a server's loop: this thread, a background one, or a running event loop (asyncio, uvloop).
+
+Coroutines need an event loop. ``run()`` and ``start()`` make one when a handler is a coroutine function, or as soon as
+a coroutine comes: the native loop then returns, and the same run goes on inside the event loop, as a reader of it.
+
+Ownership: ``_thread`` is the thread that the loop is claimed for; ``_loop`` the event loop the core is attached to,
+whose reader it is; ``_own_loop`` one that was made here, which ends with the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from . import _core, _stopping
+from ._dispatch import log_exception
+from ._lifecycle import Signals, StopOnSigterm, Stopped, keep_until_exit, release
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+    from typing_extensions import Self
+
+OVER, WAITS_FOR_TASKS = 1, 2  # what pump() tells
+
+CUT_SECONDS = 2.0
+"""How long a forced stop waits for coroutines to end, before it cancels them (again), and then leaves them behind."""
+
+
+class RunModes(_core.ServerCore):
+    """The part of ``Server`` that runs it."""
+
+    _stopped: Stopped
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None  # the one that runs the loop
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._descriptor = -1
+        self._cut: asyncio.TimerHandle | None = None
+
+    def stop(
+        self,
+        close_active_connections: bool = False,
+        *,
+        timeout: float | None = None,
+        code: int | None = None,
+        reason: str | None = None,
+    ) -> Stopped:
+        """See ``Server.stop``."""
+        raise NotImplementedError
+
+    def _has_coroutine_handlers(self) -> bool:
+        raise NotImplementedError
+
+    # --- on this thread, and in the background ---
+
+    def run(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
+        """Run on this thread until the server is stopped and its last connection is gone.
+
+        With coroutine handlers it runs in an event loop of its own on this thread, uvloop's when that is installed. On
+        the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
+        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
+
+        Raises ``RuntimeError`` when it already runs or has stopped, in a running asyncio event loop (which it would
+        block: ``await server.serve_forever()``, or ``start()``), and in a child made by ``fork``; ``TypeError`` and
+        ``ValueError`` for a bad ``stop_timeout``. ``KeyboardInterrupt`` and ``SystemExit`` of a handler end the run.
+        """
+        self._run(_stopping.check_timeout("stop_timeout", stop_timeout))
+
+    def start(self) -> Self:
+        """Run in a background daemon thread named ``uwserve``; returns the server.
+
+        Coroutine handlers run in an event loop of that thread. Raises ``RuntimeError`` when it already runs or has
+        stopped, and in a child made by ``fork``. A server that still runs when the interpreter exits is stopped then.
+        """
+        thread = threading.Thread(target=self._run_in_background, name="uwserve", daemon=True)
+        self._claim(thread)
+        try:
+            thread.start()
+        except BaseException:
+            self._unclaim()
+            raise
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(True)
+        if not self.on_loop_thread():
+            self._join(None)
+            self._drain()
+
+    def _run(self, stop_timeout: float, notice: Callable[[], None] | None = None) -> None:
+        """``run()``; ``notice`` is called when the first signal is about to stop the server."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "run() would block the asyncio event loop of this thread: await serve_forever(), or use start()"
+            )
+        self._claim(threading.current_thread())
+        try:
+            if threading.current_thread() is threading.main_thread():
+                with Signals(_stopping.StopBySignals(self, stop_timeout, notice)) as descriptor:
+                    self._turn(descriptor)
+            else:
+                self._turn(-1)
+        finally:
+            self._unclaim()
+
+    def _run_in_background(self) -> None:
+        try:
+            self._turn(-1)
+        except BaseException as exc:  # SystemExit and KeyboardInterrupt out of a handler: nobody else would see them
+            log_exception("the server's thread, which ends", exc)
+        finally:
+            self._unclaim()
+
+    def _turn(self, descriptor: int) -> None:
+        """Natively until the server is over or a coroutine comes, then in an event loop."""
+        if self._own_loop is None and self._has_coroutine_handlers() and not self.finished:
+            self._event_loop_wanted()
+        if self._own_loop is None:
+            self.run_loop(descriptor)
+        if self._own_loop is not None:
+            self._turn_event_loop(self._own_loop, descriptor)
+
+    def _turn_event_loop(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+        from ._tasks import close_event_loop
+
+        try:
+            self._attach(loop)
+            if descriptor >= 0:  # a signal has come; that the loop wakes lets Python run its handler
+                loop.add_reader(descriptor, _drain_descriptor, descriptor)
+            try:
+                loop.run_until_complete(self._until_stopped())
+            finally:
+                if descriptor >= 0:
+                    loop.remove_reader(descriptor)
+                self._detach()
+        finally:
+            self._own_loop = None
+            close_event_loop(loop)
+            self.forget_event_loop()
+
+    async def _until_stopped(self) -> None:
+        await self._stopped
+
+    def _event_loop_wanted(self) -> None:
+        """The hook the core calls when a coroutine has come and there is no event loop, or a closed one."""
+        from ._tasks import TOOLS, new_event_loop
+
+        self._let_go_of_closed_loop()
+        if self._own_loop is None:
+            self._own_loop = new_event_loop()
+        self.set_event_loop(self._own_loop, TOOLS)
+
+    # --- inside an event loop ---
+
+    async def __aenter__(self) -> Self:
+        """Serve inside the running event loop (asyncio or uvloop) from here on, on its thread."""
+        import asyncio
+
+        self._claim_and_attach(asyncio.get_running_loop())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop, open connections with it, and wait until the last ``close`` handler has ended."""
+        try:
+            self.stop(True)
+            if self._loop is not None:
+                await self._stopped
+        finally:
+            self._leave()
+
+    async def serve_forever(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
+        """Serve inside the running event loop (asyncio or uvloop) until the server has stopped.
+
+        Handlers run on the loop's thread; nothing polls. May be used alone or inside ``async with``; several tasks may
+        wait so. When it is cancelled, the server is stopped, open connections with it (1001), and ``CancelledError``
+        goes on. On the main thread SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, if
+        nobody else handles it. Returns at once when the server has stopped already. ``RuntimeError`` when it runs
+        elsewhere, and in a child made by ``fork``; ``TypeError`` and ``ValueError`` for a bad ``stop_timeout``.
+        """
+        import asyncio
+
+        on_signal = _stopping.StopBySignals(self, _stopping.check_timeout("stop_timeout", stop_timeout))
+        if self.finished and self._pid == os.getpid():
+            return
+        loop = asyncio.get_running_loop()
+        is_new = self._loop is not loop
+        if is_new:
+            self._claim_and_attach(loop)
+        try:
+            with StopOnSigterm(loop, on_signal):
+                await self._stopped
+        except asyncio.CancelledError:
+            self.stop(True)
+            await self._stopped
+            raise
+        finally:
+            if is_new:
+                self._leave()
+
+    def _claim_and_attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._claim(threading.current_thread())
+        try:
+            if self._own_loop is not None:  # of a run that was broken off; its coroutines end with it
+                self.forget_event_loop()
+                self._own_loop.close()
+                self._own_loop = None
+            self._attach(loop)
+        except BaseException:
+            self._unclaim()
+            raise
+
+    def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        from ._tasks import TOOLS
+
+        self.set_event_loop(loop, TOOLS)
+        self._descriptor = self.attach_core()
+        self._loop = loop
+        try:
+            loop.add_reader(self._descriptor, self._pump)
+        except BaseException:
+            self._detach()
+            raise
+
+    def _pump(self) -> None:
+        """One turn of the core's loop; the event loop calls it when there is something to do."""
+        state = self.pump()
+        if state == OVER:
+            self._detach()
+            if self._own_loop is None:
+                self._leave()
+        elif state == WAITS_FOR_TASKS and self._cut is None and self._loop is not None:
+            self._cut = self._loop.call_later(CUT_SECONDS, self._cut_tasks, False)
+
+    def _cut_tasks(self, again: bool) -> None:
+        """Coroutines that outlive a forced stop are cancelled, and at last no longer waited for."""
+        if self._loop is None:
+            return
+        if not again:
+            self.cancel_tasks()
+            self._cut = self._loop.call_later(CUT_SECONDS, self._cut_tasks, True)
+            return
+        import logging
+
+        logging.getLogger("uwserve").warning(
+            "the server ends without %d coroutines of handlers that do not end when they are cancelled",
+            len(self.tasks),
+        )
+        self.forget_tasks()
+        self._pump()
+
+    def _detach(self) -> None:
+        """The event loop is done with the core: its reader goes, and the server ends when it can."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        if not loop.is_closed():
+            loop.remove_reader(self._descriptor)
+            if self._cut is not None:
+                self._cut.cancel()
+        self._cut = None
+        self.detach_core()
+
+    def _leave(self) -> None:
+        """``_detach`` from a loop of the user's."""
+        try:
+            self._detach()
+        finally:
+            if self._own_loop is None:
+                self.forget_event_loop()
+                self._unclaim()
+
+    def _let_go_of_closed_loop(self) -> None:
+        """Notice that the event loop was closed under the server, which then is bound, as before it was attached."""
+        if self._loop is not None and self._loop.is_closed() and self._loop is not self._own_loop:
+            self._leave()
+
+    # --- who may do what ---
+
+    def on_loop_thread(self) -> bool:
+        """True in a callback of this server, on the thread that runs it."""
+        return self._thread is threading.current_thread()
+
+    def _claim(self, thread: threading.Thread) -> None:
+        """Make ``thread`` the one that runs the loop."""
+        self._check_alive()
+        self._let_go_of_closed_loop()
+        with self._lock:
+            if self._thread is not None:
+                raise RuntimeError(f"the server already runs, in thread {self._thread.name!r}")
+            self._thread = thread
+        keep_until_exit(self)
+
+    def _unclaim(self) -> None:
+        release(self)
+        with self._lock:
+            self._thread = None
+
+    def _check_alive(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError("this server belongs to the parent process: it cannot be used after a fork")
+        if self.finished:
+            raise RuntimeError("the server has stopped")
+
+    def _check_can_wait(self) -> None:
+        self._let_go_of_closed_loop()
+        thread = self._thread
+        if thread is threading.current_thread():
+            raise RuntimeError(
+                f"the server runs on this thread ({thread.name!r}): waiting here for its end would last forever"
+            )
+        if thread is None and not self.finished:
+            raise RuntimeError("no thread runs the server: its connections cannot end; call run() or start()")
+
+    def _check_can_await(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            self._check_can_wait()
+            return
+        import asyncio
+
+        task: Any = asyncio.current_task()
+        driver = task.get_coro() if task is not None else None
+        if getattr(driver, "server", None) is self:
+            raise RuntimeError("a handler cannot wait for its server's end, which waits for the handlers to end")
+
+    def _join(self, timeout: float | None) -> None:
+        """Wait until the loop's thread has left the loop."""
+        self._let_go_of_closed_loop()
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        if thread.name == "uwserve" and thread.daemon:
+            thread.join(timeout)
+        else:  # a thread of the user's, in run(): it goes on after the loop
+            self._stopped.wait(timeout)
+
+    def _drain(self) -> None:
+        """Let the closing handshakes end that a run left behind when an exception ended it; a matter of seconds."""
+        if not self.finished and self._thread is None:
+            self._claim(threading.current_thread())
+            try:
+                self._turn(-1)
+            finally:
+                self._unclaim()
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""
+        self._let_go_of_closed_loop()
+        once = _Once(function)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self.call_soon(once)
+            while not once.done.wait(0.05):
+                if self._thread is None:  # the run ended before it came to it
+                    break
+        once()
+        once.done.wait()
+        if once.error is not None:
+            raise once.error
+
+
+class _Once:
+    """A call that happens once, by whichever of two threads comes first."""
+
+    __slots__ = ("_function", "_lock", "done", "error")
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+        self._lock = threading.Lock()
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            function, self._function = self._function, None
+        if function is None:
+            return
+        try:
+            function()
+        except Exception as exc:
+            self.error = exc
+        finally:
+            self.done.set()
+
+
+def _drain_descriptor(descriptor: int) -> None:
+    try:
+        os.read(descriptor, 4096)
+    except BlockingIOError:
+        pass
