@@ -40,6 +40,12 @@ def run_on(kind: str, coroutine: Any) -> Any:
     return result
 
 
+async def until(condition: Any) -> None:
+    """Lets the loop run until it is true; the test's own time limit ends it otherwise."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
 def upgrade(request: uwserve.Request, server: uwserve.Server) -> Any:
     return None if server.upgrade(request) else uwserve.Response("no websocket", 400)
 

@@ -352,8 +352,8 @@ def test_cancel_after_it_suspended(loop_kind: str) -> None:
 
 
 def test_handlers_inside_handlers(loop_kind: str) -> None:
-    """ws.close() runs an async close handler inside a handler, a task of the user's, a plain function: each has a task
-    of its own, and the one outside is the current one again after it."""
+    """ws.close() runs an async close handler inside whatever calls it; each has a task of its own, and the outer one
+    is the current one again after it."""
     seen: list[Any] = []
 
     async def close(ws: Any, code: int, reason: str) -> None:

@@ -58,6 +58,10 @@ def raises(error: type[Exception], text: str, call: Callable[[], Any]) -> None:
         call()
 
 
+def in_asyncio(server: Server) -> None:
+    asyncio.run(server.serve_forever())
+
+
 # Argument: (server, a request that waits for its answer).
 SERVER: Table = {
     **{
@@ -80,6 +84,14 @@ SERVER: Table = {
             "compressions",
         )
     },
+    "stats": (ANSWERED, lambda both: both[0].stats()),
+    "topics": (REFUSED, lambda both: both[0].topics()),
+    "subscribers": (REFUSED, lambda both: both[0].subscribers("t")),
+    "tasks": (REFUSED, lambda both: both[0].tasks),
+    "serve_forever": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already runs, in thread 'uwserve'", lambda: in_asyncio(both[0])),
+    ),
     "on_loop_thread": (ANSWERED, lambda both: both[0].on_loop_thread()),
     "subscriber_count": (REFUSED, lambda both: both[0].subscriber_count("t")),
     "upgrade": (REFUSED, lambda both: both[0].upgrade(both[1])),
@@ -97,8 +109,21 @@ SERVER: Table = {
 INTERNAL: Table = {
     "set_hooks": (
         ANSWERED,
-        lambda both: raises(RuntimeError, "already bound", lambda: both[0].set_hooks(None, None, None, None)),
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].set_hooks(*[None] * 5)),
     ),
+    "set_connection_log": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].set_connection_log(None, None, None)),
+    ),
+    "count_handler_error": (ANSWERED, lambda both: both[0].count_handler_error("fetch")),
+    "attach_core": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].attach_core)),
+    "detach_core": (ANSWERED, lambda both: both[0].detach_core()),
+    "pump": (ANSWERED, lambda both: both[0].pump()),
+    "set_event_loop": (REFUSED, lambda both: both[0].set_event_loop(None, ())),
+    "forget_event_loop": (REFUSED, lambda both: both[0].forget_event_loop()),
+    "cancel_tasks": (REFUSED, lambda both: both[0].cancel_tasks()),
+    "forget_tasks": (REFUSED, lambda both: both[0].forget_tasks()),
+    "start_coroutine": (REFUSED, lambda both: both[0].start_coroutine(None)),
     "listen_tcp": (
         ANSWERED,
         lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_tcp(None, 0, False, False)),

@@ -58,6 +58,8 @@ class Coroutines {
         if (entered_ && !busy_ && !makes_coroutine(handler)) leave();
     }
 
+    // A coroutine takes its first step, further up the stack.
+    bool is_busy() const { return busy_; }
     bool has_tasks() const { return tasks_ && PySet_GET_SIZE(tasks_.get()) > 0; }
     PyObject *tasks() const { return tasks_.get(); }  // NULL or a set, borrowed
     // Asks every task to end but the one that asks.

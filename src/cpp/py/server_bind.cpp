@@ -145,6 +145,12 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
     check(core.post_call(Ref::borrow(fn.ptr()), Ref::borrow(args.ptr()), "Server.call_soon"));
 }
 
+// No coroutine is being started on this stack, and no other thread runs the loop.
+void check_can_change_event_loop(ServerCore &core, const char *call) {
+    if (!core.on_loop_thread()) check(core.refuse_thread(call));
+    if (core.coroutines.is_busy()) throw std::runtime_error(std::string(call) + ": a coroutine is being started");
+}
+
 // For the event loop that a server runs in; what the facade does with them is in _modes.py.
 void bind_event_loop(py::class_<ServerCore> &type) {
     type.def("attach_core", [](ServerCore &core) {
@@ -158,17 +164,28 @@ void bind_event_loop(py::class_<ServerCore> &type) {
         })
         .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
         .def("set_event_loop", [](ServerCore &core, py::object loop, py::object tools) {
+            check_can_change_event_loop(core, "Server.set_event_loop");
             check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
         }, py::arg("loop"), py::arg("tools"))
-        .def("forget_event_loop", [](ServerCore &core) { core.coroutines.forget_loop(); })
-        .def("cancel_tasks", [](ServerCore &core) { core.coroutines.cancel_tasks(); })
-        .def("forget_tasks", [](ServerCore &core) { core.coroutines.forget_tasks(); });
-    type.def_property_readonly("tasks", [](const ServerCore &core) -> py::object {
+        .def("forget_event_loop", [](ServerCore &core) {
+            check_can_change_event_loop(core, "Server.forget_event_loop");
+            core.coroutines.forget_loop();
+        })
+        .def("cancel_tasks", [](ServerCore &core) {
+            if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
+            core.coroutines.cancel_tasks();
+        })
+        .def("forget_tasks", [](ServerCore &core) {
+            check_can_change_event_loop(core, "Server.forget_tasks");
+            core.coroutines.forget_tasks();
+        });
+    type.def_property_readonly("tasks", [](ServerCore &core) -> py::object {
+        if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
         PyObject *tasks = core.coroutines.tasks();
         py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
         if (!copy) throw py::error_already_set();
         return copy;
-    }, "The asyncio.Tasks of handlers that have not ended yet, a frozenset. Loop thread.");
+    }, "The asyncio.Tasks of handlers that have not ended yet, a frozenset. Loop thread only.");
 }
 
 void bind_properties(py::class_<ServerCore> &type) {

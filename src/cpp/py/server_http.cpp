@@ -170,9 +170,9 @@ PyObject *defer(PyObject *self, PyObject *object) {
 // start(coroutine): its Task when it has suspended, else None.
 PyObject *start(PyObject *self, PyObject *coroutine) {
     ServerCore *core = core_of(self);
-    if (!core || !core->check_alive("Server.start")) return nullptr;
+    if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
     if (!core->on_loop_thread()) {
-        core->refuse_thread("Server.start");
+        core->refuse_thread("Server.start_coroutine");
         return nullptr;
     }
     Ref task = run_coroutine(*core, nullptr, Ref::borrow(coroutine), "fetch");

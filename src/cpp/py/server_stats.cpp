@@ -160,6 +160,7 @@ Ref callable(const py::object &object) { return Ref::borrow(object.ptr()); }
 
 void set_connection_log(ServerCore &core, const py::object &is_wanted, const py::object &opened,
                         const py::object &closed) {
+    if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
     core.connections_log.is_wanted = callable(is_wanted);
     core.connections_log.opened = callable(opened);
     core.connections_log.closed = callable(closed);

@@ -184,8 +184,9 @@ _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 
 def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
-    """Bind a server at once and return it; ``run()``, ``start()``, or ``serve_forever()`` in asyncio, makes it serve
-    (Bun: ``Bun.serve``). Handlers are functions or coroutine functions.
+    """Bind a server at once and return it; ``run()``, ``start()`` or ``serve_forever()`` makes it serve.
+
+    Mirrors Bun's ``Bun.serve``. Handlers are functions or coroutine functions.
 
     Options, by keyword or as one dict, under these names or Bun's:
 
