@@ -6,6 +6,7 @@ A new member has no answer until it is in one of these tables: then the test of 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import queue
 import threading
-import time
 from typing import Any
 
 import pytest
 from event_loops import bound, upgrade
 from http_client import Client as HttpClient
 from http_client import request
-from ws_client import Client, ConnectionEnded
+from ws_client import Client
 
 import uwserve
 

@@ -153,32 +153,35 @@ void check_can_change_event_loop(ServerCore &core, const char *call) {
 
 // For the event loop that a server runs in; what the facade does with them is in _modes.py.
 void bind_event_loop(py::class_<ServerCore> &type) {
-    type.def("attach_core", [](ServerCore &core) {
-            check(core.attach_loop());
-            return core.descriptor();
-        })
-        .def("pump", [](ServerCore &core) {
-            ServerCore::Pumped pumped;
-            check(core.pump(&pumped));
-            return static_cast<int>(pumped);
-        })
+    type.def("attach_core",
+             [](ServerCore &core) {
+        check(core.attach_loop());
+        return core.descriptor();
+    })
+        .def("pump",
+             [](ServerCore &core) {
+        ServerCore::Pumped pumped;
+        check(core.pump(&pumped));
+        return static_cast<int>(pumped);
+    })
         .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
-        .def("set_event_loop", [](ServerCore &core, py::object loop, py::object tools) {
-            check_can_change_event_loop(core, "Server.set_event_loop");
-            check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
-        }, py::arg("loop"), py::arg("tools"))
-        .def("forget_event_loop", [](ServerCore &core) {
-            check_can_change_event_loop(core, "Server.forget_event_loop");
-            core.coroutines.forget_loop();
-        })
+        .def("set_event_loop",
+             [](ServerCore &core, py::object loop, py::object tools) {
+        check_can_change_event_loop(core, "Server.set_event_loop");
+        check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
+    }, py::arg("loop"), py::arg("tools"))
+        .def("forget_event_loop",
+             [](ServerCore &core) {
+        check_can_change_event_loop(core, "Server.forget_event_loop");
+        core.coroutines.forget_loop();
+    })
         .def("cancel_tasks", [](ServerCore &core) {
-            if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
-            core.coroutines.cancel_tasks();
-        })
-        .def("forget_tasks", [](ServerCore &core) {
-            check_can_change_event_loop(core, "Server.forget_tasks");
-            core.coroutines.forget_tasks();
-        });
+        if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
+        core.coroutines.cancel_tasks();
+    }).def("forget_tasks", [](ServerCore &core) {
+        check_can_change_event_loop(core, "Server.forget_tasks");
+        core.coroutines.forget_tasks();
+    });
     type.def_property_readonly("tasks", [](ServerCore &core) -> py::object {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
         PyObject *tasks = core.coroutines.tasks();
