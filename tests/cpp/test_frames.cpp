@@ -124,6 +124,40 @@ std::string run(const std::string &bytes, const std::vector<size_t> &cuts, const
     return sink.all();
 }
 
+// A sink that wants to stop after each event, and is then fed what was left over.
+struct Stopping : Recorder {
+    bool on_message(char *data, size_t size, MessageKind kind) {
+        Recorder::on_message(data, size, kind);
+        return false;
+    }
+    bool on_assembled(MessageKind kind) {
+        Recorder::on_assembled(kind);
+        return false;
+    }
+    bool on_control(Opcode opcode, char *data, size_t size) {
+        ended |= opcode == Opcode::kClose;
+        Recorder::on_control(opcode, data, size);
+        return false;
+    }
+    bool ended = false;
+};
+
+std::string run_stopping(const std::string &bytes, const Options &options) {
+    FrameState state;
+    Stopping sink;
+    sink.options = options;
+    std::string rest = bytes;
+    while (!rest.empty() && !sink.failed && !sink.ended) {
+        std::vector<char> piece(rest.begin(), rest.end());
+        const size_t events = sink.events.size();
+        const auto parsed = static_cast<size_t>(parse_frames(state, piece.data(), piece.size(), sink) - piece.data());
+        CHECK(parsed > 0 && parsed <= piece.size());
+        CHECK(parsed == piece.size() || sink.events.size() == events + 1);
+        rest.erase(0, parsed);
+    }
+    return sink.all();
+}
+
 std::vector<size_t> every_byte(size_t size) {
     std::vector<size_t> cuts;
     for (size_t i = 1; i < size; i++) cuts.push_back(i);
@@ -143,6 +177,7 @@ void check_vector(const Vector &vector) {
     check(every_byte(vector.bytes.size()), "byte by byte", 0);
     const size_t step = vector.bytes.size() > 2000 ? 997 : 1;
     for (size_t split = 1; split < vector.bytes.size(); split += step) check({split}, "split at", split);
+    if (vector.options.stop_after < 0) CHECK(run_stopping(vector.bytes, vector.options) == vector.events);
 }
 
 const std::string kBig(65'536, 'b'), kMedium(300, 'm');

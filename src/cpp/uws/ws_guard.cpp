@@ -67,6 +67,11 @@ us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
 
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
     WsGuard *guard = of(s);
+    if (s->pause_reasons & US_PAUSE_QUEUE) [[unlikely]] {
+        // The peer may well have sent; it is us who do not read. Whoever resumes the socket arms the timer again.
+        us_socket_keepalive(s, guard->idle_);
+        return s;
+    }
     if (guard->send_pings_ && !(s->user_bits & kPinged) && !is_shutting_down(s)) {
         s->user_bits |= kPinged;
         us_socket_arm(s, guard->margin_);
