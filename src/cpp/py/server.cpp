@@ -10,7 +10,7 @@
 
 #include "threads.h"
 #include "usockets/proxy.h"
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -168,6 +168,7 @@ bool ServerCore::stop(bool force) {
             if (handle) static_cast<ServerCore *>(core)->close_handle(handle, 1001, "Server closed");
             if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
         }, this);
+        finish_closes(*this);
     }
     return true;
 }
@@ -186,6 +187,7 @@ void ServerCore::forked() {
 
 // Takes the handles away from open sockets without calling any handler: for a server nobody can reach any more.
 void ServerCore::abandon_handles() {
+    for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *) {
         PerSocket *user = reinterpret_cast<Socket *>(s)->getUserData();
         if (auto *handle = static_cast<WsObject *>(std::exchange(user->handle, nullptr))) {
@@ -337,6 +339,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(ref->get());
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
+    for (WsObject *handle : unfinished) Py_VISIT(handle);
     for (Posted &work : posted_) {  // only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());

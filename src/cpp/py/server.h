@@ -146,6 +146,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // --- WebSockets (server_ws.cpp) ---
     void on_open(Socket *ws) override;
     void on_message(Socket *ws, std::string_view message, Content content) override;
+    void on_unparsed(Socket *ws, std::string_view rest) override;
     void on_drain(Socket *ws) override;
     void on_ping(Socket *ws, std::string_view data) override;
     void on_pong(Socket *ws, std::string_view data) override;
@@ -198,6 +199,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
     uint64_t max_request_body_size = 128ull << 20;
+    std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (ws_queue.h)
     bool stopping = false, forced = false, finished = false, is_forked = false;
 
   private:

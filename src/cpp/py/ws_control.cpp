@@ -1,5 +1,5 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -108,6 +108,7 @@ PyObject *resume(PyObject *object, PyObject *) {
         us_socket_resume(s, US_PAUSE_USER);
         ws->core->engine->gate().deliver_late_bytes(s);
         us_socket_arm(s, ws->core->engine->guard().idle_interval());
+        if (ws->queue) continue_reading(ws);
     }));
 }
 
