@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import loops
 import pytest
 import tls_transport
 from ws_client import TIMEOUT, Client
@@ -223,6 +224,14 @@ def room(serving):
         return live, pairs
 
     return make
+
+
+@pytest.fixture(params=loops.NAMES)
+def elsewhere(request):
+    """An event loop in another thread than the server's."""
+    thread = loops.LoopThread(request.param)
+    yield thread
+    thread.stop()
 
 
 @pytest.fixture(params=["tcp", "unix"])

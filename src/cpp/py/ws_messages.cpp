@@ -6,6 +6,8 @@
 // loop, which only says that it is worth looking again. So nothing is lost when the waiting task is cancelled.
 //
 // It may be iterated in any thread's event loop; all of it is guarded by the GIL.
+#include <cstring>
+
 #include "ws_queue.h"
 
 namespace uwserve {
@@ -241,11 +243,13 @@ PyObject *messages(PyObject *object_, PyObject *) {
     return result;
 }
 
-bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, PyTypeObject **type) {
+bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, bool is_private,
+              PyTypeObject **type) {
     PyType_Spec spec = {name, static_cast<int>(size), 0,
                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
     *type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
-    return *type != nullptr;
+    return *type && (is_private ||
+                     PyModule_AddObjectRef(module, strrchr(name, '.') + 1, reinterpret_cast<PyObject *>(*type)) == 0);
 }
 
 }  // namespace
@@ -307,8 +311,9 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
         {Py_tp_methods, wait_methods},
         {0, nullptr},
     };
-    return add_type(module, "uwserve._core.Messages", sizeof(MessagesObject), messages_slots, &state->messages_type) &&
-           add_type(module, "uwserve._core.MessageWait", sizeof(MessageWaitObject), wait_slots,
+    return add_type(module, "uwserve._core.Messages", sizeof(MessagesObject), messages_slots, false,
+                    &state->messages_type) &&
+           add_type(module, "uwserve._core.MessageWait", sizeof(MessageWaitObject), wait_slots, true,
                     &state->messages_wait_type);
 }
 

@@ -1,7 +1,7 @@
 """Waiting for a socket: ``await ws.drained()``, ``await ws.closed()``.
 
-The core calls back, once, on the server's thread; here that becomes a future of the event loop in which the caller runs,
-the server's own or any other thread's. Nothing of this runs unless somebody waits.
+The core calls back, once, on the server's thread; here that becomes a future of the event loop in which the caller
+runs, the server's own or any other thread's. Nothing of this runs unless somebody waits.
 """
 
 from __future__ import annotations
