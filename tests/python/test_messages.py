@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -366,3 +367,19 @@ def test_a_thousand_connections(serving, elsewhere):
     assert future.result(30) == [1000] * 1000
     assert live.server.buffered_bytes == 0
     pairs.clear()
+
+
+def test_no_wakeup_is_lost(serving, elsewhere):
+    """Threads that change at every turn: a message that comes while the consumer is about to wait."""
+    live = serving()
+    client, ws = live.open()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        future = elsewhere.start(take(ws.messages(), 3000))
+        for i in range(0, 3000, 3):
+            client.send(str(i))
+            client.send_raw(frame(TEXT, str(i + 1)) + frame(TEXT, str(i + 2)))
+        assert future.result(30) == [str(i) for i in range(3000)]
+    finally:
+        sys.setswitchinterval(interval)

@@ -113,6 +113,8 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
         }
         if (messages->waiting) refuse_second(messages);
         if (PyErr_Occurred() || !start_waiting(self)) return PYGEN_ERROR;
+        // Making the future has run Python, and another thread with it: a message may have come and found nobody waiting.
+        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->has_message()) stop_waiting(self);
     }
 }
 
@@ -228,19 +230,19 @@ PyObject *messages(PyObject *object_, PyObject *) {
     if (!self->core->check_alive("ServerWebSocket.messages")) return nullptr;
     WsQueue *queue = queue_of(self);
     if (!queue) return nullptr;
+    PyTypeObject *type = self->core->state->messages_type;
+    Ref result = Ref::steal(type->tp_alloc(type, 0));  // may run a finaliser
+    if (!result) return nullptr;
+    as_messages(result.get())->ws = as_ws(Py_NewRef(object_));
     if (queue->iterator) {
         PyErr_SetString(PyExc_RuntimeError,
                         "ServerWebSocket.messages(): the messages of this socket are being iterated already");
         return nullptr;
     }
-    PyTypeObject *type = self->core->state->messages_type;
-    PyObject *result = type->tp_alloc(type, 0);
-    if (!result) return nullptr;
-    as_messages(result)->ws = as_ws(Py_NewRef(object_));
-    as_messages(result)->is_active = true;
-    queue->iterator = as_messages(result);
+    as_messages(result.get())->is_active = true;
+    queue->iterator = as_messages(result.get());
     if (queue->has_others()) pump_soon(self);
-    return result;
+    return result.release();
 }
 
 bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, bool is_private,

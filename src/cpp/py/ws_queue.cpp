@@ -95,6 +95,17 @@ void deliver(ServerCore &core, WsObject *handle, WsEvent event) {
     }
 }
 
+// Making the payload may have run a finaliser: the socket may be closed, or nothing wait any more.
+bool line_up(ServerCore &core, WsObject *handle, bool must_wait, WsEvent event) {
+    if (!handle->ws) return false;
+    if (!must_wait) {
+        deliver(core, handle, std::move(event));
+        return false;
+    }
+    event.bytes = kEventBytes + size_of(event.payload.get());
+    return push(core, handle, std::move(event));
+}
+
 // The close handler that has waited runs now.
 void finish_close(ServerCore &core, WsObject *handle) {
     WsQueue &queue = *handle->queue;
@@ -197,11 +208,6 @@ void WsQueue::clear() {
     charge();
 }
 
-bool WsQueue::has_others() const {
-    return std::any_of(events.begin() + static_cast<std::ptrdiff_t>(first), events.end(),
-                       [](const WsEvent &event) { return event.kind != EventKind::kMessage; });
-}
-
 WsQueue *queue_of(WsObject *handle) {
     if (!handle->queue) {
         auto *queue = new (std::nothrow) WsQueue(handle->core->limits);
@@ -227,27 +233,28 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_messages()) return false;
-    Ref payload = make_message(handle, message, content);
-    if (!payload) {
+    WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
+    if (!event.payload) {
         core.handler_failed(handle, "message");
         return true;
     }
-    size_t bytes = size_of(payload.get()) + kEventBytes;
-    bool as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
-    if (push(core, handle, {std::move(payload), bytes, EventKind::kMessage, as_view}) && queue.iterator) {
+    event.as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
+    bool is_waiting = line_up(core, handle, queue.takes_messages(), std::move(event));
+    if (is_waiting && queue.iterator) {
         wake_iterator(core, queue.iterator);
     }
     return true;
 }
 
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
-    if (!handle->queue->takes_others()) return false;
-    Ref payload = Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
-    if (!payload) {
+    WsQueue &queue = *handle->queue;
+    if (!queue.takes_others()) return false;
+    WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
+    if (!event.payload) {
         core.handler_failed(handle, kind == EventKind::kPing ? "ping" : "pong");
         return true;
     }
-    push(core, handle, {std::move(payload), data.size() + kEventBytes, kind});
+    line_up(core, handle, queue.takes_others(), std::move(event));
     return true;
 }
 
@@ -255,7 +262,7 @@ bool queue_drain(WsObject *handle) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_others()) return false;
     if (queue.has_drain) return true;
-    queue.has_drain = push(*handle->core, handle, {Ref(), kEventBytes, EventKind::kDrain});
+    queue.has_drain = push(*handle->core, handle, {EventKind::kDrain, Ref(), kEventBytes});
     return true;
 }
 

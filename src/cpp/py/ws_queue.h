@@ -28,9 +28,9 @@ constexpr size_t kMaxQueuedBytes = 1u << 20;
 enum class EventKind : uint8_t { kMessage, kDrain, kPing, kPong };
 
 struct WsEvent {
-    Ref payload;  // none for kDrain
-    size_t bytes;  // what it takes in memory
     EventKind kind;
+    Ref payload;  // none for kDrain
+    size_t bytes = 0;  // what it takes in memory
     bool as_view = false;  // a handler gets a memoryview of it
 };
 
@@ -52,8 +52,19 @@ struct WsQueue {
     WsEvent take(size_t index);
     const WsEvent &at(size_t index) const { return events[first + index]; }
     void clear();
-    // Whether anything but messages waits.
-    bool has_others() const;
+    bool has_message() const {
+        return has([](EventKind kind) { return kind == EventKind::kMessage; });
+    }
+    bool has_others() const {
+        return has([](EventKind kind) { return kind != EventKind::kMessage; });
+    }
+    template <typename F>
+    bool has(F is_wanted) const {
+        for (size_t i = 0; i < count(); i++) {
+            if (is_wanted(at(i).kind)) return true;
+        }
+        return false;
+    }
     void charge() { kept.change(bytes + unparsed.size()); }
 
     // Whether a message, or another event, must line up.
