@@ -327,7 +327,7 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     if (!result) {
         log_failure("error");
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_coroutine(*this, ws, std::move(result), "error");
+        run_in_order(*this, ws, std::move(result), "error");
     }
 }
 

@@ -42,6 +42,7 @@ struct WebSocketOptions {
     bool close_on_backpressure_limit = false;
     bool send_pings = true;
     bool publish_to_self = false;
+    bool serial = false;
     bool enabled = false;
     DeflateOptions deflate;
     std::vector<std::string> protocols;

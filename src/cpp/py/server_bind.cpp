@@ -43,7 +43,7 @@ DeflateOptions deflate_options(const std::pair<std::string, std::string> &names)
 void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
                    unsigned idle_timeout, size_t backpressure_limit, bool close_on_backpressure_limit, bool send_pings,
-                   bool publish_to_self, const std::pair<std::string, std::string> &per_message_deflate,
+                   bool publish_to_self, bool serial, const std::pair<std::string, std::string> &per_message_deflate,
                    std::vector<std::string> protocols, bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
@@ -60,6 +60,7 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.close_on_backpressure_limit = close_on_backpressure_limit;
     options.send_pings = send_pings;
     options.publish_to_self = publish_to_self;
+    options.serial = serial;
     options.deflate = deflate_options(per_message_deflate);
     options.protocols = std::move(protocols);
     options.enabled = enabled;
@@ -136,22 +137,26 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
 
 // For the event loop that a server runs in; what the facade does with them is in _modes.py.
 void bind_event_loop(py::class_<ServerCore> &type) {
-    type.def("attach_core", [](ServerCore &core) {
-            check(core.attach_loop());
-            return core.descriptor();
-        })
-        .def("pump", [](ServerCore &core) {
-            ServerCore::Pumped pumped;
-            check(core.pump(&pumped));
-            return static_cast<int>(pumped);
-        })
+    type.def("attach_core",
+             [](ServerCore &core) {
+        check(core.attach_loop());
+        return core.descriptor();
+    })
+        .def("pump",
+             [](ServerCore &core) {
+        ServerCore::Pumped pumped;
+        check(core.pump(&pumped));
+        return static_cast<int>(pumped);
+    })
         .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
-        .def("set_event_loop", [](ServerCore &core, py::object loop, py::object tools) {
-            check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
-        }, py::arg("loop"), py::arg("tools"))
+        .def("set_event_loop",
+             [](ServerCore &core, py::object loop, py::object tools) {
+        check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
+    }, py::arg("loop"), py::arg("tools"))
         .def("forget_event_loop", [](ServerCore &core) { core.coroutines.forget_loop(); })
-        .def("cancel_tasks", [](ServerCore &core) { core.coroutines.cancel_tasks(); })
-        .def("forget_tasks", [](ServerCore &core) { core.coroutines.forget_tasks(); });
+        .def("cancel_tasks", [](ServerCore &core) {
+        core.coroutines.cancel_tasks();
+    }).def("forget_tasks", [](ServerCore &core) { core.coroutines.forget_tasks(); });
     type.def_property_readonly("tasks", [](const ServerCore &core) -> py::object {
         PyObject *tasks = core.coroutines.tasks();
         py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
@@ -225,8 +230,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("backpressure_limit"), py::arg("close_on_backpressure_limit"),
-             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("per_message_deflate"), py::arg("protocols"),
-             py::arg("enabled"))
+             py::arg("send_pings"), py::arg("publish_to_self"), py::arg("serial"), py::arg("per_message_deflate"),
+             py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))

@@ -39,7 +39,7 @@ struct Call {
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(core, ws(), std::move(result), where);
+            run_in_order(core, ws(), std::move(result), where);
         }
     }
 
@@ -133,7 +133,7 @@ void ServerCore::on_open(Socket *ws) {
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(*this, handle, std::move(result), "open");
+            run_in_order(*this, handle, std::move(result), "open");
         }
         return;
     }

@@ -128,7 +128,7 @@ PyObject *task_done(PyObject *self, PyObject *task) {
     queue->hold = Hold::kNothing;
     if (handle->core->is_forked) Py_RETURN_NONE;
     if (handle->core->on_loop_thread()) {
-        pump(*handle->core, handle);
+        pump_events(*handle->core, handle);
     } else {
         pump_soon(handle);
     }
@@ -136,6 +136,26 @@ PyObject *task_done(PyObject *self, PyObject *task) {
 }
 
 PyMethodDef kTaskDone = {"task_done", task_done, METH_O, nullptr};
+
+bool is_done(PyObject *task) {
+    Ref answer = Ref::steal(PyObject_CallMethod(task, "done", nullptr));
+    if (!answer) PyErr_Clear();
+    return answer && answer.get() == Py_True;
+}
+
+// Everything of that kind waits until the task has ended. False with an exception set.
+bool hold_events(WsObject *handle, Ref task, Hold hold) {
+    WsQueue *queue = queue_of(handle);
+    if (!queue) return false;
+    if (queue->hold != Hold::kNothing && !is_done(queue->task.get())) return true;  // of several, the first
+    Ref callback = Ref::steal(PyCFunction_New(&kTaskDone, object(handle)));
+    if (!callback) return false;
+    Ref added = Ref::steal(PyObject_CallMethod(task.get(), "add_done_callback", "O", callback.get()));
+    if (!added) return false;
+    Ref before = std::exchange(queue->task, std::move(task));
+    queue->hold = hold;
+    return true;
+}
 
 // --- reading on ---
 
@@ -283,21 +303,16 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
 
 // --- going out ---
 
-void hold_events(ServerCore &core, WsObject *handle, Ref task, Hold hold) {
-    if (handle->queue && handle->queue->hold != Hold::kNothing) return;  // of several, the first
-    WsQueue *queue = queue_of(handle);
-    Ref callback = queue ? Ref::steal(PyCFunction_New(&kTaskDone, object(handle))) : Ref();
-    Ref added =
-        callback ? Ref::steal(PyObject_CallMethod(task.get(), "add_done_callback", "O", callback.get())) : Ref();
-    if (!added) {
-        core.log_failure("serial");
-        return;
-    }
-    queue->task = std::move(task);
-    queue->hold = hold;
+void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold) {
+    Ref keep = Ref::borrow(object(handle));
+    bool was_busy = std::exchange(handle->is_busy, handle->is_busy || hold == Hold::kAll);
+    Ref task = run_coroutine(core, handle, std::move(coroutine), where);
+    handle->is_busy = was_busy;
+    if (task && !hold_events(handle, std::move(task), hold)) core.log_failure(where);
+    if (handle->queue && handle->queue->close_is_due && !was_busy) pump_events(core, handle);
 }
 
-void pump(ServerCore &core, WsObject *handle) {
+void pump_events(ServerCore &core, WsObject *handle) {
     WsQueue *queue = handle->queue;
     if (!queue || queue->is_pumping || core.is_forked || !core.engine) return;
     Ref keep = Ref::borrow(object(handle));
@@ -320,7 +335,8 @@ void pump(ServerCore &core, WsObject *handle) {
 
 void pump_soon(WsObject *handle) {
     auto keep = std::make_shared<Ref>(Ref::borrow(object(handle)));
-    bool posted = handle->core->post([keep](ServerCore &core) { pump(core, as_ws(keep->get())); }, "ServerWebSocket");
+    bool posted =
+        handle->core->post([keep](ServerCore &core) { pump_events(core, as_ws(keep->get())); }, "ServerWebSocket");
     if (!posted) {  // the server has ended, and with it every handler
         PyErr_Clear();
         handle->queue->clear();

@@ -107,10 +107,23 @@ bool queue_drain(WsObject *handle);
 void keep_unparsed(WsObject *handle, std::string_view rest);
 
 // --- events going out ---
-// Everything of that kind waits until the task has ended. Loop thread, GIL.
-void hold_events(ServerCore &core, WsObject *handle, Ref task, Hold hold);
+// run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
+void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
+inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
+    Hold hold = Hold::kNothing;
+    if (handle && core.options.serial) {
+        hold = Hold::kAll;
+    } else if (is_open_handler(where) && !core.options.message) {
+        hold = Hold::kMessages;
+    }
+    if (hold == Hold::kNothing) [[likely]] {
+        run_coroutine(core, handle, std::move(coroutine), where);
+    } else {
+        run_held(core, handle, std::move(coroutine), where, hold);
+    }
+}
 // Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.
-void pump(ServerCore &core, WsObject *handle);
+void pump_events(ServerCore &core, WsObject *handle);
 // The same, soon. Any thread, GIL.
 void pump_soon(WsObject *handle);
 // The oldest message in the queue, for an iterator. Any thread, GIL.

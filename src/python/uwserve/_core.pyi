@@ -163,6 +163,7 @@ class ServerCore:
         close_on_backpressure_limit: bool,
         send_pings: bool,
         publish_to_self: bool,
+        serial: bool,
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
         protocols: Sequence[str],
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
