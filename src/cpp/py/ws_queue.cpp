@@ -365,6 +365,26 @@ void continue_reading(WsObject *handle) {
     }
 }
 
+namespace {
+
+void end_hold(WsObject *handle) {
+    if (!handle || !handle->queue || handle->queue->hold == Hold::kNothing) return;
+    handle->queue->hold = Hold::kNothing;
+    pump_soon(handle);
+    Ref gone = std::move(handle->queue->task);
+}
+
+}  // namespace
+
+void end_holds(ServerCore &core) {
+    if (!core.engine || core.is_forked) return;
+    SavedError error;
+    us_socket_context_each(core.engine->ws_context(), [](us_socket_t *s, void *) {
+        end_hold(static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle));
+    }, nullptr);
+    for (size_t i = 0; i < core.unfinished.size(); i++) end_hold(core.unfinished[i]);
+}
+
 // --- the end ---
 
 bool defer_close(ServerCore &core, Ref &keep, std::string_view reason) {

@@ -131,6 +131,9 @@ Ref take_message(WsObject *handle);
 // Reads on, if the queue has room and nothing else keeps the socket from it. Any thread, GIL.
 void continue_reading(WsObject *handle);
 
+// The event loop that the coroutines ran in is gone, and with it what was waited for.
+void end_holds(ServerCore &core);
+
 // --- the end of the socket; loop thread, GIL ---
 // Notes how it closed, and wakes who waits for that if the close handler must wait itself: then the answer is true, and
 // the handler runs later. `keep` is the engine's reference.
