@@ -73,3 +73,36 @@ async def take(iterator: Any, count: int) -> list[Any]:
 
 async def take_all(iterator: Any) -> list[Any]:
     return [message async for message in iterator]
+
+
+class Gate:
+    """Something for coroutines on the server's loop to wait for; opened from the test's thread."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self._event = asyncio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    def open(self) -> None:
+        self.live.on_loop(self._event.set)
+
+
+class Tape:
+    """What handlers did, in order, as ``begin x`` and ``end x``."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    async def run(self, name: str, waiting: Any) -> None:
+        self.lines.append(f"begin {name}")
+        try:
+            await waiting
+        finally:
+            self.lines.append(f"end {name}")
+
+
+def pairs(names: list[str]) -> list[str]:
+    """The tape of those, one after the other."""
+    return [f"{what} {name}" for name in names for what in ("begin", "end")]
