@@ -72,11 +72,12 @@ def test_pings_are_bounded_too(inside):
 
 
 def test_memoryviews(inside):
-    """One that had to wait is a view of its own copy."""
-    got = []
+    """One that had to wait is a view of its own copy; it dies like every other."""
+    got, views = [], []
 
     def message(ws, m):
         got.append((type(m), bytes(m)))
+        views.append(m)
         return gate.wait() if len(got) == 1 else None
 
     live = inside(serial=True, open=lambda ws: setattr(ws, "binary_type", "memoryview"), message=message)
@@ -88,6 +89,10 @@ def test_memoryviews(inside):
     gate.open()
     wait_until(lambda: len(got) == 3)
     assert got == [(memoryview, bytes([size % 251]) * size) for size in (3, 50_000, 5)]
+    live.on_loop(lambda: None)
+    for view in views:
+        with pytest.raises(ValueError, match="released"):
+            bytes(view)
 
 
 # --- messages() together with it ---

@@ -77,11 +77,14 @@ std::optional<WsEvent> next_event(WsQueue &queue) {
 
 void deliver(ServerCore &core, WsObject *handle, WsEvent event) {
     if (event.as_view) {
-        event.payload = Ref::steal(PyMemoryView_FromObject(event.payload.get()));
-        if (!event.payload) {
+        BinaryMessage view{Ref::steal(PyMemoryView_FromObject(event.payload.get())), std::move(event.payload)};
+        if (!view.object) {
             core.handler_failed(handle, "message");
             return;
         }
+        call_handler(core, core.options.message, handle, view.object.get(), "message");
+        release_view(core, view);  // as any other, although this one could live longer
+        return;
     }
     switch (event.kind) {
     case EventKind::kMessage:
