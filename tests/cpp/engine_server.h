@@ -26,6 +26,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         uwserve::Socket *ws = nullptr;  // NULL once it has closed
         int opens = 0, closes = 0, code = 0;
         std::string transcript;  // what was delivered, see note()
+        std::string unparsed;  // what came with the message that paused it
     };
 
     uwserve::Limits limits;  // outlives the engine
@@ -35,6 +36,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     int messages = 0, requests = 0, settled = 0;
     bool answer_later = false;
     uwserve::DeflateOptions deflate;
+    bool reads_on = true;  // what a message paused goes on in the next iteration
     bool acts = true;  // messages choose actions; otherwise all of them are echoed
 
     // `engine` is NULL when the loop's descriptors can't be made.
@@ -58,7 +60,10 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     }
 
     void iterate(int times = 1) {
-        for (int i = 0; i < times; i++) us_loop_iterate(engine->loop(), 0);
+        for (int i = 0; i < times; i++) {
+            us_loop_iterate(engine->loop(), 0);
+            for (size_t p = 0; p < peers.size(); p++) read_on(*peers[p]);
+        }
     }
 
     // What a server does that stops at once.
@@ -93,12 +98,22 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         limits.lift_backpressure_limit(true);
         ws->end(code, reason);
         limits.lift_backpressure_limit(false);
-        us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);
+        us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);
     }
 
     void terminate(peer_t &peer) {
         us_socket_t *s = uwserve::raw(detach(peer, 1006));
         us_socket_close(0, s, 0, nullptr);
+    }
+
+    // Reading goes on, first with what was kept.
+    void read_on(peer_t &peer) {
+        if (!peer.ws || !reads_on || !(raw(peer)->pause_reasons & US_PAUSE_QUEUE)) return;
+        us_socket_resume(raw(peer), US_PAUSE_QUEUE);
+        std::string rest = std::exchange(peer.unparsed, {});
+        us_loop_enter(engine->loop());
+        if (!rest.empty()) us_socket_deliver(raw(peer), rest.data(), rest.size());
+        us_loop_leave(engine->loop());
     }
 
     // One line per event: t(ext), b(inary), i (ping), o (pong).
@@ -193,12 +208,21 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             us_socket_resume(uwserve::raw(ws), US_PAUSE_USER);
             send(peer, copy, opcode);
             break;
+        case 'W':  // wait
+            us_socket_pause(uwserve::raw(ws), US_PAUSE_QUEUE);
+            send(peer, copy, opcode);
+            break;
         case 'A':
             answer_waiting();
             break;
         default:
             send(peer, copy, opcode, copy.size() & 1);
         }
+    }
+
+    void on_unparsed(uwserve::Socket *ws, std::string_view rest) override {
+        CHECK(uwserve::raw(ws)->pause_reasons & US_PAUSE_QUEUE);
+        live(ws).unparsed += rest;
     }
 
     void on_drain(uwserve::Socket *ws) override {

@@ -3,75 +3,11 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
-#include "uws/ws_assembly.h"
-#include "uws/ws_frame.h"
+#include "frame_recorder.h"
 
 using namespace uwserve;
 
 namespace {
-
-constexpr size_t kLimit = 70'000;
-
-struct Options {
-    bool may_compress = false;
-    size_t limit = kLimit;
-    int stop_after = -1;  // events
-};
-
-// Writes down what it is told.
-struct Recorder {
-    size_t limit() const { return options.limit; }
-    bool may_compress() const { return options.may_compress; }
-    const Violation *on_control_frame() {
-        controls++;
-        return refuse_control;
-    }
-    const Violation *on_fragment(uint64_t) {
-        fragments++;
-        return nullptr;
-    }
-    bool on_message(char *data, size_t size, MessageKind kind) {
-        std::string what = kind.text ? kind.compressed ? "T*" : "T" : kind.compressed ? "B*" : "B";
-        if (kind.text && !kind.compressed) CHECK(kind.ascii == is_ascii(data, size));
-        return add(what + "(" + std::string(data, size) + ")");
-    }
-    char *room(size_t size, uint64_t rest, bool fin) {
-        char *place = assembly.extend(size, fin ? rest : ~0ull, spare);
-        CHECK(assembly.capacity() <= std::max<size_t>(2 * assembly.view().size(), 128));
-        return place;
-    }
-    bool on_assembled(MessageKind kind) {
-        std::string message(assembly.view());
-        assembly.give_back(spare);
-        return on_message(message.data(), message.size(), kind);
-    }
-    bool on_control(Opcode opcode, char *data, size_t size) {
-        const char *what = opcode == Opcode::kClose ? "close" : opcode == Opcode::kPing ? "ping" : "pong";
-        return add(what + ("(" + std::string(data, size) + ")")) && opcode != Opcode::kClose;
-    }
-    void fail(const Violation &violation) {
-        CHECK(!failed);
-        failed = &violation;
-        add(std::to_string(violation.code) + " " + std::string(violation.text));
-    }
-    bool add(std::string event) {
-        events.push_back(std::move(event));
-        return static_cast<int>(events.size()) != options.stop_after;
-    }
-    std::string all() const {
-        std::string text;
-        for (const std::string &event : events) text += event + ";";
-        return text;
-    }
-
-    Options options{};
-    std::vector<std::string> events{};
-    Assembly assembly{};
-    SpareMemory spare{};
-    const Violation *failed = nullptr, *refuse_control = nullptr;
-    int controls = 0, fragments = 0;
-};
 
 std::string length_bytes(uint64_t value, int width) {
     std::string bytes;
@@ -124,6 +60,40 @@ std::string run(const std::string &bytes, const std::vector<size_t> &cuts, const
     return sink.all();
 }
 
+// A sink that wants to stop after each event, and is then fed what was left over.
+struct Stopping : Recorder {
+    bool on_message(char *data, size_t size, MessageKind kind) {
+        Recorder::on_message(data, size, kind);
+        return false;
+    }
+    bool on_assembled(MessageKind kind) {
+        Recorder::on_assembled(kind);
+        return false;
+    }
+    bool on_control(Opcode opcode, char *data, size_t size) {
+        ended |= opcode == Opcode::kClose;
+        Recorder::on_control(opcode, data, size);
+        return false;
+    }
+    bool ended = false;
+};
+
+std::string run_stopping(const std::string &bytes, const Options &options) {
+    FrameState state;
+    Stopping sink;
+    sink.options = options;
+    std::string rest = bytes;
+    while (!rest.empty() && !sink.failed && !sink.ended) {
+        std::vector<char> piece(rest.begin(), rest.end());
+        const size_t events = sink.events.size();
+        const auto parsed = static_cast<size_t>(parse_frames(state, piece.data(), piece.size(), sink) - piece.data());
+        CHECK(parsed > 0 && parsed <= piece.size());
+        CHECK(parsed == piece.size() || sink.events.size() == events + 1);
+        rest.erase(0, parsed);
+    }
+    return sink.all();
+}
+
 std::vector<size_t> every_byte(size_t size) {
     std::vector<size_t> cuts;
     for (size_t i = 1; i < size; i++) cuts.push_back(i);
@@ -143,6 +113,7 @@ void check_vector(const Vector &vector) {
     check(every_byte(vector.bytes.size()), "byte by byte", 0);
     const size_t step = vector.bytes.size() > 2000 ? 997 : 1;
     for (size_t split = 1; split < vector.bytes.size(); split += step) check({split}, "split at", split);
+    if (vector.options.stop_after < 0) CHECK(run_stopping(vector.bytes, vector.options) == vector.events);
 }
 
 const std::string kBig(65'536, 'b'), kMedium(300, 'm');

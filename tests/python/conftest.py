@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import loops
 import pytest
 import tls_transport
 from ws_client import TIMEOUT, Client
@@ -82,7 +83,8 @@ class Live:
     def recorded(self, options: dict[str, Any]) -> dict[str, Any]:
         """``websocket`` options in which each handler also records its call, before the test's own handler runs."""
         wrapped = dict(options)
-        for name, arguments in EVENTS.items():
+        for name in wrapped.pop("only", EVENTS):  # handlers that there are
+            arguments = EVENTS[name]
             wrapped[name] = self._recorder(name, arguments, options.get(name))
         return wrapped
 
@@ -90,25 +92,22 @@ class Live:
         events = self.events
         if len(arguments) == 1:
 
-            def record1(ws: Any) -> None:
+            def record1(ws: Any) -> Any:
                 events.put((name, ws))
-                if handler is not None:
-                    handler(ws)
+                return handler(ws) if handler is not None else None
 
             return record1
         if len(arguments) == 2:
 
-            def record2(ws: Any, value: Any) -> None:
+            def record2(ws: Any, value: Any) -> Any:
                 events.put((name, ws, value))
-                if handler is not None:
-                    handler(ws, value)
+                return handler(ws, value) if handler is not None else None
 
             return record2
 
-        def record3(ws: Any, code: int, reason: str) -> None:
+        def record3(ws: Any, code: int, reason: str) -> Any:
             events.put((name, ws, code, reason))
-            if handler is not None:
-                handler(ws, code, reason)
+            return handler(ws, code, reason) if handler is not None else None
 
         return record3
 
@@ -175,10 +174,12 @@ class Live:
             messages.append(message)
         return messages
 
-    def stop(self) -> None:
+    def stop(self, leave: Any = None) -> None:
         for client in self.clients:
             client.close()
         self.clients.clear()
+        if leave is not None:
+            leave(self.server)
         self.server.stop(True)
         if self.server.running:
             self.server._join(TIMEOUT)
@@ -225,10 +226,41 @@ def room(serving):
     return make
 
 
+@pytest.fixture(params=loops.NAMES)
+def elsewhere(request):
+    """An event loop in another thread than the server's."""
+    thread = loops.LoopThread(request.param)
+    yield thread
+    thread.stop()
+
+
 @pytest.fixture(params=["tcp", "unix"])
 def transport(request, tmp_path):
     """Options for ``serving``: every test with it runs over TCP and over a unix socket."""
     return {"unix": str(tmp_path / "s")} if request.param == "unix" else {}
+
+
+@pytest.fixture(params=loops.NAMES)
+def inside(request):
+    """``inside(**options)``: a running ``Live`` whose server is inside an event loop of either kind, in a thread."""
+    lives: list[Live] = []
+    thread = loops.LoopThread(request.param)
+
+    def make(**options: Any) -> Live:
+        live = Live(options)
+        lives.append(live)
+
+        async def enter() -> None:
+            await live.server.__aenter__()
+
+        thread.run(enter())
+        return live
+
+    yield make
+    for live in lives:
+        live.stop(lambda server: thread.run(server.__aexit__(None, None, None)))
+    thread.stop()
+    lives.clear()
 
 
 @pytest.fixture

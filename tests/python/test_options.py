@@ -62,6 +62,7 @@ def test_websocket_defaults() -> None:
         "close_on_backpressure_limit": False,
         "send_pings": True,
         "publish_to_self": False,
+        "serial": False,
         "per_message_deflate": ("disable", "disable"),
         "protocols": (),
     }

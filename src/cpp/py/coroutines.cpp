@@ -1,6 +1,6 @@
 #include "coroutines.h"
 
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -117,6 +117,7 @@ bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
 
 void Coroutines::forget_loop() {
     leave_if_idle();
+    end_holds(core_);
     Ref loop = std::move(loop_), tools = std::move(tools_object_), context = std::move(base_context_);
     Ref tasks = std::move(tasks_);
     Spare spare = std::move(spare_);

@@ -6,7 +6,7 @@
 #include "bind.h"
 #include "request.h"
 #include "uws/deflate_fast.h"
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace py = pybind11;
 
@@ -31,7 +31,8 @@ PYBIND11_MODULE(_core, module) {
     py::capsule capsule(owned.release(), kStateName);
     module.attr("_state") = capsule;
     if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) ||
-        !add_view_owner_type(module.ptr(), state) || !add_driver_type(module.ptr(), state)) {
+        !add_view_owner_type(module.ptr(), state) || !add_driver_type(module.ptr(), state) ||
+        !add_messages_types(module.ptr(), state)) {
         throw py::error_already_set();
     }
     bind_tls(module);

@@ -12,7 +12,7 @@
 
 #include "threads.h"
 #include "usockets/proxy.h"
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -162,6 +162,7 @@ void ServerCore::forked() {
 
 // Takes the handles away from open sockets without calling any handler: for a server nobody can reach any more.
 void ServerCore::abandon_handles() {
+    for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *) {
         PerSocket *user = reinterpret_cast<Socket *>(s)->getUserData();
         if (auto *handle = static_cast<WsObject *>(std::exchange(user->handle, nullptr))) {
@@ -308,7 +309,7 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_coroutine(*this, ws, std::move(result), "error");
+        run_in_order(*this, ws, std::move(result), "error");
     }
 }
 
@@ -321,6 +322,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(ref->get());
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
+    for (WsObject *handle : unfinished) Py_VISIT(handle);
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());

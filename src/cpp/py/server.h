@@ -46,6 +46,7 @@ struct WebSocketOptions {
     bool close_on_backpressure_limit = false;
     bool send_pings = true;
     bool publish_to_self = false;
+    bool serial = false;
     bool enabled = false;
     DeflateOptions deflate;
     std::vector<std::string> protocols;
@@ -153,6 +154,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // --- WebSockets (server_ws.cpp) ---
     void on_open(Socket *ws) override;
     void on_message(Socket *ws, std::string_view message, Content content) override;
+    void on_unparsed(Socket *ws, std::string_view rest) override;
     void on_drain(Socket *ws) override;
     void on_ping(Socket *ws, std::string_view data) override;
     void on_pong(Socket *ws, std::string_view data) override;
@@ -161,7 +163,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void close_handle(WsObject *handle, int code, std::string_view reason);
     // Its two halves: all but the handler, and the handler.
     Ref start_close(WsObject *handle, int code, std::string_view reason);
-    void tell_closed(WsObject *handle, int code, std::string_view reason);
+    void tell_closed(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
 
     // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
@@ -211,6 +213,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
     uint64_t max_request_body_size = 128ull << 20;
+    std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (ws_queue.h)
     bool stopping = false, forced = false, finished = false, is_forked = false;
 
   private:

@@ -46,7 +46,7 @@ DeflateOptions deflate_options(const std::pair<std::string, std::string> &names)
 void set_websocket(ServerCore &core, py::object open, py::object message, py::object close, py::object drain,
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
                    unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit,
-                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self,
+                   bool close_on_backpressure_limit, bool send_pings, bool publish_to_self, bool serial,
                    const std::pair<std::string, std::string> &per_message_deflate, std::vector<std::string> protocols,
                    bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
@@ -66,6 +66,7 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.close_on_backpressure_limit = close_on_backpressure_limit;
     options.send_pings = send_pings;
     options.publish_to_self = publish_to_self;
+    options.serial = serial;
     options.deflate = deflate_options(per_message_deflate);
     options.protocols = std::move(protocols);
     options.enabled = enabled;
@@ -254,7 +255,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
-             py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
+             py::arg("serial"), py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"))

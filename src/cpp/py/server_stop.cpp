@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -63,6 +63,7 @@ bool ServerCore::stop(bool force) {
             }
             if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
         }, this);
+        finish_closes(*this);
     }
     return true;
 }
@@ -115,7 +116,7 @@ void ServerCore::tell_all(int code, const std::string &reason) {
         told.push_back(core.start_close(handle, code, reason));
         if (!s->closed) us_socket_deadline(s, 0);  // the stop's deadline is its own
     }, &telling);
-    for (Ref &handle : telling.told) tell_closed(as_ws(handle.get()), code, reason);
+    for (Ref &handle : telling.told) tell_closed(std::move(handle), code, reason);
 }
 
 // Runs what was posted for sockets, in order. Calls of Python functions (call_soon) keep their place in the queue: they are
@@ -161,6 +162,7 @@ void ServerCore::cut() {
             us_socket_close(0, s, 0, nullptr);
         }
     }, this);
+    finish_closes(*this);
 }
 
 void ServerCore::on_expire(Socket *ws) {

@@ -2,9 +2,10 @@
 //
 // A handler is called with its own reference to itself and to the handle, because it may close the socket, reload the
 // handlers or drop the last name of anything. Messages are copied into Python objects first (defect L11).
+#include <atomic>
 #include <cstring>
 
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -25,8 +26,11 @@ struct Call {
 
     // handler(ws) or handler(ws, argument); deals with what it raises. Not called for a socket that has closed since.
     void run(ServerCore &core, PyObject *argument, const char *where) const {
-        if (!ws()->ws) [[unlikely]]
-            return;
+        if (ws()->ws) [[likely]]
+            run_always(core, argument, where);
+    }
+
+    void run_always(ServerCore &core, PyObject *argument, const char *where) const {
         core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
@@ -35,7 +39,7 @@ struct Call {
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(core, ws(), std::move(result), where);
+            run_in_order(core, ws(), std::move(result), where);
         }
     }
 
@@ -55,25 +59,15 @@ Ref bytes(std::string_view data) {
     return Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
 }
 
-void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
+// The socket is closed and `keep` was the engine's reference: the close handler runs, or will.
+void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
+    WsObject *handle = as_ws(keep.get());
+    handle->close_code = static_cast<uint16_t>(code);
     core.limits.stats.closes.count(code);
     core.connections_log.close(core, handle, core.engine->loop()->tick, code, reason);
-    if (!core.options.close) return;
-    Ref keep_handler = Ref::borrow(core.options.close.get());
-    Ref status = Ref::steal(PyLong_FromLong(code));
-    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
-    Ref result;
-    core.coroutines.before_call(keep_handler.get());
-    if (status && text) {
-        PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
-        result =
-            Ref::steal(PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
-    }
-    if (!result) {
-        core.handler_failed(handle, "close");
-    } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_coroutine(core, handle, std::move(result), "close");
-    }
+    if ((handle->queue || handle->is_busy || !reason.empty()) && defer_close(core, keep, reason)) return;
+    call_close_handler(core, handle, code, reason);
+    if (handle->queue) wake_closed(core, handle);
 }
 
 // The handle is closed from here on. The result is the engine's reference to it.
@@ -104,6 +98,29 @@ void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string
 
 }  // namespace
 
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
+    if (handler) Call(handler, handle).run_always(core, argument, where);
+}
+
+void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
+    if (!core.options.close) return;
+    Ref keep_handler = Ref::borrow(core.options.close.get());
+    Ref status = Ref::steal(PyLong_FromLong(code));
+    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    Ref result;
+    core.coroutines.before_call(keep_handler.get());
+    if (status && text) {
+        PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
+        result =
+            Ref::steal(PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+    }
+    if (!result) {
+        core.handler_failed(handle, "close");
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(core, handle, std::move(result), "close");
+    }
+}
+
 void ServerCore::on_open(Socket *ws) {
     WsObject *handle = handle_of(ws);
     gil.ensure();
@@ -119,7 +136,7 @@ void ServerCore::on_open(Socket *ws) {
     Ref result = Ref::steal(PyObject_CallOneArg(handler.get(), object(handle)));
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(*this, handle, std::move(result), "open");
+            run_in_order(*this, handle, std::move(result), "open");
         }
         return;
     }
@@ -130,8 +147,11 @@ void ServerCore::on_open(Socket *ws) {
 void ServerCore::on_message(Socket *ws, std::string_view message, Content content) {
     gil.ensure();
     limits.stats.received[content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT].add(message.size());
+    WsObject *handle = handle_of(ws);
+    if (handle->queue && queue_message(*this, handle, message, content)) [[unlikely]]
+        return;
     if (!options.message) return;
-    Call call(options.message, handle_of(ws));
+    Call call(options.message, handle);
     if (content != Content::kBinary) {
         call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), "message");
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
@@ -143,17 +163,31 @@ void ServerCore::on_message(Socket *ws, std::string_view message, Content conten
     }
 }
 
+void ServerCore::on_unparsed(Socket *ws, std::string_view rest) {
+    gil.ensure();
+    keep_unparsed(handle_of(ws), rest);
+}
+
 void ServerCore::on_drain(Socket *ws) {
     us_socket_t *s = raw(ws);
+    WsObject *handle = handle_of(ws);
+    // Without the GIL: another thread may make one at this moment, and then posts what it waits for.
+    bool has_queue = handle && std::atomic_ref(handle->queue).load(std::memory_order_acquire);
     if ((s->pause_reasons & US_PAUSE_BACKLOG) && backlog_of(s) < kMaxPongBacklog / 2) {
         us_socket_resume(s, US_PAUSE_BACKLOG);
         if (!s->pause_reasons) engine->guard().heard(s);
+        if (has_queue) gil.ensure();
+        if (has_queue) continue_reading(handle);
     }
-    if (!options.drain || !handle_of(ws)) return;
+    if (!handle || (!options.drain && !has_queue)) return;
     gil.ensure();
-    Call call(options.drain, handle_of(ws));
-    ws->cork([&] { call.run(*this, nullptr, "drain"); });
-    after_cork(s);
+    Ref keep = Ref::borrow(object(handle));
+    if (options.drain && !(has_queue && queue_drain(handle))) {
+        Call call(options.drain, handle);
+        ws->cork([&] { call.run(*this, nullptr, "drain"); });
+        after_cork(s);
+    }
+    if (handle->queue) wake_drained(*this, handle);
 }
 
 void ServerCore::on_ping(Socket *ws, std::string_view data) {
@@ -162,7 +196,9 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
     limits.stats.received[uWS::OpCode::PING].add(data.size());
     if (!options.ping) return;
     gil.ensure();
-    Call call(options.ping, handle_of(ws));
+    WsObject *handle = handle_of(ws);
+    if (handle->queue && queue_control(*this, handle, EventKind::kPing, data)) return;
+    Call call(options.ping, handle);
     call.run_with(*this, bytes(data), "ping");
 }
 
@@ -170,7 +206,9 @@ void ServerCore::on_pong(Socket *ws, std::string_view data) {
     limits.stats.received[uWS::OpCode::PONG].add(data.size());
     if (!options.pong) return;
     gil.ensure();
-    Call call(options.pong, handle_of(ws));
+    WsObject *handle = handle_of(ws);
+    if (handle->queue && queue_control(*this, handle, EventKind::kPong, data)) return;
+    Call call(options.pong, handle);
     call.run_with(*this, bytes(data), "pong");
 }
 
@@ -182,19 +220,18 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
     us_socket_t *s = raw(ws);
     if (!s->closed) {  // inside upstream's answer to a Close frame
         ensure_close_answer(*this, s, code, reason);
+        us_socket_resume(s, US_PAUSE_QUEUE);
         set_close_deadline(s);
     }
-    Ref keep = detach(*this, handle);
-    call_close_handler(*this, handle, code, reason);
+    end_handle(*this, detach(*this, handle), code, reason);
 }
 
 void ServerCore::close_handle(WsObject *handle, int code, std::string_view reason) {
-    Ref keep = start_close(handle, code, reason);
-    tell_closed(handle, code, reason);
+    tell_closed(start_close(handle, code, reason), code, reason);
 }
 
-void ServerCore::tell_closed(WsObject *handle, int code, std::string_view reason) {
-    call_close_handler(*this, handle, code, reason);
+void ServerCore::tell_closed(Ref handle, int code, std::string_view reason) {
+    end_handle(*this, std::move(handle), code, reason);
 }
 
 // No Python code runs in here. The result is the engine's reference to the handle.
@@ -208,8 +245,9 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     ws->end(code, reason);
     limits.lift_backpressure_limit(false);
     if (!s->closed) engine->gate().drop_late_bytes(s);
-    us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG);  // the peer's FIN must be seen
+    us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
     set_close_deadline(s);
+    handle->close_code = static_cast<uint16_t>(code);
     return keep;
 }
 
@@ -223,7 +261,7 @@ void ServerCore::terminate_handle(WsObject *handle) {
     ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });
     for (const std::string &topic : topics) ws->unsubscribe(topic);
     us_socket_close(0, s, 0, nullptr);
-    call_close_handler(*this, handle, 1006, {});
+    end_handle(*this, std::move(keep), 1006, {});
 }
 
 }  // namespace uwserve

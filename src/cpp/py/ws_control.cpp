@@ -1,5 +1,5 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
-#include "ws_object.h"
+#include "ws_queue.h"
 
 namespace uwserve {
 
@@ -83,6 +83,7 @@ PyObject *resume(PyObject *object, PyObject *) {
         us_socket_resume(s, US_PAUSE_USER);
         ws->core->engine->gate().deliver_late_bytes(s);
         ws->core->engine->guard().heard(s);
+        if (ws->queue) continue_reading(ws);
     }));
 }
 

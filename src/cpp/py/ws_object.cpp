@@ -1,5 +1,5 @@
 // The type ServerWebSocket: construction, attributes, garbage collection.
-#include "ws_object.h"
+#include "ws_queue.h"
 
 #include <arpa/inet.h>
 #include <structmember.h>
@@ -16,12 +16,17 @@ int ws_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(as_ws(object)->data);
     Py_VISIT(as_ws(object)->core_object);
-    return 0;
+    return as_ws(object)->queue ? traverse_queue(*as_ws(object)->queue, visit, arg) : 0;
 }
 
 // core_object stays: methods of a cleared handle must still find a core. The cycle is broken by the core's clear().
 int ws_clear(PyObject *object) {
     Py_CLEAR(as_ws(object)->data);
+    if (WsQueue *queue = as_ws(object)->queue) {
+        Ref task = std::move(queue->task);
+        std::vector<WsQueue::Waiter> waiters = std::exchange(queue->waiters, {});
+        queue->clear();
+    }
     return 0;
 }
 
@@ -30,6 +35,7 @@ void free_ws(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     if (self->weakrefs) PyObject_ClearWeakRefs(object);
     self->core->state->live_handles--;
+    delete std::exchange(self->queue, nullptr);
     Py_CLEAR(self->data);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->core_object);
@@ -197,10 +203,10 @@ WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol
 }
 
 bool add_websocket_type(PyObject *module, ModuleState *state) {
-    // One table for the type: the methods of the three files, one after the other. It must outlive the type.
+    // One table for the type: the methods of all files, one after the other. It must outlive the type.
     static std::vector<PyMethodDef> methods;
     if (methods.empty()) {
-        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods}) {
+        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kWaitMethods, kMessagesMethods}) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
         methods.push_back({nullptr, nullptr, 0, nullptr});

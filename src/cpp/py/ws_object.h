@@ -8,6 +8,8 @@
 
 namespace uwserve {
 
+struct WsQueue;
+
 struct WsObject {
     PyObject_HEAD Socket *ws;         // NULL: not open yet, or closed
     ServerCore *core;   // lives as long as core_object
@@ -15,10 +17,13 @@ struct WsObject {
     PyObject *data;
     PyObject *protocol; // str; NULL is ""
     PyObject *weakrefs;
+    WsQueue *queue;     // ws_queue.h; NULL for most
     uint64_t id;  // 1 for the first socket of its server, and so on; 0 until it is open
     uint8_t ip[16];
     uint8_t ip_length;
     BinaryType binary_type;
+    bool is_busy;         // serial: a coroutine of a handler is on the stack
+    uint16_t close_code;  // once closed; 0: the server went first
 };
 
 static_assert(sizeof(WsObject) <= 112);  // 128 with the collector's header: each idle connection has one
@@ -31,10 +36,15 @@ WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol
 // Makes the type and adds it to the module. False with an exception set.
 bool add_websocket_type(PyObject *module, ModuleState *state);
 
+// handler(ws) or handler(ws, argument), whether the socket is open or not; deals with what it raises. Nothing without a
+// handler.
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where);
+void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason);
+
 // The methods, by file. PyMethodDef tables that end with an empty entry.
-extern PyMethodDef kSendMethods[];    // ws_send.cpp
-extern PyMethodDef kTopicMethods[];   // ws_topics.cpp
-extern PyMethodDef kControlMethods[]; // ws_control.cpp
+extern PyMethodDef kSendMethods[];  // ws_send.cpp
+extern PyMethodDef kTopicMethods[];  // ws_topics.cpp
+extern PyMethodDef kControlMethods[];  // ws_control.cpp
 
 // Ends the callback: FIN for a socket that was closed inside a cork that upstream does not look after (defect S6). Whoever
 // corked it further out sends the FIN itself, after what is corked.

@@ -36,8 +36,9 @@ enum {
 
 enum us_phase_t { US_PHASE_NONE, US_PHASE_OPEN, US_PHASE_DATA, US_PHASE_WRITABLE, US_PHASE_END, US_PHASE_TIMEOUT };
 
-/* Why a socket is not being read; reading resumes when the last reason is taken back. */
-enum us_pause_reason_t { US_PAUSE_USER = 1, US_PAUSE_HELD = 2, US_PAUSE_BACKLOG = 4 };
+/* Why a socket is not being read; reading resumes when the last reason is taken back. QUEUE: what was received waits for
+ * the layer above, whose fault the silence then is. */
+enum us_pause_reason_t { US_PAUSE_USER = 1, US_PAUSE_HELD = 2, US_PAUSE_BACKLOG = 4, US_PAUSE_QUEUE = 8 };
 
 struct us_loop_t;
 struct us_socket_t;
@@ -79,12 +80,12 @@ struct us_callbacks_t {
 };
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
-    uint32_t tick;       /* whole seconds of the monotonic clock, as of this iteration; starts at 1 */
-    int phase;           /* us_phase_t of the innermost callback */
-    int depth;           /* > 0 while a callback of a socket, timer or wake-up runs */
-    int num_polls;       /* what keeps us_loop_run() running: sockets and listen sockets */
-    int num_blocked;     /* sockets that wait for the kernel to take bytes again */
-    int error;           /* errno of a failed creation, else 0 */
+    uint32_t tick; /* whole seconds of the monotonic clock, as of this iteration; starts at 1 */
+    int phase; /* us_phase_t of the innermost callback */
+    int depth; /* > 0 while a callback of a socket, timer or wake-up runs */
+    int num_polls; /* what keeps us_loop_run() running: sockets and listen sockets */
+    int num_blocked; /* sockets that wait for the kernel to take bytes again */
+    int error; /* errno of a failed creation, else 0 */
     uint64_t bytes_read_; /* of connections, without what TLS adds */
     uint64_t bytes_written_;
     struct us_loop_internal_t *internal_;
@@ -92,7 +93,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     struct us_loop_t *loop;
-    void *user;                  /* for the layer above, starts NULL */
+    void *user; /* for the layer above, starts NULL */
     struct us_callbacks_t cb;
     uint32_t num_sockets;
     uint32_t num_proxied; /* accepted connections that are no sockets yet: their PROXY header has not arrived */
@@ -374,6 +375,10 @@ void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 /* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
 void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
+/* Lets the kernel find out whether the peer still exists, for a socket that is not read: TCP probes it from `seconds`
+ * without traffic on (tcp(7), SO_KEEPALIVE), and a peer that answers none of some probes in as long again is an error
+ * event. Best effort; nothing on unix sockets, whose peer cannot vanish unseen. */
+void us_socket_keepalive(struct us_socket_t *s, unsigned int seconds);
 /* Bytes that the kernel has taken and the peer has not acknowledged (on unix sockets: read); 0 when it can't be told. */
 size_t us_socket_unacknowledged(struct us_socket_t *s);
 size_t us_socket_spilled(struct us_socket_t *s); /* bytes that a write took and the kernel has not: spill, TLS output */

@@ -115,6 +115,19 @@ void us_socket_pause(us_socket_t *s, int reason) {
     }
 }
 
+void us_socket_keepalive(us_socket_t *s, unsigned int seconds) {
+    constexpr int PROBES = 4, MAX_SECONDS = 32767;  // the kernel's limit
+    if (s->closed || !s->ip_length) {
+        return;
+    }
+    const int idle = seconds < 1 ? 1 : seconds > MAX_SECONDS ? MAX_SECONDS : (int) seconds;
+    const int interval = idle < PROBES ? 1 : idle / PROBES;
+    (void) (us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES) == 0 &&
+            us_sys_setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
+}
+
 void us_socket_resume(us_socket_t *s, int reason) {
     if (s->closed || !s->pause_reasons) {
         return;

@@ -62,6 +62,11 @@ class Limits {
         Kept(Limits &limits, size_t bytes) : total_(limits.loose_), bytes_(bytes) { total_->fetch_add(bytes_); }
         Kept(Kept &&other) noexcept : total_(std::move(other.total_)), bytes_(std::exchange(other.bytes_, 0)) {}
         ~Kept() { release(); }
+        // Their number has changed.
+        void change(size_t bytes) {
+            if (bytes != bytes_) total_->fetch_add(bytes - bytes_);  // modulo 2^64, so a difference below 0 is right
+            bytes_ = bytes;
+        }
         // They are not kept any more, or counted elsewhere from now on.
         void release() {
             if (bytes_) total_->fetch_sub(std::exchange(bytes_, 0));

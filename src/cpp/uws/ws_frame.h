@@ -21,7 +21,7 @@
 //     bool on_control(Opcode opcode, char *data, size_t size);
 //     void fail(const Violation &violation);
 // };
-// The bools: go on. With false, whatever follows in the buffer is dropped.
+// The bools: go on. With false, parsing stops right behind what was delivered.
 #pragma once
 
 #include <algorithm>
@@ -57,6 +57,7 @@ inline constexpr Violation kBadDeflate{1007, "Received a compressed message that
 inline constexpr Violation kTooBig{1009, "Received too big message"};
 inline constexpr Violation kTooBigInflated{1009, "Received a message that is too big when inflated"};
 inline constexpr Violation kNoMemory{1011, "Out of memory for a message"};
+inline constexpr Violation kShortOfMemory{1013, "The server is short of memory, try again later"};
 
 enum class Opcode : uint8_t { kContinuation = 0, kText = 1, kBinary = 2, kClose = 8, kPing = 9, kPong = 10 };
 
@@ -244,10 +245,12 @@ template <typename Sink>
 
 }  // namespace frame_detail
 
+// Returns where it stopped: behind the last byte, or behind the frame after which the sink did not want to go on. What
+// follows there may be fed to it later.
 template <typename Sink>
-void parse_frames(FrameState &f, char *data, size_t size, Sink &sink) {
-    if (f.failed) return;
+char *parse_frames(FrameState &f, char *data, size_t size, Sink &sink) {
     char *p = data, *const end = data + size;
+    if (f.failed) return end;
     while (p != end) {
         // The common frame, a whole message of up to 125 bytes, is checked, unmasked and delivered right here.
         if (!f.in_payload && !f.in_message && !f.header_size && end - p >= 6) {
@@ -263,15 +266,16 @@ void parse_frames(FrameState &f, char *data, size_t size, Sink &sink) {
                     kind.ascii = false;
                     if (!is_utf8({payload, length})) {
                         frame_detail::fail(f, sink, kBadText);
-                        return;
+                        return end;
                     }
                 }
-                if (!sink.on_message(payload, length, kind)) return;
+                if (!sink.on_message(payload, length, kind)) return p;
                 continue;
             }
         }
-        if (!frame_detail::take_frame(f, p, end, sink)) return;
+        if (!frame_detail::take_frame(f, p, end, sink)) return f.failed ? end : p;
     }
+    return end;
 }
 
 }  // namespace uwserve

@@ -17,6 +17,10 @@ struct WsHandler {
     virtual void on_open(Socket *ws) = 0;
     // The view is good until the call returns.
     virtual void on_message(Socket *ws, std::string_view message, Content content) = 0;
+    // What was received behind the message or control frame during which the handler paused the socket for US_PAUSE_QUEUE.
+    // It is given back through us_socket_deliver() before the socket is read again; the view is good
+    // during the call only.
+    virtual void on_unparsed(Socket *, std::string_view) {}
     virtual void on_drain(Socket *ws) = 0;
     virtual void on_ping(Socket *ws, std::string_view data) = 0;  // the pong was sent
     virtual void on_pong(Socket *ws, std::string_view data) = 0;

@@ -9,7 +9,6 @@ namespace {
 
 constexpr Violation kTooManyControlFrames{1008, "Received too many control frames"};
 constexpr Violation kTooManyFragments{1008, "Received too many tiny fragments"};
-constexpr Violation kShortOfMemory{1013, "The server is short of memory, try again later"};
 
 // The parser's sink (ws_frame.h) for one read of one socket.
 class Receiver {
@@ -55,12 +54,17 @@ class Receiver {
         } else {
             guard_.handler().on_pong(ws(), payload);
         }
-        return is_open();
+        return is_wanted();
     }
 
     void fail(const Violation &violation) {
         state_.assembly.take();
         guard_.fail(s_, violation);
+    }
+
+    // The handler has had enough for now: it gets the rest back with the next read.
+    [[gnu::cold]] void keep(std::string_view rest) {
+        if (is_open() && (s_->pause_reasons & US_PAUSE_QUEUE)) guard_.handler().on_unparsed(ws(), rest);
     }
 
     // After a read that has left, or found, a message in assembly: what it takes is charged, and may be too much.
@@ -76,10 +80,11 @@ class Receiver {
   private:
     Socket *ws() const { return reinterpret_cast<Socket *>(s_); }
     bool is_open() const { return !s_->closed && !is_shutting_down(s_); }
+    bool is_wanted() const { return is_open() && !(s_->pause_reasons & US_PAUSE_QUEUE); }
 
     bool deliver(std::string_view message, Content content) {
         guard_.handler().on_message(ws(), message, content);
-        return is_open();
+        return is_wanted();
     }
 
     [[gnu::cold]] bool refuse(const Violation &violation) {
@@ -125,7 +130,11 @@ class Receiver {
 
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
     Receiver receiver(s, state);
-    parse_frames(state.frames, data, size, receiver);
+    // Paused before: one of several pieces that were received together.
+    bool is_paused = s->pause_reasons & US_PAUSE_QUEUE;
+    char *stopped = is_paused ? data : parse_frames(state.frames, data, size, receiver);
+    if (stopped != data + size) [[unlikely]]
+        receiver.keep({stopped, static_cast<size_t>(data + size - stopped)});
     if (s->charged | state.assembly.capacity()) [[unlikely]]
         receiver.charge();
 }

@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
-from . import _aliases
+from . import _aliases, _waiting
 from ._core import Request, ServerWebSocket
 from ._headers import Headers
 from ._http import Response, complete_request_type
 from ._options import WebSocketHandler
 from ._server import Server, serve
 from ._states import ReadyState
+from ._waiting import Closed, ConnectionClosed
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Closed",
+    "ConnectionClosed",
     "Headers",
     "ReadyState",
     "Request",
@@ -29,6 +32,7 @@ __all__ = [
 ]
 
 complete_request_type(Request)
+_waiting.install(ServerWebSocket)
 _aliases.install(ServerWebSocket, _aliases.SERVER_WEBSOCKET)
 _aliases.install(Server, _aliases.SERVER)
 _aliases.install(Headers, _aliases.HEADERS)

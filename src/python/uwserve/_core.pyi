@@ -6,13 +6,14 @@ this module validates options: the facade does, once, before a server exists.
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal
 
 from typing_extensions import Buffer
 
 from ._headers import Headers
 from ._server import Server
+from ._waiting import Closed
 from .stats import ServerStats, TopicStats
 
 class ServerWebSocket:
@@ -51,6 +52,16 @@ class ServerWebSocket:
     def get_buffered_amount(self) -> int: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    # Asynchronous, any thread's event loop. Put on the type by ``_waiting.install``, but for messages().
+    def closed(self) -> Coroutine[Any, Any, Closed]: ...
+    def drained(self, below: int = 0) -> Coroutine[Any, Any, None]: ...
+    def messages(self) -> Messages: ...
+    # For _waiting.py. The outcome if it is known (True: drained; code and reason: closed), else callback(None) or
+    # callback((code, reason)) once, on the server's thread. Any thread.
+    def _wait(
+        self, callback: Callable[[tuple[int, str] | None], None] | None, below: int | None
+    ) -> tuple[int, str] | bool | None: ...
+    def _forget(self, callback: Callable[[tuple[int, str] | None], None]) -> None: ...
 
     # Bun's spellings: the same descriptors under a second name, put on the type by ``_aliases.install``.
     binaryType: Literal["bytes", "bytearray", "memoryview"]
@@ -64,6 +75,13 @@ class ServerWebSocket:
     publishBinary = publish_binary
     isSubscribed = is_subscribed
     getBufferedAmount = get_buffered_amount
+
+class Messages(AsyncIterator[Any]):
+    """The messages of a socket: what ``ServerWebSocket.messages()`` returns. Never made by users."""
+
+    def __anext__(self) -> Awaitable[Any]: ...
+    def aclose(self) -> Awaitable[None]:
+        """End the iteration: further messages, and those that wait, go to the ``message`` handler."""
 
 class TlsConfig:
     # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str),
@@ -159,6 +177,7 @@ class ServerCore:
         close_on_backpressure_limit: bool,
         send_pings: bool,
         publish_to_self: bool,
+        serial: bool,
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
         protocols: Sequence[str],
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False

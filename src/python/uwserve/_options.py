@@ -64,6 +64,7 @@ WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
     "close_on_backpressure_limit": (boolean, False),
     "send_pings": (boolean, True),
     "publish_to_self": (boolean, False),
+    "serial": (boolean, False),
     "per_message_deflate": (_checks.per_message_deflate, _checks.NO_DEFLATE),
     "protocols": (_checks.subprotocols, ()),
     **{name: (_handler(*arguments), None) for name, arguments in WEBSOCKET_HANDLERS.items()},
@@ -102,6 +103,15 @@ class WebSocketHandler:
     """Ping an idle peer before ``idle_timeout`` ends: a quarter of it before, at least 4 and at most 16 seconds."""
     publish_to_self: bool = False
     """Let ``ws.publish`` reach the publisher too, when it subscribes to the topic."""
+    serial: bool = False
+    """One handler of a connection after the other, when they are coroutines.
+
+    False: as in Bun, the next message's handler may start while the last one's coroutine waits. True: message N+1, and
+    ``drain``, ``ping``, ``pong`` and ``close``, are handled when the coroutine of N has ended, however it ended, and
+    messages after ``open``'s. Up to 64 events or 1 MiB wait for that; past it the socket is not read, so that a slow
+    coroutine slows its client down. The socket itself closes at once: sends return 0, messages that were received
+    are still handled, and then ``close``; ``server.stop(True)`` drops them. Plain functions, and coroutines that
+    never suspend, pay nothing for it. ``reload`` changes it for events to come. Ours, not Bun's."""
     per_message_deflate: bool | dict[str, bool | str] = False
     """Compression (RFC 7692): False, True, or ``{"compress": ..., "decompress": ...}``.
 

@@ -1,0 +1,338 @@
+// ws.messages(): an asynchronous iterator over the queue of a socket (ws_queue.h).
+//
+// Messages is the iterator; while it lives and is not closed, the socket's messages wait for it. It refers to the handle,
+// the handle's queue to it without a reference: letting go of it, as `break` does, gives the messages back. What its
+// __anext__ returns is a MessageWait: it takes a message if there is one, and else waits for a future of the running event
+// loop, which only says that it is worth looking again. So nothing is lost when the waiting task is cancelled.
+//
+// It may be iterated in any thread's event loop; all of it is guarded by the GIL.
+#include <cstring>
+
+#include "ws_queue.h"
+
+namespace uwserve {
+
+struct MessagesObject {
+    PyObject_HEAD WsObject *ws;
+    PyObject *waiting;  // borrowed: the MessageWait that waits, which takes itself away
+    PyObject *future;  // what it waits for; NULL once that is done
+    unsigned long thread;  // of the future's event loop
+    bool is_active;
+};
+
+namespace {
+
+struct MessageWaitObject {
+    PyObject_HEAD MessagesObject *messages;
+    PyObject *future_iterator;  // NULL: not waiting
+    bool closes;  // of aclose()
+};
+
+MessagesObject *as_messages(PyObject *object) { return reinterpret_cast<MessagesObject *>(object); }
+MessageWaitObject *as_wait(PyObject *object) { return reinterpret_cast<MessageWaitObject *>(object); }
+PyObject *object(MessagesObject *self) { return reinterpret_cast<PyObject *>(self); }
+
+// The socket's messages are its own again.
+void release(MessagesObject *self) {
+    if (!self->is_active) return;
+    self->is_active = false;
+    WsObject *ws = self->ws;
+    ws->queue->iterator = nullptr;
+    SavedError error;
+    if (ws->queue->empty() && !ws->queue->is_paused) return;
+    if (ws->core->is_forked) return;
+    pump_soon(ws);
+}
+
+// --- waiting ---
+
+// future.set_result(None), unless it was cancelled.
+PyObject *resolve(PyObject *, PyObject *future) {
+    Ref done = Ref::steal(PyObject_CallMethod(future, "done", nullptr));
+    if (!done) return nullptr;
+    if (done.get() == Py_True) Py_RETURN_NONE;
+    return PyObject_CallMethod(future, "set_result", "O", Py_None);
+}
+
+PyMethodDef kResolve = {"resolve", resolve, METH_O, nullptr};
+
+void stop_waiting(MessageWaitObject *self) {
+    Ref iterator = Ref::steal(std::exchange(self->future_iterator, nullptr));
+    if (!iterator || self->messages->waiting != reinterpret_cast<PyObject *>(self)) return;
+    self->messages->waiting = nullptr;
+    Ref future = Ref::steal(std::exchange(self->messages->future, nullptr));
+}
+
+// False with an exception set: no event loop runs here.
+bool start_waiting(MessageWaitObject *self) {
+    MessagesObject *messages = self->messages;
+    Ref module = Ref::steal(PyImport_ImportModule("asyncio.events"));
+    Ref loop = module ? Ref::steal(PyObject_CallMethod(module.get(), "get_running_loop", nullptr)) : Ref();
+    Ref future = loop ? Ref::steal(PyObject_CallMethod(loop.get(), "create_future", nullptr)) : Ref();
+    PyObject *iterator = future ? PyObject_GetIter(future.get()) : nullptr;
+    if (!iterator) return false;
+    self->future_iterator = iterator;
+    messages->waiting = reinterpret_cast<PyObject *>(self);
+    messages->future = future.release();
+    messages->thread = PyThread_get_thread_ident();
+    return true;
+}
+
+PyObject *refuse_second(MessagesObject *) {
+    PyErr_SetString(PyExc_RuntimeError, "ServerWebSocket.messages(): another task waits for the next message already");
+    return nullptr;
+}
+
+PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result) {
+    MessageWaitObject *self = as_wait(object_);
+    MessagesObject *messages = self->messages;
+    *result = nullptr;
+    if (self->closes) {
+        release(messages);
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    for (;;) {
+        if (self->future_iterator) {
+            PySendResult sent = PyIter_Send(self->future_iterator, argument, result);
+            if (sent == PYGEN_NEXT) return sent;
+            Ref ended = Ref::steal(std::exchange(*result, nullptr));
+            stop_waiting(self);
+            if (sent == PYGEN_ERROR) return sent;
+        }
+        if (messages->is_active) {
+            if (Ref message = take_message(messages->ws)) {
+                *result = message.release();
+                return PYGEN_RETURN;
+            }
+        }
+        if (!messages->is_active || !messages->ws->ws) {
+            release(messages);
+            PyErr_SetNone(PyExc_StopAsyncIteration);
+            return PYGEN_ERROR;
+        }
+        if (messages->waiting) refuse_second(messages);
+        if (PyErr_Occurred() || !start_waiting(self)) return PYGEN_ERROR;
+        // Making the future has run Python, and another thread with it: a message may have come and found nobody waiting.
+        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->has_message()) stop_waiting(self);
+    }
+}
+
+PyObject *wait_next(PyObject *object_) {
+    PyObject *result;
+    PySendResult sent = wait_send(object_, Py_None, &result);
+    if (sent == PYGEN_RETURN) {
+        if (result != Py_None) PyErr_SetObject(PyExc_StopIteration, result);  // str, bytes or bytearray
+        Py_DECREF(result);
+        return nullptr;
+    }
+    return result;
+}
+
+PyObject *wait_send_method(PyObject *object_, PyObject *argument) {
+    PyObject *result;
+    PySendResult sent = wait_send(object_, argument, &result);
+    if (sent == PYGEN_RETURN) {
+        PyErr_SetObject(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        return nullptr;
+    }
+    return result;
+}
+
+// throw(exception), or throw(type, value, traceback) as it was before.
+PyObject *wait_throw(PyObject *object_, PyObject *args) {
+    PyObject *type, *value = Py_None, *traceback = Py_None;
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) return nullptr;
+    stop_waiting(as_wait(object_));
+    if (PyExceptionInstance_Check(type)) {
+        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(type)), type);
+    } else if (PyExceptionClass_Check(type)) {
+        PyErr_SetObject(type, value);
+    } else {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    }
+    return nullptr;
+}
+
+PyObject *wait_close(PyObject *object_, PyObject *) {
+    stop_waiting(as_wait(object_));
+    Py_RETURN_NONE;
+}
+
+int wait_traverse(PyObject *object_, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object_));
+    Py_VISIT(reinterpret_cast<PyObject *>(as_wait(object_)->messages));
+    Py_VISIT(as_wait(object_)->future_iterator);
+    return 0;
+}
+
+int wait_clear(PyObject *object_) {
+    stop_waiting(as_wait(object_));
+    return 0;
+}
+
+void wait_dealloc(PyObject *object_) {
+    PyTypeObject *type = Py_TYPE(object_);
+    PyObject_GC_UnTrack(object_);
+    stop_waiting(as_wait(object_));
+    Py_DECREF(object(as_wait(object_)->messages));
+    type->tp_free(object_);
+    Py_DECREF(type);
+}
+
+PyObject *new_wait(PyObject *messages, bool closes) {
+    PyTypeObject *type = as_messages(messages)->ws->core->state->messages_wait_type;
+    PyObject *wait = type->tp_alloc(type, 0);
+    if (!wait) return nullptr;
+    as_wait(wait)->messages = as_messages(Py_NewRef(messages));
+    as_wait(wait)->closes = closes;
+    return wait;
+}
+
+// --- the iterator ---
+
+PyObject *messages_next(PyObject *self) {
+    if (as_messages(self)->waiting) return refuse_second(as_messages(self));
+    return new_wait(self, false);
+}
+
+PyObject *messages_aclose(PyObject *self, PyObject *) {
+    if (as_messages(self)->waiting) return refuse_second(as_messages(self));
+    return new_wait(self, true);
+}
+
+int messages_traverse(PyObject *object_, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object_));
+    Py_VISIT(reinterpret_cast<PyObject *>(as_messages(object_)->ws));
+    Py_VISIT(as_messages(object_)->future);
+    return 0;
+}
+
+int messages_clear(PyObject *object_) {
+    Py_CLEAR(as_messages(object_)->future);
+    return 0;
+}
+
+void messages_dealloc(PyObject *object_) {
+    MessagesObject *self = as_messages(object_);
+    PyTypeObject *type = Py_TYPE(object_);
+    PyObject_GC_UnTrack(object_);
+    release(self);
+    Py_CLEAR(self->future);
+    Py_DECREF(reinterpret_cast<PyObject *>(self->ws));
+    type->tp_free(object_);
+    Py_DECREF(type);
+}
+
+PyObject *messages(PyObject *object_, PyObject *) {
+    WsObject *self = as_ws(object_);
+    if (!self->core->check_alive("ServerWebSocket.messages")) return nullptr;
+    WsQueue *queue = queue_of(self);
+    if (!queue) return nullptr;
+    PyTypeObject *type = self->core->state->messages_type;
+    Ref result = Ref::steal(type->tp_alloc(type, 0));  // may run a finaliser
+    if (!result) return nullptr;
+    as_messages(result.get())->ws = as_ws(Py_NewRef(object_));
+    if (queue->iterator) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "ServerWebSocket.messages(): the messages of this socket are being iterated already");
+        return nullptr;
+    }
+    as_messages(result.get())->is_active = true;
+    queue->iterator = as_messages(result.get());
+    if (queue->has_others()) pump_soon(self);
+    return result.release();
+}
+
+bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, bool is_private,
+              PyTypeObject **type) {
+    PyType_Spec spec = {name, static_cast<int>(size), 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    *type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+    return *type && (is_private ||
+                     PyModule_AddObjectRef(module, strrchr(name, '.') + 1, reinterpret_cast<PyObject *>(*type)) == 0);
+}
+
+}  // namespace
+
+void wake_iterator(ServerCore &core, MessagesObject *iterator) {
+    if (!iterator->future) return;
+    Ref keep = Ref::borrow(object(iterator));
+    Ref future = Ref::steal(std::exchange(iterator->future, nullptr));
+    Ref result;
+    if (iterator->thread == PyThread_get_thread_ident()) {
+        result = Ref::steal(resolve(nullptr, future.get()));
+    } else {
+        Ref loop = Ref::steal(PyObject_CallMethod(future.get(), "get_loop", nullptr));
+        Ref function = loop ? Ref::steal(PyCFunction_New(&kResolve, nullptr)) : Ref();
+        if (function) {
+            result =
+                Ref::steal(PyObject_CallMethod(loop.get(), "call_soon_threadsafe", "OO", function.get(), future.get()));
+        }
+    }
+    if (result) return;
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();  // that event loop is closed: nobody waits any more
+    } else {
+        core.log_failure("messages");
+    }
+}
+
+bool add_messages_types(PyObject *module, ModuleState *state) {
+    static PyMethodDef messages_methods[] = {
+        {"aclose", messages_aclose, METH_NOARGS,
+         "aclose() -> awaitable\n\nEnds the iteration: further messages, and those that wait, go to the message "
+         "handler."},
+        {nullptr, nullptr, 0, nullptr},
+    };
+    static PyMethodDef wait_methods[] = {
+        {"send", wait_send_method, METH_O, nullptr},
+        {"throw", wait_throw, METH_VARARGS, nullptr},
+        {"close", wait_close, METH_NOARGS, nullptr},
+        {nullptr, nullptr, 0, nullptr},
+    };
+    PyType_Slot messages_slots[] = {
+        {Py_tp_doc, const_cast<char *>("The messages of a socket: what ServerWebSocket.messages() returns.")},
+        {Py_tp_traverse, reinterpret_cast<void *>(messages_traverse)},
+        {Py_tp_clear, reinterpret_cast<void *>(messages_clear)},
+        {Py_tp_dealloc, reinterpret_cast<void *>(messages_dealloc)},
+        {Py_am_aiter, reinterpret_cast<void *>(PyObject_SelfIter)},
+        {Py_am_anext, reinterpret_cast<void *>(messages_next)},
+        {Py_tp_methods, messages_methods},
+        {0, nullptr},
+    };
+    PyType_Slot wait_slots[] = {
+        {Py_tp_traverse, reinterpret_cast<void *>(wait_traverse)},
+        {Py_tp_clear, reinterpret_cast<void *>(wait_clear)},
+        {Py_tp_dealloc, reinterpret_cast<void *>(wait_dealloc)},
+        {Py_am_await, reinterpret_cast<void *>(PyObject_SelfIter)},
+        {Py_am_send, reinterpret_cast<void *>(wait_send)},
+        {Py_tp_iter, reinterpret_cast<void *>(PyObject_SelfIter)},
+        {Py_tp_iternext, reinterpret_cast<void *>(wait_next)},
+        {Py_tp_methods, wait_methods},
+        {0, nullptr},
+    };
+    return add_type(module, "uwserve._core.Messages", sizeof(MessagesObject), messages_slots, false,
+                    &state->messages_type) &&
+           add_type(module, "uwserve._core.MessageWait", sizeof(MessageWaitObject), wait_slots, true,
+                    &state->messages_wait_type);
+}
+
+PyMethodDef kMessagesMethods[] = {
+    {"messages", messages, METH_NOARGS,
+     "messages() -> async iterator\n\n"
+     "The messages from now on, for `async for message in ws.messages()`, instead of calling the message handler: str, "
+     "or\n"
+     "bytes (bytearray with that binary_type; never a memoryview, which would not live long enough). Up to 64 messages "
+     "or\n"
+     "1 MiB wait; past that the socket is not read, so that its client has to wait. Ends with the connection, after "
+     "what\n"
+     "was received before; what arrives after a break out of the loop, and what still waits then, goes to the message\n"
+     "handler, if there is one.\n\n"
+     "One iteration at a time: RuntimeError otherwise. In any coroutine of any thread's asyncio or uvloop event loop.\n"
+     "Ours, not Bun's."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

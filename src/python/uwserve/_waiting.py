@@ -1,0 +1,133 @@
+"""Waiting for a socket: ``await ws.drained()``, ``await ws.closed()``.
+
+The core calls back, once, on the server's thread; here that becomes a future of the event loop in which the caller
+runs, the server's own or any other thread's. Nothing of this runs unless somebody waits.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from ._checks import integer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+    from typing import Any, NamedTuple
+
+    from ._core import ServerWebSocket
+
+    class Closed(NamedTuple):
+        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns."""
+
+        code: int
+        reason: str
+
+else:
+
+    class Closed(namedtuple("Closed", ("code", "reason"))):
+        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns."""
+
+        __slots__ = ()
+
+
+class ConnectionClosed(Exception):
+    """The socket is closed, so that what was waited for cannot happen."""
+
+    code: int
+    """The close code (RFC 6455 section 7.4); 1006 without a Close frame."""
+    reason: str
+    """The reason that came with it, or ``""``."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the connection is closed ({self.code}{' ' + self.reason if self.reason else ''})"
+
+
+class _Waiter:
+    """The callback of one who waits."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self) -> None:
+        from asyncio import get_running_loop
+
+        self._loop = get_running_loop()
+        self.future: asyncio.Future[tuple[int, str] | None] = self._loop.create_future()
+
+    def __call__(self, outcome: tuple[int, str] | None) -> None:
+        from asyncio import _get_running_loop
+
+        if _get_running_loop() is self._loop:
+            self._resolve(outcome)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._resolve, outcome)
+        except RuntimeError:  # that event loop is closed: nobody waits any more
+            pass
+
+    def _resolve(self, outcome: tuple[int, str] | None) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+async def _wait(ws: ServerWebSocket, below: int | None) -> tuple[int, str] | bool | None:
+    outcome = ws._wait(None, below)
+    if outcome is not None:
+        return outcome
+    waiter = _Waiter()
+    try:
+        outcome = ws._wait(waiter, below)
+        return await waiter.future if outcome is None else outcome
+    except RuntimeError:
+        outcome = ws._wait(None, below)  # the server has ended just now, and the socket with it
+        if outcome is None:
+            raise
+        return outcome
+    finally:
+        ws._forget(waiter)
+
+
+_check_below = integer(0, (1 << 62) - 1, "bytes")
+
+
+async def _closed(ws: ServerWebSocket) -> Closed:
+    return Closed(*await _wait(ws, None))  # type: ignore[misc]
+
+
+async def _drained(ws: ServerWebSocket, below: int) -> None:
+    outcome = await _wait(ws, below)
+    if isinstance(outcome, tuple):
+        raise ConnectionClosed(*outcome)
+
+
+def closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
+    """Wait until the socket is closed; returns ``(code, reason)`` as ``Closed``, at once when it is closed already.
+
+    Resumes after the ``close`` handler was called (with ``serial``, when that handler waits for others, after the close
+    itself). May be awaited any number of times, in coroutines of any thread's event loop (asyncio or uvloop);
+    cancelling one of them leaves nothing behind. Ours, not Bun's.
+    """
+    return _closed(self)
+
+
+def drained(self: ServerWebSocket, below: int = 0) -> Coroutine[Any, Any, None]:
+    """Wait until at most ``below`` bytes are buffered for the peer (``buffered_amount``); at once when it is so.
+
+    ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Raises
+    ``ConnectionClosed`` when the socket closes first or is closed, ``TypeError`` and ``ValueError`` for a ``below``
+    that is no int or negative. Resumes after the ``drain`` handler was called. May be awaited any number of times, in
+    coroutines of any thread's event loop; cancelling one of them leaves nothing behind. Ours, not Bun's.
+    """
+    return _drained(self, _check_below("below", below))
+
+
+def install(cls: type) -> None:
+    """Give ``cls``, the native ``ServerWebSocket``, these methods."""
+    cls.closed = closed  # type: ignore[attr-defined]
+    cls.drained = drained  # type: ignore[attr-defined]
