@@ -19,8 +19,8 @@ namespace {
 // What sockets get to flush their backlog in after a forced stop; the rest is cut.
 constexpr unsigned kForcedStopSeconds = 2;
 
-// What a PROXY header may take when HTTP connections have no idle timeout.
-constexpr unsigned kProxyHeaderSeconds = 10;
+// What a PROXY header and a TLS handshake may take when HTTP connections have no idle timeout.
+constexpr unsigned kOpeningSeconds = 10;
 
 bool os_error(int error) {
     errno = error;
@@ -135,7 +135,8 @@ void ServerCore::apply_options() {
     engine->gate().idle_timeout = http_idle_timeout;
     proxy_networks = proxies.view();
     us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
-                            http_idle_timeout ? http_idle_timeout : kProxyHeaderSeconds);
+                            http_idle_timeout ? http_idle_timeout : kOpeningSeconds);
+    us_socket_context_tls_deadline(engine->http_context(), http_idle_timeout ? 0 : kOpeningSeconds);
     engine->gate().max_body = max_request_body_size;
 }
 

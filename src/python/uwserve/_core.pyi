@@ -236,4 +236,6 @@ class ServerCore:
         """How many ``ServerWebSocket`` objects of this process exist: for leak tests."""
 
 uwebsockets_version: str
-codec: str  # what compresses and its versions: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that
+codec: (
+    str  # what compresses and its versions: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that
+)
