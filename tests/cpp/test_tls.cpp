@@ -405,3 +405,27 @@ TEST(provoked_output_is_bounded) {
     if (!server.http.closed) CHECK(us_socket_spilled(server.http.last) <= US_TLS_OUT_MAX);
     us_sys_hook = nullptr;
 }
+
+// However its bytes come; who is done stays.
+TEST(a_handshake_has_its_time) {
+    tls_server_t server;
+    us_socket_context_tls_deadline(server.http.context, 1);
+    tls_client_t done, slow;
+    done.connect(server);
+    const int silent = server.connect_client();
+    slow.begin(dial(server.port));
+    int ended = 0;
+    server.pump([&] {
+        slow.send_some(1);
+        slow.listen_in();
+        hear(silent, &ended);
+        return ended && slow.tcp_ended;
+    });
+    CHECK_EQ(server.http.closed, 2);
+    done.write("still here");
+    server.pump([&] {
+        done.turn();
+        return server.http.received == "still here";
+    });
+    close(silent);
+}

@@ -256,6 +256,41 @@ TEST(tickets_resume_and_stay_on_their_site) {
     }
 }
 
+TEST(ticket_keys_change) {
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+        us_tls_config_t *config = make_config({entry_of(localhost())});
+        tls_server_t server;
+        CHECK(us_socket_context_set_tls(server.http.context, config));
+        us_tls_ticket_keys_t &keys = config->ticket_keys;
+        const auto age = [&] {
+            keys.current.made_ns -= keys.period_ns;
+            if (keys.previous.made_ns) keys.previous.made_ns -= keys.period_ns;
+        };
+        // The session of a connection, for which that of an earlier one was offered.
+        const auto connect = [&](SSL_SESSION *offered, bool is_resumed) {
+            tls_client_t client(version);
+            client.connect(server, nullptr, offered);
+            CHECK_EQ(SSL_session_reused(client.ssl), is_resumed);
+            return session_of(server, client);
+        };
+        SSL_SESSION *first = connect(nullptr, false);
+        const us_tls_ticket_key_t sealed_first = keys.current;
+        SSL_SESSION *second = connect(first, true);
+        CHECK(memcmp(sealed_first.name, keys.current.name, sizeof(sealed_first.name)) == 0);
+        age();  // the key only opens, and what it opens is sealed anew
+        SSL_SESSION *third = connect(first, true);
+        CHECK(memcmp(sealed_first.name, keys.previous.name, sizeof(sealed_first.name)) == 0);
+        CHECK(memcmp(sealed_first.cipher, keys.current.cipher, sizeof(sealed_first.cipher)) != 0);
+        age();  // it does not even open
+        SSL_SESSION *fourth = connect(second, false);
+        SSL_SESSION *fifth = connect(third, true);
+        age(), age();  // after a long silence, no key is good
+        SSL_SESSION *last = connect(fifth, false);
+        for (SSL_SESSION *session : {first, second, third, fourth, fifth, last}) SSL_SESSION_free(session);
+        us_tls_config_unref(config);
+    }
+}
+
 TEST(a_new_configuration_is_for_new_connections) {
     const identity_t renewed = make_identity("renewed");
     tls_server_t server;

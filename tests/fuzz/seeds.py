@@ -63,6 +63,34 @@ def raw(data: bytes, step: int = 0) -> bytes:
     return RAW + bytes([step]) + len(data).to_bytes(2, "big") + data
 
 
+def conversation(vector: Vector) -> bytes:
+    return UPGRADE + TURN + raw(vector.sent, len(vector.sent) % 9) + TURN + HEAR + TURN
+
+
+def crowd(number: int) -> bytes:
+    """fuzz_server: requests, then three sockets; messages whole, compressed, in fragments and both; a bad network."""
+    web = CONNECT + raw(HEADS[6] + HEADS[7] + HEADS[0], number % 5) + TURN + HEAR + b"\x0f" + TURN
+    sockets = b"".join(bytes([0x01 | i << 4 | (i + number) % 4 << 6]) + TURN for i in range(1, 4))
+    text = b"P" + bytes(range(97, 123)) * 3
+    frames = b"".join(
+        bytes([0x04 | (1 + i % 3) << 4 | i % 4 << 6, 0x81 + i % 2, i * 7 % 50, len(text)]) + text + TURN
+        for i in range(8)
+    )
+    large = b"".join(bytes([0x05 | (1 + i) << 4 | i << 6, 0x82, 65 + number, 3, 232]) + TURN for i in range(3))
+    acts = b"".join(
+        bytes([0x04 | 1 << 4, 0x81, 0, 2]) + act + b"x" + TURN for act in (b"L", b"G", b"S", b"U", b"A", b"O")
+    )
+    network = (
+        bytes([0x0B, 7])
+        + TURN
+        + bytes([0x0C, 1 + number, number % 8])
+        + TURN
+        + bytes([0x42 | 2 << 4, 3, 4])
+        + b"\x17\3\3\0"
+    )
+    return web + sockets + frames + large + acts + network + TURN * 3 + b"\x5a\x1e\x03" + TURN
+
+
 def messages(settings: int, vector: Vector) -> bytes:
     """fuzz_deflate: the payloads of the events, compressed and plain."""
     parts = [vectors.deflated(data) for _, data in vector.events] + [data[:999] for _, data in vector.events]
@@ -83,9 +111,10 @@ def seeds() -> dict[str, list[bytes]]:
         "deflate": [messages(17 * i, vector) for i, vector in enumerate(squeezed)],
         "proxy": list(PROXIES),
         "server": [
-            *(UPGRADE + TURN + raw(vector.sent, i % 9) + TURN + HEAR + TURN for i, vector in enumerate(plain)),
-            *(UPGRADE + TURN + raw(vector.sent, i % 9) + TURN + HEAR + TURN for i, vector in enumerate(squeezed)),
-            *(CONNECT + raw(head, i) + TURN + HEAR + FINISH + TURN for i, head in enumerate(HEADS)),
+            *(bytes([i % 2]) + talk for i, talk in enumerate(map(conversation, plain))),
+            *(bytes([i % 32]) + talk for i, talk in enumerate(map(conversation, squeezed))),
+            *(bytes([i % 2]) + CONNECT + raw(head, i) + TURN + HEAR + FINISH + TURN for i, head in enumerate(HEADS)),
+            *(bytes([i]) + crowd(i) for i in range(32)),
         ],
     }
 

@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -298,17 +297,6 @@ class Recorder:
 def upgrade(request: Request, server: Server) -> Any:
     """A ``fetch`` that opens WebSockets and answers everything else with ``plain``."""
     return None if server.upgrade(request) else "plain"
-
-
-def eventually(condition: Callable[[], Any], what: str = "the condition", deadline: float = DEADLINE) -> Any:
-    """Poll for a state nobody announces (a counter, a kernel table); fails by name at the deadline."""
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"{what} did not happen within {deadline} s"
-        time.sleep(0.005)
 
 
 def answer(result: Any, sent: bytes = GET, **options: Any) -> Reply:

@@ -14,7 +14,7 @@ SEEDS = [int(seed) for seed in os.environ.get("UWSERVE_CHAOS", "1,2,3,4").split(
 PROGRAM = r"""
 import concurrent.futures, gc, logging, os, random, socket, sys, threading
 import uwserve
-from ws_client import Client, ConnectionEnded, close_frame, frame, handshake, wait_until
+from ws_client import Client, ConnectionEnded, close_frame, frame, handshake, eventually
 
 rng = random.Random(int(sys.argv[1]))
 side = random.Random(int(sys.argv[1]) + 1)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, GET, Client, eventually, read_frame, request, running, upgrade_request
+import tls_transport
+from http_client import DEADLINE, GET, Client, read_frame, request, running, upgrade_request
 from test_proxy_protocol import fetch, say_who
+from ws_client import eventually
 
 from uwserve import Server, serve
 
@@ -164,7 +166,9 @@ def test_a_unix_peer(tmp_path: Path) -> None:
 def test_the_scheme_and_the_host_are_left_alone() -> None:
     fields = ("X-Forwarded-Proto: https", "X-Forwarded-Host: evil", "X-Forwarded-For: 192.0.2.1")
     with running(fetch=lambda r: r.url, trusted_proxies=TRUSTED) as server, Client(server) as client:
-        assert client.ask(request("/x", "GET", None, *fields)).body == b"http://a/x"
+        assert client.ask(request("/x", "GET", None, *fields)).body == (
+            b"https://a/x" if tls_transport.enabled() else b"http://a/x"
+        )
 
 
 def test_reload_counts_for_the_next_request() -> None:
@@ -231,6 +235,7 @@ def test_networks_as_objects() -> None:
 # --- the real thing ---
 
 
+@pytest.mark.plain("nginx talks to a plain server")
 def test_with_nginx(tmp_path: Path) -> None:
     """nginx in front: it appends the client to what the client claims, so the claim does not count."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, GET, Client, Recorder, echo, eventually, request, running
+from http_client import DEADLINE, GET, Client, Recorder, echo, request, running
+from ws_client import eventually
 
 from uwserve import Request
 

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, Client, Recorder, eventually, pattern, request, running, upgrade_request
+from http_client import DEADLINE, Client, Recorder, pattern, request, running, upgrade_request
+from ws_client import eventually
 
 from uwserve import Request, Response, Server
 

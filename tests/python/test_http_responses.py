@@ -8,7 +8,8 @@ import logging
 from typing import Any
 
 import pytest
-from http_client import GET, Client, Recorder, answer, eventually, pattern, request, running
+from http_client import GET, Client, Recorder, answer, pattern, request, running
+from ws_client import eventually
 
 from uwserve import Headers, Request, Response
 

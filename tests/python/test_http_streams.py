@@ -14,12 +14,12 @@ from http_client import (
     ClosedError,
     Recorder,
     answer,
-    eventually,
     pattern,
     request,
     running,
     upgrade_request,
 )
+from ws_client import eventually
 
 from uwserve import Request, Response, Server
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.plain("the servers run in processes of their own")
 PRELUDE = """
 import gc, os, resource, socket, sys, threading
 import uwserve
-from ws_client import Client, ConnectionEnded, frame, handshake, close_frame, wait_until
+from ws_client import Client, ConnectionEnded, frame, handshake, close_frame, eventually
 
 def rss():
     gc.collect()
@@ -93,7 +93,7 @@ def round_():
                 client.reset()
             elif i % 4 == 2:
                 client.send_raw(frame(1, b"\\xff")); client.read_close()
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
     gc.collect()
 """,
     "requests": """
@@ -132,7 +132,7 @@ def round_():
         with Client(("127.0.0.1", server.port), upgrade=False) as client:
             client.send_raw(b"GET /later HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
             client.reset()
-    wait_until(lambda: server.pending_requests == 0)
+    eventually(lambda: server.pending_requests == 0)
 """,
     "topics": """
 server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None, websocket={
@@ -184,7 +184,7 @@ def round_():
         with Client(("127.0.0.1", server.port), receive_buffer=8192) as client:
             client.send(what)
             client.fill()
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
 """,
 }
 
@@ -210,7 +210,7 @@ def round_():
         rsv = 0 if "what" in offer else 4
         for last in (close_frame(1000), frame(2, bomb, rsv=rsv), frame(2, b"\\xff" * 9, rsv=4), frame(1, "x", rsv=6)):
             one(offer, last if rsv else close_frame(1000))
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
 """
 
 ROUNDS["violations"] = """
@@ -224,7 +224,7 @@ def round_():
             if vector.fin:
                 client.finish()
             client.read_to_end()
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
 """
 
 ROUNDS["half messages"] = """
@@ -238,7 +238,7 @@ def round_():
         clients.append(client)
     for i, client in enumerate(clients):
         client.reset() if i % 2 else client.close()
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
 """
 
 ROUNDS["refused heads"] = """
@@ -260,7 +260,7 @@ def round_():
     for size in range(1, 150, 3):
         with Client(("127.0.0.1", server.port), upgrade=False) as client:
             client.send_raw(handshake()[:size])
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 """
 
 ROUNDS["tls connections"] = """
@@ -287,7 +287,7 @@ def round_():
             stranger.wrap_socket(socket.create_connection(address), server_hostname="localhost").close()
         except ssl.SSLError:
             pass
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 """
 
 ROUNDS["tls reloads"] = """
@@ -309,7 +309,7 @@ def round_():
         kept.append(sock)
     for sock in kept:
         sock.close()
-    wait_until(lambda: server.pending_websockets == 0)
+    eventually(lambda: server.pending_websockets == 0)
 """
 
 

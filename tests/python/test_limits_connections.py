@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, GET, eventually, running, upgrade, upgrade_request
+from http_client import DEADLINE, GET, running, upgrade, upgrade_request
+from ws_client import eventually
 
 from uwserve import Server, _limits, serve
 
@@ -184,7 +185,8 @@ def test_no_descriptors_is_counted(script: Any) -> None:
     program = script(
         """
         import logging, resource, socket
-        from http_client import GET, eventually, running
+        from http_client import GET, running
+        from ws_client import eventually
         lines = []
         logging.getLogger("uwserve").addHandler(type("H", (logging.Handler,), {
             "emit": lambda self, record: lines.append(record.getMessage())})())

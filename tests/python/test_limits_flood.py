@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from http_client import eventually
-from ws_client import BINARY, CONT, PING, PONG, TEXT, Frame, frame
+from ws_client import BINARY, CONT, PING, PONG, TEXT, Frame, eventually, frame
 
 MIB = 1 << 20
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from http_client import GET, Client, eventually, open_websocket, running, upgrade
+from http_client import GET, Client, open_websocket, running, upgrade
+from ws_client import eventually
 
 from uwserve import Server
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from http_client import GET, eventually, running
+from http_client import GET, running
 from http_client import Client as HttpClient
-from ws_client import PONG, ConnectionEnded, Frame
+from ws_client import PONG, ConnectionEnded, Frame, eventually
 
 MIB = 1 << 20
 CHUNK = b"x" * 65536

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import DEADLINE, GET, Client, eventually, frame, read_frame, running, upgrade_request
+from http_client import DEADLINE, GET, Client, frame, read_frame, running, upgrade_request
 from proxied import LOCAL, PROXY, TCP4, TCP6, UNIX, UNSPEC, binary, tlv, v1, v2
+from ws_client import eventually
 
 from uwserve import Request, Response, Server
 

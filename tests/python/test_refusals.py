@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 import pytest
-from http_client import GET, Client, eventually, running, upgrade
-from ws_client import frame
+from http_client import GET, Client, running, upgrade
+from ws_client import eventually, frame
 
 import uwserve
 from uwserve import _core, _limits

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.plain("the servers run in processes of their own")
 PRELUDE = """
 import gc, os, resource, select, socket, sys, threading
 import uwserve
-from ws_client import Client, frame, handshake, wait_until
+from ws_client import Client, frame, handshake, eventually
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -103,7 +103,7 @@ for sock in socks:
     assert read(sock, 8) == b"\\x81\\x06to all"
 for sock in socks[::2]:
     sock.close()
-wait_until(lambda: closed[0] == len(socks[::2]))
+eventually(lambda: closed[0] == len(socks[::2]))
 print("half", server.pending_websockets == count - closed[0])
 stopped = server.stop(True)
 for sock in socks[1::2]:
@@ -203,8 +203,8 @@ def round_(n):
                 sock.sendall(frame(1, b"half a frame")[:-3])
         for sock in socks:
             sock.close()
-    wait_until(lambda: closed[0] == target, 30)
-    wait_until(lambda: descriptors() == base, 30)
+    eventually(lambda: closed[0] == target, deadline=30)
+    eventually(lambda: descriptors() == base, deadline=30)
 
 base = descriptors()
 round_(2000)  # warm-up: allocator pools
@@ -285,7 +285,7 @@ if pid == 0:
     except BaseException:
         pass
     os._exit(0)
-wait_until(lambda: received[0] > 10000)
+eventually(lambda: received[0] > 10000)
 client = Client(address)
 times = []
 for i in range(200):

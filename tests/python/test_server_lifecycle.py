@@ -16,7 +16,6 @@ from http_client import (
     Client,
     Recorder,
     bound,
-    eventually,
     expect_1001,
     frame,
     open_websocket,
@@ -26,6 +25,7 @@ from http_client import (
     upgrade,
     upgrade_request,
 )
+from ws_client import eventually
 
 from uwserve import Request, Response, Server, serve
 

@@ -15,12 +15,12 @@ from http_client import (
     Recorder,
     bound,
     descriptors,
-    eventually,
     open_websocket,
     request,
     running,
     upgrade_request,
 )
+from ws_client import eventually
 
 import uwserve
 from uwserve import Request, Server, serve

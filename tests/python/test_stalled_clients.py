@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from http_client import GET, Client, Recorder, descriptors, eventually, pattern, request, running
+from http_client import GET, Client, Recorder, descriptors, pattern, request, running
+from ws_client import eventually
 
 from uwserve import Request, Response, Server
 

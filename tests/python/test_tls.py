@@ -14,7 +14,7 @@ import pytest
 import tls_transport
 from tls_transport import TlsSocket, client_context, server_options
 from websockets.sync.client import connect
-from ws_client import CLOSE, TEXT, TIMEOUT, Frame, close_frame, close_payload, frame, handshake, wait_until
+from ws_client import CLOSE, TEXT, TIMEOUT, Frame, close_frame, close_payload, eventually, frame, handshake
 
 GET = b"GET /p?q HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -308,7 +308,7 @@ def test_a_slow_reader_gets_everything_in_order(secure, dial) -> None:
         head = read_exactly(sock, 4)
         assert head == b"\x82\x7e" + struct.pack("!H", 50_000)
         assert read_exactly(sock, 50_000) == piece
-    wait_until(lambda: live.on_loop(lambda: ws.buffered_amount) == 0)
+    eventually(lambda: live.on_loop(lambda: ws.buffered_amount) == 0)
     assert drained
 
 
@@ -347,7 +347,7 @@ def test_connections_leave_no_descriptors(secure, dial) -> None:
         read_to_end(sock)
         sock.close()
         live.wait_for("close")
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 def test_many_handshakes_at_once(secure, dial) -> None:

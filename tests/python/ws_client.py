@@ -194,7 +194,7 @@ class Client:
                 self.buffer.clear()
             return bool(condition())
 
-        wait_until(done)
+        eventually(done)
 
     def fill(self) -> None:
         """Wait for more bytes."""
@@ -326,9 +326,12 @@ class Client:
         self.close()
 
 
-def wait_until(condition: object, timeout: float = TIMEOUT, what: str = "") -> None:
-    """Poll ``condition()`` for what has no event to wait for (memory, descriptors of another process)."""
-    deadline = time.monotonic() + timeout
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what or condition}"
+def eventually(condition: Callable[[], Any], what: str = "the condition", deadline: float = 20.0) -> Any:
+    """Poll for a state nobody announces (a counter, memory, a kernel table); fails by name at the deadline."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"{what} did not happen within {deadline} s"
         time.sleep(0.005)

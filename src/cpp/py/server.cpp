@@ -18,8 +18,8 @@ namespace uwserve {
 
 namespace {
 
-// What a PROXY header may take when HTTP connections have no idle timeout.
-constexpr unsigned kProxyHeaderSeconds = 10;
+// What a PROXY header and a TLS handshake may take when HTTP connections have no idle timeout.
+constexpr unsigned kOpeningSeconds = 10;
 
 constexpr int kHttpSocketBytes = sizeof(uWS::HttpResponseData<false>);
 
@@ -142,7 +142,8 @@ void ServerCore::apply_options() {
     engine->gate().idle_timeout = http_idle_timeout;
     proxy_networks = proxies.view();
     us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
-                            http_idle_timeout ? http_idle_timeout : kProxyHeaderSeconds);
+                            http_idle_timeout ? http_idle_timeout : kOpeningSeconds);
+    us_socket_context_tls_deadline(engine->http_context(), http_idle_timeout ? 0 : kOpeningSeconds);
     engine->gate().max_body = max_request_body_size;
 }
 

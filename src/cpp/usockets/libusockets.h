@@ -108,6 +108,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     uint32_t transport_refs_;
     const struct us_networks_t *proxy_trusted_; /* proxy.h; NULL: no connection begins with a PROXY header */
     uint64_t proxy_ns_; /* the time for that header */
+    uint32_t tls_seconds_; /* tls.h, the time for a handshake; 0: no limit of its own */
     void *transport_config_; /* of the root of a family */
 };
 

@@ -62,6 +62,9 @@ void us_socket_set_address(us_socket_t *s, const sockaddr_storage *address) {
 }
 
 void us_socket_open(us_socket_t *s) {
+    if (s->context->transport_) {
+        s->context->transport_->opened(s);
+    }
     if (s->context->cb.on_open) {
         us_dispatch_t dispatch(s->context->loop, US_PHASE_OPEN);
         s->context->cb.on_open(s, 0, (char *) s->ip, s->ip_length);

@@ -173,6 +173,9 @@ static size_t decrypt_timed(us_socket_t *s, us_tls_state_t *state, char *data, s
     state->family->spent_ns += us_sys_now_ns() - before;
     if (!state->failed && SSL_is_init_finished(state->ssl)) {
         state->established = true;
+        if (state->deadline && s->hard_deadline_ == state->deadline) {
+            us_socket_deadline(s, 0);  // not one that was set since
+        }
         allow_polling(s);
     }
     return n;
@@ -259,6 +262,13 @@ static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
     return (ssize_t) taken;
 }
 
+static void tls_opened(us_socket_t *s) {
+    if (const uint32_t seconds = s->context->tls_seconds_) {
+        us_socket_deadline(s, seconds);
+        us_tls_of(s)->deadline = s->hard_deadline_;
+    }
+}
+
 static size_t tls_unsent(us_socket_t *s) { return us_tls_unsent(us_tls_of(s)); }
 
 static int tls_flush(us_socket_t *s) { return us_tls_push_own(us_tls_of(s)); }
@@ -312,6 +322,7 @@ static void *tls_native_handle(us_socket_t *s) {
 
 static constexpr us_transport_t TLS = {
     .open = tls_open,
+    .opened = tls_opened,
     .recv = tls_recv,
     .pending = tls_pending,
     .send = tls_send,
@@ -345,6 +356,10 @@ bool us_socket_context_set_tls(us_socket_context_t *context, us_tls_config_t *co
         }
     }
     return true;
+}
+
+void us_socket_context_tls_deadline(us_socket_context_t *context, unsigned int seconds) {
+    context->tls_seconds_ = seconds;
 }
 
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info) {

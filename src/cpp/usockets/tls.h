@@ -43,6 +43,10 @@ void us_tls_config_unref(us_tls_config_t *config);
 // without sockets into one that speaks TLS; there is no way back. False: the context has plain sockets or is a child.
 bool us_socket_context_set_tls(us_socket_context_t *context, us_tls_config_t *config);
 
+// From now on a handshake may take so long, however its bytes come; then the connection is closed. 0, as at first: as long as
+// the layer above lets it.
+void us_socket_context_tls_deadline(us_socket_context_t *context, unsigned int seconds);
+
 struct us_tls_info_t {
     const char *version, *cipher;  // "TLSv1.3", "TLS_AES_256_GCM_SHA384"
     std::string server_name, alpn;  // empty: none

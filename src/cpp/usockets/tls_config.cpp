@@ -93,6 +93,9 @@ us_tls_config_t *us_tls_config_new(const std::vector<us_tls_entry_t> &entries, u
             destroy(config);
             return nullptr;
         }
+        if (!us_tls_use_ticket_keys(site.context, &config->ticket_keys)) {
+            us_out_of_memory();
+        }
         // Says to the client that its name was understood, and binds sessions to it.
         SSL_CTX_set_tlsext_servername_callback(site.context, +[](SSL *, int *, void *) { return SSL_TLSEXT_ERR_OK; });
     }

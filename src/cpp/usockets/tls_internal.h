@@ -39,8 +39,20 @@ struct us_tls_site_t {
     SSL_verify_cb verify = nullptr;
 };
 
+// tls_tickets.cpp
+struct us_tls_ticket_key_t {
+    unsigned char name[16], cipher[32], mac[32];
+    uint64_t made_ns = 0;  // 0: there is none
+};
+struct us_tls_ticket_keys_t {
+    us_tls_ticket_key_t current, previous;
+    uint64_t period_ns = 4ull * 3600 * US_NS_PER_SECOND;
+    ~us_tls_ticket_keys_t();
+};
+
 struct us_tls_config_t {
     std::atomic<int> references{1};
+    us_tls_ticket_keys_t ticket_keys;
     std::vector<us_tls_site_t> sites;  // not resized after it was built
     std::unordered_map<std::string, size_t> exact, wildcard;  // "example.com"; the wildcard's without its "*."
 };
@@ -63,6 +75,7 @@ struct us_tls_state_t {
     char *out;  // encrypted, and the kernel had no room for it; NULL: none
     uint32_t out_offset, out_length, out_capacity;
     int fd;  // the socket's, as of the operation that runs
+    uint32_t deadline;  // the hard deadline of the handshake; 0: none
     int write_error;  // errno of a send that failed for good; nothing is written any more
     bool established;  // the handshake is done
     bool failed;  // a protocol error: OpenSSL must not be called any more
@@ -84,6 +97,8 @@ static inline void us_tls_forget_errors() {
         ERR_clear_error();
     }
 }
+
+bool us_tls_use_ticket_keys(SSL_CTX *context, us_tls_ticket_keys_t *keys);  // which outlive it
 
 // tls_bio.cpp
 BIO *us_tls_bio_new(us_tls_state_t *state);

@@ -3,8 +3,9 @@
 // What every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless
 // `ciphers` says otherwise, sessions in tickets only (nothing is remembered here), buffers that are released when idle.
 //
-// A ticket is good for one site of one configuration: the keys are the configuration's, and the session id context is a
-// digest of what the client was admitted by, so that no ticket carries a client past another site's certificate check.
+// A ticket is good for one site of one configuration: the keys are the configuration's (tls_tickets.cpp), and the session
+// id context is a digest of what the client was admitted by, so that no ticket carries a client past another site's
+// certificate check.
 //
 // No key or passphrase gets into an error text, and OpenSSL's own texts hold none.
 

@@ -17,6 +17,8 @@
 struct us_transport_t {
     // Makes transport_state_ for a new socket (handshake not yet begun). 0, or -1 with errno: the socket is refused.
     int (*open)(struct us_socket_t *s);
+    // The socket is in its context's list, and on_open comes next.
+    void (*opened)(struct us_socket_t *s);
     // Decrypted bytes, 0 at close_notify or FIN, -1 with errno: EAGAIN, EPROTO after a violation of the protocol (whose
     // explanation was written: the connection is to linger), or what the kernel said.
     ssize_t (*recv)(struct us_socket_t *s, void *data, size_t length);

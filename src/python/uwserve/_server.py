@@ -205,7 +205,8 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
       ``request_cert=False``, ``reject_unauthorized=True``, ``ciphers``, ``alpn_protocols=["http/1.1"]``,
       ``server_name`` (a name or a list; ``"*.example.com"`` stands for one label); or a list of such dicts, of which
       the client's server name chooses one, the first when it names none of them.
-    * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off), ``max_request_body_size=128 MiB``.
+    * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off: PROXY headers, TLS handshakes then have 10),
+      ``max_request_body_size=128 MiB``.
     * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
       reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
       ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
