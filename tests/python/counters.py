@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from http_client import eventually
+from ws_client import eventually
 
 
 def settled(server: Any, expected: dict[str, Any]) -> None:

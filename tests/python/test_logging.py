@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from http_client import Client as HttpClient
-from http_client import eventually, running, upgrade, upgrade_request
+from http_client import running, upgrade, upgrade_request
 from processes import process
-from ws_client import ConnectionEnded
+from ws_client import ConnectionEnded, eventually
 
 import uwserve
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from deflate_client import deflate
 from loops import take, take_all
-from ws_client import BINARY, PONG, TEXT, TIMEOUT, Frame, frame, wait_until
+from ws_client import BINARY, PONG, TEXT, TIMEOUT, Frame, eventually, frame
 
 MIB = 1 << 20
 OFFER = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
@@ -49,7 +49,7 @@ def test_a_flood_is_pushed_back(serving, elsewhere):
     count = 40_000
     flood = b"".join(frame(TEXT, f"{i} {payload}") for i in range(count))
     sender = Sender(client, flood)
-    wait_until(sender.is_stuck)
+    eventually(sender.is_stuck)
     assert 64 * 1000 < live.server.buffered_bytes < 300_000
     live.no_events()
     highest = 0
@@ -65,7 +65,7 @@ def test_a_flood_is_pushed_back(serving, elsewhere):
     elsewhere.run(consume(), 60)
     sender.join(TIMEOUT)
     assert highest < 300_000
-    wait_until(lambda: live.server.buffered_bytes == 0)
+    eventually(lambda: live.server.buffered_bytes == 0)
 
 
 def test_tiny_messages_in_one_segment(serving, elsewhere):
@@ -74,7 +74,7 @@ def test_tiny_messages_in_one_segment(serving, elsewhere):
     client, ws = live.open()
     iterator = ws.messages()
     client.send_raw(b"".join(frame(BINARY, i.to_bytes(2, "big")) for i in range(20_000)))
-    wait_until(lambda: live.server.buffered_bytes > 10_000)
+    eventually(lambda: live.server.buffered_bytes > 10_000)
     live.on_loop(lambda: None)
     assert live.server.buffered_bytes < 64 * 200 + 140_000
     client.ping(b"behind them")
@@ -90,7 +90,7 @@ def test_large_messages_pass(serving, elsewhere):
     sent = [bytes([i]) * (3 * MIB) for i in range(6)]
     sender = threading.Thread(target=lambda: [client.send(message) for message in sent])
     sender.start()
-    wait_until(lambda: live.server.buffered_bytes > 3 * MIB)
+    eventually(lambda: live.server.buffered_bytes > 3 * MIB)
     live.on_loop(lambda: None)
     assert live.server.buffered_bytes < 3 * MIB + 300_000
     assert elsewhere.run(take(iterator, 6)) == sent
@@ -103,7 +103,7 @@ def test_compressed_bombs(serving, elsewhere):
     client, ws = live.open(extra=OFFER)
     iterator = ws.messages()
     client.send_raw(frame(BINARY, deflate(bytes(MIB)), rsv=4) * 100)
-    wait_until(lambda: live.server.buffered_bytes > MIB)
+    eventually(lambda: live.server.buffered_bytes > MIB)
     live.on_loop(lambda: None)
     assert live.server.buffered_bytes < 2 * MIB + 300_000
     for _ in range(10):
@@ -119,7 +119,7 @@ def test_max_buffered_bytes(serving, elsewhere):
         client, ws = live.open()
         iterators.append(ws.messages())
         client.send(bytes(700_000))
-        wait_until(lambda i=i: 700_000 * i < live.on_loop(lambda: live.server.buffered_bytes) < 700_000 * i + 1000)
+        eventually(lambda i=i: 700_000 * i < live.on_loop(lambda: live.server.buffered_bytes) < 700_000 * i + 1000)
     client, ws = live.open()
     too_much = ws.messages()
     client.send(bytes(700_000))
@@ -133,7 +133,7 @@ def test_max_buffered_bytes(serving, elsewhere):
     assert elsewhere.run(take(small, 1)) == ["a few bytes pass"]
     for iterator in iterators:
         assert elsewhere.run(take(iterator, 1)) == [bytes(700_000)]
-    wait_until(lambda: live.server.buffered_bytes == 0)
+    eventually(lambda: live.server.buffered_bytes == 0)
 
 
 # --- together with pause() ---
@@ -145,7 +145,7 @@ def test_pause_and_resume(serving, elsewhere):
     client, ws = live.open()
     iterator = ws.messages()
     client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(1000)))
-    wait_until(lambda: live.server.buffered_bytes > 1000)
+    eventually(lambda: live.server.buffered_bytes > 1000)
     live.on_loop(ws.pause)
     taken = elsewhere.run(take(iterator, 64))
     live.on_loop(lambda: None)
@@ -172,7 +172,7 @@ def test_pausing_handler_during_redelivery(serving, elsewhere):
     client, ws = live.open()
     iterators = [ws.messages()]
     client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(2000)))
-    wait_until(lambda: live.server.buffered_bytes > 1000)
+    eventually(lambda: live.server.buffered_bytes > 1000)
     client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(2000, 2100)))
     iterators.clear()
     assert [live.expect("message")[1] for _ in range(2100)] == [str(i) for i in range(2100)]
@@ -185,7 +185,7 @@ def test_ends_while_not_read(serving, elsewhere, end):
     client, ws = live.open()
     iterator = ws.messages()
     client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(1000)))
-    wait_until(lambda: live.server.buffered_bytes > 1000)
+    eventually(lambda: live.server.buffered_bytes > 1000)
     expected = {"close": (4000, ""), "terminate": (1006, ""), "stop": (1001, "Server closed"), "reset": (1006, "")}[end]
     if end == "close":
         ws.close(4000)

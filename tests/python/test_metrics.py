@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from http_client import Client as HttpClient
-from http_client import eventually, request, running, upgrade, upgrade_request
+from http_client import request, running, upgrade, upgrade_request
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from ws_client import BINARY, TEXT, Client, frame
+from ws_client import BINARY, TEXT, Client, eventually, frame
 
 import uwserve
 from uwserve import Response, metrics

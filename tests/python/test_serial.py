@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from loops import Gate, Tape, pairs
-from ws_client import TEXT, TIMEOUT, frame, wait_until
+from ws_client import TEXT, TIMEOUT, eventually, frame
 
 import uwserve
 
@@ -96,17 +96,17 @@ def test_every_event_waits(inside):
     gate = Gate(live)
     client, ws = live.open(receive_buffer=65536)
     client.send("fill")
-    wait_until(lambda: tape.lines)
+    eventually(lambda: tape.lines)
     client.ping(b"a")
     client.pong(b"b")
     client.send("behind")
     client.fill_until(lambda: live.on_loop(lambda: ws.buffered_amount) == 0)
     client.send_close(4000, "bye")
     live.on_loop(lambda: None)
-    wait_until(lambda: ws.ready_state == 3)
+    eventually(lambda: ws.ready_state == 3)
     assert tape.lines == ["begin fill"]
     gate.open()
-    wait_until(lambda: tape.lines[-1].startswith("end close"))
+    eventually(lambda: tape.lines[-1].startswith("end close"))
     assert tape.lines[1] == "end fill"
     names = [line[6:] for line in tape.lines if line.startswith("begin")]
     assert tape.lines == pairs(names)
@@ -137,7 +137,7 @@ def test_messages_wait_for_open(inside):
     assert client.read_close() == (1000, "")
     assert tape.lines == ["begin open"]
     gate.open()
-    wait_until(lambda: tape.lines[-1] == "end close")
+    eventually(lambda: tape.lines[-1] == "end close")
     assert tape.lines == pairs(["open", "1", "2", "close"])
 
 
@@ -158,7 +158,7 @@ def test_plain_handlers_among_coroutines(inside):
     for m in ("plain 1", "slow", "plain 2", "plain 3"):
         client.send(m)
     assert client.read_message() == "plain 1"
-    wait_until(lambda: tape.lines[-1] == "begin slow")
+    eventually(lambda: tape.lines[-1] == "begin slow")
     gate.open()
     assert client.read_messages(2) == ["plain 2", "plain 3"]
     assert tape.lines == ["plain 1", "begin slow", "end slow", "plain 2", "plain 3"]
@@ -183,7 +183,7 @@ def test_the_next_one_comes_however_it_ends(inside, logged, how):
     client, _ = live.open()
     for i in range(3):
         client.send(str(i))
-    wait_until(lambda: tape.lines)
+    eventually(lambda: tape.lines)
     if how == "cancel":
         live.on_loop(tasks[0].cancel)
     else:
@@ -241,7 +241,7 @@ def test_open_that_fails(inside, logged):
     client.round_trip()
     gate.open()
     assert client.read_close()[0] == 1011
-    wait_until(lambda: tape.lines[-1].startswith("end close"))
+    eventually(lambda: tape.lines[-1].startswith("end close"))
     assert tape.lines == pairs(["open", "1", "close 1011"])
     assert len(logged) == 1
 
@@ -275,7 +275,7 @@ def test_close_by_the_handler_itself(inside):
         client, _ = live.open()
         client.send_raw(frame(TEXT, m) + frame(TEXT, "behind"))
         assert client.read_close() == (4000, m)
-        wait_until(lambda: tape.lines[-1].startswith("close"))
+        eventually(lambda: tape.lines[-1].startswith("close"))
         behind = pairs(["behind"]) if m == "later" else []  # at once: nothing behind it was received
         assert tape.lines == [f"begin {m}", f"end {m}", *behind, f"close 4000 {m}"]
         live.wait_for("close")
@@ -297,7 +297,7 @@ def test_queued_messages_of_a_closed_socket(inside):
     client.send_close(1000, "bye")
     assert client.read_close() == (1000, "bye")
     client.close()
-    wait_until(lambda: live.server.pending_websockets == 0)
+    eventually(lambda: live.server.pending_websockets == 0)
     stopped = live.server.stop()
     assert not stopped.wait(0.05)
     assert not got
@@ -318,7 +318,7 @@ def test_terminate_while_queued(inside):
     client, ws = live.open()
     for i in range(5):
         client.send(str(i))
-    wait_until(lambda: live.server.buffered_bytes > 0)
+    eventually(lambda: live.server.buffered_bytes > 0)
     live.on_loop(lambda: None)
     waiting = live.on_loop(lambda: live.server.buffered_bytes)
     ws.terminate()
@@ -326,7 +326,7 @@ def test_terminate_while_queued(inside):
     assert not got
     assert waiting > 0
     gate.open()
-    wait_until(lambda: got and got[-1] == (1006, ""))
+    eventually(lambda: got and got[-1] == (1006, ""))
     assert got[:-1] == [str(i) for i in range(len(got) - 1)]
     assert live.server.buffered_bytes == 0
 
@@ -349,7 +349,7 @@ def test_forced_stop(inside):
             client.send(str(i))
     first.send_close(4000, "early")
     assert first.read_close() == (4000, "early")
-    wait_until(lambda: live.server.buffered_bytes > 500)
+    eventually(lambda: live.server.buffered_bytes > 500)
     stopped = live.server.stop(True)
     first.close()
     second.close()
@@ -394,7 +394,7 @@ def test_a_coroutine_that_never_ends(inside, logged):
     client, _ = live.open()
     client.send("x")
     client.send("y")
-    wait_until(lambda: live.server.buffered_bytes > 0)
+    eventually(lambda: live.server.buffered_bytes > 0)
     stopped = live.server.stop(True)
     client.close()
     assert stopped.wait(TIMEOUT)

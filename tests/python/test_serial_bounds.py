@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from loops import Gate, Tape, take_all
-from ws_client import BINARY, PONG, TEXT, TIMEOUT, Frame, close_frame, frame, wait_until
+from ws_client import BINARY, PONG, TEXT, TIMEOUT, Frame, close_frame, eventually, frame
 
 import uwserve
 from uwserve import _core
@@ -32,7 +32,7 @@ def test_a_slow_coroutine_slows_its_client_down(inside):
     flood = b"".join(frame(TEXT, f"{i} " + "x" * 1000) for i in range(count))
     sender = threading.Thread(target=client.send_raw, args=(flood,))
     sender.start()
-    wait_until(lambda: live.server.buffered_bytes > 64 * 1000)
+    eventually(lambda: live.server.buffered_bytes > 64 * 1000)
     sender.join(0.2)
     assert sender.is_alive()
     assert live.server.buffered_bytes < 300_000
@@ -61,13 +61,13 @@ def test_pings_are_bounded_too(inside):
     client, _ = live.open()
     client.send("x")
     client.send_raw(b"".join(frame(9, str(i).encode()) for i in range(500)))
-    wait_until(lambda: live.server.buffered_bytes > 64 * 60)
+    eventually(lambda: live.server.buffered_bytes > 64 * 60)
     for _ in range(5):
         live.on_loop(lambda: None)
     assert live.server.buffered_bytes < 40_000
     gate.open()
     assert [client.read_frame() for _ in range(500)] == [Frame(PONG, str(i).encode()) for i in range(500)]
-    wait_until(lambda: len(pings) == 500)
+    eventually(lambda: len(pings) == 500)
     assert pings == [str(i).encode() for i in range(500)]
 
 
@@ -85,9 +85,9 @@ def test_memoryviews(inside):
     client, _ = live.open()
     for size in (3, 50_000, 5):
         client.send(bytes([size % 251]) * size)
-    wait_until(lambda: live.server.buffered_bytes > 50_000)
+    eventually(lambda: live.server.buffered_bytes > 50_000)
     gate.open()
-    wait_until(lambda: len(got) == 3)
+    eventually(lambda: len(got) == 3)
     assert got == [(memoryview, bytes([size % 251]) * size) for size in (3, 50_000, 5)]
     live.on_loop(lambda: None)
     for view in views:
@@ -119,10 +119,10 @@ def test_iterating_in_open(inside):
     client.send("1")
     assert client.read_message() == "1"
     client.round_trip()
-    wait_until(lambda: "ping" in tape.lines)
+    eventually(lambda: "ping" in tape.lines)
     client.send_raw(frame(TEXT, "2") + frame(TEXT, "3") + close_frame(1000))
     assert client.read_close() == (1000, "")
-    wait_until(lambda: tape.lines[-1].startswith("close"))
+    eventually(lambda: tape.lines[-1].startswith("close"))
     assert tape.lines == ["open", "1", "ping", "2", "3", "open ends", "close 1000"]
 
 
@@ -145,7 +145,7 @@ def test_pings_that_waited_for_the_iterator(inside):
     for name in (b"1", b"2"):
         assert client.read_frame() == Frame(PONG, name)
     gate.open()
-    wait_until(lambda: len(tape.lines) == 4)
+    eventually(lambda: len(tape.lines) == 4)
     assert tape.lines[0] == "iterating"
     assert [line for line in tape.lines if line.startswith("ping")] == ["ping b'1'", "ping b'2'"]
     assert "m" in tape.lines
@@ -167,13 +167,13 @@ def test_reload(inside):
     client, _ = live.open()
     client.send("1")
     client.send("2")
-    wait_until(lambda: tape.lines == ["begin 1", "begin 2"])
+    eventually(lambda: tape.lines == ["begin 1", "begin 2"])
     live.server.reload(websocket=live.recorded({"message": message, "serial": True}))
     client.send("3")
     client.send("4")
-    wait_until(lambda: len(tape.lines) == 3)
+    eventually(lambda: len(tape.lines) == 3)
     client.send("5")
-    wait_until(lambda: live.server.buffered_bytes > 100)
+    eventually(lambda: live.server.buffered_bytes > 100)
     assert tape.lines[2:] == ["begin 3"]
     live.server.reload(websocket=live.recorded({"message": message}))
     assert tape.lines[2:] == ["begin 3"]
@@ -215,7 +215,7 @@ def test_a_thousand_connections(inside):
     for client in clients:
         client.send_close(1000)
         client.close()
-    wait_until(lambda: live.server.pending_websockets == 0)
+    eventually(lambda: live.server.pending_websockets == 0)
     live.events.queue.clear()
     live.on_loop(gc.collect)
 
@@ -237,7 +237,7 @@ def test_no_handle_is_left(inside):
         client.send_close(1000)
         client.read_close()
         client.close()
-    wait_until(lambda: live.server.pending_websockets == 0)
+    eventually(lambda: live.server.pending_websockets == 0)
     live.on_loop(lambda: None)
 
     def is_clean():
@@ -245,7 +245,7 @@ def test_no_handle_is_left(inside):
         gc.collect()
         return probe.live_handles <= before
 
-    wait_until(is_clean)
+    eventually(is_clean)
 
 
 def test_take_all_in_open_without_message_handler(inside):
@@ -265,5 +265,5 @@ def test_take_all_in_open_without_message_handler(inside):
     gate.open()
     client.send_raw(frame(BINARY, b"3") + close_frame(1000))
     assert live.expect_close() == (1000, "")
-    wait_until(lambda: got)
+    eventually(lambda: got)
     assert got == [["1", b"2", b"3"]]

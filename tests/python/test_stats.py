@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from counters import settled
 from deflate_client import DeflateClient
-from http_client import GET, eventually, running, upgrade
+from http_client import GET, running, upgrade
 from http_client import Client as HttpClient
-from ws_client import BINARY, CLOSE, TEXT, Client, frame, handshake
+from ws_client import BINARY, CLOSE, TEXT, Client, eventually, frame, handshake
 
 import uwserve
 from uwserve import Response

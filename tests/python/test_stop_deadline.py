@@ -16,7 +16,6 @@ from http_client import (
     Client,
     Recorder,
     bound,
-    eventually,
     frame,
     open_websocket,
     read_frame,
@@ -25,6 +24,7 @@ from http_client import (
     upgrade,
     upgrade_request,
 )
+from ws_client import eventually
 
 from uwserve import Request, Response
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import ws_client
-from http_client import DEADLINE, bound, eventually
+from http_client import DEADLINE, bound
 from processes import SANITIZED
+from ws_client import eventually
 
 from uwserve import Request, Server
 
