@@ -25,6 +25,10 @@ ANSWERED, QUEUED, REFUSED = "answered here", "queued", "refused"
 Table = dict[str, tuple[str, Callable[[Any], Any]]]
 
 WEBSOCKET: Table = {
+    "id": (ANSWERED, lambda ws: ws.id),
+    "messages": (ANSWERED, lambda ws: ws.messages()),
+    "drained": (ANSWERED, lambda ws: ws.drained().close()),
+    "closed": (ANSWERED, lambda ws: ws.closed().close()),
     "data": (ANSWERED, lambda ws: ws.data),
     "binary_type": (ANSWERED, lambda ws: ws.binary_type),
     "ready_state": (ANSWERED, lambda ws: ws.ready_state),
@@ -114,7 +118,7 @@ INTERNAL: Table = {
     ),
     "set_connection_log": (
         ANSWERED,
-        lambda both: raises(RuntimeError, "already bound", lambda: both[0].set_connection_log(None, None, None)),
+        lambda both: raises(TypeError, "must be callable", lambda: both[0].set_connection_log(None, None, None)),
     ),
     "count_handler_error": (ANSWERED, lambda both: both[0].count_handler_error("fetch")),
     "attach_core": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].attach_core)),

@@ -156,14 +156,17 @@ py::list subscribers(ServerCore &core, const py::object &name) {
     return list;
 }
 
-Ref callable(const py::object &object) { return Ref::borrow(object.ptr()); }
+Ref callable(const py::object &object) {
+    if (!PyCallable_Check(object.ptr())) throw py::type_error("the hooks of a connection log must be callable");
+    return Ref::borrow(object.ptr());
+}
 
 void set_connection_log(ServerCore &core, const py::object &is_wanted, const py::object &opened,
                         const py::object &closed) {
-    if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
-    core.connections_log.is_wanted = callable(is_wanted);
-    core.connections_log.opened = callable(opened);
-    core.connections_log.closed = callable(closed);
+    Ref hooks[] = {callable(is_wanted), callable(opened), callable(closed)};
+    core.connections_log.is_wanted = std::move(hooks[0]);
+    core.connections_log.opened = std::move(hooks[1]);
+    core.connections_log.closed = std::move(hooks[2]);
 }
 
 }  // namespace
