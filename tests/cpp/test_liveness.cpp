@@ -52,8 +52,9 @@ struct Aged {
         CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
         client = ends[0];
         CHECK(server.adopt(ends[1]));
-        static const char handshake[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        static const char handshake[] =
+            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         CHECK_EQ(send(client, handshake, sizeof(handshake) - 1, 0), sizeof(handshake) - 1);
         server.iterate(3);
         CHECK(hear().starts_with("HTTP/1.1 101"));
@@ -159,7 +160,8 @@ TEST(a_client_that_is_published_to_and_silent_is_reaped) {
     const std::string news(3000, 'n');
     unsigned second = 0;
     for (; aged.peer().ws && second < 30; second++) {
-        for (int i = 0; i < 5; i++) aged.server.engine->topics().publish(nullptr, "all", news, uWS::OpCode::TEXT, false);
+        for (int i = 0; i < 5; i++)
+            aged.server.engine->topics().publish(nullptr, "all", news, uWS::OpCode::TEXT, false);
         aged.server.send(aged.peer(), news, uWS::OpCode::TEXT, false);
         aged.pass(1);
         CHECK(!aged.hear().empty() || !aged.peer().ws);

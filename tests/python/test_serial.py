@@ -399,3 +399,30 @@ def test_a_coroutine_that_never_ends(inside, logged):
     client.close()
     assert stopped.wait(TIMEOUT)
     assert got[:2] in (["refused", 1001], [1001, "refused"])
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_stop_with_a_deadline(inside, in_time):
+    """What waits is handled in the time there is, before the close handlers; what is left is dropped at the deadline."""
+    got = []
+
+    async def message(ws, m):
+        await gate.wait()
+        got.append(m)
+
+    live = inside(serial=True, message=message, close=lambda ws, code, reason: got.append(code))
+    gate = Gate(live)
+    client, _ = live.open()
+    for i in range(5):
+        client.send(str(i))
+    wait_until(lambda: live.on_loop(lambda: live.server.buffered_bytes) > 4 * 60)
+    stopped = live.server.stop(timeout=TIMEOUT if in_time else 0.05, code=1012)
+    assert client.read_close()[0] == 1012
+    client.send_close(1012)
+    client.close()
+    if in_time:
+        live.on_loop(lambda: None)
+        assert not got
+        gate.open()
+    assert stopped.wait(TIMEOUT)
+    assert got == (["0", "1", "2", "3", "4", 1012] if in_time else [1012])

@@ -62,10 +62,10 @@ Ref bytes(std::string_view data) {
 // The socket is closed and `keep` was the engine's reference: the close handler runs, or will.
 void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
     WsObject *handle = as_ws(keep.get());
-    handle->close_code = static_cast<uint16_t>(code);
+    note_close(handle, code, reason);
     core.limits.stats.closes.count(code);
     core.connections_log.close(core, handle, core.engine->loop()->tick, code, reason);
-    if ((handle->queue || handle->is_busy || !reason.empty()) && defer_close(core, keep, reason)) return;
+    if ((handle->queue || handle->is_busy) && defer_close(core, keep)) return;
     call_close_handler(core, handle, code, reason);
     if (handle->queue) wake_closed(core, handle);
 }
@@ -176,8 +176,10 @@ void ServerCore::on_drain(Socket *ws) {
     if ((s->pause_reasons & US_PAUSE_BACKLOG) && backlog_of(s) < kMaxPongBacklog / 2) {
         us_socket_resume(s, US_PAUSE_BACKLOG);
         if (!s->pause_reasons) engine->guard().heard(s);
-        if (has_queue) gil.ensure();
-        if (has_queue) continue_reading(handle);
+        if (has_queue) {
+            gil.ensure();
+            continue_reading(handle);
+        }
     }
     if (!handle || (!options.drain && !has_queue)) return;
     gil.ensure();
@@ -239,6 +241,7 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
+    note_close(handle, code, reason);
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
     limits.stats.topics.leaves_all(subscriber_of(ws));
     limits.lift_backpressure_limit(true);
@@ -247,7 +250,6 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     if (!s->closed) engine->gate().drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
     set_close_deadline(s);
-    handle->close_code = static_cast<uint16_t>(code);
     return keep;
 }
 

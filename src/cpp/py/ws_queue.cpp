@@ -390,17 +390,29 @@ void end_holds(ServerCore &core) {
 
 // --- the end ---
 
-bool defer_close(ServerCore &core, Ref &keep, std::string_view reason) {
+void note_close(WsObject *handle, int code, std::string_view reason) {
+    handle->close_code = static_cast<uint16_t>(code);
+    if (reason.empty()) return;
+    try {
+        if (WsQueue *queue = queue_of(handle)) {
+            queue->close_reason = reason;
+            return;
+        }
+        PyErr_Clear();
+    } catch (const std::bad_alloc &) {
+    }
+    // There is no memory for it: it will not be known.
+}
+
+bool defer_close(ServerCore &core, Ref &keep) {
     WsObject *handle = as_ws(keep.get());
     bool must_wait = handle->is_busy && !core.forced;
-    if (!handle->queue && !must_wait && reason.empty()) return false;
     WsQueue *queue = queue_of(handle);
     if (!queue) {
         PyErr_Clear();
         return false;
     }
     try {
-        queue->close_reason.assign(reason);
         if (core.forced && !queue->iterator) queue->clear();
         bool goes_on = !queue->empty() && !queue->iterator && queue->hold == Hold::kNothing;
         must_wait |= (queue->hold == Hold::kAll || goes_on) && !core.forced;

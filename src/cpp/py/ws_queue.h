@@ -135,9 +135,11 @@ void continue_reading(WsObject *handle);
 void end_holds(ServerCore &core);
 
 // --- the end of the socket; loop thread, GIL ---
-// Notes how it closed, and wakes who waits for that if the close handler must wait itself: then the answer is true, and
-// the handler runs later. `keep` is the engine's reference.
-bool defer_close(ServerCore &core, Ref &keep, std::string_view reason);
+// For those who ask later. Runs no Python code.
+void note_close(WsObject *handle, int code, std::string_view reason);
+// Whether the close handler must wait: then it runs later, and whoever waits for the close is woken. `keep` is the engine's
+// reference.
+bool defer_close(ServerCore &core, Ref &keep);
 // Runs every close handler that waits, and drops what it waits for: a stop that takes no time.
 void finish_closes(ServerCore &core);
 

@@ -97,13 +97,14 @@ us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
     WsGuard *guard = of(s);
     const Liveness &liveness = guard->liveness_;
-    if (s->pause_reasons & US_PAUSE_QUEUE) [[unlikely]] {
-        // The peer may well have sent; it is us who do not read. Whoever resumes the socket arms the timer again.
-        if (liveness.idle()) us_socket_keepalive(s, liveness.idle());
-        return s;
-    }
     unsigned before = s->user_bits & kPinged ? per_socket(s)->silent : 0;
     unsigned silent = liveness.counted(before + liveness.next(before));
+    if (liveness.closes(silent) && (s->pause_reasons & US_PAUSE_QUEUE)) [[unlikely]] {
+        // The peer may well have sent; it is us who do not read. The kernel can tell whether it still exists.
+        us_socket_keepalive(s, liveness.next(0));
+        guard->heard(s);
+        return s;
+    }
     if (!liveness.closes(silent) && !is_shutting_down(s)) {
         per_socket(s)->silent = static_cast<uint16_t>(silent);
         s->user_bits |= kPinged;
