@@ -15,6 +15,11 @@ namespace {
 // all is worth handing it to other threads.
 constexpr size_t kFanOutBytes = 1u << 20;
 
+// While iterations find so many events, a pump goes on without asking the event loop, whose turns cost as much as some
+// ten messages; but not longer than this, as its tasks wait.
+constexpr int kBusyEvents = 16;
+constexpr uint64_t kPumpNs = 1'000'000;
+
 }  // namespace
 
 void ServerCore::on_release(void *self) {
@@ -110,8 +115,12 @@ bool ServerCore::pump(Pumped *pumped) {
     Ref keep = Ref::borrow(self);
     us_loop_t *loop = engine->loop();
     coroutines.begin_pump();
-    us_loop_iterate(loop, 0);
-    if (is_forked) return true;
+    uint64_t begun = us_monotonic_ns();
+    do {
+        us_loop_iterate(loop, 0);
+        if (is_forked) return true;
+    } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ &&
+             us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();
     coroutines.end_pump();
     break_ = false;

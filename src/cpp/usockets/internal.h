@@ -152,6 +152,7 @@ struct us_loop_internal_t {
     us_socket_t *pending_head = nullptr, *pending_tail = nullptr;  // by pending_next_
     us_socket_t *ready_head = nullptr, *ready_tail = nullptr;  // received bytes wait in the transport, by ready_next_
     uint64_t iteration = 0;
+    int last_events = 0;
     us_socket_context_t *contexts = nullptr, *dead_contexts = nullptr;
     us_listen_socket_t *dead_listeners = nullptr;
     us_watch_t *watches = nullptr, *dead_watches = nullptr;

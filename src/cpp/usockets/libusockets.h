@@ -162,6 +162,8 @@ void us_wakeup_loop(struct us_loop_t *loop); /* any thread */
  * has arrived while the thread was busy counts as a sign of life), release hook, post_cb, on_end of sockets whose
  * reading was shut down, free of closed blocks. Deferred on_close run whenever the outermost callback has returned. */
 int us_loop_iterate(struct us_loop_t *loop, int timeout_ms);
+/* How many events the last iteration found. */
+int us_loop_last_events(struct us_loop_t *loop);
 /* Called where the loop thread is about to do without its caller's lock (Python's GIL): before the wait and post_cb. */
 void us_loop_on_release(struct us_loop_t *loop, void (*cb)(void *user), void *user);
 /* The epoll descriptor: readable when an iteration has something to do (timers included). For a foreign loop. */

@@ -72,6 +72,8 @@ void us_socket_changed(us_socket_t *s) {
     }
 }
 
+int us_loop_last_events(us_loop_t *loop) { return loop->internal_->last_events; }
+
 int us_loop_fd(us_loop_t *loop) { return loop->internal_->epfd; }
 
 void us_run_deferred_closes(us_loop_t *loop) {
@@ -243,6 +245,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     release(internal);
     const int count =
         us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
+    internal->last_events = count;
 
     us_loop_refresh(loop);
     us_timers_run(loop);
