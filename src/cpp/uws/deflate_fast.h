@@ -33,7 +33,7 @@ class FastDeflater {
     FastDeflater &operator=(const FastDeflater &) = delete;
 
     // `message` by itself, without the four bytes that a message leaves out, for a receiver with a window of 32 KiB or of
-    // the message's size. Its memory, about 600 KiB, is taken at the first one.
+    // the message's size. Its memory, about 200 KiB, is taken at the first one.
     Result run(std::string_view message, Scratch &out, std::string_view *packed);
 
   private:
