@@ -81,6 +81,54 @@ server.stop(True).wait(10)
 """
 
 
+HTTP = """
+import logging, resource, socket
+import uwserve
+from http_client import GET, Client, request
+
+piece = b"x" * (200 << 20)
+logging.disable(logging.CRITICAL)
+log = []
+uwserve_log = logging.getLogger("uwserve")
+uwserve_log.handle = lambda record: log.append(record.exc_info and record.exc_info[0].__name__)
+logging.disable(logging.NOTSET)
+
+def fetch(request, server):
+    if request.method == "POST":
+        return str(len(request.body))
+    return uwserve.Response(iter([b"first", piece, b"never"])) if request.path == "/stream" else "fine"
+
+server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=fetch, max_request_body_size=300 << 20,
+    limits={"max_buffered_bytes": 0}).start()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (120 << 20),) * 2)
+
+with Client(server) as client:
+    client.send(request("/stream"))
+    data = b""
+    while chunk := client.socket.recv(65536):
+        data += chunk
+    print(data.endswith(b"first"), log[-1:])
+with Client(server) as client:
+    client.send(b"POST / HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(piece))
+    try:
+        client.socket.sendall(piece)
+    except OSError:
+        pass
+    print(client.reply().status, server.refused["http_503"])
+with Client(server) as client:
+    print(client.ask(GET).body)
+server.stop(True).wait(10)
+"""
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers reserve more address space than a limit could allow")
+def test_no_memory_for_a_piece_of_a_stream_or_a_body(script):
+    """The stream breaks off, which its client can tell, and is logged; the body is a 503; others are served."""
+    lines = script(HTTP).finish().splitlines()
+    assert lines == ["True ['MemoryError']", "503 1", "b'fine'"]
+
+
 @pytest.mark.skipif(SANITIZED, reason="sanitizers reserve more address space than a limit could allow")
 def test_no_memory_for_a_message(script):
     """From the loop's thread and from another; a publish drops it; the connection goes on."""

@@ -63,6 +63,11 @@ class IteratorStream : public BodyStream {
         piece = payload_->view();
         return Next::kPiece;
     }
+    void no_memory() override {
+        core_.gil.ensure();
+        PyErr_NoMemory();
+        core_.log_failure("stream");
+    }
 
   private:
     ServerCore &core_;

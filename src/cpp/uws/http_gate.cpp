@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace uwserve {
 
@@ -293,7 +294,12 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
 // True when the body is complete.
 bool HttpGate::take_body(HttpConn &conn, std::string_view &in) {
     size_t take = static_cast<size_t>(std::min<uint64_t>(in.size(), conn.head->content_length - conn.body.size()));
-    conn.body.append(in.substr(0, take));
+    try {
+        conn.body.append(in.substr(0, take));
+    } catch (const std::bad_alloc &) {
+        refuse(conn, 503, "server is short of memory");
+        return false;
+    }
     in.remove_prefix(take);
     conn.body_credit += take;
     if (conn.body_credit >= idle_timeout * kMinBodyBytesPerSecond) {

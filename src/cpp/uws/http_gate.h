@@ -45,6 +45,7 @@ struct BodyStream {
     virtual ~BodyStream() = default;
     enum class Next { kPiece, kEnd, kFailed };
     virtual Next next(std::string_view &piece) = 0;  // the piece is valid until the next call
+    virtual void no_memory() = 0;  // to send the last piece with: the stream is over
 };
 
 struct HttpConn : PendingHead {

@@ -117,7 +117,13 @@ void HttpGate::pump(HttpConn &conn) {
             return;
         }
         sent += piece.size() + 1;
+        if (!reserve_backlog(s, piece.size())) {
+            conn.stream->no_memory();
+            end_stream(conn, false);
+            return;
+        }
         if (!piece.empty()) send_piece(conn, piece);
+        trim_backlog(s);
     }
     restart_timer(conn);  // upstream armed its own at the short write
 }
