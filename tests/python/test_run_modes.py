@@ -294,3 +294,21 @@ def test_call_soon_takes_coroutines() -> None:
     with started(fetch=upgrade) as server:
         server.call_soon(function, 1)
         assert done.wait(DEADLINE)
+
+
+def test_call_soon_coroutine_that_raises(logged: list[str]) -> None:
+    """It belongs to no socket: it is logged, and no socket's ``error`` hears of it."""
+    heard: list[Any] = []
+    ended = threading.Event()
+
+    async def function() -> None:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(ended.set))
+        raise ZeroDivisionError
+
+    with started(ws_error=lambda *args: heard.append(args)) as server:
+        server.call_soon(function)
+        assert ended.wait(DEADLINE)
+    assert not heard
+    assert len(logged) == 1
+    assert "ZeroDivisionError" in logged[0]

@@ -403,7 +403,7 @@ def test_a_coroutine_that_never_ends(inside, logged):
 
 @pytest.mark.parametrize("in_time", [True, False])
 def test_stop_with_a_deadline(inside, in_time):
-    """What waits is handled in the time there is, before the close handlers; what is left is dropped at the deadline."""
+    """What waits is handled in the time there is, before the close handlers; the rest is dropped at the deadline."""
     got = []
 
     async def message(ws, m):
@@ -415,7 +415,7 @@ def test_stop_with_a_deadline(inside, in_time):
     client, _ = live.open()
     for i in range(5):
         client.send(str(i))
-    wait_until(lambda: live.on_loop(lambda: live.server.buffered_bytes) > 4 * 60)
+    eventually(lambda: live.on_loop(lambda: live.server.buffered_bytes) > 4 * 60)
     stopped = live.server.stop(timeout=TIMEOUT if in_time else 0.05, code=1012)
     assert client.read_close()[0] == 1012
     client.send_close(1012)

@@ -83,6 +83,26 @@ def test_closed_inside_the_close_handler(serving, elsewhere):
     assert results == [(1000, "bye")]
 
 
+def test_closed_while_all_are_told(serving):
+    """A stop with a deadline closes all, then calls their handlers: in the first, each tells how it ended."""
+    sockets, seen = [], []
+
+    def close(ws, code, reason):
+        for other in sockets:
+            with pytest.raises(StopIteration) as caught:
+                other.closed().send(None)
+            seen.append(caught.value.value)
+
+    live = serving(close=close)
+    sockets += [live.open()[1] for _ in range(3)]
+    live.server.stop(timeout=TIMEOUT, code=1012, reason="later")
+    for _ in sockets:
+        assert live.expect_close() == (1012, "later")
+    live.on_loop(lambda: None)
+    assert seen == [(1012, "later")] * 9
+    sockets.clear()
+
+
 def test_closed_after_the_server(serving, elsewhere):
     live = serving()
     _, ws = live.open()

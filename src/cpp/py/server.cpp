@@ -297,7 +297,7 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
 }
 
 void ServerCore::handler_failed(WsObject *ws, const char *where) {
-    if (!options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
+    if (!ws || !options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
         log_failure(where, ws);
         return;
     }

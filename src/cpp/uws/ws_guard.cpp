@@ -100,8 +100,8 @@ us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
     unsigned before = s->user_bits & kPinged ? per_socket(s)->silent : 0;
     unsigned silent = liveness.counted(before + liveness.next(before));
     if (liveness.closes(silent) && (s->pause_reasons & US_PAUSE_QUEUE)) [[unlikely]] {
-        // The peer may well have sent; it is us who do not read. The kernel can tell whether it still exists.
-        us_socket_keepalive(s, liveness.next(0));
+        // The peer may well have sent: it is us who do not read. The kernel can tell whether it still exists; Pings go on.
+        us_socket_keepalive(s, liveness.idle());
         guard->heard(s);
         return s;
     }

@@ -30,6 +30,7 @@ class Liveness {
     bool closes(unsigned silent) const { return idle_ && silent >= idle_; }
     // Without an end there is nothing to count towards.
     unsigned counted(unsigned silent) const { return idle_ ? silent : 0; }
+    unsigned idle() const { return idle_; }
     unsigned margin() const { return margin_; }
 
     bool operator==(const Liveness &) const = default;
