@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 import uwserve
@@ -274,39 +272,3 @@ def test_system_exit_in_background_thread(serving, logged):
     live.server.start()
     client.send("again")
     assert client.read_message() == "again"
-
-
-@pytest.mark.plain("the server runs in a process of its own")
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_signals_stop_run(script, number):
-    """SIGINT and SIGTERM: the first lets sockets finish, the second closes them; run() returns."""
-    process = script(
-        """
-        import uwserve
-        server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r) and None,
-            websocket={"message": lambda ws, m: ws.send(m), "close": lambda ws, c, r: print("close", c, r)})
-        server.call_soon(print, server.port)
-        server.run()
-        print("returned")
-        """
-    )
-    from ws_client import Client
-
-    address = ("127.0.0.1", int(process.line()))
-    with Client(address) as client:
-        client.send("a")
-        assert client.read_message() == "a"
-        process.process.send_signal(getattr(signal, number))
-        # The listener is closed when a new connection is refused; the open one goes on.
-        while True:
-            try:
-                Client(address, upgrade=False).close()
-            except ConnectionRefusedError:
-                break
-            except ConnectionResetError:  # it was in the queue of the listener that went
-                continue
-        client.send("b")
-        assert client.read_message() == "b"
-        process.process.send_signal(getattr(signal, number))
-        assert client.read_close() == (1001, "Server closed")
-    assert process.finish() == "close 1001 Server closed\nreturned\n"
