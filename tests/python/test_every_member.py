@@ -150,6 +150,7 @@ INTERNAL: Table = {
     "respond": (REFUSED, lambda both: both[0].respond(both[1], 200, [], b"")),
     "respond_stream": (REFUSED, lambda both: both[0].respond_stream(both[1], 200, [], iter(()))),
     "defer": (REFUSED, lambda both: both[0].defer(both[1])),
+    "check_close": (ANSWERED, lambda both: both[0].check_close(1000, "")),
     "stop_within": (QUEUED, lambda both: both[0].stop_within(DEADLINE, 1001, "x")),
     "stop_core": (QUEUED, lambda both: both[0].stop_core(True)),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from http_client import GET, Client, Recorder, answer, pattern, request, running
 from ws_client import eventually
 
 from uwserve import Headers, Request, Response
+from uwserve._http import Ready
 
 TEXT = "text/plain;charset=utf-8"
 
@@ -116,6 +119,19 @@ def test_futures(caplog: pytest.LogCaptureFixture) -> None:
 
 
 # --- errors ---
+
+
+@pytest.mark.parametrize(
+    ("result", "hint"),
+    [
+        (lambda: Ready(1), "got Ready, which must be awaited"),
+        (lambda: True, r"got bool; what server\.upgrade\(\) answers"),
+        (lambda: ("x", 404), r"got tuple; a status goes into Response\(body, status\)"),
+    ],
+)
+def test_hints(result: Callable[[], Any], hint: str) -> None:
+    """What newcomers return is told what it should have been."""
+    assert re.search(hint, answer(result, error=lambda e: str(e)).body.decode())
 
 
 def test_the_error_hook() -> None:

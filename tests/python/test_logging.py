@@ -157,6 +157,15 @@ def test_life(records: Any) -> None:
     ]
 
 
+def test_nobody_accepts_websockets(records: Any) -> None:
+    """Handlers of WebSockets, and nothing that could upgrade a request: said at once, as clients only see 404."""
+    with uwserve.serve(websocket={}, port=0, hostname="127.0.0.1"):
+        pass
+    assert [line.partition(",")[0] for line in lines(records, logging.WARNING)] == [
+        "WARNING None None None None | websocket is given"
+    ]
+
+
 def test_a_forced_stop_says_so(records: Any) -> None:
     with running(fetch=lambda r: "x") as server:
         url = server.url

@@ -308,13 +308,22 @@ def test_calls_that_were_queued_before_it_are_made() -> None:
         ({"reason": "x" * 124}, ValueError, "reason must not be over 123 bytes"),
         ({"close_active_connections": True, "timeout": 1}, TypeError, "cannot be given together"),
         ({"close_active_connections": True, "code": 1001}, TypeError, "cannot be given together"),
+        (
+            {"close_active_connections": 5},
+            TypeError,
+            r"must be a bool, got int \(stop\(timeout=...\) sets a deadline\)",
+        ),
     ],
 )
-def test_bad_arguments_stop_nothing(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_bad_arguments_stop_nothing(
+    arguments: dict[str, Any], error: type[Exception], text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "uwserve")
     with bound(fetch=upgrade) as server:
         with pytest.raises(error, match=text):
             server.stop(**arguments)
         assert not server.stopping
+        assert [record.getMessage().split()[0] for record in caplog.records] == ["Listening"]
 
 
 def test_very_long_timeouts() -> None:

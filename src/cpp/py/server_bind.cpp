@@ -133,6 +133,13 @@ py::tuple listen_fd(ServerCore &core, int fd) {
     return py::make_tuple(py::bytes(address), port);
 }
 
+// TypeError or ValueError for what close() would refuse.
+void check_close(const py::object &code, const py::object &reason) {
+    long status = 0;
+    std::string text;
+    check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
+}
+
 void stop_within(ServerCore &core, double seconds, const py::object &code, const py::object &reason) {
     long status = 0;
     std::string text;
@@ -271,6 +278,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
              py::arg("close_active_connections"))
+        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"))
         .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"))
         .def("call_soon", &call_soon, py::arg("fn"),
              "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 
 from . import _logs
 from ._callables import is_coroutine_function
-from ._http import Response
+from ._http import Ready, Response
 from ._logs import log_exception as log_exception
 
 TYPE_CHECKING = False
@@ -156,9 +156,16 @@ def to_response(result: Any, name: str = "fetch") -> Response:
         return NO_CONTENT
     if isinstance(result, (dict, list)):
         return Response.json(result)
+    hint = ""
+    if isinstance(result, Ready):
+        hint = ", which must be awaited"
+    elif isinstance(result, bool):
+        hint = "; what server.upgrade() answers is not to be returned, but tells whether the request was taken"
+    elif isinstance(result, tuple):
+        hint = "; a status goes into Response(body, status)"
     raise TypeError(
         f"{name} must return a Response, str, bytes, dict, list, None, a Future or a coroutine of these, "
-        f"got {type(result).__name__}"
+        f"got {type(result).__name__}{hint}"
     )
 
 

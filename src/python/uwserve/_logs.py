@@ -94,6 +94,17 @@ def listening(server: Server) -> None:
     _info("Listening on %s", server.url)
 
 
+def nobody_upgrades() -> None:
+    """A server with handlers of WebSockets and no function that could accept one: surely a mistake."""
+    import logging
+
+    logging.getLogger("uwserve").warning(
+        "websocket is given, but neither fetch nor routes: every request is answered 404, as only "
+        "server.upgrade(request) in a handler accepts a WebSocket",
+        extra=_about(),
+    )
+
+
 def stopping(server: Server, how: str) -> None:
     _info("Stopping %s%s", server.url, how)
 

@@ -77,6 +77,8 @@ class Server(RunModes):
                 raise
             raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
         _logs.listening(self)
+        if options["websocket"] is not None and options["fetch"] is None and options["routes"] is None:
+            _logs.nobody_upgrades()
 
     @property
     def url(self) -> str:
@@ -115,7 +117,7 @@ class Server(RunModes):
         True together with the others. Bun: ``server.stop``; the deadline is ours.
         """
         self._let_go_of_closed_loop()
-        _stopping.stop(self, bool(close_active_connections), timeout, code, reason)
+        _stopping.stop(self, close_active_connections, timeout, code, reason)
         return self._stopped
 
     def reload(self, **options: Any) -> None:

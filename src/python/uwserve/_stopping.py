@@ -38,8 +38,11 @@ def check_timeout(label: str, value: object) -> float:
     return seconds
 
 
-def stop(server: Server, force: bool, timeout: float | None, code: int | None, reason: str | None) -> None:
+def stop(server: Server, force: object, timeout: float | None, code: int | None, reason: str | None) -> None:
     """``server.stop()``, whose docstring tells."""
+    if not isinstance(force, bool):
+        got = type(force).__name__
+        raise TypeError(f"close_active_connections must be a bool, got {got} (stop(timeout=...) sets a deadline)")
     if timeout is None and code is None and reason is None:
         _tell(server, ", closing its connections" if force else "")
         server.stop_core(force)
@@ -47,8 +50,11 @@ def stop(server: Server, force: bool, timeout: float | None, code: int | None, r
     if force:
         raise TypeError("stop(): close_active_connections=True cannot be given together with timeout, code or reason")
     seconds = TIMEOUT if timeout is None else check_timeout("timeout", timeout)
+    code = CODE if code is None else code
+    reason = REASON if reason is None else reason
+    server.check_close(code, reason)
     _tell(server, f", its connections within {seconds:g} seconds")
-    server.stop_within(seconds, CODE if code is None else code, REASON if reason is None else reason)
+    server.stop_within(seconds, code, reason)
 
 
 def _tell(server: Server, how: str) -> None:
