@@ -15,6 +15,7 @@ void ConnectionLog::ask(ServerCore &core, uint32_t now) {
     asked_at_ = now;
     wanted_ = false;
     if (!is_wanted) return;
+    core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(is_wanted.get());
     Ref answer = Ref::steal(PyObject_CallNoArgs(hook.get()));
     if (!answer) {
@@ -25,6 +26,7 @@ void ConnectionLog::ask(ServerCore &core, uint32_t now) {
 }
 
 void ConnectionLog::log_open(ServerCore &core, WsObject *ws) {
+    core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(opened.get());
     Ref keep = Ref::borrow(object(ws));
     Ref result = Ref::steal(PyObject_CallOneArg(hook.get(), keep.get()));
@@ -32,6 +34,7 @@ void ConnectionLog::log_open(ServerCore &core, WsObject *ws) {
 }
 
 void ConnectionLog::log_close(ServerCore &core, WsObject *ws, int code, std::string_view reason) {
+    core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(closed.get());
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     Ref result = text ? Ref::steal(PyObject_CallFunction(hook.get(), "OiO", object(ws), code, text.get())) : Ref();

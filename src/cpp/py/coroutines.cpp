@@ -112,6 +112,7 @@ bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
               PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4)};
     base_context_ = std::move(context);
     tasks_ = std::move(tasks);
+    waits_ = true;
     return true;
 }
 
@@ -260,6 +261,7 @@ bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *
     Py_CLEAR(driver->kept);
     driver->where = where;
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
+    if (!tasks_ && !(tasks_ = Ref::steal(PySet_New(nullptr)))) return false;
     if (PySet_Add(tasks_.get(), task) != 0) return false;
     Ref callback = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject *>(driver), "ended"));
     Ref added = callback ? Ref::steal(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())) : Ref();
@@ -269,7 +271,7 @@ bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *
 
 void Coroutines::task_ended(PyObject *task) {
     if (tasks_ && PySet_Discard(tasks_.get(), task) < 0) PyErr_Clear();
-    if (!has_tasks() && core_.engine && core_.stopping) us_wakeup_loop(core_.engine->loop());
+    if (!has_tasks()) core_.task_ended();
 }
 
 void Coroutines::cancel_tasks() {
@@ -320,6 +322,7 @@ bool Coroutines::make_spare() {
 
 // False with an exception set.
 bool Coroutines::enter() {
+    if (entered_) leave();  // somebody has changed its Task while no coroutine used it: it is not ours any more
     if (!spare_.task || as_driver(spare_.driver)->expired || as_driver(spare_.driver)->kept) {
         if (!make_spare()) return false;
     }

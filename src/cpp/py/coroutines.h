@@ -60,12 +60,13 @@ class Coroutines {
 
     // A coroutine takes its first step, further up the stack.
     bool is_busy() const { return busy_; }
-    bool has_tasks() const { return tasks_ && PySet_GET_SIZE(tasks_.get()) > 0; }
+    // Tasks that the server's end waits for.
+    bool has_tasks() const { return waits_ && tasks_ && PySet_GET_SIZE(tasks_.get()) > 0; }
     PyObject *tasks() const { return tasks_.get(); }  // NULL or a set, borrowed
     // Asks every task to end but the one that asks.
     void cancel_tasks();
-    // Tasks that will not end are no longer waited for.
-    void forget_tasks() { tasks_.reset(); }
+    // Tasks that will not end, and those that may begin, are no longer waited for.
+    void forget_tasks() { waits_ = false; }
     void task_ended(PyObject *task);
 
     int traverse(visitproc visit, void *arg);
@@ -101,6 +102,7 @@ class Coroutines {
     bool entered_ = false;  // the spare is the current task
     bool busy_ = false;  // a coroutine is being stepped in it
     bool pumping_ = false;
+    bool waits_ = true;
 };
 
 // Whether a handler's result is a coroutine: types.coroutine's generators and collections.abc.Coroutine count.

@@ -224,6 +224,11 @@ void ServerCore::take_posted() {
     posted_.clear();
 }
 
+bool ServerCore::has_posted() {
+    std::lock_guard lock(posted_mutex_);
+    return !posted_.empty() || !taken_.empty();
+}
+
 // One round: what is posted meanwhile waits for the next iteration.
 void ServerCore::run_posted() {
     gil.ensure();
@@ -261,6 +266,7 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
     auto *core = static_cast<ServerCore *>(self);
     core->gil.ensure();
     if (!core->on_refused) return;
+    core->coroutines.leave_if_idle();
     Ref hook = Ref::borrow(core->on_refused.get());
     Ref news = Ref::steal(PyDict_New());
     for (size_t i = 0; news && i < kRefusals; i++) {
@@ -279,7 +285,8 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
 void ServerCore::log_failure(const char *where, WsObject *ws) {
     Ref error = take_exception();
     if (!error) return;
-    if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception)) {
+    // Where no run is there to be ended, it is logged like any other.
+    if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception) && (running() || finishing_)) {
         break_ = true;  // KeyboardInterrupt, SystemExit: they end the run, as in asyncio
         if (!run_error_) run_error_ = std::move(error);
         if (embedded_ && engine) us_wakeup_loop(engine->loop());  // the next pump raises it
@@ -292,6 +299,7 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
         return;
     }
     PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
+    coroutines.leave_if_idle();
     Ref result = Ref::steal(PyObject_CallFunction(log_exception.get(), "sOO", where, error.get(), socket));
     if (!result) PyErr_WriteUnraisable(log_exception.get());
 }

@@ -108,6 +108,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool pump(Pumped *pumped);
     bool detach_loop();
     bool ask_for_event_loop();
+    void task_ended();  // the last of the coroutines'
     bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
     void apply_options();
     // TLS for connections from now on; the first time before listening. On the loop thread.
@@ -228,7 +229,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool check_can_run(const char *call);
     bool raise_run_error();
     void take_posted();
+    bool has_posted();
     void run_posted();
+    void run_last_posted();
     void send_posted();
     void begin_stop(unsigned fresh_seconds);
     bool stop_by(uint64_t deadline_ns, int code, std::string reason);

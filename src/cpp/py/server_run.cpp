@@ -20,6 +20,9 @@ constexpr size_t kFanOutBytes = 1u << 20;
 constexpr int kBusyEvents = 16;
 constexpr uint64_t kPumpNs = 1'000'000;
 
+// Functions that post functions: so many rounds of them still run when nothing else is left of a server.
+constexpr int kLastRounds = 100;
+
 }  // namespace
 
 void ServerCore::on_release(void *self) {
@@ -82,13 +85,16 @@ bool ServerCore::run(int signal_fd) {
     loop_thread = PyThread_get_thread_ident();
     break_ = false;
     us_loop_t *loop = engine->loop();
-    while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
-    gil.ensure();
+    do {
+        while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
+        gil.ensure();
+        if (!is_forked && !break_) run_last_posted();
+    } while (loop->num_polls > 0 && !break_ && !is_forked);
     if (is_forked) {  // a handler forked, and this is the child
         PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
         return false;
     }
-    run_posted();
+    if (break_) run_posted();
     if (watch) us_unwatch(watch);
     loop_thread = 0;
     finish_if_idle();
@@ -122,6 +128,8 @@ bool ServerCore::pump(Pumped *pumped) {
     } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ &&
              us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();
+    if (loop->num_polls == 0 && !break_) run_last_posted();
+    if (is_forked) return true;
     coroutines.end_pump();
     break_ = false;
     if (!raise_run_error()) return false;
@@ -137,7 +145,6 @@ bool ServerCore::detach_loop() {
         PyErr_SetString(PyExc_RuntimeError, "the server can't be detached in its own callback");
         return false;
     }
-    run_posted();
     embedded_ = false;
     loop_thread = 0;
     finish_if_idle();
@@ -146,6 +153,10 @@ bool ServerCore::detach_loop() {
 
 // A coroutine has come and there is no event loop that could run it: the facade makes one, and the run goes on in that.
 bool ServerCore::ask_for_event_loop() {
+    if (finishing_) {
+        PyErr_SetString(PyExc_RuntimeError, "the server has ended: it cannot run coroutines any more");
+        return false;
+    }
     if (!on_event_loop_wanted) {
         PyErr_SetString(PyExc_RuntimeError, "this server cannot run coroutines");
         return false;
@@ -158,6 +169,20 @@ bool ServerCore::ask_for_event_loop() {
 }
 
 // --- the end ---
+
+// Before it is decided that nothing is left to do: a function, or a coroutine that it starts, may have something.
+void ServerCore::run_last_posted() {
+    for (int round = 0; round < kLastRounds && has_posted() && !is_forked; round++) run_posted();
+}
+
+void ServerCore::task_ended() {
+    if (!engine || !stopping || is_forked) return;
+    if (running()) {
+        us_wakeup_loop(engine->loop());
+    } else {
+        finish_if_idle();
+    }
+}
 
 void ServerCore::finish_if_idle() {
     if (engine && engine->loop()->depth == 0 && engine->loop()->num_polls == 0 && !coroutines.has_tasks()) finish();

@@ -94,7 +94,8 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
     }
     for (;;) {
         if (self->future_iterator) {
-            PySendResult sent = PyIter_Send(self->future_iterator, argument, result);
+            Ref iterator = Ref::borrow(self->future_iterator);
+            PySendResult sent = PyIter_Send(iterator.get(), argument, result);
             if (sent == PYGEN_NEXT) return sent;
             Ref ended = Ref::steal(std::exchange(*result, nullptr));
             stop_waiting(self);

@@ -256,6 +256,7 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_messages()) return false;
+    Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
     if (!event.payload) {
         core.handler_failed(handle, "message");
@@ -272,6 +273,7 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_others()) return false;
+    Ref keep = Ref::borrow(object(handle));
     WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
     if (!event.payload) {
         core.handler_failed(handle, kind == EventKind::kPing ? "ping" : "pong");
@@ -405,7 +407,8 @@ void note_close(WsObject *handle, int code, std::string_view reason) {
 }
 
 bool defer_close(ServerCore &core, Ref &keep) {
-    WsObject *handle = as_ws(keep.get());
+    Ref own = Ref::borrow(keep.get());
+    WsObject *handle = as_ws(own.get());
     bool must_wait = handle->is_busy && !core.forced;
     WsQueue *queue = queue_of(handle);
     if (!queue) {

@@ -128,8 +128,12 @@ class Signals:
         self._handle()
 
 
+_on_sigterm: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
+"""What SIGTERM calls, by the event loop that hears of it."""
+
+
 class StopOnSigterm:
-    """SIGTERM stops the server, for the time of a ``serve_forever()`` on the main thread.
+    """SIGTERM stops the server, for the time of a ``serve_forever()`` on the main thread, with all others of its loop.
 
     Only when the signal has its default disposition: whoever handles it already goes on doing so.
     """
@@ -144,17 +148,56 @@ class StopOnSigterm:
     def __enter__(self) -> None:
         import signal
 
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._loop.add_signal_handler(signal.SIGTERM, self._stop)
-            self._installed = True
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._loop not in _on_sigterm:
+            if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+                return
+            self._loop.add_signal_handler(signal.SIGTERM, _call_all, self._loop)
+        _on_sigterm.setdefault(self._loop, []).append(self._stop)
+        self._installed = True
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         import signal
 
-        if self._installed:
+        if not self._installed:
+            return
+        stops = _on_sigterm[self._loop]
+        stops.remove(self._stop)
+        if not stops:
+            del _on_sigterm[self._loop]
             self._loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _call_all(loop: asyncio.AbstractEventLoop) -> None:
+    for stop in tuple(_on_sigterm.get(loop, ())):
+        stop()
+
+
+class Once:
+    """A call that happens once, by whichever of two threads comes first."""
+
+    __slots__ = ("_function", "_lock", "done", "error")
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+        self._lock = threading.Lock()
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            function, self._function = self._function, None
+        if function is None:
+            return
+        try:
+            function()
+        except Exception as exc:
+            self.error = exc
+        finally:
+            self.done.set()
 
 
 _running: set[RunModes] = set()

@@ -15,7 +15,7 @@ import threading
 
 from . import _core, _stopping
 from ._dispatch import log_exception
-from ._lifecycle import Signals, StopOnSigterm, Stopped, keep_until_exit, release
+from ._lifecycle import Once, Signals, StopOnSigterm, Stopped, keep_until_exit, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,8 +133,15 @@ class RunModes(_core.ServerCore):
             self._event_loop_wanted()
         if self._own_loop is None:
             self.run_loop(descriptor)
-        if self._own_loop is not None:
-            self._turn_event_loop(self._own_loop, descriptor)
+        loop = self._own_loop
+        if loop is None:
+            return
+        if self.finished:  # its last coroutine came too late
+            self._own_loop = None
+            loop.close()
+            self.forget_event_loop()
+        else:
+            self._turn_event_loop(loop, descriptor)
 
     def _turn_event_loop(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         from ._tasks import close_event_loop
@@ -178,13 +185,32 @@ class RunModes(_core.ServerCore):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop, open connections with it, and wait until the last ``close`` handler has ended."""
+        """Stop, open connections with it, and wait until the last ``close`` handler has ended.
+
+        A cancellation meanwhile is passed on then: the wait is a matter of seconds. ``RuntimeError`` in a handler,
+        whose end the server would wait for.
+        """
+        if self._loop is not None:
+            self._check_can_await(self._loop)
         try:
             self.stop(True)
             if self._loop is not None:
-                await self._stopped
+                await self._end()
         finally:
             self._leave()
+
+    async def _end(self) -> None:
+        """Wait for the end of a forced stop; what cancels that is raised afterwards."""
+        import asyncio
+
+        cancelled: asyncio.CancelledError | None = None
+        while not self._stopped.done():
+            try:
+                await self._stopped
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        if cancelled is not None:
+            raise cancelled
 
     async def serve_forever(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
         """Serve inside the running event loop (asyncio or uvloop) until the server has stopped.
@@ -209,7 +235,7 @@ class RunModes(_core.ServerCore):
                 await self._stopped
         except asyncio.CancelledError:
             self.stop(True)
-            await self._stopped
+            await self._end()
             raise
         finally:
             if is_new:
@@ -268,15 +294,23 @@ class RunModes(_core.ServerCore):
 
     def _detach(self) -> None:
         """The event loop is done with the core: its reader goes, and the server ends when it can."""
-        loop, self._loop = self._loop, None
+        loop = self._loop
         if loop is None:
             return
-        if not loop.is_closed():
+        is_open = not loop.is_closed()
+        if is_open:
             loop.remove_reader(self._descriptor)
-            if self._cut is not None:
-                self._cut.cancel()
+        self._loop = None
+        try:
+            self.detach_core()
+        except RuntimeError:  # in a callback of the server's
+            self._loop = loop
+            if is_open:
+                loop.add_reader(self._descriptor, self._pump)
+            raise
+        if is_open and self._cut is not None:
+            self._cut.cancel()
         self._cut = None
-        self.detach_core()
 
     def _leave(self) -> None:
         """``_detach`` from a loop of the user's."""
@@ -313,13 +347,17 @@ class RunModes(_core.ServerCore):
         with self._lock:
             self._thread = None
 
-    def _check_alive(self) -> None:
+    def _check_process(self) -> None:
         if self._pid != os.getpid():
             raise RuntimeError("this server belongs to the parent process: it cannot be used after a fork")
+
+    def _check_alive(self) -> None:
+        self._check_process()
         if self.finished:
             raise RuntimeError("the server has stopped")
 
     def _check_can_wait(self) -> None:
+        self._check_process()
         self._let_go_of_closed_loop()
         thread = self._thread
         if thread is threading.current_thread():
@@ -330,6 +368,7 @@ class RunModes(_core.ServerCore):
             raise RuntimeError("no thread runs the server: its connections cannot end; call run() or start()")
 
     def _check_can_await(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._check_process()
         if self._loop is not loop:
             self._check_can_wait()
             return
@@ -363,7 +402,7 @@ class RunModes(_core.ServerCore):
     def _on_loop(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""
         self._let_go_of_closed_loop()
-        once = _Once(function)
+        once = Once(function)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self.call_soon(once)
@@ -374,30 +413,6 @@ class RunModes(_core.ServerCore):
         once.done.wait()
         if once.error is not None:
             raise once.error
-
-
-class _Once:
-    """A call that happens once, by whichever of two threads comes first."""
-
-    __slots__ = ("_function", "_lock", "done", "error")
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function: Callable[[], None] | None = function
-        self._lock = threading.Lock()
-        self.done = threading.Event()
-        self.error: Exception | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            function, self._function = self._function, None
-        if function is None:
-            return
-        try:
-            function()
-        except Exception as exc:
-            self.error = exc
-        finally:
-            self.done.set()
 
 
 def _drain_descriptor(descriptor: int) -> None:

@@ -67,15 +67,20 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+LEFT_SECONDS = 2.0
+"""How long what is left in a loop of ours has to end once it is cancelled."""
+
+
 def close_event_loop(loop: asyncio.AbstractEventLoop) -> None:
     """The end of a loop of ours, as ``asyncio.run`` does it: what is left is cancelled, and waited for."""
     try:
         tasks = asyncio.all_tasks(loop)
+        done: set[asyncio.Task[Any]] = set()
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.wait(tasks))
-        for task in tasks:
+            done, _ = loop.run_until_complete(asyncio.wait(tasks, timeout=LEFT_SECONDS))
+        for task in done:
             if not task.cancelled() and task.exception() is not None and not isinstance(task, HandlerTask):
                 loop.call_exception_handler(
                     {
