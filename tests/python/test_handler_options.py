@@ -34,7 +34,7 @@ def test_coroutine_handlers_are_taken(handler: Any) -> None:
         {"error": handler},
         {"routes": {"/": handler}},
         {"routes": {"/": {"GET": handler}}},
-        *({"websocket": {name: handler}} for name in HANDLERS),
+        *({"websocket": {name: handler}, "fetch": lambda r, s: s.upgrade(r)} for name in HANDLERS),
     ):
         with serve({"port": 0, "hostname": "127.0.0.1"} | given) as server:
             assert server._has_coroutine_handlers()
