@@ -144,6 +144,7 @@ endef
 
 # $(call sanitized,PRESET,SANITIZERS,RUNTIME,ENVIRONMENT): the C++ tests, then the Python suite against an extension built
 # with the sanitizers, in an environment of its own; the interpreter is not instrumented, so the runtime is preloaded.
+# Sanitizers slow a test down tenfold and more: all have more time.
 define sanitized
 	$(call ctest,$(1))
 	$(BIN)/python -m venv $(VENV)-$(1)
@@ -151,7 +152,7 @@ define sanitized
 	$(VENV)-$(1)/bin/python -m pip --quiet install . -C build-dir=build/$(1)-python -C cmake.build-type=RelWithDebInfo \
 	    -C install.strip=false -C "cmake.define.UWSERVE_SANITIZE=$(2)"
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)" \
-	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest $(PYTEST_ARGS)
+	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest -o timeout=900 $(PYTEST_ARGS)
 endef
 
 asan: $(VENV)/.test build/headers/.done
