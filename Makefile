@@ -4,6 +4,7 @@
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
+# make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
@@ -36,7 +37,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks)
+PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/packaging tests/soak examples benchmarks tools)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -45,7 +46,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -102,6 +103,17 @@ fuzz: $(VENV)/.test build/headers/.done
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
+# The wheel is made from the sdist, so both are known to be whole. libdeflate is in it where this machine has it.
+wheel: $(VENV)/.wheel
+	rm -rf dist build/dist build/clean
+	$(BIN)/python -m build --outdir build/dist .
+	$(BIN)/python tools/repair_wheel.py build/dist/uwserve-*.whl dist
+	cp build/dist/uwserve-*.tar.gz dist
+	$(BIN)/twine check --strict dist/*
+	# W002: two licences with one text; W009, W010: the folder of the libraries that were taken along.
+	$(BIN)/check-wheel-contents --ignore W002,W009,W010 dist/*.whl
+	sh tests/packaging/clean_install.sh $(BIN)/python dist/*.whl
+
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist
 
@@ -120,7 +132,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@
