@@ -95,3 +95,9 @@ def test_licences_of_all_that_wheels_contain() -> None:
     assert named <= included
     assert {"LICENSE", "NOTICE"} <= included
     assert PROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_the_engine_tells_its_version() -> None:
+    readme = (ROOT / "vendor/uWebSockets/README.md").read_text()
+    pinned = re.search(r"\| version \| (\S+)", readme)
+    assert pinned and uwserve._core.uwebsockets_version in (pinned[1], f"other than {pinned[1]}")

@@ -39,7 +39,7 @@ PYBIND11_MODULE(_core, module) {
     bind_server(module, state);
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
                                                            py::cpp_function([state] { after_fork_in_child(state); }));
-    module.attr("uwebsockets_version") = "20.44";
+    module.attr("uwebsockets_version") = UWSERVE_UWEBSOCKETS_VERSION;
     module.attr("codec") = codec_name();
 }
 

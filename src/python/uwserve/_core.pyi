@@ -296,5 +296,5 @@ class ServerCore:
     def live_handles(self) -> int:
         """How many ``ServerWebSocket`` objects of this process exist: for leak tests."""
 
-uwebsockets_version: str
+uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that
