@@ -7,6 +7,8 @@
 
 #include "client.h"
 #include "modes.h"
+#include "process.h"
+#include "shape.h"
 
 namespace load {
 
@@ -21,7 +23,7 @@ class Flood final : public Client {
 
     void run(Loop &loop, const std::atomic<bool> &stop) {
         while (!stop.load(std::memory_order_relaxed)) {
-            while (unsent() < kChunk && !is_owed_enough()) shape_.append(out(), 0, sent_++);
+            while (unsent() < kChunk && !is_owed_enough()) shape_.append(out(), {0, sent_++});
             flush();
             loop.turn(unsent() || is_owed_enough() ? 0.001 : 0);
         }
@@ -34,9 +36,10 @@ class Flood final : public Client {
     bool is_owed_enough() const { return (sent_ - echoes) * shape_.size() >= kMaxUnread; }
 
     void on_payload(Opcode, size_t offset, std::string_view data) override {
-        if (!shape_.matches(0, echoes, offset, data)) fail("the flood's echo " + std::to_string(echoes) + " is wrong");
+        if (!shape_.matches({0, echoes}, offset, data))
+            fail("the flood's echo " + std::to_string(echoes) + " is wrong");
     }
-    void on_message(Opcode, size_t) override { echoes.store(echoes + 1, std::memory_order_relaxed); }
+    void on_message(Opcode, size_t, bool) override { echoes.store(echoes + 1, std::memory_order_relaxed); }
 
     const MessageShape &shape_;
     uint32_t sent_ = 0;
@@ -47,7 +50,7 @@ class Probe final : public Client {
     Probe(Loop &loop, const Options &options, const MessageShape &shape) : Client(loop, options, 1), shape_(shape) {}
 
     void send() {
-        shape_.append(out(), 1, number_);
+        shape_.append(out(), {1, number_});
         sent_at_ = now_ns();
         flush();
     }
@@ -56,12 +59,12 @@ class Probe final : public Client {
 
   private:
     void on_payload(Opcode, size_t offset, std::string_view data) override {
-        if (!shape_.matches(1, number_, offset, data)) fail("the probe's echo is wrong");
+        if (!shape_.matches({1, number_}, offset, data)) fail("the probe's echo is wrong");
     }
-    void on_message(Opcode, size_t) override {
+    void on_message(Opcode, size_t, bool) override {
         if (counting) latency.add(now_ns() - sent_at_);
         number_++;
-        shape_.append(out(), 1, number_);
+        shape_.append(out(), {1, number_});
         sent_at_ = now_ns();
     }
 
@@ -76,7 +79,7 @@ Report run_fair(const Options &options) {
     MessageShape shape(options.size, options.text);
     std::atomic<bool> stop = false;
     std::exception_ptr flood_error;
-    Loop flood_loop, loop;
+    Loop flood_loop(options), loop(options);
     Flood flood(flood_loop, options, shape);
     Probe probe(loop, options, shape);
     open_all(flood_loop, {&flood}, 1);
@@ -89,22 +92,19 @@ Report run_fair(const Options &options) {
             flood_error = std::current_exception();
         }
     });
-    auto run_until = [&](double end) {
-        for (double left = end - now(); left > 0; left = end - now()) loop.turn(left);
-    };
     std::exception_ptr error;
     CpuTime before, after;
     uint32_t flooded = 0;
     double seconds = 0;
     try {
-        run_until(now() + options.warmup);
+        loop.run_until(now() + options.warmup);
         probe.send();
-        run_until(now() + options.warmup);
+        loop.run_until(now() + options.warmup);
         before = options.pid ? cpu_of(options.pid) : CpuTime();
         flooded = flood.echoes;
         double start = now();
         probe.counting = true;
-        run_until(start + options.seconds);
+        loop.run_until(start + options.seconds);
         seconds = now() - start;
         flooded = flood.echoes - flooded;
         after = options.pid ? cpu_of(options.pid) : CpuTime();
