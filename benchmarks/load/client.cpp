@@ -98,6 +98,7 @@ void Client::fail(const std::string &what) const {
 }
 
 void Client::on_end(int error) {
+    if (error == ECONNREFUSED) fail(std::string("connect: ") + strerror(error));
     fail(error ? std::string("the connection broke: ") + strerror(error) : "the server closed the connection");
 }
 
@@ -126,10 +127,17 @@ void Client::connect(uint32_t source) {
     if (::connect(fd_, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0 && errno != EINPROGRESS) {
         fail(std::string("connect: ") + strerror(errno));
     }
-    state_ = State::kConnecting;
-    waits_to_write_ = true;
-    reads_ = true;
     reader_ = FrameReader(options_.deflate);
+    if (loop_.tls_) {
+        state_ = State::kSecuring;
+        tls_ = std::make_unique<TlsSession>(*loop_.tls_);
+        tls_->handshake();
+    } else {
+        ask();
+    }
+    // On the loopback the connection stands when connect() returns, so this is worth a try; otherwise it waits.
+    reads_ = true;
+    waits_to_write_ = !(tls_ ? flush_tls() : flush_plain());
     watch(true);
 }
 
@@ -144,29 +152,8 @@ void Client::watch(bool add) {
 
 void Client::handle(uint32_t events) {
     if (state_ == State::kGone) return;
-    if (state_ == State::kConnecting) {
-        connected();
-        return;
-    }
     if (events & EPOLLOUT) flush();
     if (state_ != State::kGone && (events & (EPOLLIN | EPOLLERR | EPOLLHUP))) receive();
-}
-
-void Client::connected() {
-    int error = 0;
-    socklen_t size = sizeof(error);
-    getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error) fail(std::string("connect: ") + strerror(error));
-    waits_to_write_ = false;
-    watch();
-    if (loop_.tls_) {
-        state_ = State::kSecuring;
-        tls_ = std::make_unique<TlsSession>(*loop_.tls_);
-        tls_->handshake();
-    } else {
-        ask();
-    }
-    flush();
 }
 
 void Client::ask() {
@@ -274,10 +261,12 @@ bool Client::would_block() {
 bool Client::flush_plain() {
     iovec pieces[64];
     while (!out_.empty()) {
+        int count = out_.peek(pieces, 64);
         msghdr message{};
         message.msg_iov = pieces;
-        message.msg_iovlen = static_cast<size_t>(out_.peek(pieces, 64));
-        ssize_t n = sendmsg(fd_, &message, MSG_NOSIGNAL);
+        message.msg_iovlen = static_cast<size_t>(count);
+        ssize_t n = count == 1 ? send(fd_, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                               : sendmsg(fd_, &message, MSG_NOSIGNAL);
         if (n >= 0) {
             out_.consume(static_cast<size_t>(n));
         } else if (would_block()) {

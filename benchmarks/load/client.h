@@ -86,16 +86,15 @@ class Client : public FrameReader::Sink {
 
   private:
     friend class Loop;
-    enum class State { kNew, kConnecting, kSecuring, kHandshaking, kOpen, kGone };
+    enum class State { kNew, kSecuring, kHandshaking, kOpen, kGone };
     void handle(uint32_t events);
     void bind_source(uint32_t source);
-    void connected();
     void ask();  // sends the handshake
     void take(std::string_view data);
     void take_ciphertext(std::string_view data);
     std::string_view read_handshake(std::string_view data);  // what follows it
     void check_extensions() const;
-    bool flush_plain();
+    bool flush_plain();  // true: nothing is left
     bool flush_tls();
     bool would_block();  // after a failed send; false: try again
     void watch(bool add = false);

@@ -69,6 +69,7 @@ class SlowSubscriber final : public Subscriber {
         append_frame(out().own(), kClose, payload.substr(0, 2));
     }
     void on_end(int error) override {
+        if (!is_open()) Client::on_end(error);
         ended = true;
         was_reset = error;
         abort();

@@ -73,6 +73,7 @@ bool TlsSession::handshake() {
 }
 
 size_t TlsSession::read(char *buffer, size_t size) {
+    if (incoming_.empty() && !SSL_has_pending(ssl_)) return 0;
     size_t done = 0;
     int result = SSL_read_ex(ssl_, buffer, size, &done);
     if (result == 1) return done;
