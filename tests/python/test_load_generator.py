@@ -105,7 +105,8 @@ def test_echo(generator: Path, options: tuple[str, ...]) -> None:
     result = run(generator, (*ECHO, *options))
     assert result["messages"] > 0 and in_order(result["latency_us"])
     assert result["latency_us"]["samples"] == result["messages"]
-    assert {"user_us", "system_us", "core_share"} == result["server_cpu"].keys() == result["load_cpu"].keys()
+    cpu = {"user_us", "system_us", "core_share", "waiting_share"}
+    assert cpu == result["server_cpu"].keys() == result["load_cpu"].keys()
 
 
 def test_echo_over_tls(generator: Path, certificate: tuple[Path, Path]) -> None:
