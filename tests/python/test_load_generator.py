@@ -138,6 +138,18 @@ def test_a_faulty_echo_is_seen(generator: Path, fault: str, way: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("echo", "--connections", "1", "--seconds", "4"), "echoes are missing"),
+        (("fanout", "--batch", "1", "--size", "40", "--seconds", "60"), "deliveries of a batch are missing"),
+    ],
+)
+def test_a_loss_that_stops_everything_is_seen(generator: Path, options: tuple[str, ...], says: str) -> None:
+    """With one message under way nothing comes after the lost one: ten seconds of silence are an answer, too."""
+    assert says in failure(generator, "drop", (*options, "--warmup", "0"))
+
+
+@pytest.mark.parametrize(
     "options",
     [(), ("--publishers", "3", "--topics", "2"), ("--size", "70000", "--type", "binary"), ("--threads", "2")],
     ids=" ".join,
