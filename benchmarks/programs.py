@@ -95,7 +95,7 @@ class Programs:
         run(cmake, "--build", programs, env=environment)
 
     def _uws(self) -> Server:
-        return Server("uws-c++", (str(self.folder / "programs" / "uws-echo"),), UWEBSOCKETS_VERSION)
+        return Server("uws-c++", (str(self.folder / "programs" / "uws-server"),), UWEBSOCKETS_VERSION)
 
     def _uwserve(self) -> Server:
         version = run(sys.executable, "-c", "import uwserve; print(uwserve.__version__)", cwd=self.folder).strip()
