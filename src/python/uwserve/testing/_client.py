@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import os
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from . import _frames
 from ._connection import Connection
 from ._errors import ProtocolError
 from ._frames import ABNORMAL, BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from ._transport import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -245,7 +245,7 @@ class WebSocketClient:
 
     def _wait(self, condition: Callable[[], object], waited_for: str, timeout: float | None) -> None:
         """Handle frames until ``condition()``; ``UnexpectedClose`` when the connection closes first."""
-        deadline = time.monotonic() + (self._connection.timeout if timeout is None else timeout)
+        deadline = Deadline.after(self._connection.timeout if timeout is None else timeout)
         while not condition():
             if self._closed is not None:
                 raise UnexpectedClose(*self._closed, waited_for)
@@ -293,7 +293,7 @@ class WebSocketClient:
             self._sent_close = True
         self._closed = Closed(code, reason)
         try:  # the server ends TCP (section 7.1.1); nothing may follow its Close frame
-            deadline = time.monotonic() + self._connection.timeout
+            deadline = Deadline.after(self._connection.timeout)
             after = self._connection.frame(deadline, "the end of the connection", watch=False)
         except TimeoutError as error:
             raise ProtocolError("the server sent a Close frame and does not end the connection") from error

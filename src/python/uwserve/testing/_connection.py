@@ -11,7 +11,6 @@ import hashlib
 import os
 import select
 import ssl
-import time
 from typing import TYPE_CHECKING
 
 from .. import Headers
@@ -19,7 +18,7 @@ from ._deflate import OFFER, Deflate
 from ._errors import ProtocolError
 from ._frames import Frame, FrameReader
 from ._http import HttpResponse, fields, read_response
-from ._transport import dial
+from ._transport import Deadline, dial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +67,7 @@ class Connection:
         self.received = 0
         self.deflate: Deflate | None = None
         self._errors = errors
+        self._ended = False
         key = base64.b64encode(os.urandom(16))
         sent = fields(headers, cookies)
         head = [f"GET {path} HTTP/1.1"]
@@ -138,54 +138,48 @@ class Connection:
 
     # --- frames ---
 
-    def frame(self, deadline: float, waited_for: str, *, watch: bool = True) -> Frame | None:
+    def frame(self, deadline: Deadline, waited_for: str, *, watch: bool = True) -> Frame | None:
         """The next frame, ``None`` at the end of the stream. ``TimeoutError`` at the deadline; with ``watch`` what a
         handler raised, when nothing else comes any more."""
         while True:
             frame = self._reader.next()
-            if frame is not None:
+            if frame is not None or self._ended:
                 return frame
             self._wait(select.POLLIN, deadline, waited_for, watch)
-            if not self._fill():
-                return None
+            self._fill()
 
-    def _fill(self) -> bool:
-        """Read what is there into the buffer; False at the end of the stream."""
+    def _fill(self) -> None:
+        """Read what is there into the buffer, and notice the end of the stream."""
         try:
-            while True:
-                data = self._socket.recv(1 << 16)
-                if not data:
-                    return False
+            while data := self._socket.recv(1 << 16):
                 self._reader.buffer += data
                 self.received += len(data)
+            self._ended = True
         except WANTS:
-            return True
-        except ConnectionResetError:
-            return False
-        except ssl.SSLError:  # the end of TCP without that of TLS
-            return False
+            pass
+        except (ConnectionResetError, ssl.SSLError):  # the latter: the end of TCP without that of TLS
+            self._ended = True
 
-    def write(self, data: bytes, timeout: float | None = None) -> None:
+    def write(self, data: bytes) -> None:
         """Send all of it. ``TimeoutError`` when the server does not take it, ``ConnectionError`` when it is gone."""
-        seconds = self.timeout if timeout is None else timeout
-        deadline = time.monotonic() + seconds
+        deadline = Deadline.after(self.timeout)
         view = memoryview(data)
         while view:
             try:
                 view = view[self._socket.send(view) :]
             except WANTS:
-                self._wait(select.POLLOUT | select.POLLIN, deadline, f"the server to take {len(view)} more bytes")
+                events = select.POLLOUT if self._ended else select.POLLOUT | select.POLLIN
+                self._wait(events, deadline, f"the server to take {len(view)} more bytes")
                 self._fill()
 
-    def _wait(self, events: int, deadline: float, waited_for: str, watch: bool = True) -> None:
+    def _wait(self, events: int, deadline: Deadline, waited_for: str, watch: bool = True) -> None:
         """Return when the socket is ready for ``events``; raise what a handler raised, or ``TimeoutError``."""
-        begin = time.monotonic()
         poll = select.poll()
         poll.register(self._socket, events)
         watched = self._errors.fileno() if watch and self._errors is not None else -1
         if watched >= 0:
             poll.register(watched, select.POLLIN)
-        ready = dict(poll.poll(max(0.0, deadline - begin) * 1000))
+        ready = dict(poll.poll(deadline.left * 1000))
         if self._socket.fileno() in ready:
             return
         if watched in ready and self._errors is not None:
@@ -194,7 +188,7 @@ class Connection:
             if not poll.poll(0):
                 self._errors.throw()
             return
-        raise TimeoutError(f"waited {max(0.0, deadline - begin):.3g} s for {waited_for}, and nothing came")
+        raise TimeoutError(f"waited {deadline.seconds:g} s for {waited_for}, and nothing came")
 
     @property
     def open(self) -> bool:

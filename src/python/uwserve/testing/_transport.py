@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0
 """Seconds any single wait takes at most, unless it is told otherwise."""
+
+
+class Deadline(NamedTuple):
+    """The end of a wait, on the monotonic clock, and how long it was to be."""
+
+    end: float
+    seconds: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        return cls(time.monotonic() + seconds, seconds)
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.end - time.monotonic())
 
 
 class Target(NamedTuple):

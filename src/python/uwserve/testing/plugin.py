@@ -47,9 +47,14 @@ def serving(request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveServer
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     """What handlers raised is the test's failure, not one of its end."""
     outcome = yield
+    failed = outcome.excinfo[1] if outcome.excinfo else None
+    if failed is not None and not isinstance(failed, Exception):  # skipped, interrupted: not to be replaced
+        return
     for server in item.stash.get(_SERVERS, []):
-        if outcome.excinfo is None and server._raise_errors:
+        if server._raise_errors:
             try:
                 server.raise_errors()
             except Exception as failure:
+                failure.__context__ = failed  # what the test itself raised is shown, too
                 outcome.force_exception(failure)
+                return
