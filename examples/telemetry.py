@@ -10,6 +10,7 @@ PORT=3000 python examples/telemetry.py, ws://localhost:3000/ is the stream, http
 
 import asyncio
 import contextlib
+import itertools
 import math
 import os
 import struct
@@ -72,12 +73,12 @@ class Telemetry(WebSocketHandler):
 
 async def measure(telemetry: Telemetry, rate: float) -> None:
     """The instrument: ``rate`` samples a second."""
-    number = 0
-    while True:
-        phase = number / 50
-        waveform = struct.pack(f"!{POINTS}f", *(math.sin(phase + point / 40) for point in range(POINTS)))
-        telemetry.sample(number, waveform)
-        number += 1
+    waveforms = [
+        struct.pack(f"!{POINTS}f", *(math.sin(phase / 8 + point / 40) for point in range(POINTS)))
+        for phase in range(50)
+    ]
+    for number in itertools.count():
+        telemetry.sample(number, waveforms[number % len(waveforms)])
         await asyncio.sleep(1 / rate)
 
 

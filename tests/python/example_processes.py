@@ -17,6 +17,8 @@ from processes import Process, process
 
 from uwserve.testing import WebSocketClient, connect
 
+START = 60.0
+"""Seconds for an example to import what it needs: FastAPI is large."""
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -27,7 +29,7 @@ class Example:
         self.run = run
         self.errors = ""
         """What must be on its standard error at the end: nothing, or something with this in it."""
-        self.port = run.port()
+        self.port = run.port(START)
 
     def pid(self) -> int:
         return self.run.child.pid  # ``env`` becomes the example
