@@ -34,7 +34,7 @@ _PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "d
 def _logger(level: int) -> Logger | None:
     """The logger, if it would take a record of ``level``."""
     logging = sys.modules.get("logging")
-    if logging is None:
+    if logging is None or getattr(logging.__spec__, "_initializing", False):  # a signal came in the midst of its import
         return None
     logger: Logger = logging.getLogger("uwserve")
     return logger if logger.isEnabledFor(level) else None
