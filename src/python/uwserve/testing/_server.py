@@ -98,7 +98,7 @@ class LiveServer:
 
         ``compression`` offers permessage-deflate. ``timeout`` is the new connection's default. Raises
         ``HandshakeRefused`` (with ``response``) when the server answers otherwise, ``ProtocolError`` when it answers
-        wrongly, ``TimeoutError`` and ``OSError``. What the test leaves open is dropped at the end.
+        wrongly, ``TimeoutError`` and ``OSError``. What the test leaves open is closed with 1001 at the end.
         """
         client = _connect(
             self._target.with_tls(ssl_context, server_hostname),
@@ -224,28 +224,35 @@ class LiveServer:
     # --- the end ---
 
     def stop(self) -> None:
-        """Drop the clients, stop the server and wait for its end. Nothing happens the second time.
+        """Stop the server (sockets see 1001), drop the clients and wait for the end. Nothing happens the second time.
 
         Coroutines of handlers have a second to end and are then cancelled. Raises ``TimeoutError`` when the server does
         not end because a handler keeps its thread, with what that is doing.
         """
-        for client in self._clients:
-            client.drop()
-        self._clients.clear()
         try:
             if not self.server.finished:
                 self._end()
             self.server._join(self.timeout)
         finally:
             self._errors.close()
+            self._drop_clients()
 
     def _end(self) -> None:
-        if self._ended(self.server.stop(timeout=GRACE), GRACE + 0.5):
+        stopped = self.server.stop(timeout=GRACE)
+        if self.server.running:
+            self._errors.settle()  # the sockets are told before the clients go: always 1001, never 1006
+        self._drop_clients()
+        if self._ended(stopped, GRACE + 0.5):
             return
         forced = self.server.stop(True)
         self.server.call_soon(lambda: [task.get_loop().call_soon(task.cancel) for task in self.server.tasks])
         if not self._ended(forced, self.timeout):
             raise TimeoutError(f"the server did not stop within {self.timeout:g} s{self._stack()}")
+
+    def _drop_clients(self) -> None:
+        for client in self._clients:
+            client.drop()
+        self._clients.clear()
 
     def _ended(self, stopped: Stopped, seconds: float) -> bool:
         try:
