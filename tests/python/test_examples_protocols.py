@@ -237,7 +237,7 @@ def test_json_rpc_batches_and_notifications(tmp_path: Path) -> None:
         assert ask(other, rpc("watch", id=1))["result"] == {}
         ws.send_json(rpc("put", {"key": "k", "value": [1]}))
         assert other.receive_json() == rpc("changed", {"key": "k", "value": [1]})
-        ws.send_json(rpc("later", [DEADLINE, "slow"], id=1))
+        ws.send_json(rpc("later", [1, "slow"], id=1))
         assert ask(ws, rpc("later", [0, "quick"], id=2))["result"] == "quick"
 
 

@@ -190,7 +190,6 @@ def test_notebook(tmp_path: Path) -> None:
     source = (EXAMPLES / "notebook.py").read_text()
     setup, cell, publish, end = source.split("\n# %%")[1:]
     with process("env", "PORT=0", sys.executable, "-c", KERNEL, cwd=tmp_path) as run:
-        assert run.child.stdin
 
         def execute(code: str) -> list[str]:
             assert run.child.stdin
@@ -225,8 +224,7 @@ def test_notebook(tmp_path: Path) -> None:
             with connect("ws" + fresh.removeprefix("notebook on http")) as ws:
                 ws.ping()
             execute("\nserver.stop(True).wait(5)")
-        run.child.stdin.close()
-        assert run.child.wait(DEADLINE) == 0
+        assert run.end() == (0, "", "")
 
 
 def test_notebook_as_a_program(tmp_path: Path) -> None:
