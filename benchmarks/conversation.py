@@ -1,6 +1,7 @@
 """What every server of the benchmarks must answer, told by a real client: the package `websockets`.
 
-A server that is fast because it does something else is worth nothing: ``run.py --check`` has this conversation with each.
+A server that is fast because it does something else is worth nothing: ``run.py --check`` has this conversation with
+each.
 """
 
 from __future__ import annotations

@@ -52,25 +52,29 @@ class Programs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._has_certificate = False
         folder.mkdir(parents=True, exist_ok=True)
         self._build()
         self.load = folder / "programs" / "load" / "uwserve-load"
 
-    def certificate(self) -> tuple[Path, Path, Path]:
-        """(authority, certificate, key) of a server on 127.0.0.1; made anew by the first call of a run."""
-        files = tuple(self.folder / f"tls-{name}.pem" for name in ("authority", "cert", "key"))
+    def authority(self) -> Path:
+        """Who signed the certificate."""
+        self.certificate()
+        return self.folder / "tls-authority.pem"
+
+    def certificate(self) -> tuple[Path, Path]:
+        """(certificate, key) of a server on 127.0.0.1; they are made anew in every run."""
+        certificate, key = self.folder / "tls-cert.pem", self.folder / "tls-key.pem"
         if not self._has_certificate:
             import trustme
 
             authority = trustme.CA()
             server = authority.issue_cert("127.0.0.1", "localhost")
-            authority.cert_pem.write_to_path(files[0])
-            files[1].write_bytes(b"".join(pem.bytes() for pem in server.cert_chain_pems))
-            server.private_key_pem.write_to_path(files[2])
+            authority.cert_pem.write_to_path(self.folder / "tls-authority.pem")
+            certificate.write_bytes(b"".join(pem.bytes() for pem in server.cert_chain_pems))
+            server.private_key_pem.write_to_path(key)
             self._has_certificate = True
-        return files
-
-    _has_certificate = False
+        return certificate, key
 
     def _build(self) -> None:
         headers = self.folder / "headers"
@@ -90,14 +94,14 @@ class Programs:
 
 
 @contextlib.contextmanager
-def running(server: Server, cores: set[int], log: Path, *arguments: str):
-    """A fresh process of a server, on those cores; gives (pid, port)."""
+def running(server: Server, cores: set[int] | None, log: Path, *arguments: object):
+    """A fresh process of a server, on those cores (None: any); gives (pid, port)."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*server.command, *arguments],
+            [*server.command, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         )
     try:
         yield process.pid, _port_of(process, server, log)

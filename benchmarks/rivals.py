@@ -76,9 +76,7 @@ class Rivals:
             shutil.copyfile(wanted, stamp)
         code = "import sys; from importlib.metadata import version as v; print(*(v(n) for n in sys.argv[1:]))"
         found = run(python, "-c", code, *PYTHON_RIVALS[name]).split()
-        versions = [
-            version if i == 0 else f"{PYTHON_RIVALS[name][i]} {version}" for i, version in enumerate(found)
-        ]
+        versions = [version if i == 0 else f"{PYTHON_RIVALS[name][i]} {version}" for i, version in enumerate(found)]
         return Server(name, (str(python), str(SERVERS / f"{name}_echo.py")), ", ".join(versions))
 
     def _bun(self) -> Server:

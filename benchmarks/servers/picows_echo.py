@@ -1,6 +1,6 @@
 """picows on uvloop. See command_line.py.
 
-The core API, with its frame callbacks and views of the receive buffer; fan-out is a loop over transports. That API has no
+The core API, with its frame callbacks and views of the receive buffer; fan-out is a loop over transports. It has no
 compression: with ``--deflate`` picows's other one serves, picows.websockets.
 """
 

@@ -1,6 +1,6 @@
 """uvicorn with a plain ASGI application, on uvloop and httptools. See command_line.py.
 
-``wsproto`` and ``websockets`` (its older implementation) are there to choose from; the default is the fastest of the three,
+``wsproto`` and ``websockets`` (its older implementation) are there to choose from; the default is the fastest of them,
 the one on websockets' core without I/O.
 """
 

@@ -1,14 +1,15 @@
 """uwserve with coroutine handlers: uwserve_echo.py but for ``async def``. See command_line.py.
 
-``asyncio`` or ``uvloop`` choose the event loop (default: what ``server.run()`` takes); ``plain`` keeps the handlers plain
+``asyncio`` or ``uvloop`` choose the event loop (default: what ``server.run()`` takes); ``plain`` keeps handlers plain
 functions, which then run inside that event loop.
 """
 
 import asyncio
 from pathlib import Path
 
-import uwserve
 from command_line import MAX_MESSAGE, parse, role
+
+import uwserve
 
 options = parse("asyncio", "uvloop", "plain")
 compress = options.deflate

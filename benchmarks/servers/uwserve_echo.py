@@ -7,8 +7,9 @@ JSON (about 8 us) before each echo.
 import json
 from pathlib import Path
 
-import uwserve
 from command_line import MAX_MESSAGE, parse, role
+
+import uwserve
 
 WORK = json.dumps({"values": [1234] * 60, "name": "someone"})
 options = parse("data", "work")
