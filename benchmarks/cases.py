@@ -26,7 +26,8 @@ class Case:
 
 ECHO = ("--connections", 200, "--size", 20, "--depth", 1, "--min-cpu", 2)
 HOLD = ("--connections", 10_000, "--seconds", 0.5)
-FAIR = (CEILING, OURS, "bun", "picows")
+FAIR = ("--size", 20, "--seconds", 3)
+FAIR_SERVERS = (CEILING, OURS, "bun", "picows")
 
 CASES = (
     Case("echo 200 x 20 B", "echo", ECHO, "throughput", "messages/s"),
@@ -78,6 +79,6 @@ CASES = (
         arguments=("data",),
         servers=(OURS,),
     ),
-    Case("fair 20 B", "fair", ("--size", 20), "fairness", "us", servers=FAIR),
-    Case("fair 20 B, 8 us of work", "fair", ("--size", 20), "fairness", "us", arguments=("work",), servers=(OURS,)),
+    Case("fair 20 B", "fair", FAIR, "fairness", "us", servers=FAIR_SERVERS),
+    Case("fair 20 B, 8 us of work", "fair", FAIR, "fairness", "us", arguments=("work",), servers=(OURS,)),
 )
