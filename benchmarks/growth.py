@@ -1,8 +1,7 @@
 """How cost grows: ``python benchmarks/growth.py`` (or ``make bench-growth``).
 
-Curves over connections, message size, subscribers and topics, each of uwserve, of C++ and of the two nearest rivals. Each
-point is the server's CPU time an event, from /proc. A table of slopes tells where cost grows faster than what causes it.
-Writes ``results/growth-DATE.json``, from which charts.py draws.
+Curves over connections, message size, subscribers and topics, each of uwserve, of C++ and of the nearest rivals. Each
+point is the server's CPU time an event, from /proc; slopes tell where cost grows faster than what causes it. Writes ``results/growth-DATE.json``, from which charts.py draws.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -41,10 +41,10 @@ class Curve:
     points: tuple[int, ...]
     servers: tuple[str, ...]
     load: Callable[[int], tuple]  # mode and options of uwserve-load
-    # What is opened, and stays idle, before the load of a point: a context manager that is given (programs, port, pid, x).
+    # What is opened before the load of a point and stays idle: a context manager, given (programs, port, pid, x).
     idle: Callable[..., contextlib.AbstractContextManager] | None = None
-    # An event's cost is that of x itself (a message of x bytes). Otherwise a turn is x events, such as one message on each
-    # of x connections, and that is what grows with x at best.
+    # An event's cost is that of x itself (a message of x bytes). Otherwise a turn is x events, such as one message on
+    # each of x connections, and that is what grows with x at best.
     is_whole: bool = False
 
 
@@ -203,7 +203,7 @@ def run(curve: Curve, servers: dict[str, Server], programs: Programs, rounds: in
 def slopes(points: list[dict], is_whole: bool) -> list[dict]:
     """The local exponent of the cost of a turn between neighbouring points, ``steep`` where it is above STEEP."""
     found = []
-    for one, other in zip(points, points[1:], strict=False):
+    for one, other in pairwise(points):
         if not (one["cpu_us"] and other["cpu_us"]):
             continue  # too little to be counted
         exponent = math.log(other["cpu_us"] / one["cpu_us"]) / math.log(other["x"] / one["x"])

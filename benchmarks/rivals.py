@@ -56,7 +56,7 @@ class Rivals:
         if name in PYTHON_RIVALS:
             return self._from_pypi(name)
         if name == "uws-c++":
-            return Server(name, (str(self.folder / "programs" / "uws-echo"),), UWEBSOCKETS_VERSION)
+            return Server(name, (str(self.folder / "programs" / "uws-server"),), UWEBSOCKETS_VERSION)
         if name == "bun":
             return self._bun()
         if name == "node-ws":
