@@ -1,7 +1,8 @@
 """How cost grows: ``python benchmarks/growth.py`` (or ``make bench-growth``).
 
-Curves over connections, message size, subscribers and topics, each of uwserve, of C++ and of the nearest rivals. Each
-point is the server's CPU time an event, from /proc; slopes tell where cost grows faster than what causes it. Writes ``results/growth-DATE.json``, from which charts.py draws.
+Curves over connections, message size, subscribers and topics, each of uwserve, of C++ and of the nearest rivals.
+A point is the server's CPU time an event, from /proc; slopes tell where cost grows faster than its cause. Writes
+``results/growth-DATE.json``, from which charts.py draws.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ import json
 import math
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +23,14 @@ from statistics import median
 
 import machine
 from cases import CEILING, OURS
-from programs import HERE, BenchmarkError, Programs, Server, UnableError, put_load, running
+from programs import HERE, BenchmarkError, Programs, Server, put_load, running
 from report import aligned, short
 from rivals import Rivals
 
 STEEP = 1.15  # a local exponent above it is marked
 ACTIVE = 100  # connections, or topics, that have traffic while the others are idle
-PATIENCE = 60.0  # seconds for what is opened before a measurement
+PER_SOURCE = 5000  # connections
+PATIENCE = 20.0  # seconds for an answer
 
 
 @dataclass(frozen=True)
@@ -41,61 +41,54 @@ class Curve:
     points: tuple[int, ...]
     servers: tuple[str, ...]
     load: Callable[[int], tuple]  # mode and options of uwserve-load
-    # What is opened before the load of a point and stays idle: a context manager, given (programs, port, pid, x).
+    # What is opened before the load of a point and stays idle: a context manager, given (port, x).
     idle: Callable[..., contextlib.AbstractContextManager] | None = None
     # An event's cost is that of x itself (a message of x bytes). Otherwise a turn is x events, such as one message on
     # each of x connections, and that is what grows with x at best.
     is_whole: bool = False
+    ceiling: str = "uws-server"
 
 
 @contextlib.contextmanager
-def idle_connections(programs: Programs, port: int, pid: int, x: int) -> Iterator[None]:
-    """All but the active ones, by a second generator that only holds them."""
-    count = x - min(x, ACTIVE)
-    if not count:
+def idle_connections(port: int, x: int) -> Iterator[None]:
+    """All but the active ones."""
+    with contextlib.ExitStack() as stack:
+        waiting = []
+        for i in range(x - min(x, ACTIVE)):
+            # The kernel searches long for a free port when many of a source address are taken.
+            client = stack.enter_context(shaken_hands(port, "/", f"127.0.0.{2 + i // PER_SOURCE}"))
+            waiting.append(client)
+            if len(waiting) == 100:
+                await_answers(waiting)
+        await_answers(waiting)
         yield
-        return
-    # It opens one more than it is told, to warm the server up.
-    options = ("--port", port, "--pid", pid, "--connections", max(1, count - 1), "--seconds", 3600)
-    _, cores = machine.separate_cores()
-    holder = subprocess.Popen(
-        [str(programs.load), "hold", *map(str, options)],
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
-    try:
-        wait_for(lambda: descriptors(pid) >= count, holder)
-        yield
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 @contextlib.contextmanager
-def idle_topics(programs: Programs, port: int, pid: int, x: int) -> Iterator[None]:
+def idle_topics(port: int, x: int) -> Iterator[None]:
     """All but the active ones, with one subscriber that has them all and hears nothing."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
-        client.sendall(
-            f"GET /many/{x} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        if b" 101 " not in client.recv(4096):
-            raise UnableError("has no /many/N")
+    with shaken_hands(port, f"/many/{x}", "127.0.0.2") as client:
+        await_answers([client])
         client.sendall(b"\x89\x80\0\0\0\0")  # a Ping: its answer tells that all was subscribed
         client.recv(4096)
         yield
 
 
-def wait_for(is_true: Callable[[], bool], process: subprocess.Popen) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_true():
-        if process.poll() is not None or time.monotonic() > end:
-            raise BenchmarkError("idle connections could not be opened")
-        time.sleep(0.02)
+def shaken_hands(port: int, path: str, source: str) -> socket.socket:
+    """A WebSocket whose handshake was sent."""
+    client = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
+    client.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return client
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def await_answers(waiting: list[socket.socket]) -> None:
+    for client in waiting:
+        if b" 101 " not in client.recv(4096):
+            raise BenchmarkError("a handshake was refused")
+    waiting.clear()
 
 
 def memory(pid: int) -> int:
@@ -131,7 +124,8 @@ def curves(most: int) -> tuple[Curve, ...]:
             lambda x: echo(min(x, ACTIVE)),
             idle_connections,
         ),
-        Curve("connections, all active", connections, echoing, echo),
+        # The generator uses one source address, of which the kernel finds the later ports slowly.
+        Curve("connections, all active", (*connections[:-1], min(14_000, most)), echoing, echo),
         Curve(
             "bytes of a message",
             tuple(4**i for i in range(13)),
@@ -152,6 +146,7 @@ def curves(most: int) -> tuple[Curve, ...]:
             (CEILING, OURS, "bun"),
             lambda x: fanout(ACTIVE, topics=ACTIVE, publishers=ACTIVE),
             idle_topics,
+            ceiling="uws-topics",
         ),
     )
 
@@ -159,9 +154,11 @@ def curves(most: int) -> tuple[Curve, ...]:
 def measure(curve: Curve, x: int, server: Server, programs: Programs, seconds: float) -> dict:
     server_cores, load_cores = machine.separate_cores()
     mode, *options = curve.load(x)
+    if server.name == CEILING:
+        server = replace(server, command=(str(programs.folder / "programs" / curve.ceiling),))
     with running(server, server_cores, programs.folder / f"{server.name}.log") as (pid, port):
         empty = memory(pid)
-        with curve.idle(programs, port, pid, x) if curve.idle else contextlib.nullcontext():
+        with curve.idle(port, x) if curve.idle else contextlib.nullcontext():
             opened = memory(pid)
             common = ("--port", port, "--pid", pid, "--warmup", 0.2, "--seconds", seconds)
             result = put_load(programs.load, load_cores, mode, *common, *options)

@@ -14,7 +14,7 @@ const server = Bun.serve({
   fetch(request, server) {
     const [, kind, name] = new URL(request.url).pathname.split("/");
     // A publisher's data is its topic, a subscriber's a list of topics.
-    const topics = kind === "sub" ? [name] : kind === "many" ? Array.from({ length: Number(name) }, (_, i) => `${i}`) : null;
+    const topics = kind === "sub" ? [name] : kind === "many" ? Array.from({ length: Number(name) }, (_, i) => `quiet${i}`) : null;
     const data = kind === "pub" ? name : topics;
     if (server.upgrade(request, data === null ? undefined : { data })) return;
     return new Response("not a WebSocket", { status: 400 });

@@ -5,7 +5,7 @@ A server prints its port as one line and serves until SIGTERM, on 127.0.0.1:
 - ``/``: echo, text as text and binary as binary. With ``--deflate`` replies are compressed, without context takeover.
 - ``/sub/NAME``: the connection receives what is published to topic NAME.
 - ``/pub/NAME``: each message is published to topic NAME with its type; nothing comes back.
-- ``/many/N``, where topics are the server's own: the connection receives what is published to the topics 0 to N-1.
+- ``/many/N``, in some: the connection subscribes to N topics that nobody publishes to.
 
 What a server cannot do it refuses with status 3 and a line on stderr.
 """

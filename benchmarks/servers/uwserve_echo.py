@@ -29,7 +29,7 @@ def fetch(request, server):
     if kind == "pub":
         server.upgrade(request, data=name)
     elif kind:
-        server.upgrade(request, data=(name,) if kind == "sub" else tuple(map(str, range(int(name)))))
+        server.upgrade(request, data=(name,) if kind == "sub" else tuple(f"quiet{i}" for i in range(int(name))))
     else:
         server.upgrade(request)
 
