@@ -74,6 +74,7 @@ void Report::add_cpu(std::string_view name, const CpuTime &before, const CpuTime
     cpu.add("user_us", user / events * 1e6);
     cpu.add("system_us", system / events * 1e6);
     cpu.add("core_share", (user + system) / seconds);
+    cpu.add("waiting_share", (after.waited - before.waited) / seconds);
     add(name, cpu);
 }
 

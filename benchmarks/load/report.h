@@ -53,7 +53,8 @@ class Report {
     void add(std::string_view name, const Report &value) { put(name, "{" + value.fields_ + "}"); }
 
     void add_latency(std::string_view name, const Histogram &histogram);  // in microseconds
-    // CPU time between two readings, divided by `count` events, in microseconds; and the share of one core.
+    // CPU time between two readings, divided by `count` events, in microseconds; the share of one core, and of the time
+    // in which a thread was ready but had none: with the two together near 1 for each thread, it was never idle.
     void add_cpu(std::string_view name, const CpuTime &before, const CpuTime &after, uint64_t count, double seconds);
     void print() const;
 

@@ -145,10 +145,15 @@ void Publishing::go_on(Histogram *latency, bool send_more) {
 
 void Publishing::check_stalls() {
     checked_ = now();
+    progress_.resize(publishers_.size());
     for (uint32_t i = 0; i < board_.publishers(); i++) {
-        double age = checked_ - static_cast<double>(publishers_[i]->sent_at()) * 1e-9;
-        if (board_.missing(i) > 0 && age > kStallSeconds) {
-            throw std::runtime_error("publisher " + std::to_string(i) + ": " + std::to_string(board_.missing(i)) +
+        Progress &last = progress_[i];
+        int64_t missing = board_.missing(i);
+        uint64_t sent_at = publishers_[i]->sent_at();
+        if (missing <= 0 || missing != last.missing || sent_at != last.sent_at) {
+            last = {missing, sent_at, checked_};
+        } else if (checked_ - last.since > kStallSeconds) {
+            throw std::runtime_error("publisher " + std::to_string(i) + ": " + std::to_string(missing) +
                                      " deliveries of a batch are missing");
         }
     }

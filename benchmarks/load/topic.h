@@ -120,10 +120,17 @@ class Publishing {
     void finish(Loop &loop, const Crew &crew);
 
   private:
+    // A batch of which nothing has come for a while.
     void check_stalls();
+    struct Progress {
+        int64_t missing = 0;
+        uint64_t sent_at = 0;
+        double since = 0;
+    };
 
     Board &board_;
     std::vector<std::unique_ptr<Publisher>> publishers_;
+    std::vector<Progress> progress_;
     size_t under_way_ = 0;
     double checked_ = 0;
 };

@@ -105,7 +105,8 @@ def test_echo(generator: Path, options: tuple[str, ...]) -> None:
     result = run(generator, (*ECHO, *options))
     assert result["messages"] > 0 and in_order(result["latency_us"])
     assert result["latency_us"]["samples"] == result["messages"]
-    assert {"user_us", "system_us", "core_share"} == result["server_cpu"].keys() == result["load_cpu"].keys()
+    cpu = {"user_us", "system_us", "core_share", "waiting_share"}
+    assert cpu == result["server_cpu"].keys() == result["load_cpu"].keys()
 
 
 def test_echo_over_tls(generator: Path, certificate: tuple[Path, Path]) -> None:
@@ -134,6 +135,18 @@ def test_a_faulty_echo_is_seen(generator: Path, fault: str, way: str) -> None:
     options = (*ECHO, "--depth", "20", "--size", "500", "--seconds", "30", *ways[way])
     said = failure(generator, fault, options, *(["--deflate"] if way == "compressed" else []))
     assert "echo" in said or "not asked for" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("echo", "--connections", "1", "--seconds", "4"), "echoes are missing"),
+        (("fanout", "--batch", "1", "--size", "40", "--seconds", "60"), "deliveries of a batch are missing"),
+    ],
+)
+def test_a_loss_that_stops_everything_is_seen(generator: Path, options: tuple[str, ...], says: str) -> None:
+    """With one message under way nothing comes after the lost one: ten seconds of silence are an answer, too."""
+    assert says in failure(generator, "drop", (*options, "--warmup", "0"))
 
 
 @pytest.mark.parametrize(
