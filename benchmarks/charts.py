@@ -3,8 +3,8 @@
 From the newest ``results/DATE.json`` and ``results/growth-DATE.json`` into ``charts/*.svg``. The same results give the
 same bytes. Needs matplotlib: `pip install uwserve[bench]`.
 
-One hue for uwserve and greys for all others, on a transparent ground and in a tone of text that can be read on white and
-on black; no figure is told by colour alone.
+One hue for uwserve and greys for all others, on a transparent ground, with text that can be read on white and on black;
+no figure is told by colour alone.
 """
 
 from __future__ import annotations

@@ -39,7 +39,10 @@ def measure(case: Case, server: Server, programs: Programs, seconds: float) -> d
             arguments += [flag, *values()]
             options.append(flag)
     with running(server, server_cores, log, *arguments) as (pid, port):
-        return put_load(programs.load, load_cores, case.mode, "--port", port, "--pid", pid, *options)
+        result = put_load(programs.load, load_cores, case.mode, "--port", port, "--pid", pid, *options)
+    if case.mode == "fair" and not result["probe_latency_us"]["samples"]:
+        raise BenchmarkError("the probe's echo did not come back in time even once")
+    return result
 
 
 def import_times(count: int = 10) -> dict:

@@ -1,4 +1,4 @@
-"""The table of the README's section on performance, in Markdown: ``python benchmarks/table.py`` (or ``make bench-table``).
+"""The README's table of performance, in Markdown: ``python benchmarks/table.py`` (or ``make bench-table``).
 
 From the newest ``results/DATE.json``, or from the file that is given.
 """
