@@ -111,6 +111,6 @@ async def _topics(subscribers: list[Client], other: Client, publisher: Client, l
     for client in (publisher, last):
         try:
             got = await asyncio.wait_for(client.ws.recv(), 0.05)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             continue
         raise WrongAnswerError(f"a publisher was sent {got[:50]!r}")
