@@ -24,6 +24,7 @@ from goals import throughput
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 HERE = Path(__file__).resolve().parent
 TEXT = "#7a828a"  # 4:1 and more on white and on GitHub's dark ground
@@ -223,7 +224,9 @@ def draw_curve(axes: Axes, title: str, servers: dict[str, list[dict]]) -> None:
     axes.minorticks_off()
     axes.tick_params(labelsize=9)
     axes.xaxis.set_major_formatter(lambda value, _: amount(value))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+    axes.yaxis.set_major_formatter(lambda value, _: amount(value))
 
 
 def name_lines(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
@@ -235,9 +238,14 @@ def name_lines(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
     axes.set_ylim(low, high)
     right = max(x for _, x, _ in ends)
     gap = (high / low) ** 0.075
-    at = 0.0
-    for value, _, name in ends:
-        at = max(value, at * gap)
+    places: list[float] = []
+    for value, _, _ in ends:
+        places.append(max(value, places[-1] * gap) if places else value)
+    ceiling = high
+    for i in reversed(range(len(places))):  # and none above the panel
+        places[i] = min(places[i], ceiling)
+        ceiling = places[i] / gap
+    for (_, _, name), at in zip(ends, places, strict=True):
         axes.annotate(
             NAMES.get(name, name),
             (right, at),

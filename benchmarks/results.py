@@ -48,7 +48,7 @@ class Results:
     def drop_hopeless(self, case: Case) -> None:
         """After the first round: who is out of reach is not measured again in this case."""
         measured = {name: middle(rounds) for name, rounds in self.rounds.get(case.name, {}).items()}
-        kept = {CEILING, OURS, "bun"}
+        kept = {CEILING, "bun"} | {name for name in measured if name.startswith(OURS)}
         for figure in (case.figure, "memory") if case.mode == "hold" else (case.figure,):
             for kind in KINDS:
                 kept |= in_reach([name for name in measured if kind(name)], figure, measured)
@@ -70,7 +70,7 @@ def in_reach(names: list[str], figure: str, measured: dict[str, dict]) -> set[st
 KINDS = (
     lambda name: name in PYTHON and name not in ON_UWEBSOCKETS,
     lambda name: name in PYTHON,
-    lambda name: name not in PYTHON and name not in (CEILING, OURS),
+    lambda name: name not in PYTHON and name != CEILING and not name.startswith(OURS),
 )
 
 

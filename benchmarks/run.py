@@ -30,9 +30,7 @@ from rivals import Rivals
 def measure(case: Case, server: Server, programs: Programs, seconds: float) -> dict:
     server_cores, load_cores = machine.separate_cores()
     log = programs.folder / f"{server.name}.log"
-    options = list(case.options)
-    if "--seconds" not in options:
-        options += ["--seconds", seconds]
+    options = ["--warmup", 0.3, "--seconds", seconds, *case.options]
     arguments = list(case.arguments)
     for flag, is_on, values in (("--tls", case.tls, programs.certificate), ("--deflate", case.deflate, list)):
         if is_on:
@@ -82,7 +80,7 @@ def run_rounds(
                     results.cannot(case.name, server.name, str(error))
                 except BenchmarkError as error:
                     results.fail(case.name, server.name, number, str(error))
-            if number == 0:
+            if number == 0 and rounds > 1:
                 results.drop_hopeless(case)
         if with_import:
             results.add(IMPORT, OURS, import_times())
@@ -117,7 +115,7 @@ def check(servers: list[Server], programs: Programs) -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure uwserve beside its rivals.")
     parser.add_argument("--rounds", type=int, default=3, help="how often each case is measured (default 3)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a timed measurement (default 1.5)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="length of a timed measurement (default 1.2)")
     parser.add_argument("--case", action="append", metavar="TEXT", help="only cases whose name has it; may be repeated")
     parser.add_argument("--server", action="append", metavar="NAME", help="only this server; may be repeated")
     parser.add_argument("--check", action="store_true", help="only see whether every server answers as it should")
