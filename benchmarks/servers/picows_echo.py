@@ -10,6 +10,7 @@ import uvloop
 from command_line import MAX_MESSAGE, parse, role, tls_context
 from picows import WSListener, WSMsgType, ws_create_server
 from picows.websockets.asyncio import broadcast, serve
+from websockets_handler import make_handler
 
 options = parse()
 topics = defaultdict(set)
@@ -71,23 +72,6 @@ async def serve_core():
     await server.serve_forever()
 
 
-async def handler(ws):
-    kind, topic = role(ws.request.path)
-    if kind == "sub":
-        topics[topic].add(ws)
-        try:
-            await ws.wait_closed()
-        finally:
-            topics[topic].discard(ws)
-    elif kind == "pub":
-        subscribers = topics[topic]
-        async for message in ws:
-            broadcast(subscribers, message)
-    else:
-        async for message in ws:
-            await ws.send(message)
-
-
 def without_context(ws, request, response):
     response.headers["Sec-WebSocket-Extensions"] = (
         "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -97,7 +81,7 @@ def without_context(ws, request, response):
 
 async def serve_deflate():
     async with serve(
-        handler,
+        make_handler(broadcast),
         "127.0.0.1",
         options.port,
         process_response=without_context,
