@@ -160,7 +160,7 @@ def measure(curve: Curve, x: int, server: Server, programs: Programs, seconds: f
         empty = memory(pid)
         with curve.idle(port, x) if curve.idle else contextlib.nullcontext():
             opened = memory(pid)
-            common = ("--port", port, "--pid", pid, "--warmup", 0.2, "--seconds", seconds)
+            common = ("--port", port, "--pid", pid, "--warmup", 0.2, "--seconds", seconds, "--min-cpu", 0.6)
             result = put_load(programs.load, load_cores, mode, *common, *options)
             return {
                 "cpu_us": result["server_cpu"]["user_us"] + result["server_cpu"]["system_us"],
@@ -199,32 +199,49 @@ def run(curve: Curve, servers: dict[str, Server], programs: Programs, rounds: in
 
 def slopes(points: list[dict], is_whole: bool) -> list[dict]:
     """The local exponent of the cost of a turn between neighbouring points, ``steep`` where it is above STEEP."""
+    return steps([(p["x"], p["cpu_us"] * (1 if is_whole else p["x"])) for p in points])
+
+
+def memory_slopes(points: list[dict]) -> list[dict]:
+    """The same of the memory of what is idle, from where there is more of it than a page or two of noise."""
+    return steps([(p["x"], p["idle_bytes"]) for p in points if p["x"] >= 1000])
+
+
+def steps(costs: list[tuple[int, float]]) -> list[dict]:
     found = []
-    for one, other in pairwise(points):
-        if not (one["cpu_us"] and other["cpu_us"]):
-            continue  # too little to be counted
-        exponent = math.log(other["cpu_us"] / one["cpu_us"]) / math.log(other["x"] / one["x"])
-        exponent += 0 if is_whole else 1
-        found.append({"from": one["x"], "to": other["x"], "exponent": exponent, "steep": exponent > STEEP})
+    for (x, cost), (next_x, next_cost) in pairwise(costs):
+        if cost > 0 and next_cost > 0:  # otherwise too little to be counted
+            exponent = math.log(next_cost / cost) / math.log(next_x / x)
+            found.append({"from": x, "to": next_x, "exponent": exponent, "steep": exponent > STEEP})
     return found
 
 
 def table(name: str, curve: dict) -> str:
+    """CPU us an event by point and server."""
+    return _table(name, curve, "cpu_us", {n: slopes(p, curve["is_whole"]) for n, p in curve["servers"].items()})
+
+
+def memory_table(curve: dict) -> str:
+    """Bytes of user memory that were added by what is idle."""
+    return _table("... bytes", curve, "idle_bytes", {n: memory_slopes(p) for n, p in curve["servers"].items()})
+
+
+def _table(name: str, curve: dict, key: str, found: dict[str, list[dict]]) -> str:
     servers = curve["servers"]
     rows = [[name, *servers]]
     xs = sorted({point["x"] for points in servers.values() for point in points})
-    rows += [[f"{x:,}", *(_cell(points, x, curve["is_whole"]) for points in servers.values())] for x in xs]
+    rows += [[f"{x:,}", *(_cell(points, x, key, found[n]) for n, points in servers.items())] for x in xs]
     return aligned(rows)
 
 
-def _cell(points: list[dict], x: int, is_whole: bool) -> str:
-    """CPU an event; behind it the exponent of the step that leads here, marked when it is steep."""
+def _cell(points: list[dict], x: int, key: str, found: list[dict]) -> str:
+    """A figure; behind it the exponent of the step that leads here, marked when it is steep."""
     point = next((p for p in points if p["x"] == x), None)
     if point is None:
         return "-"
-    step = next((s for s in slopes(points, is_whole) if s["to"] == x), None)
+    step = next((s for s in found if s["to"] == x), None)
     exponent = f"({step['exponent']:.2f}{'!' if step['steep'] else ' '})" if step else " " * 7
-    return f"{short(point['cpu_us'])} {exponent}"
+    return f"{short(point[key])} {exponent}"
 
 
 def main() -> int:
@@ -263,7 +280,11 @@ def main() -> int:
         result = run(curve, servers, programs, options.rounds, options.seconds)
         result["slopes"] = {name: slopes(points, curve.is_whole) for name, points in result["servers"].items()}
         document["curves"][curve.name] = result
-        print(table(curve.name, result), *(f"failed: {text}" for text in result["failed"]), "", sep="\n", flush=True)
+        print(table(curve.name, result))
+        if curve.idle:
+            result["memory_slopes"] = {name: memory_slopes(points) for name, points in result["servers"].items()}
+            print(memory_table(result))
+        print(*(f"failed: {text}" for text in result["failed"]), "", sep="\n", flush=True)
     document["machine"]["load_average"] = os.getloadavg()
     if options.output:
         path = Path(options.output) / f"growth-{started:%Y-%m-%d-%H%M}.json"
