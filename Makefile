@@ -2,6 +2,7 @@
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
+# make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
@@ -46,7 +47,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean bench-growth bench-table charts
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -87,6 +88,15 @@ format: $(VENV)/.lint
 
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-growth: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
+
+charts: $(VENV)/.bench
+	$(BIN)/python benchmarks/charts.py
+
+bench-table: $(VENV)/.made
+	@$(BIN)/python benchmarks/table.py
 
 autobahn: $(VENV)/.installed $(VENV)/.autobahn
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)
@@ -132,7 +142,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@
