@@ -255,6 +255,11 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) {
+        auto kind = content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT;
+        core.limits.stats.received[kind].take_back(message.size());
+        return true;
+    }
     if (!queue.takes_messages()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
@@ -272,6 +277,7 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
 
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
@@ -285,6 +291,7 @@ bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::stri
 
 bool queue_drain(WsObject *handle) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     if (queue.has_drain) return true;
     queue.has_drain = push(*handle->core, handle, {EventKind::kDrain, Ref(), kEventBytes});

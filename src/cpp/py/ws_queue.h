@@ -92,6 +92,7 @@ struct WsQueue {
     bool is_paused = false;  // for US_PAUSE_QUEUE
     bool is_reading_soon = false;  // continue_reading() was posted
     bool is_redelivering = false;  // `unparsed` is being parsed
+    bool is_observer = false;  // server_observers.cpp: no event of it goes anywhere
     bool has_drain = false;  // an event of this kind is in the queue: one says it all
     bool close_is_due = false;  // the socket is closed, its close handler has not run
 };
