@@ -4,6 +4,7 @@
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
+# make screenshot  the dashboard with traffic, as docs/images/dashboard.png; SCREENSHOT_ARGS="--dark --seconds 300"
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
@@ -17,6 +18,7 @@ AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 SOAK_SECONDS ?= 3600
+SCREENSHOT_ARGS ?=
 
 # The modules whose tests talk to a server of their own process.
 WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_pause deflate_clients \
@@ -45,7 +47,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak screenshot chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -101,6 +103,10 @@ fuzz: $(VENV)/.test build/headers/.done
 
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
+screenshot: $(VENV)/.installed $(VENV)/.test chromium
+	mkdir -p docs/images
+	$(BIN)/python tests/python/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist

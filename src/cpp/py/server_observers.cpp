@@ -16,6 +16,8 @@ namespace uwserve {
 
 namespace {
 
+constexpr unsigned kCloseSeconds = 2;  // that an observer may take to leave
+
 // _observe(request): the handle, or None when this is no handshake that can be accepted. There is no compression.
 PyObject *observe(PyObject *self, PyObject *object) {
     ServerCore *core = core_of(self);
@@ -93,7 +95,9 @@ void ServerCore::close_observers() {
     if (!observers) return;
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *user) {
         auto *handle = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-        if (handle && is_observer(handle)) static_cast<ServerCore *>(user)->close_handle(handle, 1001, "Server closed");
+        if (!handle || !is_observer(handle)) return;
+        static_cast<ServerCore *>(user)->close_handle(handle, 1001, "Server closed");
+        if (!s->closed) us_socket_deadline(s, kCloseSeconds);
     }, this);
 }
 

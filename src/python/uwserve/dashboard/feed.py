@@ -57,6 +57,7 @@ class Feed:
         self._points: deque[list[float]] = deque(maxlen=POINTS)
         self._end: threading.Event | None = None  # of the thread; None: nobody has looked lately
         self._times: _core._TimedCall | None = None
+        server._stopped._when_done(self._forget)
 
     # --- viewers ---
 
@@ -103,14 +104,18 @@ class Feed:
         threading.Thread(target=self._probe_for_ever, args=(self._end,), name="uwserve dashboard", daemon=True).start()
 
     def _finish(self) -> None:
-        if self._end is None:
-            return
-        self._end.set()
-        self._end = None
-        self._points.clear()
+        """Nobody looks any more."""
         if self._times is not None:
-            self._times = None
             self._server._set_message_handler((self._server._options["websocket"] or {}).get("message"))
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._end is not None:
+            self._end.set()
+            self._end = None
+        self._times = None
+        self._viewers.clear()
+        self._points.clear()
 
     def _probe_for_ever(self, end: threading.Event) -> None:
         """The thread. What was posted last must have run before the next: a loop that hangs is not flooded."""

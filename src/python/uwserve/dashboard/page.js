@@ -78,8 +78,8 @@ function tables(now) {
     ["Messages sent", number(total.sent)],
     ["Publishes", number(total.publishes)],
     ["Sends dropped", number(total.dropped, "count", total.dropped ? "n bad" : "n")],
-    ["Read from the network", number(total.wire_in, "bytes")],
-    ["Written to it", number(total.wire_out, "bytes")],
+    ["Bytes read", number(total.wire_in, "bytes")],
+    ["Bytes written", number(total.wire_out, "bytes")],
   ]);
 }
 
