@@ -6,6 +6,7 @@
 #include "bind.h"
 #include "request.h"
 #include "timed_call.h"
+#include "usockets/tls.h"
 #include "uws/deflate_fast.h"
 #include "ws_queue.h"
 
@@ -20,6 +21,25 @@ constexpr const char *kStateName = "uwserve._core.state";
 // In the child of a fork: every server of the parent is over here, and nothing the parent shares is touched.
 void after_fork_in_child(ModuleState *state) {
     for (ServerCore *core : state->servers) core->forked();
+}
+
+// What `uwserve doctor` tells of how this was built.
+py::dict build_facts() {
+    py::dict facts;
+    facts["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
+        PYBIND11_VERSION_MINOR) "." PYBIND11_TOSTRING(PYBIND11_VERSION_PATCH);
+#if defined(__clang__)
+    facts["compiler"] = __VERSION__;
+#else
+    facts["compiler"] = "GCC " __VERSION__;
+#endif
+#if defined(__GLIBC__)
+    facts["libc"] = "glibc " PYBIND11_TOSTRING(__GLIBC__) "." PYBIND11_TOSTRING(__GLIBC_MINOR__);
+#else
+    facts["libc"] = "not glibc";
+#endif
+    facts["openssl"] = us_tls_library(1);
+    return facts;
 }
 
 }  // namespace
@@ -42,6 +62,8 @@ PYBIND11_MODULE(_core, module) {
                                                            py::cpp_function([state] { after_fork_in_child(state); }));
     module.attr("uwebsockets_version") = "20.44";
     module.attr("codec") = codec_name();
+    module.attr("openssl_version") = us_tls_library(0);
+    module.attr("build") = build_facts();
 }
 
 }  // namespace uwserve

@@ -312,3 +312,5 @@ class ServerCore:
 
 uwebsockets_version: str
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that
+openssl_version: str  # of the library that is used, as it names itself
+build: dict[str, str]  # pybind11, compiler, libc and openssl at build time

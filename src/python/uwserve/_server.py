@@ -68,8 +68,11 @@ class Server(RunModes):
         self.hostname = None if self._unix is not None else options["hostname"]
         self.port = None if self._unix is not None else options["port"]
         try:
-            if options["fd"] is not None:
-                self.hostname, self.port, self._unix = _inherited.listen(self, options["fd"])
+            fd: int | None = options["fd"]
+            if fd is None and _inherited.supply is not None:
+                fd = _inherited.supply(options)
+            if fd is not None:
+                self.hostname, self.port, self._unix = _inherited.listen(self, fd)
             elif self._unix is not None:
                 self.listen_unix(self._unix)
             else:
