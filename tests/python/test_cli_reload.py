@@ -212,9 +212,10 @@ def test_no_orphan(tmp_path: Path) -> None:
     )
     with process(UWSERVE, "serve", "app:options", "--reload", cwd=tmp_path) as run, Client(run.port()) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        pid = int(run.line())
+        while not (line := run.line()).isdecimal():  # the rest of the banner
+            pass
         run.child.kill()
-        eventually(lambda: not is_alive(pid))
+        eventually(lambda: not is_alive(int(line)))
 
 
 def test_a_process_that_does_not_stop_is_killed(tmp_path: Path) -> None:

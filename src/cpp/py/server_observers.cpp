@@ -90,6 +90,12 @@ PyObject *set_message_handler(PyObject *self, PyObject *handler) {
 
 bool is_observer(const WsObject *handle) { return handle->queue && handle->queue->is_observer; }
 
+bool drop_observers_message(ServerCore &core, std::string_view message, Content content) {
+    auto kind = content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT;
+    core.limits.stats.received[kind].take_back(message.size());
+    return true;
+}
+
 // They would hold a stop up that waits for everybody to leave.
 void ServerCore::close_observers() {
     if (!observers) return;

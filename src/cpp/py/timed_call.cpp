@@ -76,10 +76,10 @@ PyObject *call(PyObject *object, PyObject *const *args, size_t count, PyObject *
 PyObject *make(PyTypeObject *type, PyObject *args, PyObject *names) {
     PyObject *handler = nullptr;
     if (names && PyDict_GET_SIZE(names)) {
-        PyErr_SetString(PyExc_TypeError, "_TimedCall() takes no keywords");
+        PyErr_SetString(PyExc_TypeError, "TimedCall() takes no keywords");
         return nullptr;
     }
-    if (!PyArg_ParseTuple(args, "O:_TimedCall", &handler)) return nullptr;
+    if (!PyArg_ParseTuple(args, "O:TimedCall", &handler)) return nullptr;
     if (!PyCallable_Check(handler)) {
         PyErr_Format(PyExc_TypeError, "a handler must be callable, got %.200s", Py_TYPE(handler)->tp_name);
         return nullptr;
@@ -141,7 +141,7 @@ PyMemberDef kMembers[] = {
 // No tp_clear: the handler is set for life, and whoever holds us can be cleared (the server's options, a facade's dict).
 bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
-        {Py_tp_doc, const_cast<char *>("_TimedCall(handler): a callable that measures how long `handler` takes.")},
+        {Py_tp_doc, const_cast<char *>("TimedCall(handler): a callable that measures how long `handler` takes.")},
         {Py_tp_new, reinterpret_cast<void *>(make)},
         {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
         {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
@@ -150,10 +150,10 @@ bool add_timed_call_type(PyObject *module) {
         {Py_tp_members, kMembers},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core._TimedCall", sizeof(TimedCall), 0,
+    PyType_Spec spec = {"uwserve._core.TimedCall", sizeof(TimedCall), 0,
                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL, slots};
     Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));
-    return type && PyModule_AddObjectRef(module, "_TimedCall", type.get()) == 0;
+    return type && PyModule_AddObjectRef(module, "TimedCall", type.get()) == 0;
 }
 
 }  // namespace uwserve

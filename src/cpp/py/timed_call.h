@@ -4,7 +4,7 @@
 
 namespace uwserve {
 
-// Makes the type _TimedCall and adds it to the module. False with an exception set.
+// Makes the type TimedCall and adds it to the module. False with an exception set.
 bool add_timed_call_type(PyObject *module);
 
 }  // namespace uwserve

@@ -255,11 +255,7 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
-    if (queue.is_observer) {
-        auto kind = content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT;
-        core.limits.stats.received[kind].take_back(message.size());
-        return true;
-    }
+    if (queue.is_observer) return drop_observers_message(core, message, content);
     if (!queue.takes_messages()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
@@ -269,9 +265,7 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
     }
     event.as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
     bool is_waiting = line_up(core, handle, queue.takes_messages(), std::move(event));
-    if (is_waiting && queue.iterator) {
-        wake_iterator(core, queue.iterator);
-    }
+    if (is_waiting && queue.iterator) wake_iterator(core, queue.iterator);
     return true;
 }
 

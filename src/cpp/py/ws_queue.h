@@ -105,6 +105,8 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg);
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content);
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data);
 bool queue_drain(WsObject *handle);
+// Not counted, either; true (server_observers.cpp).
+bool drop_observers_message(ServerCore &core, std::string_view message, Content content);
 void keep_unparsed(WsObject *handle, std::string_view rest);
 
 // --- events going out ---

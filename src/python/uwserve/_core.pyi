@@ -133,7 +133,7 @@ class Request:
     def json(self) -> Awaitable[Any]: ...
     _headers: Headers | None
 
-class _TimedCall:
+class TimedCall:
     """A callable that measures how long a handler takes; times in nanoseconds."""
 
     def __init__(self, handler: Callable[..., Any], /) -> None: ...

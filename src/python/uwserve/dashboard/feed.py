@@ -2,7 +2,7 @@
 
 While somebody looks, a thread of its own posts a function to the server's loop ten times a second, in every run mode:
 how long that waits is the loop's lag, which every message shares, and each tenth one takes a sample. The ``message``
-handler is exchanged for a ``_TimedCall`` of it meanwhile. When the last viewer has been gone for a while (so that
+handler is exchanged for a ``TimedCall`` of it meanwhile. When the last viewer has been gone for a while (so that
 reloading the page keeps its charts), the thread ends, the handler is put back and what was measured is forgotten.
 
 Viewers are observers of the core: no handler and no count of the server's knows them. All on the loop's thread but
@@ -56,7 +56,7 @@ class Feed:
         self._viewers: list[ServerWebSocket] = []
         self._points: deque[list[float]] = deque(maxlen=POINTS)
         self._end: threading.Event | None = None  # of the thread; None: nobody has looked lately
-        self._times: _core._TimedCall | None = None
+        self._times: _core.TimedCall | None = None
         server._stopped._when_done(self._forget)
 
     # --- viewers ---
@@ -167,7 +167,7 @@ class Feed:
         handler: Callable[[Any, Any], Any] | None = (self._server._options["websocket"] or {}).get("message")
         if handler is None:
             return
-        times = _core._TimedCall(handler)
+        times = _core.TimedCall(handler)
         self._times = times
         if is_coroutine_function(handler):
             # Its call makes a coroutine and does nothing yet: what counts is when that ends.
