@@ -53,9 +53,7 @@ def bench(arguments: argparse.Namespace) -> int:
         print(f"  {'latency' if name == 'p50' else '':<11} {micro[name]:>12,.0f} \N{MICRO SIGN}s {name}")
     print(f"  client      {result['client_cpu']:>12.0%} of a core")
     if result["client_cpu"] > BUSY:
-        print(
-            "The client was busy all the time: this is its speed, not the server's, which benchmarks/ measures."
-        )
+        print("The client was busy all the time: this is its speed, not the server's, which benchmarks/ measures.")
     return 0
 
 
