@@ -54,6 +54,8 @@ def bench(arguments: argparse.Namespace) -> int:
     print(f"  client      {result['client_cpu']:>12.0%} of a core")
     if result["client_cpu"] > BUSY:
         print("The client was busy all the time: this is its speed, not the server's, which benchmarks/ measures.")
+    else:
+        print("The client is Python, on the same processors as the server if that is here; benchmarks/ measures servers.")
     return 0
 
 

@@ -219,7 +219,7 @@ class Feed:
             *(round(value, 1) for value in times),
             round(lags[len(lags) // 2] * 1e6),
             round(lags[-1] * 1e6),
-            round((cpu - cpu_then) / seconds, 4),
+            max(0.0, round((cpu - cpu_then) / seconds, 4)),  # the run may have moved to another thread
             _memory(),
         ]
 
