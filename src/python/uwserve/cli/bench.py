@@ -55,7 +55,7 @@ def bench(arguments: argparse.Namespace) -> int:
     if result["client_cpu"] > BUSY:
         print("The client was busy all the time: this is its speed, not the server's, which benchmarks/ measures.")
     else:
-        print("The client is Python, on the same processors as the server if that is here; benchmarks/ measures servers.")
+        print("The client is Python, and shares the processors with a server that is here; see benchmarks/ for more.")
     return 0
 
 
