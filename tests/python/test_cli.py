@@ -50,6 +50,8 @@ def test_help_and_version() -> None:
         ["echo", "--tls-cert", ""],
         ["echo", "--dashboard-allow", "10.0.0.0/8"],
         ["echo", "--log-level", "loud"],
+        ["serve", "--dashboard", "app:options"],
+        ["echo", "--metrics", "x"],
         ["echo", "--reload"],
         ["serve", "a:b", "--reload-dir", "."],
         ["serve", "a:b", "--reload", "--port", "1", "--unix", "x"],

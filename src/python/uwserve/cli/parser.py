@@ -118,12 +118,18 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument("--tls-key", metavar="FILE", help="its private key, PEM (default: in the same file)")
     group = parser.add_argument_group("what is to be known")
     group.add_argument(
-        "--metrics", nargs="?", const="/metrics", metavar="PATH", help="metrics for Prometheus (at /metrics)"
+        "--metrics",
+        nargs="?",
+        const="/metrics",
+        type=_path,
+        metavar="PATH",
+        help="metrics for Prometheus (at /metrics)",
     )
     group.add_argument(
         "--dashboard",
         nargs="?",
         const=_dashboard.PATH,
+        type=_path,
         metavar="PATH",
         help=f"a live view of the server, for this machine only (at {_dashboard.PATH})",
     )
@@ -188,6 +194,12 @@ def _in(low: int, high: int) -> Callable[[str], int]:
 _port = _in(0, 65535)
 _positive = _in(1, 10_000_000)
 _size = _in(1, 1 << 20)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path, which begins with / (module:attribute goes first)")
+    return text
 
 
 def _seconds(text: str) -> float:
