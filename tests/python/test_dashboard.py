@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import sys
 import threading
@@ -255,7 +256,29 @@ def test_a_viewer_that_does_not_read() -> None:
             assert server.buffered_bytes < 1 << 20
 
 
-# --- reload, run modes ---
+# --- reload, TLS, run modes ---
+
+
+def test_over_tls() -> None:
+    import ssl
+
+    import trustme
+
+    issued = trustme.CA().issue_cert("localhost")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems).decode()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with running(dashboard=True, tls={"key": issued.private_key_pem.bytes().decode(), "cert": chain}) as server:
+        client = Client(server)
+        client.socket = context.wrap_socket(client.socket)
+        with client:
+            assert client.ask(head(PAGE)).status == 200
+            client.send(head(SOCKET, *HANDSHAKE, "Origin: https://127.0.0.1"))
+            assert client.head().status == 101
+            hello, sample = (json.loads(read_frame(client)[1]) for _ in range(2))
+            assert (hello["type"], sample["type"]) == ("hello", "sample")
+            assert hello["server"]["url"].startswith("https://")
 
 
 def test_reload() -> None:
