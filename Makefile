@@ -6,6 +6,7 @@
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
+# make screenshot  the dashboard with traffic, as docs/images/dashboard.png; SCREENSHOT_ARGS="--dark --seconds 300"
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
@@ -19,6 +20,7 @@ AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 SOAK_SECONDS ?= 3600
+SCREENSHOT_ARGS ?=
 
 # The modules whose tests talk to a server of their own process.
 WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_pause deflate_clients \
@@ -47,7 +49,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean bench-growth bench-table charts
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean bench-growth bench-table charts screenshot
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -115,7 +117,7 @@ soak: $(VENV)/.installed $(VENV)/.test
 
 # The wheel is made from the sdist, so both are known to be whole. libdeflate is in it where this machine has it.
 wheel: $(VENV)/.wheel
-	rm -rf dist build/dist build/clean
+	rm -rf dist build/dist
 	$(BIN)/python -m build --outdir build/dist .
 	$(BIN)/python tools/repair_wheel.py build/dist/uwserve-*.whl dist
 	cp build/dist/uwserve-*.tar.gz dist
@@ -123,6 +125,10 @@ wheel: $(VENV)/.wheel
 	# W002: two licences with one text; W009, W010: the folder of the libraries that were taken along.
 	$(BIN)/check-wheel-contents --ignore W002,W009,W010 dist/*.whl
 	sh tests/packaging/clean_install.sh $(BIN)/python dist/*.whl
+
+screenshot: $(VENV)/.installed $(VENV)/.test chromium
+	mkdir -p docs/images
+	$(BIN)/python tests/python/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist

@@ -285,11 +285,13 @@ void bind_server(py::module_ &module, ModuleState *state) {
     bind_event_loop(type);
     bind_properties(type);
     bind_stats(type);
-    for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
-        py::object descriptor =
-            py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
-        if (!descriptor) throw py::error_already_set();
-        type.attr(method->ml_name) = descriptor;
+    for (PyMethodDef *method : {kServerMethods, kObserverMethods}) {
+        for (; method->ml_name; method++) {
+            auto descriptor = py::reinterpret_steal<py::object>(
+                PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
+            if (!descriptor) throw py::error_already_set();
+            type.attr(method->ml_name) = descriptor;
+        }
     }
 }
 

@@ -111,6 +111,15 @@ def nobody_upgrades() -> None:
     )
 
 
+def dashboard_refused(server: Server, request: Request, why: str) -> None:
+    logger = _logger(INFO)
+    if logger is not None:
+        ip = server.request_ip(request)
+        address = ip[0] if ip else None
+        text = "The dashboard is not shown to %s: %s"
+        logger.info(text, address or "a client", why, extra=_about(None, address, request.method, request.path))
+
+
 def stopping(server: Server, how: str) -> None:
     _info("Stopping %s%s", server.url, how)
 

@@ -102,8 +102,8 @@ class RunModes(_core.ServerCore):
             self._join(None)
             self._drain()
 
-    def _run(self, stop_timeout: float, notice: Callable[[], None] | None = None) -> None:
-        """``run()``; ``notice`` is called when the first signal is about to stop the server."""
+    def _run(self, stop_timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
+        """``run()``; ``notice(count, number)`` is called at each signal, before that does something."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             raise RuntimeError(

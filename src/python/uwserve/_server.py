@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _inherited, _limits, _logs, _metrics, _proxies, _stopping
+from . import _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
 from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
 from ._lifecycle import Stopped
@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from .dashboard.feed import Feed
 
 
 class Server(RunModes):
@@ -54,6 +56,7 @@ class Server(RunModes):
         super().__init__()
         self._stopped = Stopped(self)
         self._stop_told = False
+        self._feed: Feed | None = None  # of the dashboard
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
@@ -65,8 +68,11 @@ class Server(RunModes):
         self.hostname = None if self._unix is not None else options["hostname"]
         self.port = None if self._unix is not None else options["port"]
         try:
-            if options["fd"] is not None:
-                self.hostname, self.port, self._unix = _inherited.listen(self, options["fd"])
+            fd: int | None = options["fd"]
+            if fd is None and _inherited.supply is not None:
+                fd = _inherited.supply(options)
+            if fd is not None:
+                self.hostname, self.port, self._unix = _inherited.listen(self, fd)
             elif self._unix is not None:
                 self.listen_unix(self._unix)
             else:
@@ -164,6 +170,7 @@ class Server(RunModes):
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
         _proxies.check_together(options)
         routes = _metrics.with_metrics(self, options["routes"], options["metrics"])
+        routes, feed = _dashboard.with_dashboard(self, routes, options["dashboard"])
         websocket = options["websocket"]
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
         self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
@@ -179,7 +186,9 @@ class Server(RunModes):
         self._app = App(routes, options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
+        same = self._options["dashboard"] == options["dashboard"]
         self._options = options
+        _dashboard.applied(self, feed, same)
 
 
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
@@ -237,6 +246,9 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
       counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
     * ``metrics``: a path, such as ``"/metrics"``, where GET is answered with the server's and the process's metrics for
       Prometheus; needs the extra ``uwserve[metrics]`` (``ImportError``). Default ``None``. See ``uwserve.metrics``.
+    * ``dashboard``: True, or a path, for a page that shows live what the server does, at ``"/_uwserve"``; to clients on
+      this machine only, unless it is a dict with ``allow`` (a list of networks, and ``"unix"``) and, for names other
+      than ``hostname`` and localhost, ``hosts``. It measures while somebody looks, and costs nothing else.
     * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
 
     Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the
