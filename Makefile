@@ -2,6 +2,7 @@
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
+# make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
@@ -28,6 +29,7 @@ WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_
 
 VENV := .venv
 BIN := $(VENV)/bin
+GUARD := build/guard
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The suite must not import the working tree instead of what was installed.
@@ -45,7 +47,8 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench bench-guard bench-guard-record autobahn fuzz \
+    soak chromium valgrind clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -86,6 +89,23 @@ format: $(VENV)/.lint
 
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-guard bench-guard-record: $(GUARD)/.done valgrind
+	$(BIN)/python benchmarks/guard/guard.py $(if $(filter %-record,$@),record,check) $(GUARD)/package
+
+# As it is shipped, but with the names of its functions.
+$(GUARD)/.done: $(VENV)/.made $(SOURCES)
+	rm -rf $(GUARD)/package
+	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
+	touch $@
+
+valgrind:
+	@if command -v valgrind >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing valgrind"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        valgrind >/dev/null; } || echo "valgrind could not be installed"; \
+	else echo "no valgrind and no right to install it"; fi
 
 autobahn: $(VENV)/.installed $(VENV)/.autobahn
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)

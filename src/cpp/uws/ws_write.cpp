@@ -30,14 +30,14 @@ Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpC
     char *first = corked ? loop->corkBuffer : own;
     std::string_view second = message;
     if (!corked && message.size() <= kCopied) second = {};
-    size_t first_size = corked + uWS::protocol::formatMessage<true>(first + corked, message.data(),
-                                                                    message.size() - second.size(), opcode,
-                                                                    message.size(), compressed, true);
+    size_t first_size =
+        corked + uWS::protocol::formatMessage<true>(first + corked, message.data(), message.size() - second.size(),
+                                                    opcode, message.size(), compressed, true);
     if (corked) loop->corkOffset = 0;
-    size_t written = static_cast<size_t>(
-        second.empty()
-            ? us_socket_write(0, s, first, static_cast<int>(first_size), 0)
-            : us_socket_write2(0, s, first, static_cast<int>(first_size), second.data(), static_cast<int>(second.size())));
+    size_t written =
+        static_cast<size_t>(second.empty() ? us_socket_write(0, s, first, static_cast<int>(first_size), 0)
+                                           : us_socket_write2(0, s, first, static_cast<int>(first_size), second.data(),
+                                                              static_cast<int>(second.size())));
     if (written == first_size + second.size()) [[likely]]
         return Socket::SUCCESS;
 
