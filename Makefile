@@ -3,6 +3,7 @@
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
+# make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
@@ -27,11 +28,12 @@ WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_
     deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handshake \
     http_clients http_defects http_half_closed http_refusals http_requests http_responses http_streams \
     limits_flood limits_heads limits_memory logging message_views metrics messages messages_bounds \
-    reentrancy reload routing_live send serial serial_bounds server_changes server_lifecycle stalled_clients \
+    reentrancy reload routing_live send send_uncorked serial serial_bounds server_changes server_lifecycle stalled_clients \
     stats stats_failures threads tls topics topics_listing topics_order upgrade_later waiting
 
 VENV := .venv
 BIN := $(VENV)/bin
+GUARD := build/guard
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The suite must not import the working tree instead of what was installed.
@@ -49,7 +51,8 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium clean bench-growth bench-table charts screenshot
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
+    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -99,6 +102,23 @@ charts: $(VENV)/.bench
 
 bench-table: $(VENV)/.made
 	@$(BIN)/python benchmarks/table.py
+
+bench-guard bench-guard-record: $(GUARD)/.done valgrind
+	$(BIN)/python benchmarks/guard/guard.py $(if $(filter %-record,$@),record,check) $(GUARD)/package
+
+# As it is shipped, but with the names of its functions.
+$(GUARD)/.done: $(VENV)/.made $(SOURCES)
+	rm -rf $(GUARD)/package
+	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
+	touch $@
+
+valgrind:
+	@if command -v valgrind >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing valgrind"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        valgrind >/dev/null; } || echo "valgrind could not be installed"; \
+	else echo "no valgrind and no right to install it"; fi
 
 autobahn: $(VENV)/.installed $(VENV)/.autobahn
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)
