@@ -7,14 +7,37 @@ import contextvars
 import gc
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from event_loops import LOOPS, Peer, embedded, run_on
+import uvloop
+from event_loops import LOOPS, Peer, embedded, run_on, until
 
-pytestmark = pytest.mark.parametrize("loop_kind", LOOPS)
+from uwserve import _tasks
+
+pytestmark = [
+    pytest.mark.parametrize("loop_kind", LOOPS),
+    pytest.mark.parametrize("spare", ["new", "parked", "not hidden"]),
+    pytest.mark.usefixtures("_spare"),
+]
 
 VARIABLE: contextvars.ContextVar[Any] = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+turns_before = 0
+"""How many messages come before a test's own, each in a turn of its own: after them the Task of the next is parked."""
+
+
+@pytest.fixture
+def _spare(spare: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the test's first coroutine runs in; the last is what happens where all_tasks() cannot be made to forget."""
+    global turns_before
+    turns_before = 0 if spare == "new" else 3
+    if spare == "not hidden":
+        monkeypatch.setattr(_tasks, "_can_hide", False)
+    yield
+    turns_before = 0
 
 
 class Calls:
@@ -23,8 +46,12 @@ class Calls:
     def __init__(self, *functions: Any) -> None:
         self.functions = list(functions)
         self.results: asyncio.Queue[Any] = asyncio.Queue()
+        self.seen = 0
 
     async def __call__(self, ws: Any, message: Any) -> None:
+        self.seen += 1
+        if message == "turn":
+            return
         function = self.functions.pop(0)
         try:
             self.results.put_nowait(await function(ws))
@@ -35,6 +62,14 @@ class Calls:
     async def next(self) -> Any:
         return await asyncio.wait_for(self.results.get(), 10)
 
+    async def come(self, peer: Peer) -> None:
+        """The messages before the test's."""
+        for number in range(turns_before):
+            await peer.send("turn")
+            await until(lambda number=number: self.seen > number)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
 
 def conversation(loop_kind: str, *functions: Any, check: Any = None, **options: Any) -> list[Any]:
     """What each function returned or raised; every one gets its own message, all sent at once."""
@@ -42,6 +77,7 @@ def conversation(loop_kind: str, *functions: Any, check: Any = None, **options: 
     async def main() -> list[Any]:
         calls = Calls(*functions)
         async with embedded(message=calls, **options) as server, Peer(server) as peer:
+            await calls.come(peer)
             await peer.send(*"x" * len(functions))
             results = [await calls.next() for _ in functions]
             if check is not None:
@@ -75,6 +111,7 @@ def test_each_has_a_task_of_its_own(loop_kind: str) -> None:
     async def main() -> None:
         calls = Calls(eager, suspending, eager, suspending, eager)
         async with embedded(message=calls) as server, Peer(server) as peer:
+            await calls.come(peer)
             await peer.send(*"12345")
             results.extend([await calls.next() for _ in range(5)])
             assert len(set(map(id, results))) == 5
@@ -146,6 +183,7 @@ def test_context_variables(loop_kind: str) -> None:
         VARIABLE.set(first)
         calls = Calls(eager, equal, suspending, eager, equal, eager)
         async with embedded(message=calls) as server, Peer(server) as peer:
+            await calls.come(peer)
             await peer.send(*"123456")
             results = [await calls.next() for _ in range(6)]
         assert VARIABLE.get() is first
@@ -336,12 +374,14 @@ def test_cancel_after_it_suspended(loop_kind: str) -> None:
     async def main() -> None:
         calls = Calls(sleeper)
         async with embedded(message=calls) as server, Peer(server) as peer:
+            await calls.come(peer)
             await peer.send("x")
             while not tasks or tasks[0] not in server.tasks:
                 await asyncio.sleep(0.001)
             assert tasks[0].get_name() == "uwserve websocket.message"
             assert "sleeper" in repr(tasks[0]) or "__call__" in repr(tasks[0])
             assert tasks[0].get_stack()
+            assert tasks[0] in asyncio.all_tasks()
             tasks[0].cancel()
             assert isinstance(await calls.next(), asyncio.CancelledError)
             await asyncio.sleep(0.001)
@@ -408,3 +448,95 @@ def test_tasks_are_freed(loop_kind: str) -> None:
     conversation(loop_kind, *[suspending, eager] * 20)
     gc.collect()
     assert [reference() for reference in references] == [None] * 40
+
+
+def test_one_task_for_all_turns(loop_kind: str) -> None:
+    """What nothing was left on is parked in between and serves again, also after a Task that was needed."""
+    first: list[weakref.ref[Any]] = []
+    same: list[bool] = []
+
+    async def eager(ws: Any) -> None:
+        if not first:
+            first.append(weakref.ref(asyncio.current_task()))
+        same.append(first[0]() is asyncio.current_task())
+
+    async def suspending(ws: Any) -> None:
+        await asyncio.sleep(0)
+        first.clear()
+
+    async def main() -> None:
+        calls = Calls(*[eager] * 5, suspending, *[eager] * 5)
+        async with embedded(message=calls) as server, Peer(server) as peer:
+            for _ in range(11):
+                await peer.send("x")
+                await calls.next()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert not any("uwserve" in task.get_name() for task in asyncio.all_tasks())
+
+    run_on(loop_kind, main())
+    assert len(same) == 10
+    assert all(same) or not _tasks._can_hide
+    assert _tasks._can_hide is not None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Task.uncancel begins with Python 3.11")
+def test_cancelled_and_taken_back(loop_kind: str) -> None:
+    """In one step: as of any Task, from Python 3.13 on nothing is left of it."""
+
+    async def cancels(ws: Any) -> Any:
+        task = asyncio.current_task()
+        task.cancel()
+        task.uncancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "not cancelled"
+
+    async def of_any_task() -> Any:
+        return await asyncio.create_task(cancels(None))
+
+    assert conversation(loop_kind, cancels) == [run_on(loop_kind, of_any_task())]
+
+
+def test_a_loop_that_ends_with_a_parked_task(loop_kind: str) -> None:
+    """Closed under the server: no word of a Task that is destroyed while it waits, and it goes with the server."""
+    seen: list[Any] = []
+    loop = uvloop.new_event_loop() if loop_kind == "uvloop" else asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: seen.append(context))
+    tasks: list[weakref.ref[Any]] = []
+
+    async def message(ws: Any, message: Any) -> None:
+        tasks.append(weakref.ref(asyncio.current_task()))
+
+    server = embedded(message=message)
+
+    async def main(server: Any) -> None:
+        await server.__aenter__()
+        async with Peer(server) as peer:
+            for _ in range(3):
+                await peer.send("x")
+                await asyncio.sleep(0.001)
+            await until(lambda: len(tasks) == 3)
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main(server))
+    loop.close()
+    server.stop(True)
+    assert server.finished
+    del server
+    gc.collect()
+    assert [task() for task in tasks] == [None] * 3
+    assert not seen
+
+
+def test_the_reader_takes_nothing(loop_kind: str) -> None:
+    server = embedded()
+    reader = server.loop_reader(lambda state: None)
+    with pytest.raises(TypeError, match="no arguments"):
+        reader(1)
+    with pytest.raises(TypeError, match="no arguments"):
+        reader(state=1)
+    assert reader() is None  # not attached: nothing to do
+    server.stop(True)

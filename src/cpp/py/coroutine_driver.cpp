@@ -16,8 +16,8 @@ Driver *as_driver(PyObject *object) { return reinterpret_cast<Driver *>(object);
 int driver_traverse(PyObject *object, visitproc visit, void *arg) {
     Driver *self = as_driver(object);
     Py_VISIT(Py_TYPE(object));
-    for (PyObject *part : {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->kept,
-                           self->outcome}) {
+    for (PyObject *part :
+         {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->kept, self->outcome}) {
         Py_VISIT(part);
     }
     return 0;

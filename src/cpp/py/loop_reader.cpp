@@ -82,10 +82,10 @@ bool add_loop_reader_type(PyObject *module, ModuleState *state) {
         {Py_tp_members, kMembers},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core.LoopReader", sizeof(LoopReader), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
-                            Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                        slots};
+    PyType_Spec spec = {
+        "uwserve._core.LoopReader", sizeof(LoopReader), 0,
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+        slots};
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
     state->loop_reader_type = reinterpret_cast<PyTypeObject *>(type);
     return type != nullptr;
