@@ -1,4 +1,4 @@
-"""The Task that is parked between the turns of the loop: it serves many coroutines, unseen, and leaves nothing behind."""
+"""The Task that is parked between the turns of the loop: it serves many coroutines and leaves nothing behind."""
 
 from __future__ import annotations
 

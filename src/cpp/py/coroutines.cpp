@@ -28,6 +28,11 @@ bool is_foreign_coroutine(PyObject *object) {
     return answer > 0;
 }
 
+PyObject *call(PyObject *function, const Ref &first, const Ref &second) {
+    PyObject *stack[] = {nullptr, first.get(), second.get()};
+    return PyObject_Vectorcall(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+}
+
 struct Found {
     PyObject *object = nullptr;
     int count = 0;
@@ -160,7 +165,8 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
         outer = std::exchange(spare_, Spare());
         entered_ = busy_ = false;
     }
-    int running = find_loop() ? is_running() : -1;
+    int running = loop_ ? is_running() : 0;
+    if (running == 0) running = find_loop() ? is_running() : -1;
     if (running > 0 ? enter() : false) {
         bool has_outer = static_cast<bool>(spare_.outer);
         result = run(ws, std::move(coroutine), where);
@@ -218,6 +224,7 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
 // The spare becomes the coroutine's Task.
 Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *where) {
     leave();
+    has_begun_ = true;
     Spare own = std::exchange(spare_, Spare());
     Driver *driver = as_driver(own.driver);
     driver->coroutine = coroutine.release();
@@ -343,12 +350,12 @@ bool Coroutines::enter() {
     Ref outer = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
     if (!outer) return false;
     if (outer.get() != Py_None) {
-        Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), outer.get(), nullptr));
+        Ref left = Ref::steal(call(tools_.leave_task, loop_, outer));
         if (!left) return false;
         spare_.outer = std::move(outer);
     }
     entered_ = true;
-    Ref done = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), spare_.task.get(), nullptr));
+    Ref done = Ref::steal(call(tools_.enter_task, loop_, spare_.task));
     if (!done || PyContext_Enter(spare_.context.get()) != 0) {
         SavedError error;
         leave();
@@ -362,11 +369,11 @@ void Coroutines::leave() {
     SavedError error;
     entered_ = false;
     if (PyContext_Exit(spare_.context.get()) != 0) PyErr_WriteUnraisable(spare_.task.get());
-    Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), spare_.task.get(), nullptr));
+    Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
     if (!left) PyErr_WriteUnraisable(spare_.task.get());
     Ref outer = std::move(spare_.outer);
     if (!outer) return;
-    Ref back = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), outer.get(), nullptr));
+    Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
     if (!back) PyErr_WriteUnraisable(outer.get());
 }
 

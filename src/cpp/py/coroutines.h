@@ -50,11 +50,16 @@ class Coroutines {
     Ref run(WsObject *ws, Ref coroutine, const char *where);
 
     // Around the iterations of the loop: coroutines that start in one share an entered task.
-    void begin_pump() { pumping_ = true; }
+    void begin_pump() {
+        pumping_ = true;
+        has_begun_ = false;
+    }
     void end_pump() {
         pumping_ = false;
         leave_if_idle();
     }
+    // A Task has begun in this pump, which needs a turn of the event loop.
+    bool has_begun() const { return has_begun_; }
     // Before anything of the user's that is not a coroutine's.
     void leave_if_idle() {
         if (entered_ && !busy_) [[unlikely]]
@@ -123,6 +128,7 @@ class Coroutines {
     bool entered_ = false;  // the spare is the current task
     bool busy_ = false;  // a coroutine is being stepped in it
     bool pumping_ = false;
+    bool has_begun_ = false;
     bool waits_ = true;
 };
 
@@ -172,9 +178,9 @@ inline PyObject *Coroutines::variables() const {
     return reinterpret_cast<PyObject *const *>(spare_.context.get())[variables_at_];
 }
 
-inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
+[[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
     if (!entered_ || busy_ || as_driver(spare_.driver)->kept) [[unlikely]]
-        return run_outside(ws, std::move(coroutine), where);
+        return run_outside(ws, Ref::steal(coroutine.release()), where);
     busy_ = true;  // until nothing of this coroutine runs any more
     PyObject *out = nullptr;
     PySendResult status = PyIter_Send(coroutine.get(), Py_None, &out);
@@ -187,7 +193,7 @@ inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
             return Ref();
         }
     }
-    return stepped(ws, std::move(coroutine), status, Ref::steal(out), where);
+    return stepped(ws, Ref::steal(coroutine.release()), status, Ref::steal(out), where);
 }
 
 }  // namespace uwserve

@@ -109,7 +109,7 @@ void keep_unparsed(WsObject *handle, std::string_view rest);
 // --- events going out ---
 // run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
-inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
+[[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
     if (handle && core.options.serial) {
         run_held(core, handle, std::move(coroutine), where, Hold::kAll);
     } else if (!core.options.message && is_open_handler(where)) {
