@@ -133,6 +133,8 @@ COUNTS_BY_HAND = {
     "py/module.cpp",
     "py/coroutine_driver.cpp",
     "py/coroutines.cpp",
+    "py/coroutines.h",
+    "py/loop_reader.cpp",
     "py/server.cpp",
     "py/server_http.cpp",
     "py/server_ws.cpp",

@@ -172,6 +172,12 @@ void bind_event_loop(py::class_<ServerCore> &type) {
         check(core.pump(&pumped));
         return static_cast<int>(pumped);
     })
+        .def("loop_reader",
+             [](ServerCore &core, py::object on_end) {
+        auto reader = py::reinterpret_steal<py::object>(new_loop_reader(core, on_end.ptr()));
+        if (!reader) throw py::error_already_set();
+        return reader;
+    }, py::arg("on_end"))
         .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
         .def("set_event_loop",
              [](ServerCore &core, py::object loop, py::object tools) {

@@ -112,17 +112,13 @@ void keep_unparsed(WsObject *handle, std::string_view rest);
 // --- events going out ---
 // run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
-inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
-    Hold hold = Hold::kNothing;
+[[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
     if (handle && core.options.serial) {
-        hold = Hold::kAll;
-    } else if (is_open_handler(where) && !core.options.message) {
-        hold = Hold::kMessages;
-    }
-    if (hold == Hold::kNothing) [[likely]] {
-        run_coroutine(core, handle, std::move(coroutine), where);
+        run_held(core, handle, std::move(coroutine), where, Hold::kAll);
+    } else if (!core.options.message && is_open_handler(where)) {
+        run_held(core, handle, std::move(coroutine), where, Hold::kMessages);
     } else {
-        run_held(core, handle, std::move(coroutine), where, hold);
+        core.coroutines.run(handle, std::move(coroutine), where);
     }
 }
 // Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.

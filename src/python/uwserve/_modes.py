@@ -260,14 +260,13 @@ class RunModes(_core.ServerCore):
         self._descriptor = self.attach_core()
         self._loop = loop
         try:
-            loop.add_reader(self._descriptor, self._pump)
+            loop.add_reader(self._descriptor, self.loop_reader(self._pumped))
         except BaseException:
             self._detach()
             raise
 
-    def _pump(self) -> None:
-        """One turn of the core's loop; the event loop calls it when there is something to do."""
-        state = self.pump()
+    def _pumped(self, state: int) -> None:
+        """A turn of the core's loop was the last one, or would be."""
         if state == OVER:
             self._detach()
             if self._own_loop is None:
@@ -290,7 +289,7 @@ class RunModes(_core.ServerCore):
             len(self.tasks),
         )
         self.forget_tasks()
-        self._pump()
+        self._pumped(self.pump())
 
     def _detach(self) -> None:
         """The event loop is done with the core: its reader goes, and the server ends when it can."""
@@ -306,7 +305,7 @@ class RunModes(_core.ServerCore):
         except RuntimeError:  # in a callback of the server's
             self._loop = loop
             if is_open:
-                loop.add_reader(self._descriptor, self._pump)
+                loop.add_reader(self._descriptor, self.loop_reader(self._pumped))
             raise
         if is_open and self._cut is not None:
             self._cut.cancel()
