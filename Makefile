@@ -1,6 +1,7 @@
 # make run    a chat to open in the browser          make lint    every static check
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
+# make docs   the documentation, into build/docs
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
@@ -36,7 +37,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks)
+PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks docs/tools)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -45,14 +46,14 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan docs bench autobahn fuzz soak chromium proxies clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
 
 test: test-cpp test-python test-wss
 
-test-python: $(VENV)/.installed $(VENV)/.test chromium
+test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The protocol again, over TLS.
@@ -70,6 +71,20 @@ chromium:
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        chromium chromium-driver >/dev/null; } || echo "chromium could not be installed: its test will be skipped"; \
 	else echo "no chromium and no right to install it: its test will be skipped"; fi
+
+# The reverse proxies whose configurations are in the documentation, as Debian has them; RUNLEVEL=1 starts none of them.
+proxies:
+	@if PATH="$$PATH:/usr/sbin" && command -v nginx >/dev/null && command -v caddy >/dev/null && command -v haproxy >/dev/null; \
+	then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing nginx, caddy and haproxy"; \
+	    { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        nginx-light caddy haproxy >/dev/null; } || echo "a proxy could not be installed: its tests will be skipped"; \
+	else echo "not all proxies are here, and no right to install them: their tests will be skipped"; fi
+
+docs: $(VENV)/.installed $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "build/docs/index.html"
 
 lint: $(VENV)/.lint $(VENV)/.test $(VENV)/.installed
 	$(BIN)/ruff check $(PY_FILES)
@@ -120,7 +135,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.autobahn: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@

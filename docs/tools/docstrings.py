@@ -1,4 +1,5 @@
-"""Docstrings as HTML. They are reStructuredText of a plain kind: literals, lists, tables, literal blocks.
+"""Docstrings as HTML. They are reStructuredText of a plain kind (literals, lists, tables, literal blocks), with sections
+``Args:``, ``Returns:``, ``Raises:`` and paragraphs that begin with ``Threads:`` or ``Bun:``.
 
 ``docutils`` reads them; what it complains about fails the build, with the name of the docstring.
 """
@@ -22,6 +23,9 @@ SETTINGS = {
     "raw_enabled": False,
     "warning_stream": False,
 }
+ITEMS = ("Args", "Attributes", "Raises")
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields):")
+PARAGRAPH = re.compile(r"(Threads|Bun|Source|Note): ")
 LITERAL = re.compile(r"``.+?``|`[^`\s][^`]*`", re.DOTALL)
 
 
@@ -32,12 +36,37 @@ class DocstringError(ValueError):
 def to_html(text: str, name: str) -> str:
     """The body of the docstring ``text`` of ``name``. ``DocstringError`` for what docutils cannot read."""
     try:
-        parts = publish_parts(_escaped(inspect.cleandoc(text)), writer="html5", settings_overrides=SETTINGS)
+        parts = publish_parts(_sections(_escaped(inspect.cleandoc(text))), writer="html5", settings_overrides=SETTINGS)
     except SystemMessage as error:
         raise DocstringError(f"the docstring of {name}: {error}") from None
     html = str(parts["body"])
     html = re.sub(r'<span class="docutils literal">(.*?)</span>(?!</span>)', _code, html, flags=re.DOTALL)
     return html.replace('<pre class="literal-block">', '<pre class="docstring">')
+
+
+def _sections(text: str) -> str:
+    """Headings of sections in bold, and their items as lists."""
+    out: list[str] = []
+    section = ""
+    for line in text.split("\n"):
+        if heading := SECTION.fullmatch(line):
+            section = heading[1]
+            out += [f"**{section}**", ""]
+            continue
+        if line and not line.startswith(" "):
+            if section:
+                out.append("")
+            section = ""
+            line = PARAGRAPH.sub(r"**\1:** ", line) if not out or not out[-1].strip() else line
+        if not section:
+            out.append(line)
+        elif section in ITEMS and (item := re.fullmatch(r"    (\S[^:]*): (.*)", line)):
+            out.append(f"- ``{item[1].strip('`').replace(chr(92), '')}``: {item[2]}")
+        elif section in ITEMS:
+            out.append(f"  {line.strip()}".rstrip())
+        else:
+            out.append(line.removeprefix("    "))
+    return "\n".join(out)
 
 
 def _code(match: re.Match[str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import os
-import posixpath
 import re
 import subprocess
 import sys
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 COMMENT = re.compile(r"^[ ]*<!--.*?-->[ ]*\n", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"(<a\b.*?</a>|<pre\b.*?</pre>|<h[1-6]\b.*?</h[1-6]>)|<code>([^<]*)</code>", re.DOTALL)
+# The first column of a table there is the other library's.
+CODE_OF_OURS = re.compile(CODE.pattern.replace("(", r"(<tr>\s*<td>.*?</td>|", 1), re.DOTALL)
 OWNERS = {"ws": "ServerWebSocket", "server": "Server", "request": "Request", "uwserve": ""}
 
 _made = reference.Reference()
@@ -73,23 +74,21 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     return re.sub(r"^\{\{ (.+) \}\}$", lambda match: parts[match[1]](), markdown, flags=re.MULTILINE)
 
 
-def on_page_content(html: str, page: Page, **_: object) -> str:
-    """Code that names a member of the API becomes a link to it."""
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Code that names a member of the API becomes a link to it; but not where it is another library's."""
 
     def link(match: re.Match[str]) -> str:
-        if match[1]:
-            return match[0]
-        target = _target(match[2])
+        target = None if match[1] else _target(match[2])
         if target is None:
             return match[0]
-        source = page.file.url
         place, _, anchor = target.partition("#")
-        folder = f"reference/{place.removesuffix('.md')}/"
-        if source == folder:
-            return f'<a class="api" href="#{anchor}">{match[0]}</a>'
-        return f'<a class="api" href="{posixpath.relpath(folder, source or ".")}/#{anchor}">{match[0]}</a>'
+        file = files.get_file_from_path(f"reference/{place}")
+        if file is None:
+            raise PluginError(f"there is no page reference/{place}")
+        return f'<a class="api" href="{file.url_relative_to(page.file)}#{anchor}">{match[0]}</a>'
 
-    return CODE.sub(link, html)
+    is_about_others = page.file.src_uri.startswith("coming-from/")
+    return (CODE_OF_OURS if is_about_others else CODE).sub(link, html)
 
 
 def _target(code: str) -> str | None:
@@ -100,7 +99,7 @@ def _target(code: str) -> str | None:
     owner, dot, rest = name[1].partition(".")
     if dot and owner in OWNERS:
         return _made.names.get(f"{OWNERS[owner]}.{rest}".lstrip("."))
-    return _made.names.get(name[1]) if dot or name[1][0].isupper() or name[1] == "serve" else None
+    return _made.names.get(name[1]) if dot or name[1][0].isupper() or code in ("serve", "serve()") else None
 
 
 def examples() -> str:

@@ -143,10 +143,15 @@ def _object(reference: Reference, page: str, name: str, target: griffe.Object) -
 def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> Iterator[str]:
     real = _real(target)
     shown = [str(base) for base in target.bases if not str(base).rpartition(".")[2].startswith(("_", *INTERNAL_BASES))]
+    fields = getattr(getattr(importlib.import_module(PACKAGE), target.name, None), "_fields", ())
+    if fields:  # a named tuple: its docstring tells of them
+        yield "".join(f'<a id="{name}.{field}"></a>' for field in fields)
+        reference.names |= {f"{name}.{field}": f"{page}#{name}.{field}" for field in fields}
+        shown = list(fields)
     yield _code(f"class {target.name}" + (f"({', '.join(shown)})" if shown else ""))
     yield _html(reference, name, _docstring(target, real))
     aliases = {canonical: alias for alias, canonical in ALIASES.get(name, {}).items()}
-    fields = _is_typed_dict(target)
+    is_typed_dict = _is_typed_dict(target)
     members = _members(name, target)
     yield from _contents(members)
     for member in members:
@@ -163,7 +168,7 @@ def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> 
             yield f"Bun's spelling: `{aliases[member.name]}`"
             reference.names[f"{name}.{aliases[member.name]}"] = f"{page}#{anchor}"
         text = _docstring(member, _member(real, member.name))
-        if text is None and (fields or _is_enum(target)):
+        if text is None and (is_typed_dict or _is_enum(target)):
             continue  # its name and the class tell it
         yield _html(reference, anchor, text)
 
@@ -217,7 +222,7 @@ def _docstring(target: griffe.Object, real: object) -> str | None:
     if text:
         lines = text.strip("\n").split("\n")
         # A signature comes first in the docstrings of functions (once, or twice with pybind11's own).
-        while lines and re.match(rf"{re.escape(target.name)}\(.*\)( -> .*)?$", lines[0].strip()):
+        while lines and re.match(rf"({re.escape(target.name)}\(.*\)( -> .*)?|--)$", lines[0].strip()):
             lines = "\n".join(lines[1:]).strip("\n").split("\n")
         text = "\n".join(lines).strip("\n")
     if not text and target.docstring:

@@ -8,7 +8,9 @@ A comment directly above a block says how it is run; readers of the built pages 
     <!-- client
     python code that talks to the server of the block; see docs_runner.py for what it has
     -->
+    <!-- own client -->         the block talks to its server and stops it by itself
     <!-- not run: why -->
+    <!-- config: NAME -->       a proxy's configuration, for test_docs_proxies.py
 
 Blocks may be indented, as in tabs and lists.
 """
@@ -23,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^( *)(`{3,}|~{3,})\s*([^\s`]*)[^`]*$")
-DIRECTIVE = re.compile(r"(setup|client|not run:|config:)\s*(.*)", re.DOTALL)
+DIRECTIVE = re.compile(r"(setup|client|own client|not run:|config:)\s*(.*)", re.DOTALL)
 
 
 @dataclass
@@ -85,7 +87,7 @@ def _directive(comment: str) -> tuple[str, str]:
         first, _, rest = inner.partition("\n")
         inner = f"{first.strip()}\n{textwrap.dedent(rest)}"
     match = DIRECTIVE.fullmatch(inner.strip())
-    return (match[1].rstrip(":"), match[2].strip() + "\n") if match else ("", "")
+    return (match[1].rstrip(":"), match[2].strip("\n") + "\n") if match else ("", "")
 
 
 def every_block() -> list[Block]:

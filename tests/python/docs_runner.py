@@ -3,7 +3,7 @@
 stdin is JSON: ``code``, and perhaps ``setup``, which goes before it, and ``client``. Every server that the block makes
 listens on a free port of loopback instead of its own. When the first one runs, ``client`` (or a client that asks for
 ``/`` and tries a handshake) talks to it from another thread, and then all are stopped; a server that the block only
-makes is started here. In ``serve(...)`` an ellipsis stands for what the page has shown before: as the first argument for an
+makes is started here. With ``own client`` all this is the block's own matter. In ``serve(...)`` an ellipsis stands for what the page has shown before: as the first argument for an
 echo, as a key or certificate of TLS for those in this folder. A fragment without any import has the names of ``uwserve``.
 
 The client's code has ``server``, ``port``, ``connect(path="/")``, ``get(path="/", headers={})``, ``request()`` and
@@ -159,7 +159,7 @@ def main() -> int:
 
     def talk() -> None:
         servers.runs.wait()
-        if servers.first is None:  # the program made none
+        if servers.first is None or "own client" in told:
             return
         try:
             client = Client(servers)
@@ -178,7 +178,9 @@ def main() -> int:
         exec(compile(told.get("setup", ""), "<setup>", "exec"), namespace)
         exec(compile(told["code"], told["name"], "exec"), namespace)
         for server in servers.made:
-            if not server.running and not server.finished:
+            if "own client" in told:
+                server.stop(True)
+            elif not server.running and not server.finished:
                 server.start()
         if "client" in told and not servers.made:
             failures.append("the block has a client, and made no server")

@@ -76,7 +76,7 @@ def run_python(block: Block, folder: Path, tmp_path: Path) -> None:
         compile(block.text, block.name, "exec")
         pytest.skip(f"{block.name}: only compiled: {reason}")
     told = {"name": block.name, "code": block.text} | {
-        kind: text for kind, text in block.told.items() if kind in ("setup", "client")
+        kind: text for kind, text in block.told.items() if kind in ("setup", "client", "own client")
     }
     for file in folder.iterdir():
         shutil.copy(file, tmp_path)
