@@ -1,5 +1,5 @@
-"""Docstrings as HTML. They are reStructuredText of a plain kind (literals, lists, tables, literal blocks), with sections
-``Args:``, ``Returns:``, ``Raises:`` and paragraphs that begin with ``Threads:`` or ``Bun:``.
+"""Docstrings as HTML. They are reStructuredText of a plain kind (literals, lists, tables, literal blocks), with
+sections ``Args:``, ``Returns:``, ``Raises:`` and paragraphs that begin with ``Threads:`` or ``Bun:``.
 
 ``docutils`` reads them; what it complains about fails the build, with the name of the docstring.
 """

@@ -104,11 +104,12 @@ def _target(code: str) -> str | None:
 
 def examples() -> str:
     """Every file of ``examples/``, under what its docstring says first."""
-    parts = ["# Examples", "Each is a program of its own in `examples/`, and the test suite runs each with a real client."]
+    intro = "Each is a program of its own in `examples/`, and the test suite runs each with a real client."
+    parts = ["# Examples", intro]
     for path in sorted((ROOT / "examples").glob("*.py")):
         source = path.read_text()
         text = ast.get_docstring(ast.parse(source)) or ""
-        parts.append(f"## {path.name}\n\n{text}\n\n```python title=\"examples/{path.name}\"\n{_body(source)}\n```")
+        parts.append(f'## {path.name}\n\n{text}\n\n```python title="examples/{path.name}"\n{_body(source)}\n```')
     return "\n\n".join(parts) + "\n"
 
 

@@ -51,7 +51,7 @@ OWN_PAGE = ("serve", "Server", "ServerWebSocket", "WebSocketHandler", "Request",
 
 @dataclass
 class Reference:
-    """The pages, and where each name is: ``names["ServerWebSocket.send"] == "ServerWebSocket.md#ServerWebSocket.send"``."""
+    """The pages, and where each name is: ``names["Server.stop"] == "Server.md#Server.stop"``."""
 
     pages: dict[str, str] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)

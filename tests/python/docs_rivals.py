@@ -1,7 +1,7 @@
 """Runs the programs of docs/coming-from/ that use another library's server, with a client, in this process.
 
-``with_websockets(check)`` and ``with_aiohttp(check)`` go before such a program: its server then listens on a free port, and
-``check(connect, get)`` talks to it from a thread. These programs serve for ever, so the process ends with the check.
+``with_websockets(check)`` and ``with_aiohttp(check)`` go before such a program: its server then listens on a free port,
+and ``check(connect, get)`` talks to it from a thread. They serve for ever: the process ends with the check.
 """
 
 from __future__ import annotations

@@ -34,10 +34,9 @@ SECONDS = 60
 
 # Commands of shell blocks that are there on a system and not ours; they are looked at, not run.
 SYSTEM = {
-    "apt-get", "bash", "caddy", "cat", "cd", "curl", "docker", "env", "export", "git", "haproxy", "kill", "nginx", "npm",
-    "openssl", "podman", "systemctl", "journalctl", "sysctl", "ulimit", "python3", "podman-compose", "strace", "ss",
+    "apt-get", "bash", "caddy", "cat", "cd", "curl", "docker", "env", "export", "git", "haproxy", "kill", "nginx",
+    "openssl", "podman", "systemctl", "journalctl", "sysctl", "ulimit", "ss", "npm",
 }  # fmt: skip
-# Modules for `python -m` that are installed or part of Python.
 EXTRAS = re.compile(r"uwserve(?:\[([\w,]+)\])?(?:==[\w.]+)?")
 
 

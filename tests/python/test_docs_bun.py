@@ -15,9 +15,9 @@ from uwserve import _aliases, _options, _tls
 PAGE = ROOT / "docs" / "coming-from" / "bun.md"
 
 # Of the native half of a server; see docs/tools/reference.py, which lists what the facade uses of it.
-FACADE = re.compile(
-    r"^\s+\"attach_core\".*?\n\s+\)\n", re.DOTALL | re.MULTILINE
-).search((ROOT / "docs" / "tools" / "reference.py").read_text())
+FACADE = re.compile(r"^\s+\"attach_core\".*?\n\s+\)\n", re.DOTALL | re.MULTILINE).search(
+    (ROOT / "docs" / "tools" / "reference.py").read_text()
+)
 assert FACADE
 INTERNAL = set(re.findall(r'"(\w+)"', FACADE[0]))
 
@@ -63,7 +63,7 @@ def test_every_name_of_ours_is_there(heading: str) -> None:
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_every_spelling_of_bun_is_there(heading: str) -> None:
     _, aliases = SECTIONS[heading]
-    for left, names, notes in rows(heading):
+    for left, names, _ in rows(heading):
         if left:  # a name of Bun's works here, as it is or by an alias
             (bun,), (name,) = left, names
             assert aliases.get(bun, bun) == name

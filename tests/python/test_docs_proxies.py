@@ -1,7 +1,7 @@
-"""The configurations of docs/guide/proxies.md, in the real proxies, in front of a server: WebSockets and addresses pass.
+"""The configurations of docs/guide/proxies.md, in the real proxies, in front of a server: sockets and addresses pass.
 
-Each proxy listens on a free port of loopback. The client comes from 127.0.0.2, the proxy from 127.0.0.1, so that what the
-server believes shows. A proxy that is not installed is skipped, with its name.
+Each proxy listens on a free port of loopback. The client comes from 127.0.0.2, the proxy from 127.0.0.1, so that what
+the server believes shows. A proxy that is not installed is skipped, with its name.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ def running(name: str, found: str, server_port: int, folder: Path) -> Iterator[i
         config.write_text(around.format(text.replace("3000", str(server_port)).replace("8080", str(port))))
         environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
         command = arguments(name, config)
-        checked = subprocess.run(
-            [found, *check[1:], *command], env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
+        whole = [found, *check[1:], *command]
+        checked = subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
         assert checked.returncode == 0, checked.stderr
         with subprocess.Popen([found, *run[1:], *command], env=environment, stderr=subprocess.PIPE) as child:
             try:

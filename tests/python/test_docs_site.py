@@ -102,7 +102,7 @@ def test_docstrings_of_native_types_are_shown(site: Path) -> None:
     squeezed = " ".join(page.split())
     for name in ("send", "close", "subscribe", "remote_address"):
         text = inspect.getdoc(getattr(uwserve.ServerWebSocket, name)) or ""
-        paragraph = [part for part in text.split("\n\n") if not part.startswith(f"{name}(") and part != "--"][0]
+        paragraph = next(part for part in text.split("\n\n") if not part.startswith(f"{name}(") and part != "--")
         words = " ".join(paragraph.replace("`", "").split())
         assert words[:60] in squeezed, name
 
