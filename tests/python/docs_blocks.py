@@ -9,6 +9,10 @@ A comment directly above a block says how it is run; readers of the built pages 
     python code that talks to the server of the block; see docs_runner.py for what it has
     -->
     <!-- own client -->         the block talks to its server and stops it by itself
+    <!-- then
+    python code that goes after it
+    -->
+    <!-- needs: modules -->     it runs where these are installed
     <!-- not run: why -->
     <!-- config: NAME -->       a proxy's configuration, for test_docs_proxies.py
 
@@ -25,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^( *)(`{3,}|~{3,})\s*([^\s`]*)[^`]*$")
-DIRECTIVE = re.compile(r"(setup|client|own client|not run:|config:)\s*(.*)", re.DOTALL)
+DIRECTIVE = re.compile(r"(setup|client|own client|then|needs:|not run:|config:)\s*(.*)", re.DOTALL)
 
 
 @dataclass

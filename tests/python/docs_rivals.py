@@ -1,6 +1,6 @@
 """Runs the programs of docs/coming-from/ that use another library's server, with a client, in this process.
 
-``with_websockets(check)`` and ``with_aiohttp(check)`` go before such a program: its server then listens on a free port,
+``with_websockets(check)`` and ``with_aiohttp(check)`` go before a program: its server then listens on a free port,
 and ``check(connect, get)`` talks to it from a thread. They serve for ever: the process ends with the check.
 """
 
@@ -46,6 +46,14 @@ def _talk(check: Check) -> socket.socket:
 
     threading.Thread(target=run, daemon=True).start()
     return listening
+
+
+def run_asgi(app: Any, check: Check) -> None:
+    """Goes behind a block that makes an ASGI app: runs it."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server.run(sockets=[_talk(check)])
 
 
 def with_websockets(check: Check) -> None:

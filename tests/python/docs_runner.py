@@ -181,6 +181,7 @@ def main() -> int:
     try:
         exec(compile(told.get("setup", ""), "<setup>", "exec"), namespace)
         exec(compile(told["code"], told["name"], "exec"), namespace)
+        exec(compile(told.get("then", ""), "<then>", "exec"), namespace)
         for server in servers.made:
             if "own client" in told:
                 server.stop(True)

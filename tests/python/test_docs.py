@@ -74,8 +74,12 @@ def run_python(block: Block, folder: Path, tmp_path: Path) -> None:
     if reason := block.told.get("not run", "").strip():
         compile(block.text, block.name, "exec")
         pytest.skip(f"{block.name}: only compiled: {reason}")
+    for name in block.told.get("needs", "").split():
+        if importlib.util.find_spec(name) is None:
+            compile(block.text, block.name, "exec")
+            pytest.skip(f"{block.name}: only compiled: {name} is not installed")
     told = {"name": block.name, "code": block.text} | {
-        kind: text for kind, text in block.told.items() if kind in ("setup", "client", "own client")
+        kind: text for kind, text in block.told.items() if kind in ("setup", "client", "own client", "then")
     }
     for file in folder.iterdir():
         shutil.copy(file, tmp_path)
