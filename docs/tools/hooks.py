@@ -1,7 +1,7 @@
 """What MkDocs calls while it builds: generated pages, generated parts of pages, and links from code to the reference.
 
 Generated pages: the API reference, the examples, the changelog and CONTRIBUTING. Generated parts, each on a line of its
-own in a page: ``{{ command line }}``, ``{{ charts }}``.
+own in a page: ``{{ command line }}``, ``{{ charts }}``, ``{{ screenshot }}``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Drop comments (they are for the tests), fill in the generated parts."""
     markdown = COMMENT.sub("", markdown)
-    parts = {"command line": command_line, "charts": chart_images}
+    parts = {"command line": command_line, "charts": chart_images, "screenshot": screenshot}
     return re.sub(r"^\{\{ (.+) \}\}$", lambda match: parts[match[1]](), markdown, flags=re.MULTILINE)
 
 
@@ -136,6 +136,13 @@ def command_line() -> str:
         raise PluginError("uwserve --help names no command")
     texts = [("uwserve", overview), *((f"uwserve {command}", printed(command)) for command in commands)]
     return "\n\n".join(f"## `{name}`\n\n```text\n{text}\n```" for name, text in texts)
+
+
+def screenshot() -> str:
+    """The dashboard, of which `make screenshot` takes the picture."""
+    if not (ROOT / "docs" / "images" / "dashboard.png").exists():
+        return ""
+    return "![Live charts of connections, messages, backlog, topics and latency](../images/dashboard.png)"
 
 
 def charts() -> list[Path]:

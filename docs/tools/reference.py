@@ -22,7 +22,7 @@ from uwserve import _aliases, _core
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "uwserve"
 
-NO_API = frozenset(("cli", "demo"))
+NO_API = frozenset(("cli", "dashboard", "demo"))
 """Modules without a leading underscore that are no API."""
 
 # What the facade uses of the native half of a server; it is on ``Server`` by inheritance and not meant for users.

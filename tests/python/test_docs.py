@@ -62,6 +62,9 @@ def test_every_page_has_its_blocks_read() -> None:
 def test_block(block: Block, folder: Path, tmp_path: Path) -> None:
     assert block.language, f"{block.name}: the block has no language; `text` is for output"
     assert block.language in CHECKS, f"{block.name}: nothing here checks {block.language!r}"
+    for name in block.told.get("needs", "").split():
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{block.name}: {name} is not installed")
     if "not run" in block.told and block.language != "python":
         pytest.skip(f"{block.name}: {block.told['not run'].strip()}")
     CHECKS[block.language](block, folder, tmp_path)
@@ -74,10 +77,6 @@ def run_python(block: Block, folder: Path, tmp_path: Path) -> None:
     if reason := block.told.get("not run", "").strip():
         compile(block.text, block.name, "exec")
         pytest.skip(f"{block.name}: only compiled: {reason}")
-    for name in block.told.get("needs", "").split():
-        if importlib.util.find_spec(name) is None:
-            compile(block.text, block.name, "exec")
-            pytest.skip(f"{block.name}: only compiled: {name} is not installed")
     told = {"name": block.name, "code": block.text} | {
         kind: text for kind, text in block.told.items() if kind in ("setup", "client", "own client", "then")
     }

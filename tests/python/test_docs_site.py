@@ -27,8 +27,6 @@ pytestmark = [
     ),
 ]
 
-NO_API = {"cli", "demo"}
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -65,7 +63,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     modules = {"": uwserve} | {
         f"{module.name}.": importlib.import_module(f"uwserve.{module.name}")
         for module in pkgutil.iter_modules(uwserve.__path__)
-        if not module.name.startswith("_") and module.name not in NO_API
+        if not module.name.startswith("_") and module.name not in reference.NO_API
     }
     assert len(modules) > 2
     missing = []
