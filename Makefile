@@ -37,7 +37,7 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks docs/tools)
+PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/soak examples benchmarks)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -46,7 +46,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan docs bench autobahn fuzz soak chromium proxies clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -81,6 +81,9 @@ proxies:
 	    { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        nginx-light caddy haproxy >/dev/null; } || echo "a proxy could not be installed: its tests will be skipped"; \
 	else echo "not all proxies are here, and no right to install them: their tests will be skipped"; fi
+
+PY_FILES += docs/tools
+.PHONY: docs proxies
 
 docs: $(VENV)/.installed $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict

@@ -21,7 +21,7 @@ class Connections(TypedDict):
 
 
 class Requests(TypedDict):
-    """HTTP requests, handshakes of WebSockets included."""
+    """HTTP requests, handshakes of WebSockets among them."""
 
     pending: int
     """Requests that wait for their answer."""
@@ -30,7 +30,7 @@ class Requests(TypedDict):
 
 
 class WebSockets(TypedDict):
-    """Connections that were upgraded."""
+    """WebSockets, from the upgrade to the close."""
 
     open: int
     """Open now; ``server.pending_websockets``."""
