@@ -196,7 +196,7 @@ def main() -> int:
         servers.runs.set()
         talker.join()
     print(*failures, *errors.lines, sep="\n", file=sys.stderr)
-    return 1 if failures or errors.lines else 0
+    return 1 if failures or (errors.lines and "own client" not in told) else 0
 
 
 if __name__ == "__main__":
