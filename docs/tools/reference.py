@@ -182,14 +182,15 @@ def _members(name: str, target: griffe.Class) -> list[griffe.Object]:
     """What is public: first what is read, then what is called, in the order of the source, own members first."""
     hidden = INTERNAL.get(name, frozenset()) | set(ALIASES.get(name, ()))
     found: dict[str, griffe.Object] = {}
-    for members in (target.members, target.inherited_members):
-        for key, member in members.items():
-            if key.startswith("_") or key in hidden or key in found:
-                continue
-            resolved = member.final_target if isinstance(member, griffe.Alias) else member
-            if not str(resolved.path).startswith(PACKAGE):
-                continue
-            found[key] = resolved
+    for owner in (target, *target.mro()):
+        members = {key: m.final_target if isinstance(m, griffe.Alias) else m for key, m in owner.members.items()}
+        for key, variants in owner.overloads.items():
+            if key not in members:  # a stub has no implementation beside them
+                members[key] = variants[0]
+                variants[0].overloads = list(variants)
+        for key, member in sorted(members.items(), key=lambda item: item[1].lineno or 0):
+            if not key.startswith("_") and key not in hidden and str(member.path).startswith(PACKAGE):
+                found.setdefault(key, member)
     return sorted(found.values(), key=lambda member: isinstance(member, griffe.Function))
 
 
