@@ -1,6 +1,7 @@
 # make run    a chat to open in the browser          make lint    every static check
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
+# make docs   the documentation, into build/docs
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
@@ -59,7 +60,7 @@ run: $(VENV)/.installed
 
 test: test-cpp test-python test-wss
 
-test-python: $(VENV)/.installed $(VENV)/.test chromium
+test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The protocol again, over TLS.
@@ -77,6 +78,23 @@ chromium:
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        chromium chromium-driver >/dev/null; } || echo "chromium could not be installed: its test will be skipped"; \
 	else echo "no chromium and no right to install it: its test will be skipped"; fi
+
+# The reverse proxies whose configurations are in the documentation, as Debian has them; RUNLEVEL=1 starts none of them.
+proxies:
+	@if PATH="$$PATH:/usr/sbin" && command -v nginx >/dev/null && command -v caddy >/dev/null && command -v haproxy >/dev/null; \
+	then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing nginx, caddy and haproxy"; \
+	    { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        nginx-light caddy haproxy >/dev/null; } || echo "a proxy could not be installed: its tests will be skipped"; \
+	else echo "not all proxies are here, and no right to install them: their tests will be skipped"; fi
+
+PY_FILES += docs/tools
+.PHONY: docs proxies
+
+docs: $(VENV)/.installed $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "build/docs/index.html"
 
 lint: $(VENV)/.lint $(VENV)/.test $(VENV)/.installed
 	$(BIN)/ruff check $(PY_FILES)
@@ -168,7 +186,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel $(VENV)/.bench: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel $(VENV)/.bench $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@
