@@ -224,6 +224,7 @@ endef
 asan: $(VENV)/.test build/headers/.done
 	$(call sanitized,asan,address$(COMMA)undefined,libasan.so,ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=16)
 
-# The runtime of GCC 12 crashes in its own __tls_get_addr now and then, and by default ends every child of a fork.
+# The runtime of GCC 12 crashes in its own __tls_get_addr now and then, and by default ends every child of a fork. Reports go
+# into build/tsan-report.PID: pytest keeps what a passing test prints to itself.
 tsan: $(VENV)/.test build/headers/.done
-	$(call sanitized,tsan,thread,libtsan.so,TSAN_OPTIONS=halt_on_error=0:intercept_tls_get_addr=0:die_after_fork=0)
+	$(call sanitized,tsan,thread,libtsan.so,TSAN_OPTIONS=halt_on_error=0:intercept_tls_get_addr=0:die_after_fork=0:log_path=$(CURDIR)/build/tsan-report:suppressions=$(CURDIR)/tests/tsan.supp)
