@@ -191,7 +191,7 @@ def explain(before: dict[str, float], now: dict[str, float]) -> list[str]:
     return [
         f"    {was:12,.2f} {is_now:12,.2f} {rise:+10,.2f}  {name[:90]}"
         for rise, name, was, is_now in rises[:SHOWN]
-        if rise > 0
+        if rise >= 0.01  # records are rounded
     ]
 
 
