@@ -3,6 +3,7 @@
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
+# make pgo    build for what runs most: counted, trained, built again (GCC); installs that into .venv
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
@@ -47,7 +48,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench bench-guard bench-guard-record autobahn fuzz \
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench bench-guard bench-guard-record pgo autobahn fuzz \
     soak chromium valgrind clean
 
 run: $(VENV)/.installed
@@ -98,6 +99,14 @@ $(GUARD)/.done: $(VENV)/.made $(SOURCES)
 	rm -rf $(GUARD)/package
 	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
 	touch $@
+
+# Both builds in one folder: that is where the second finds what the training has counted.
+pgo: $(VENV)/.made
+	rm -rf build/pgo
+	$(PIP) install . --no-deps --target build/pgo/package -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=GENERATE
+	$(BIN)/python -s -S -B benchmarks/guard/workload.py build/pgo/package --train
+	$(PIP) install . --force-reinstall -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=USE
+	touch $(VENV)/.installed
 
 valgrind:
 	@if command -v valgrind >/dev/null; then :; \
