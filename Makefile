@@ -5,6 +5,7 @@
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
+# make pgo    build for what runs most: counted, trained, built again (GCC); installs that into .venv
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
@@ -53,7 +54,7 @@ t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 .PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
-    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind
+    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -129,6 +130,14 @@ $(GUARD)/.done: $(VENV)/.made $(SOURCES)
 	rm -rf $(GUARD)/package
 	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
 	touch $@
+
+# Both builds in one folder: that is where the second finds what the training has counted.
+pgo: $(VENV)/.made
+	rm -rf build/pgo
+	$(PIP) install . --no-deps --target build/pgo/package -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=GENERATE
+	$(BIN)/python -s -S -B benchmarks/guard/workload.py build/pgo/package --train
+	$(PIP) install . --force-reinstall -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=USE
+	touch $(VENV)/.installed
 
 valgrind:
 	@if command -v valgrind >/dev/null; then :; \

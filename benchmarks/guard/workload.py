@@ -4,24 +4,32 @@ Runs under callgrind (guard.py), from a folder with an unstripped uwserve: ``wor
 sends is in the kernel before the server reads, so a message never arrives in pieces and a burst always as one. Each
 case warms up and then runs in WINDOWS windows of equal length; ``os.getppid()``, which callgrind is told to watch and
 nothing else here calls, ends each one. Prints, in order, a line ``CASE UNITS`` for each window.
+
+``workload.py FOLDER --train`` runs more of it, compression too, for a build that counts what runs most (``make pgo``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
+import zlib
 from collections.abc import Callable, Coroutine
 
 sys.path.insert(0, sys.argv[1])
 
 import uwserve
 
-WINDOWS = 3
+TRAINS = "--train" in sys.argv
+WINDOWS = 10 if TRAINS else 3
 REQUEST = (
     b"GET /%b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+DEFLATE = (
+    b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n"
 )
 SUBSCRIBERS = 50
 PATIENCE = 1_000_000  # turns of the event loop in which an answer must come
@@ -71,7 +79,8 @@ class Client:
 
     async def open(self, path: bytes, answer_size: int) -> bytes:
         """The answer; of which ``answer_size`` bytes are awaited, 0: whatever comes first."""
-        self.send(REQUEST % path)
+        request = REQUEST % path
+        self.send(request[:-2] + DEFLATE if path == b"deflate" else request)
         if answer_size:
             return await self.read(answer_size)
         answer = await self.read(1)
@@ -96,6 +105,8 @@ def opened(ws):
 def message(ws, data):
     if ws.data == "/publisher":
         ws.server.publish("topic", data)
+    elif ws.data == "/deflate":
+        ws.send(data, compress=True)
     else:
         ws.send(data)
 
@@ -145,6 +156,26 @@ async def fan_out(server, name: str, payload: bytes, burst: int, count: int) -> 
         await asyncio.sleep(0)
 
 
+async def deflate(server, name: str, count: int) -> None:
+    """1 KiB of JSON, compressed both ways; it comes back in the server's own compression, of unknown length."""
+    text = json.dumps([{"id": i, "name": f"item {i}", "price": i * 1.25} for i in range(24)]).encode()
+    compressor = zlib.compressobj(wbits=-15)
+    packed = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    client = Client(server.port)
+    await client.open(b"deflate", 0)
+    request = frame(packed, 0x41)
+
+    async def step() -> None:
+        client.send(request)
+        head = await client.read(4)
+        assert head[:2] == b"\xc1\x7e", head
+        body = await client.read(int.from_bytes(head[2:], "big"))
+        assert zlib.decompressobj(wbits=-15).decompress(body + b"\x00\x00\xff\xff") == text
+
+    await run_case(name, 1, step, count)
+    client.close()
+
+
 async def handshakes(server, name: str, count: int) -> None:
     first = Client(server.port)
     answer = await first.open(b"echo", 0)
@@ -161,15 +192,16 @@ async def handshakes(server, name: str, count: int) -> None:
 
 
 async def main() -> None:
-    async with uwserve.serve(
-        port=0, hostname="127.0.0.1", fetch=fetch, websocket={"open": opened, "message": message}
-    ) as server:
+    websocket = {"open": opened, "message": message} | ({"per_message_deflate": True} if TRAINS else {})
+    async with uwserve.serve(port=0, hostname="127.0.0.1", fetch=fetch, websocket=websocket) as server:
         await echo(server, "echo-text-20", b"twenty bytes of text", 1, 1, 300)
         await echo(server, "echo-binary-16384", bytes(16384), 2, 1, 100)
         await echo(server, "echo-pipelined-128", b"x" * 128, 1, 32, 20)
         await fan_out(server, "fan-out-64", bytes(64), 10, 5)
         await fan_out(server, "fan-out-16384", bytes(16384), 1, 5)
         await handshakes(server, "handshake", 50)
+        if TRAINS:  # which codec it is depends on the system, so it is not guarded
+            await deflate(server, "deflate-1024", 100)
 
 
 asyncio.run(main())
