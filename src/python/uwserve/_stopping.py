@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._modes import RunModes
+    from ._owner import Owner
     from ._server import Server
 
 TIMEOUT = 30.0
@@ -71,7 +71,7 @@ class StopBySignals:
     called; the second is ``stop(True)``; from the third on it raises ``KeyboardInterrupt``. On the main thread.
     """
 
-    def __init__(self, server: RunModes, timeout: float, notice: Callable[[], None] | None = None) -> None:
+    def __init__(self, server: Owner, timeout: float, notice: Callable[[], None] | None = None) -> None:
         self._server = server
         self._timeout = timeout
         self._notice = notice
