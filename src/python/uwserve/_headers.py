@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from .types import HeadersInit
 
@@ -77,7 +78,7 @@ class Headers:
         if isinstance(init, (str, bytes, bytearray)):
             raise TypeError(f"headers must be a dict, pairs or Headers, got {type(init).__name__}")
         items = getattr(init, "items", None)
-        pairs = items() if callable(items) else init
+        pairs: Any = items() if callable(items) else init
         try:
             iterator = iter(pairs)
         except TypeError:

@@ -95,7 +95,7 @@ class Owner(_core.ServerCore[DataT]):
         self._check_process()
         self._let_go_of_closed_loop()
         thread = self._thread
-        if thread is threading.current_thread():
+        if thread is not None and thread is threading.current_thread():
             raise RuntimeError(
                 f"the server runs on this thread ({thread.name!r}): waiting here for its end would last forever"
             )
