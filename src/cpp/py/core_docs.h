@@ -13,9 +13,9 @@ A server that is not bound yet. For the facade.
 constexpr char kTlsConfigInit[] = R"(__init__(self, entries)
 --
 
-For the facade. Each entry is a dict with label (str), key, cert, ca, passphrase, ciphers (bytes; all but key and cert may
-be None), alpn_protocols and server_name (lists of str), request_cert and reject_unauthorized (bool). ValueError with the
-label of the entry, the option and what OpenSSL said. Any thread.
+For the facade. Each entry is a dict with label (str), key, cert, ca, passphrase, ciphers (bytes; all but key and cert
+may be None), alpn_protocols and server_name (lists of str), request_cert and reject_unauthorized (bool). ValueError
+with the label of the entry, the option and what OpenSSL said. Any thread.
 )";
 
 constexpr char kSetHooks[] = R"(set_hooks(self, dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted)
@@ -24,9 +24,10 @@ constexpr char kSetHooks[] = R"(set_hooks(self, dispatch, log_exception, on_stop
 For the facade, before listening. All are called on the server's thread.
 
 dispatch(request): answers, upgrades or defers; an exception out of it is a 500. log_exception(where, exc, ws): an
-exception that no `error` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a stopped
-server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just
-now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
+exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
+stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
+seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
+in that.
 )";
 
 constexpr char kSetConnectionLog[] = R"(set_connection_log(self, is_wanted, opened, closed)
@@ -46,8 +47,9 @@ constexpr char kSetWebsocket[] =
     R"(set_websocket(self, *, open, message, close, drain, ping, pong, error, max_payload_length, idle_timeout, ping_interval, max_lifetime, backpressure_limit, close_on_backpressure_limit, send_pings, publish_to_self, serial, per_message_deflate, protocols, enabled)
 --
 
-For the facade. Live: also for open sockets. A handler that is None is not called. per_message_deflate is a pair of names,
-for compress and decompress; enabled False: `serve()` was given no `websocket`, every upgrade() returns False.
+For the facade. Live: also for open sockets. A handler that is None is not called. per_message_deflate is a pair of
+names, for compress and decompress; enabled False: ``serve()`` was given no ``websocket``, every upgrade() returns
+False.
 )";
 
 constexpr char kSetHttp[] = R"(set_http(self, *, idle_timeout, max_request_body_size)
@@ -59,8 +61,8 @@ For the facade. Live: also for open connections. Seconds, and bytes.
 constexpr char kSetProxies[] = R"(set_proxies(self, *, networks, local, field, proxy_protocol)
 --
 
-For the facade. Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the one
-that is believed from them, in lower case, or "".
+For the facade. Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the
+one that is believed from them, in lower case, or "".
 )";
 
 constexpr char kSetLimits[] =
@@ -74,7 +76,8 @@ max_connections_per_address.
 constexpr char kSetTls[] = R"(set_tls(self, config)
 --
 
-For the facade. For connections from now on; the first time before listening. The server's thread, or while nothing runs.
+For the facade. For connections from now on; the first time before listening. The server's thread, or while nothing
+runs.
 )";
 
 constexpr char kListenTcp[] = R"(listen_tcp(self, hostname, port, reuse_port, ipv6_only)
@@ -93,16 +96,16 @@ constexpr char kListenFd[] = R"(listen_fd(self, fd)
 --
 
 For the facade, once. Listens on a bound and listening descriptor, which is taken over, unless OSError: EBADF, ENOTSOCK,
-ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening). Returns numeric address and port,
-or path and -1.
+ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening). Returns numeric address and
+port, or path and -1.
 )";
 
 constexpr char kRunLoop[] = R"(run_loop(self, signal_fd=-1)
 --
 
-For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python
-has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
-SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
+For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means
+"Python has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt
+and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
 )";
 
 constexpr char kStopCore[] = R"(stop_core(self, close_active_connections)
@@ -121,8 +124,8 @@ For the facade. TypeError or ValueError for what ServerWebSocket.close() would r
 constexpr char kStopWithin[] = R"(stop_within(self, seconds, code, reason)
 --
 
-For the facade. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a bad
-code or reason. Any thread.
+For the facade. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
+bad code or reason. Any thread.
 )";
 
 constexpr char kSetEventLoop[] = R"(set_event_loop(self, loop, tools)
@@ -181,15 +184,15 @@ constexpr char kRespond[] = R"(respond($self, request, status, headers, body, /)
 
 For the facade. The answer to a request; False if it was answered or its client is gone. body None: no body and no
 Content-Length (204, 304). The body is left out for HEAD. Header names and values are validated (CR, LF, NUL, names that
-are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped; "Connection: close"
-closes. The server's thread.
+are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped; "Connection:
+close" closes. The server's thread.
 )";
 
 constexpr char kRespondStream[] = R"(respond_stream($self, request, status, headers, body, /)
 --
 
-For the facade. As respond(), with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close() is
-called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
+For the facade. As respond(), with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close()
+is called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
 incomplete body. The server's thread.
 )";
 

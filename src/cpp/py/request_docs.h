@@ -3,13 +3,13 @@
 
 namespace uwserve::docs {
 
-constexpr char kRequest[] = R"(One HTTP request, complete with its body; what `fetch` and the handlers of routes get.
+constexpr char kRequest[] = R"(One HTTP request, complete with its body; what ``fetch`` and the handlers of routes get.
 
 It may be kept, and is readable also after the connection has gone. Never made by hand.
 
-Threads: any, but for `tls`.
+Threads: any, but for ``tls``.
 
-Bun: Request, of the Fetch standard, with the `params` of BunRequest.
+Bun: Request, of the Fetch standard, with the ``params`` of BunRequest.
 )";
 
 constexpr char kMethod[] = R"(The method as sent, a str such as "GET" (RFC 9110 section 9).
@@ -39,7 +39,7 @@ Bun: none; new URL(request.url).search.
 
 constexpr char kHeaderItems[] = R"(The fields as a list of (name, value) pairs of str, in order of arrival.
 
-Names are in lower case, values decoded as latin-1 (RFC 9110 section 5). `headers` is the same with look-up.
+Names are in lower case, values decoded as latin-1 (RFC 9110 section 5). ``headers`` is the same with look-up.
 
 Bun: none; ours.
 )";
@@ -55,7 +55,7 @@ Bun: Request.bytes(), without its promise.
 )";
 
 constexpr char kIsUpgrade[] =
-    R"(True for a WebSocket handshake that `server.upgrade()` would accept (RFC 6455 section 4.2.1).
+    R"(True for a WebSocket handshake that ``server.upgrade()`` would accept (RFC 6455 section 4.2.1).
 
 A bool; what has become of the request does not count.
 
@@ -64,9 +64,9 @@ Bun: none; ours.
 
 constexpr char kTls[] = R"(What TLS has agreed on, a dict; None without TLS.
 
-Its keys are those of `uwserve.types.TlsInfo`: version, cipher, server_name, alpn_protocol, peer_certificate (DER, bytes or
-None), authorized, authorization_error and session_reused. Once the request was answered it is what it was when first read,
-else None. RuntimeError on another thread than the server's.
+Its keys are those of ``uwserve.types.TlsInfo``: version, cipher, server_name, alpn_protocol, peer_certificate (DER,
+bytes or None), authorized, authorization_error and session_reused. Once the request was answered it is what it was when
+first read, else None. RuntimeError on another thread than the server's.
 
 Threads: the server's thread only.
 
@@ -80,7 +80,7 @@ Bun: none; ours.
 
 constexpr char kParams[] = R"(The parameters of the route that matched: a dict of str to str, percent-decoded.
 
-"/users/:id" gives "id", "/files/*" gives "*". Empty in `fetch`.
+"/users/:id" gives "id", "/files/*" gives "*". Empty in ``fetch``.
 
 Bun: BunRequest.params.
 )";

@@ -1,5 +1,5 @@
-// The docstrings of what Server has from its native half, with the text signatures that inspect.signature() reads; style
-// as in ws_docs.h. Methods bound by pybind11 name `self` without "$": the interpreter takes that for bound already.
+// The docstrings of what Server has from its native half, with the text signatures that inspect.signature() reads;
+// style as in ws_docs.h. Methods bound by pybind11 name `self` without "$", which would mean that it is bound already.
 #pragma once
 
 namespace uwserve::docs {
@@ -7,32 +7,33 @@ namespace uwserve::docs {
 constexpr char kClassGetItem[] = R"(__class_getitem__($type, item, /)
 --
 
-The class with the type of `data` in brackets, for annotations; a types.GenericAlias (PEP 585).
+The class with the type of ``data`` in brackets, for annotations; a types.GenericAlias (PEP 585).
 )";
 
-constexpr char kServerCore[] = R"(The native half of a server; `uwserve.Server` derives from it. Never made by hand.)";
+constexpr char kServerCore[] = R"(The native half of a server; ``uwserve.Server`` derives from it.)";
 
-constexpr char kTlsConfig[] = R"(A checked TLS configuration; made by uwserve's facade from `serve(tls=...)`.)";
+constexpr char kTlsConfig[] = R"(A checked TLS configuration; made by uwserve's facade from ``serve(tls=...)``.)";
 
 constexpr char kUpgrade[] = R"(upgrade($self, request, options={}, /, *, headers=None, data=None, protocol=None)
 --
 
-Accept a WebSocket handshake: the socket opens, and its `open` handler runs inside this call.
+Accept a WebSocket handshake: the socket opens, and its ``open`` handler runs inside this call.
 
-After it returned True, what `fetch` returns is ignored. It works after any number of awaits; what the client sends
+After it returned True, what ``fetch`` returns is ignored. It works after any number of awaits; what the client sends
 meanwhile is kept.
 
 Args:
-    request: the `Request` that a handler of this server got.
-    options: the three that follow in one dict, as in Bun: `upgrade(request, {"data": ...})`.
-    headers: fields for the 101 response: a mapping, `Headers`, or pairs of str (pairs keep several Set-Cookie).
-    data: becomes `ws.data`; anything.
-    protocol: the subprotocol to select, one that the client offered. Without it the first of the option `protocols` that
-        was offered is selected.
+    request: the ``Request`` that a handler of this server got.
+    options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
+    headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
+    data: becomes ``ws.data``; anything.
+    protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
+        that was offered is selected.
 
 Returns:
-    True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the server
-    is stopping, or `serve()` was given no `websocket`. A version other than 13 is answered with 426, and False.
+    True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
+    server is stopping, or ``serve()`` was given no ``websocket``. A version other than 13 is answered with 426, and
+    False.
 
 Raises:
     TypeError: an argument of a wrong type, or an unknown one.
@@ -53,8 +54,8 @@ Send one message to every subscriber of a topic.
 Args:
     topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8; exact, no wildcards.
     data: str, sent as text, or bytes-like, sent as binary; at most 256 MiB.
-    compress: False sends it plain; True compresses it, once for all subscribers with equal settings, for those that have
-        negotiated permessage-deflate.
+    compress: False sends it plain; True compresses it, once for all subscribers with equal settings, for those that
+        have negotiated permessage-deflate.
 
 Returns:
     The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed, when no
@@ -97,16 +98,16 @@ constexpr char kRequestIp[] = R"(request_ip($self, request, /)
 
 Tell the address of a request's client.
 
-Behind a proxy of `trusted_proxies` it is the client that the proxy names, with port 0 if it names none.
+Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none.
 
 Args:
-    request: a `Request` of this server.
+    request: a ``Request`` of this server.
 
 Returns:
     (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a unix socket.
 
 Raises:
-    TypeError: request is no `Request`.
+    TypeError: request is no ``Request``.
     ValueError: it belongs to another server.
     RuntimeError: on another thread than the server's; the text names both.
 
@@ -118,10 +119,10 @@ Bun: Server.requestIP.
 constexpr char kTimeout[] = R"(timeout($self, /, request, seconds)
 --
 
-Set how long a request may wait for its answer, instead of `idle_timeout`.
+Set how long a request may wait for its answer, instead of ``idle_timeout``.
 
 Args:
-    request: a `Request` of this server; nothing happens when its client is gone.
+    request: a ``Request`` of this server; nothing happens when its client is gone.
     seconds: an int, 0..86,400; 0 is for ever.
 
 Returns:
@@ -140,13 +141,13 @@ Bun: Server.timeout.
 constexpr char kStats[] = R"(stats(self)
 --
 
-Tell what the server has counted since `serve()` made it.
+Tell what the server has counted since ``serve()`` made it.
 
 Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
 are.
 
 Returns:
-    A new dict of int, float and dicts of such, every key always there; `uwserve.stats.ServerStats` tells each.
+    A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.
 
 Threads: any.
 
@@ -158,12 +159,12 @@ constexpr char kTopics[] = R"(topics(self)
 
 Tell of every topic that has a subscriber.
 
-A topic exists from its first subscriber to its last; a later one of that name starts from 0. It takes time in proportion
-to all subscriptions.
+A topic exists from its first subscriber to its last; a later one of that name starts from 0. It takes time in
+proportion to all subscriptions.
 
 Returns:
-    A dict, in order of the names' UTF-8 bytes, of dicts with `subscribers` (how many) and `publishes` (how often
-    something was published to it since it exists); `uwserve.stats.TopicStats`.
+    A dict, in order of the names' UTF-8 bytes, of dicts with ``subscribers`` (how many) and ``publishes`` (how often
+    something was published to it since it exists); ``uwserve.stats.TopicStats``.
 
 Raises:
     RuntimeError: on another thread than the server's; the text names both.
@@ -182,7 +183,7 @@ Args:
     topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
 
 Returns:
-    A list of `ServerWebSocket`, by id; [] for a topic without subscribers.
+    A list of ``ServerWebSocket``, by id; [] for a topic without subscribers.
 
 Raises:
     TypeError: topic is no str.
@@ -229,14 +230,14 @@ Bun: none; ours.
 constexpr char kRefused[] =
     R"(What was refused since the start: a new dict of every cause to its count, both always there.
 
-Causes are limits, malformed requests, protocol errors, drops; `uwserve.stats.ServerStats` has it, too.
+Causes are limits, malformed requests, protocol errors, drops; ``uwserve.stats.ServerStats`` has it, too.
 
 Threads: any.
 
 Bun: none; ours.
 )";
 
-constexpr char kLocalPort[] = R"(The port that it listens on, an int; 0 for a unix socket. `port` is what to use.
+constexpr char kLocalPort[] = R"(The port that it listens on, an int; 0 for a unix socket. ``port`` is what to use.
 
 Threads: any.
 
@@ -258,7 +259,7 @@ Bun: Server.pendingWebSockets.
 )";
 
 constexpr char kBufferedBytes[] =
-    R"(Bytes that the server keeps for its connections, an int: what `max_buffered_bytes` bounds.
+    R"(Bytes that the server keeps for its connections, an int: what ``max_buffered_bytes`` bounds.
 
 Output that peers have not taken, messages and requests that are incomplete, calls of other threads.
 
@@ -274,7 +275,7 @@ Threads: any.
 Bun: none; ours.
 )";
 
-constexpr char kStopping[] = R"(True from `stop()` on; a bool.
+constexpr char kStopping[] = R"(True from ``stop()`` on; a bool.
 
 Threads: any.
 

@@ -1,19 +1,19 @@
-// The docstrings of ServerWebSocket and its methods, with the text signatures that inspect.signature() reads. One style,
-// that of the whole package: a summary, what there is to know, Args, Returns, Raises, then Threads and what it mirrors.
-// Its attributes, and what waits for it, are in ws_attribute_docs.h.
+// The docstrings of ServerWebSocket and its methods, with the text signatures that inspect.signature() reads. One
+// style, that of the whole package: a summary, what there is to know, Args, Returns, Raises, then Threads and what it
+// mirrors. Its attributes, and what waits for it, are in ws_attribute_docs.h.
 #pragma once
 
 namespace uwserve::docs {
 
 constexpr char kServerWebSocket[] = R"(A WebSocket connection, as handlers see it.
 
-The server makes it in `upgrade()` and hands it to every handler; it is never made by hand. It is a handle: it may be
-kept, and after the close every method still has a defined answer and does nothing. `ServerWebSocket[T]` in an
-annotation says that `data` is a `T`.
+The server makes it in ``upgrade()`` and hands it to every handler; it is never made by hand. It is a handle: it may be
+kept, and after the close every method still has a defined answer and does nothing. ``ServerWebSocket[T]`` in an
+annotation says that ``data`` is a ``T``.
 
 Threads: send*, publish*, ping, pong, subscribe, close, terminate, pause, resume, and the attributes but for
-buffered_amount and subscriptions, may be used on any thread; closed(), drained() and messages() in the event loop of any
-thread; what else there is, on the server's thread only.
+buffered_amount and subscriptions, may be used on any thread; closed(), drained() and messages() in the event loop of
+any; what else there is, on the server's thread only.
 
 Bun: ServerWebSocket. RFC 6455.
 )";
@@ -25,8 +25,8 @@ constexpr char kSend[] = R"(send($self, /, data, compress=False)
 
 Send one message: a str as text, anything bytes-like as binary.
 
-It never blocks. What the network does not take at once is kept in memory, up to `backpressure_limit`, and goes out as
-the peer reads; the `drain` handler, or `await ws.drained()`, tells when.
+It never blocks. What the network does not take at once is kept in memory, up to ``backpressure_limit``, and goes out as
+the peer reads; the ``drain`` handler, or ``await ws.drained()``, tells when.
 
 Args:
     data: str, sent as a text message in UTF-8, or an object with the buffer protocol that is C-contiguous (bytes,
@@ -37,8 +37,8 @@ Args:
 
 Returns:
     The length of the payload in bytes when it was sent; -1 when it was accepted, but waits behind a slow peer (do not
-    send it again; hold further ones back until `drain`); 0 when it was dropped because `backpressure_limit` or
-    `max_buffered_bytes` would be exceeded, when the socket is closed, and for an empty message, which is sent.
+    send it again; hold further ones back until ``drain``); 0 when it was dropped because ``backpressure_limit`` or
+    ``max_buffered_bytes`` would be exceeded, when the socket is closed, and for an empty message, which is sent.
 
 Raises:
     TypeError: data is neither str nor bytes-like, or compress is no bool.
@@ -54,21 +54,21 @@ Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
 constexpr char kSendText[] = R"(send_text($self, /, data, compress=False)
 --
 
-Send one text message: `send()` for str only.
+Send one text message: ``send()`` for str only.
 
 Args:
     data: the text, a str; at most 256 MiB of UTF-8.
     compress: True compresses the message where the client has negotiated that.
 
 Returns:
-    As `send()`: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+    As ``send()``: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
 
 Raises:
     TypeError: data is no str, or compress is no bool.
     ValueError: data is over 256 MiB, or has lone surrogates.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `send()`.
+Threads: any, as ``send()``.
 
 Bun: ServerWebSocket.sendText. RFC 6455 section 5.6.
 )";
@@ -76,21 +76,21 @@ Bun: ServerWebSocket.sendText. RFC 6455 section 5.6.
 constexpr char kSendBinary[] = R"(send_binary($self, /, data, compress=False)
 --
 
-Send one binary message: `send()` for bytes-like objects only.
+Send one binary message: ``send()`` for bytes-like objects only.
 
 Args:
     data: an object with the buffer protocol that is C-contiguous, such as bytes; at most 256 MiB.
     compress: True compresses the message where the client has negotiated that.
 
 Returns:
-    As `send()`: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+    As ``send()``: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
 
 Raises:
     TypeError: data is not bytes-like, or compress is no bool.
     ValueError: data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `send()`.
+Threads: any, as ``send()``.
 
 Bun: ServerWebSocket.sendBinary. RFC 6455 section 5.6.
 )";
@@ -98,22 +98,22 @@ Bun: ServerWebSocket.sendBinary. RFC 6455 section 5.6.
 constexpr char kPing[] = R"(ping($self, /, data=b'')
 --
 
-Send a Ping frame. The peer's answer calls the `pong` handler.
+Send a Ping frame. The peer's answer calls the ``pong`` handler.
 
-Seldom needed: the options `send_pings` and `ping_interval` do it by themselves.
+Seldom needed: the options ``send_pings`` and ``ping_interval`` do it by themselves.
 
 Args:
     data: str or bytes-like, at most 125 bytes; it comes back in the Pong.
 
 Returns:
-    As `send()`: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+    As ``send()``: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
 
 Raises:
     TypeError: data is neither str nor bytes-like.
     ValueError: data is over 125 bytes.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `send()`.
+Threads: any, as ``send()``.
 
 Bun: ServerWebSocket.ping. RFC 6455 section 5.5.2.
 )";
@@ -127,14 +127,14 @@ Args:
     data: str or bytes-like, at most 125 bytes.
 
 Returns:
-    As `send()`: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+    As ``send()``: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
 
 Raises:
     TypeError: data is neither str nor bytes-like.
     ValueError: data is over 125 bytes.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `send()`.
+Threads: any, as ``send()``.
 
 Bun: ServerWebSocket.pong. RFC 6455 section 5.5.3.
 )";
@@ -146,7 +146,7 @@ constexpr char kPublish[] = R"(publish($self, /, topic, data, compress=False)
 
 Send one message to every other subscriber of a topic.
 
-This socket need not be subscribed, and gets the message itself only with the option `publish_to_self` and when it is.
+This socket need not be subscribed, and gets the message itself only with the option ``publish_to_self`` and when it is.
 It may even be closed, while its server runs. Each subscriber gets what was sent and published to it in that order.
 
 Args:
@@ -172,7 +172,7 @@ Bun: ServerWebSocket.publish.
 constexpr char kPublishText[] = R"(publish_text($self, /, topic, data, compress=False)
 --
 
-Publish one text message: `publish()` for str only.
+Publish one text message: ``publish()`` for str only.
 
 Args:
     topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
@@ -180,14 +180,14 @@ Args:
     compress: True compresses the message where clients have negotiated that.
 
 Returns:
-    As `publish()`: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+    As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
 
 Raises:
     TypeError: topic or data is no str, or compress is no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `publish()`.
+Threads: any, as ``publish()``.
 
 Bun: ServerWebSocket.publishText.
 )";
@@ -195,7 +195,7 @@ Bun: ServerWebSocket.publishText.
 constexpr char kPublishBinary[] = R"(publish_binary($self, /, topic, data, compress=False)
 --
 
-Publish one binary message: `publish()` for bytes-like objects only.
+Publish one binary message: ``publish()`` for bytes-like objects only.
 
 Args:
     topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
@@ -203,14 +203,14 @@ Args:
     compress: True compresses the message where clients have negotiated that.
 
 Returns:
-    As `publish()`: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+    As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
 
 Raises:
     TypeError: topic is no str, data not bytes-like, or compress no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any, as `publish()`.
+Threads: any, as ``publish()``.
 
 Bun: ServerWebSocket.publishBinary.
 )";
@@ -231,7 +231,7 @@ Raises:
     ValueError: topic is empty or too long.
     RuntimeError: in a child made by fork.
 
-Threads: any. On another thread than the server's it is queued, in order with `publish()` from there.
+Threads: any. On another thread than the server's it is queued, in order with ``publish()`` from there.
 
 Bun: ServerWebSocket.subscribe.
 )";
@@ -252,7 +252,7 @@ Raises:
     ValueError: topic is empty or too long.
     RuntimeError: on another thread than the server's; the text names both.
 
-Threads: the server's thread only; `server.call_soon(ws.unsubscribe, topic)` works on any.
+Threads: the server's thread only; ``server.call_soon(ws.unsubscribe, topic)`` works on any.
 
 Bun: ServerWebSocket.unsubscribe.
 )";
@@ -285,8 +285,8 @@ constexpr char kCork[] = R"(cork($self, callback, /)
 
 Call a function and send what it sent to this socket in one write.
 
-Handlers are corked already; this is for sends outside of them, after an `await` or in `server.call_soon`. It nests, and
-other sockets may be sent to inside. On a closed socket the function is just called.
+Handlers are corked already; this is for sends outside of them, after an ``await`` or in ``server.call_soon``. It nests,
+and other sockets may be sent to inside. On a closed socket the function is just called.
 
 Args:
     callback: a callable; it gets this socket as its one argument.
@@ -308,8 +308,8 @@ constexpr char kClose[] = R"(close($self, /, code=1000, reason='')
 
 Close the connection: send what is queued, then a Close frame, then end the stream.
 
-The `close` handler runs inside this call, with `ready_state` 3, and gets this very code and reason. What the peer still
-sends is ignored. On a closed socket nothing happens.
+The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
+still sends is ignored. On a closed socket nothing happens.
 
 Args:
     code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
@@ -334,7 +334,7 @@ constexpr char kTerminate[] = R"(terminate($self, /)
 
 Cut the connection, without a Close frame; what is queued is lost.
 
-The `close` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
+The ``close`` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
 
 Returns:
     None.
@@ -352,7 +352,7 @@ constexpr char kPause[] = R"(pause($self, /)
 
 Stop reading from this socket, so that its peer has to wait; sending goes on.
 
-The idle timer stands still meanwhile, and a peer that closes is noticed after `resume()` only. Idempotent; nothing
+The idle timer stands still meanwhile, and a peer that closes is noticed after ``resume()`` only. Idempotent; nothing
 happens on a closed socket.
 
 Returns:
@@ -369,7 +369,7 @@ Bun: ServerWebSocket.pause.
 constexpr char kResume[] = R"(resume($self, /)
 --
 
-Read from this socket again, after `pause()`. The idle timer starts over.
+Read from this socket again, after ``pause()``. The idle timer starts over.
 
 Idempotent; nothing happens on a closed socket.
 
@@ -387,7 +387,7 @@ Bun: ServerWebSocket.resume.
 constexpr char kGetBufferedAmount[] = R"(get_buffered_amount($self, /)
 --
 
-Tell how much waits for a slow peer: the property `buffered_amount`, as a method.
+Tell how much waits for a slow peer: the property ``buffered_amount``, as a method.
 
 Returns:
     Bytes, an int; 0 after the close.

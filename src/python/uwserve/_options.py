@@ -138,7 +138,7 @@ class WebSocketHandler(Generic[DataT]):
     a compressor takes so much in all, a decompressor's window is that size, 32 KB at most. "disable" (or False) for
     ``compress`` sends everything plain; for ``decompress`` it means "shared" while ``compress`` is on, because a client
     cannot be forbidden to compress. A direction left out is shared. ``reload`` changes it for new connections.
-    Bun: ``perMessageDeflate``."""
+    Bun: perMessageDeflate."""
     protocols: Sequence[str] = ()
     """Subprotocols as str in order of preference; the first that a client offers is selected.
 

@@ -146,7 +146,7 @@ class Server(RunModes[DataT]):
 
         Threads: any.
 
-        Bun: Server.stop; the deadline is ours. RFC 6455 section 7.4.1 for 1001.
+        Bun: Server.stop. The deadline is ours. RFC 6455 section 7.4.1 for 1001.
         """
         self._let_go_of_closed_loop()
         _stopping.stop(self, close_active_connections, timeout, code, reason)

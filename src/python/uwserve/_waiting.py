@@ -43,6 +43,9 @@ else:
 
         __slots__ = ()
 
+    Closed.code.__doc__ = "The close code, an int (RFC 6455 section 7.4)."
+    Closed.reason.__doc__ = 'The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one.'
+
 
 class ConnectionClosed(Exception):
     """The socket is closed, so that what was waited for cannot happen.

@@ -21,6 +21,8 @@ class Connections(TypedDict):
 
 
 class Requests(TypedDict):
+    """HTTP requests, handshakes of WebSockets among them."""
+
     pending: int
     """Requests that wait for their answer."""
     total: int
@@ -28,6 +30,8 @@ class Requests(TypedDict):
 
 
 class WebSockets(TypedDict):
+    """WebSockets, from the upgrade to the close."""
+
     open: int
     """Open now; ``server.pending_websockets``."""
     total: int
