@@ -2,8 +2,12 @@
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
+# make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
+# make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
+# make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
+# make screenshot  the dashboard with traffic, as docs/images/dashboard.png; SCREENSHOT_ARGS="--dark --seconds 300"
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
@@ -17,17 +21,19 @@ AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 SOAK_SECONDS ?= 3600
+SCREENSHOT_ARGS ?=
 
 # The modules whose tests talk to a server of their own process.
 WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_pause deflate_clients \
     deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handshake \
     http_clients http_defects http_half_closed http_refusals http_requests http_responses http_streams \
     limits_flood limits_heads limits_memory logging message_views metrics messages messages_bounds \
-    reentrancy reload routing_live send serial serial_bounds server_changes server_lifecycle stalled_clients \
+    reentrancy reload routing_live send send_uncorked serial serial_bounds server_changes server_lifecycle stalled_clients \
     stats stats_failures threads tls topics topics_listing topics_order upgrade_later waiting
 
 VENV := .venv
 BIN := $(VENV)/bin
+GUARD := build/guard
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The suite must not import the working tree instead of what was installed.
@@ -36,7 +42,8 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python tests/typing tests/autobahn tests/fuzz tests/soak examples benchmarks)
+PY_FILES := $(wildcard src/python tests/python tests/typing tests/autobahn tests/fuzz tests/packaging tests/soak examples \
+    benchmarks tools)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -45,7 +52,8 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chromium clean
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
+    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -91,6 +99,32 @@ format: $(VENV)/.lint
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
+bench-growth: $(VENV)/.installed $(VENV)/.test
+	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
+
+charts: $(VENV)/.bench
+	$(BIN)/python benchmarks/charts.py
+
+bench-table: $(VENV)/.made
+	@$(BIN)/python benchmarks/table.py
+
+bench-guard bench-guard-record: $(GUARD)/.done valgrind
+	$(BIN)/python benchmarks/guard/guard.py $(if $(filter %-record,$@),record,check) $(GUARD)/package
+
+# As it is shipped, but with the names of its functions.
+$(GUARD)/.done: $(VENV)/.made $(SOURCES)
+	rm -rf $(GUARD)/package
+	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
+	touch $@
+
+valgrind:
+	@if command -v valgrind >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing valgrind"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        valgrind >/dev/null; } || echo "valgrind could not be installed"; \
+	else echo "no valgrind and no right to install it"; fi
+
 autobahn: $(VENV)/.installed $(VENV)/.autobahn
 	$(BIN)/python tests/autobahn/run.py $(AUTOBAHN_ARGS)
 
@@ -105,6 +139,21 @@ fuzz: $(VENV)/.test build/headers/.done
 
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
+# The wheel is made from the sdist, so both are known to be whole. libdeflate is in it where this machine has it.
+wheel: $(VENV)/.wheel
+	rm -rf dist build/dist
+	$(BIN)/python -m build --outdir build/dist .
+	$(BIN)/python tools/repair_wheel.py build/dist/uwserve-*.whl dist
+	cp build/dist/uwserve-*.tar.gz dist
+	$(BIN)/twine check --strict dist/*
+	# W002: two licences with one text; W009, W010: the folder of the libraries that were taken along.
+	$(BIN)/check-wheel-contents --ignore W002,W009,W010 dist/*.whl
+	sh tests/packaging/clean_install.sh $(BIN)/python dist/*.whl
+
+screenshot: $(VENV)/.installed $(VENV)/.test chromium
+	mkdir -p docs/images
+	$(BIN)/python tests/python/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist
@@ -124,7 +173,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	$(PIP) install .
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn: $(VENV)/.made pyproject.toml
+$(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(call toml,p['project']['optional-dependencies']['$(@F:.%=%)']) > $@.txt
 	$(PIP) install -r $@.txt
 	touch $@
@@ -148,6 +197,7 @@ endef
 
 # $(call sanitized,PRESET,SANITIZERS,RUNTIME,ENVIRONMENT): the C++ tests, then the Python suite against an extension built
 # with the sanitizers, in an environment of its own; the interpreter is not instrumented, so the runtime is preloaded.
+# Sanitizers slow a test down tenfold and more: all have more time.
 define sanitized
 	$(call ctest,$(1))
 	$(BIN)/python -m venv $(VENV)-$(1)
@@ -155,7 +205,7 @@ define sanitized
 	$(VENV)-$(1)/bin/python -m pip --quiet install . -C build-dir=build/$(1)-python -C cmake.build-type=RelWithDebInfo \
 	    -C install.strip=false -C "cmake.define.UWSERVE_SANITIZE=$(2)"
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)" \
-	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest $(PYTEST_ARGS)
+	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest -o timeout=900 $(PYTEST_ARGS)
 endef
 
 asan: $(VENV)/.test build/headers/.done

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import select
 import shutil
 import subprocess
@@ -18,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BUN_VERSION = "1.4.5"
 UWEBSOCKETS_PACKAGE = "socketify==0.0.28"  # as in pyproject.toml: its data are the headers
-UWEBSOCKETS_VERSION = "20.44 on uwserve's socket layer"
 START_SECONDS = 20.0
+CANNOT = 3  # the exit status of a server that cannot do what is asked
 
 
 class BenchmarkError(Exception):
@@ -45,38 +43,38 @@ def run(*command: object, **options) -> str:
     return done.stdout
 
 
+class UnableError(BenchmarkError):
+    """A server said that it cannot do what a case needs (status 3)."""
+
+
 class Programs:
-    """Builds and installs below ``folder``; what is there already is used as it is."""
+    """Builds below ``folder``; what is there already is used as it is."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.skipped: dict[str, str] = {}
+        self._has_certificate = False
         folder.mkdir(parents=True, exist_ok=True)
         self._build()
         self.load = folder / "programs" / "load" / "uwserve-load"
 
-    def servers(self, names: list[str] | None) -> list[Server]:
-        """The servers that can be run here; why others can't is in ``skipped``."""
-        makers = {
-            "uws-c++": self._uws,
-            "uwserve": self._uwserve,
-            "bun": self._bun,
-            "picows": lambda: self._rival("picows"),
-            "aiohttp": lambda: self._rival("aiohttp"),
-            "websockets": lambda: self._rival("websockets"),
-        }
-        for name in names or ():
-            if name not in makers:
-                raise BenchmarkError(f"no server {name!r}; there are {', '.join(makers)}")
-        found = []
-        for name, make in makers.items():
-            if names and name not in names:
-                continue
-            try:
-                found.append(make())
-            except BenchmarkError as error:
-                self.skipped[name] = str(error)
-        return found
+    def authority(self) -> Path:
+        """Who signed the certificate."""
+        self.certificate()
+        return self.folder / "tls-authority.pem"
+
+    def certificate(self) -> tuple[Path, Path]:
+        """(certificate, key) of a server on 127.0.0.1; they are made anew in every run."""
+        certificate, key = self.folder / "tls-cert.pem", self.folder / "tls-key.pem"
+        if not self._has_certificate:
+            import trustme
+
+            authority = trustme.CA()
+            server = authority.issue_cert("127.0.0.1", "localhost")
+            authority.cert_pem.write_to_path(self.folder / "tls-authority.pem")
+            certificate.write_bytes(b"".join(pem.bytes() for pem in server.cert_chain_pems))
+            server.private_key_pem.write_to_path(key)
+            self._has_certificate = True
+        return certificate, key
 
     def _build(self) -> None:
         headers = self.folder / "headers"
@@ -94,54 +92,16 @@ class Programs:
             run(cmake, "-S", HERE, "-B", programs, *generator, f"-DUWEBSOCKETS_INCLUDE_DIR={include}", env=environment)
         run(cmake, "--build", programs, env=environment)
 
-    def _uws(self) -> Server:
-        return Server("uws-c++", (str(self.folder / "programs" / "uws-echo"),), UWEBSOCKETS_VERSION)
-
-    def _uwserve(self) -> Server:
-        version = run(sys.executable, "-c", "import uwserve; print(uwserve.__version__)", cwd=self.folder).strip()
-        return Server("uwserve", (sys.executable, str(HERE / "servers" / "uwserve_echo.py")), version)
-
-    def _rival(self, name: str) -> Server:
-        """From PyPI, all in one environment; made when the first is asked for."""
-        python = self.folder / "rivals" / "bin" / "python"
-        stamp = self.folder / "rivals" / "requirements.txt"
-        wanted = HERE / "requirements.txt"
-        if not stamp.exists() or stamp.read_text() != wanted.read_text():
-            run(sys.executable, "-m", "venv", "--clear", self.folder / "rivals")
-            run(python, "-m", "pip", "install", "-q", "-r", wanted)
-            shutil.copyfile(wanted, stamp)
-        code = f"from importlib.metadata import version as v; print(v({name!r}), 'uvloop', v('uvloop'))"
-        return Server(name, (str(python), str(HERE / "servers" / f"{name}_echo.py")), run(python, "-c", code).strip())
-
-    def _bun(self) -> Server:
-        machine = {"x86_64": "x64", "aarch64": "aarch64"}.get(platform.machine(), platform.machine())
-        package = f"@oven/bun-linux-{machine}"
-        binary = self.folder / "bun" / "node_modules" / package / "bin" / "bun"
-        if not binary.exists():
-            if not shutil.which("npm"):
-                raise BenchmarkError("npm was not found, which Bun's binary comes by")
-            run(
-                "npm",
-                "install",
-                "--silent",
-                "--no-fund",
-                "--no-audit",
-                "--prefix",
-                self.folder / "bun",
-                f"{package}@{BUN_VERSION}",
-            )
-        return Server("bun", (str(binary), str(HERE / "servers" / "bun_echo.js")), run(binary, "--version").strip())
-
 
 @contextlib.contextmanager
-def running(server: Server, cores: set[int], log: Path, *arguments: str):
-    """A fresh process of a server, on those cores; gives (pid, port)."""
+def running(server: Server, cores: set[int] | None, log: Path, *arguments: object):
+    """A fresh process of a server, on those cores (None: any); gives (pid, port)."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*server.command, *arguments],
+            [*server.command, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         )
     try:
         yield process.pid, _port_of(process, server, log)
@@ -164,6 +124,8 @@ def _port_of(process: subprocess.Popen, server: Server, log: Path) -> int:
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         piece = os.read(process.stdout.fileno(), 100) if ready else b""
         if not piece:
+            if ready and process.wait(START_SECONDS) == CANNOT:
+                raise UnableError(log.read_text().strip().rpartition("\n")[2])
             raise BenchmarkError(f"{server.name} did not print its port; see {log}")
         line += piece
     return int(line)

@@ -1,28 +1,27 @@
-"""How results look, and where they were made."""
+"""How results look on a terminal."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from cases import CEILING
+from goals import throughput
 
 # By mode of the load generator, told apart by what it reports: heading, figure, digits, whether its ratio is shown.
 Column = tuple[str, Callable[[dict], float], int, bool]
-ECHO: Sequence[Column] = (
-    ("messages/s", lambda r: r["messages_per_second"], 0, True),
-    ("user us", lambda r: r["server_cpu"]["user_us"], 2, True),
-    ("system us", lambda r: r["server_cpu"]["system_us"], 2, False),
+USER: Column = ("user us", lambda r: r["server_cpu"]["user_us"], 2, True)
+SYSTEM: Column = ("system us", lambda r: r["server_cpu"]["system_us"], 2, False)
+LATENCY: Sequence[Column] = (
     ("p50 ms", lambda r: r["latency_us"]["p50"] / 1e3, 2, False),
     ("p99 ms", lambda r: r["latency_us"]["p99"] / 1e3, 2, False),
     ("core", lambda r: r["server_cpu"]["core_share"], 2, False),
+    ("load", lambda r: r["load_cpu"]["core_share"], 2, False),
 )
+ECHO: Sequence[Column] = (("messages/s", throughput, 0, True), USER, SYSTEM, *LATENCY)
+FANOUT: Sequence[Column] = (("deliveries/s", throughput, 0, True), USER, SYSTEM, *LATENCY)
 HOLD: Sequence[Column] = (
     ("bytes each", lambda r: r["pss_bytes_each"], 0, True),
-    ("handshakes/s", lambda r: r["handshakes_per_second"], 0, True),
+    ("handshakes/s", throughput, 0, True),
     ("user us", lambda r: r["server_cpu"]["user_us"], 0, False),
     ("system us", lambda r: r["server_cpu"]["system_us"], 0, False),
 )
@@ -39,6 +38,8 @@ IMPORT: Sequence[Column] = (
 
 
 def columns_of(result: dict) -> Sequence[Column]:
+    if "deliveries" in result:
+        return FANOUT
     if "latency_us" in result:
         return ECHO
     if "pss_bytes_each" in result:
@@ -46,7 +47,19 @@ def columns_of(result: dict) -> Sequence[Column]:
     return FAIR if "probe_latency_us" in result else IMPORT
 
 
-def tables(medians: dict[str, dict[str, dict]], ceiling: str) -> str:
+def whole(document: dict) -> str:
+    """Everything that a run has to say, from its result file."""
+    parts = [tables(document["medians"], CEILING, document.get("once", {})), goal_table(document["goals"])]
+    for case, servers in document.get("unable", {}).items():
+        parts += [f"-  {case}, {server}: {reason}" for server, reason in servers.items()]
+    if any(document.get("once", {}).values()):
+        parts.append("*  measured in the first round only: out of reach of the best of its kind")
+    parts += [f"skipped {name}: {reason}" for name, reason in document["skipped"].items()]
+    parts += [f"failed: {error}" for error in document["errors"]]
+    return "\n".join(parts)
+
+
+def tables(medians: dict[str, dict[str, dict]], ceiling: str, once: dict[str, list[str]]) -> str:
     """A table for each case; ``x`` columns are ratios to ``ceiling``, where that was measured."""
     parts = []
     for case, servers in medians.items():
@@ -54,7 +67,7 @@ def tables(medians: dict[str, dict[str, dict]], ceiling: str) -> str:
         base = servers.get(ceiling)
         rows = [["", *(cell for c in columns for cell in ([c[0], "x"] if c[3] and base else [c[0]]))]]
         for server, result in servers.items():
-            row = [server]
+            row = [server + (" *" if server in once.get(case, ()) else "")]
             for _, figure, digits, compared in columns:
                 row.append(f"{figure(result):,.{digits}f}")
                 if compared and base:
@@ -65,51 +78,35 @@ def tables(medians: dict[str, dict[str, dict]], ceiling: str) -> str:
 
 
 def goal_table(goals: list[dict]) -> str:
-    rows = [["goal", "measured", "at most", ""]]
-    rows += [[g["goal"], f"{g['measured']:,.4g}", f"{g['at_most']:,}", "met" if g["met"] else "MISSED"] for g in goals]
-    return aligned(rows) + "\n"
+    rows = [["goal", "", "measured", "limit", "compared with", "x", ""]]
+    for goal in goals:
+        limit = goal.get("at_least", goal.get("at_most"))
+        ratio = goal.get("ratio")
+        rows.append(
+            [
+                goal["case"],
+                goal["goal"],
+                short(goal["measured"]),
+                short(limit) if limit is not None else "?",
+                goal.get("reference") or "",
+                f"{ratio:.2f}" if ratio is not None else "",
+                {True: "met", False: "MISSED", None: "not known"}[goal["met"]],
+            ]
+        )
+    return aligned(rows, left=2) + "\n"
 
 
-def aligned(rows: list[list[str]]) -> str:
+def short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def aligned(rows: list[list[str]], left: int = 1) -> str:
+    """Columns, the first ``left`` of them to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  "
         + "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     )
-
-
-def machine() -> dict:
-    cpu = memory = ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
-            break
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal"):
-            memory = line.partition(":")[2].strip()
-    return {
-        "cpu": cpu or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory": memory,
-        "kernel": platform.release(),
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
-    }
-
-
-def versions() -> dict:
-    return {
-        "commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
-        "python": platform.python_version(),
-        "compiler": output(os.environ.get("CXX", "c++"), "--version").partition("\n")[0],
-    }
-
-
-def output(*command: str) -> str:
-    """What a command prints; empty when it can't."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

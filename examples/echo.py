@@ -1,4 +1,9 @@
-"""The shortest server: every message goes back to its sender."""
+"""The shortest server: every message goes back to its sender.
+
+PORT=3000 python examples/echo.py, and with the package ``websockets``: python -m websockets ws://localhost:3000/
+"""
+
+import os
 
 from uwserve import Request, Response, Server, ServerWebSocket, serve
 
@@ -14,6 +19,7 @@ def message(ws: ServerWebSocket, message: str | bytes) -> None:
 
 
 if __name__ == "__main__":
-    with serve(fetch=fetch, websocket={"message": message}, port=3000, hostname="127.0.0.1") as server:
+    port = int(os.environ.get("PORT", "3000"))
+    with serve(fetch=fetch, websocket={"message": message}, port=port, hostname="127.0.0.1") as server:
         print(f"echo on {server.url}", flush=True)
         server.run()

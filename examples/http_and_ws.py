@@ -1,6 +1,10 @@
-"""What a WebSocket server serves beside its sockets: pages, JSON, uploads, a stream, and slow work in other threads."""
+"""What a WebSocket server serves beside its sockets: pages, JSON, uploads, a stream, and slow work in other threads.
+
+PORT=3000 python examples/http_and_ws.py, then curl -X PUT -d '{"x": 1}' localhost:3000/notes/a, and curl of the same.
+"""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,6 +67,7 @@ routes = {
 }
 
 if __name__ == "__main__":
-    with serve(routes=routes, fetch=fetch, websocket={"message": message}, port=3000, hostname="127.0.0.1") as server:
+    port = int(os.environ.get("PORT", "3000"))
+    with serve(routes=routes, fetch=fetch, websocket={"message": message}, port=port, hostname="127.0.0.1") as server:
         print(f"serving on {server.url}", flush=True)
         server.run()

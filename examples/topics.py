@@ -1,8 +1,10 @@
 """Publish and subscribe: a client names a topic in the URL (/news) and hears what others send to it.
 
 Another thread publishes the time to the topic "clock" once a second: ``server.publish`` may be called from any thread.
+PORT=3000 python examples/topics.py, then python -m websockets ws://localhost:3000/clock
 """
 
+import os
 import threading
 import time
 
@@ -33,7 +35,8 @@ def tick(server: Server, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    with serve(fetch=fetch, websocket=Topics(), port=3000, hostname="127.0.0.1") as server:
+    port = int(os.environ.get("PORT", "3000"))
+    with serve(fetch=fetch, websocket=Topics(), port=port, hostname="127.0.0.1") as server:
         print(f"topics on {server.url}", flush=True)
         ended = threading.Event()
         threading.Thread(target=tick, args=(server, ended), daemon=True).start()

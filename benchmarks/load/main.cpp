@@ -8,20 +8,41 @@
 namespace {
 
 load::Report run(const load::Options &options) {
-    if (options.mode == "echo") return load::run_echo(options);
-    if (options.mode == "hold") return load::run_hold(options);
-    return load::run_fair(options);
+    for (const load::Mode &mode : load::kModes) {
+        if (options.mode == mode.name) return mode.run(options);
+    }
+    throw load::UsageError("unknown mode");
 }
 
-load::Report describe(const load::Options &options) {
+// What was asked for, as far as it concerns the mode.
+load::Report describe(const load::Options &o) {
+    bool publishes = o.mode == "fanout" || o.mode == "slow";
     load::Report report;
-    report.add("mode", options.mode);
-    report.add("connections", options.mode == "fair" ? 2 : options.connections);
-    report.add("depth", options.depth);
-    report.add("size", options.size);
-    report.add("type", options.text ? "text" : "binary");
-    report.add("warmup", options.warmup);
-    report.add("seconds", options.seconds);
+    report.add("mode", o.mode);
+    report.add("tls", o.tls ? "yes" : "no");
+    report.add("threads", o.mode == "fair" ? 2 : o.threads);
+    if (publishes) {
+        report.add("subscribers", o.subscribers);
+        report.add("publishers", o.publishers);
+        report.add("batch", o.batch);
+        if (o.mode == "fanout") report.add("topics", o.topics);
+    } else {
+        report.add("connections", o.mode == "fair" ? 2 : o.mode == "storm" ? o.concurrency : o.connections);
+    }
+    if (o.mode == "slow") {
+        report.add("slow", o.slow);
+        report.add("rate", o.rate);
+    }
+    if (o.mode == "echo") {
+        report.add("depth", o.depth);
+        report.add("deflate", o.deflate ? "yes" : "no");
+    }
+    if (o.mode != "hold") {
+        report.add("size", o.size);
+        report.add("type", o.text ? "text" : "binary");
+        report.add("warmup", o.warmup);
+    }
+    report.add("seconds", o.seconds);
     return report;
 }
 

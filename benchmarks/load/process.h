@@ -8,6 +8,7 @@ namespace load {
 // Of all its threads, exited ones included. The kernel's split between the two is sampled: it needs seconds to be right.
 struct CpuTime {
     double user = 0, system = 0;  // seconds
+    double waited = 0;  // for a core while ready to run, by the threads that are alive
 };
 CpuTime cpu_of(int pid);
 

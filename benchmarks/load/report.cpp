@@ -13,6 +13,12 @@ uint64_t Histogram::upper_edge(size_t bucket) {
     return ((step + 1) << shift) - 1;
 }
 
+void Histogram::add(const Histogram &other) {
+    for (size_t i = 0; i < counts_.size(); i++) counts_[i] += other.counts_[i];
+    total_ += other.total_;
+    max_ = std::max(max_, other.max_);
+}
+
 uint64_t Histogram::percentile(double share) const {
     if (!total_) return 0;
     auto wanted = static_cast<uint64_t>(std::ceil(share * static_cast<double>(total_)));
@@ -52,8 +58,10 @@ void Report::add_latency(std::string_view name, const Histogram &histogram) {
     Report latency;
     latency.add("samples", histogram.count());
     latency.add("p50", us(histogram.percentile(0.50)));
+    latency.add("p90", us(histogram.percentile(0.90)));
     latency.add("p95", us(histogram.percentile(0.95)));
     latency.add("p99", us(histogram.percentile(0.99)));
+    latency.add("p99.9", us(histogram.percentile(0.999)));
     latency.add("max", us(histogram.max()));
     add(name, latency);
 }
@@ -66,6 +74,7 @@ void Report::add_cpu(std::string_view name, const CpuTime &before, const CpuTime
     cpu.add("user_us", user / events * 1e6);
     cpu.add("system_us", system / events * 1e6);
     cpu.add("core_share", (user + system) / seconds);
+    cpu.add("waiting_share", (after.waited - before.waited) / seconds);
     add(name, cpu);
 }
 

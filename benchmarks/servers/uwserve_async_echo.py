@@ -1,21 +1,36 @@
-"""Echo with uwserve and coroutine handlers: the same as uwserve_echo.py but for ``async def``.
+"""uwserve with coroutine handlers: uwserve_echo.py but for ``async def``. See command_line.py.
 
-Prints its port, serves until SIGTERM. Arguments: ``asyncio`` or ``uvloop`` choose the event loop (default: what
-``server.run()`` takes); ``plain`` keeps the handlers plain functions, which then run inside that event loop.
+``asyncio`` or ``uvloop`` choose the event loop (default: what ``server.run()`` takes); ``plain`` keeps handlers plain
+functions, which then run inside that event loop.
 """
 
 import asyncio
-import sys
+from pathlib import Path
+
+from command_line import MAX_MESSAGE, parse, role
 
 import uwserve
 
+options = parse("asyncio", "uvloop", "plain")
+compress = options.deflate
+
 
 async def fetch(request, server):
-    server.upgrade(request)
+    kind, name = role(request.path)
+    server.upgrade(request, data=name if kind == "pub" else (name,) if kind else None)
+
+
+async def open(ws):
+    if isinstance(ws.data, tuple):
+        ws.subscribe(*ws.data)
 
 
 async def message(ws, data):
-    ws.send(data)
+    topic = ws.data
+    if topic is None:
+        ws.send(data, compress)
+    else:
+        ws.publish(topic, data, compress)
 
 
 def plain_fetch(request, server):
@@ -23,22 +38,29 @@ def plain_fetch(request, server):
 
 
 def plain_message(ws, data):
-    ws.send(data)
+    ws.send(data, compress)
 
 
-is_plain = "plain" in sys.argv
+is_plain = "plain" in options.more
 server = uwserve.serve(
-    port=0,
+    port=options.port,
     hostname="127.0.0.1",
     fetch=plain_fetch if is_plain else fetch,
-    websocket={"message": plain_message if is_plain else message},
+    websocket={
+        "open": open,
+        "message": plain_message if is_plain else message,
+        "max_payload_length": MAX_MESSAGE,
+        "backpressure_limit": MAX_MESSAGE,
+        "per_message_deflate": options.deflate,
+    },
+    tls={"cert": Path(options.tls[0]), "key": Path(options.tls[1])} if options.tls else None,
 )
 print(server.port, flush=True)
-if "uvloop" in sys.argv:
+if "uvloop" in options.more:
     import uvloop
 
     uvloop.run(server.serve_forever())
-elif "asyncio" in sys.argv:
+elif "asyncio" in options.more:
     asyncio.run(server.serve_forever())
 else:
     server.run()

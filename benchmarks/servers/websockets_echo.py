@@ -1,16 +1,28 @@
-"""Echo with websockets on uvloop. Prints its port, serves until SIGTERM."""
+"""websockets, its asyncio server, on uvloop. See command_line.py."""
 
 import uvloop
-from websockets.asyncio.server import serve
+from command_line import MAX_MESSAGE, parse, tls_context
+from websockets.asyncio.server import broadcast, serve
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets_handler import make_handler
 
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
+options = parse()
 
 
 async def main():
-    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=64 << 20) as server:
+    deflate = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+    async with serve(
+        make_handler(broadcast),
+        "127.0.0.1",
+        options.port,
+        compression=None,
+        extensions=[deflate] if options.deflate else None,
+        max_size=MAX_MESSAGE,
+        open_timeout=60,
+        ping_interval=None,
+        ssl=tls_context(options),
+        backlog=4096,
+    ) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 

@@ -28,24 +28,11 @@ def uwserve() -> None:
             "message": lambda ws, message: ws.send(message, compress=True),
             "max_payload_length": LIMIT,
             "backpressure_limit": LIMIT * 2,
-            **compression(),
+            "per_message_deflate": {"compress": "dedicated", "decompress": "dedicated"},
         },
     )
     print(server.port, flush=True)
     server.run()
-
-
-def compression() -> dict[str, object]:
-    """A version without compression refuses the option: sections 12 and 13 then say UNIMPLEMENTED."""
-    import uwserve
-
-    wanted: dict[str, object] = {"per_message_deflate": {"compress": "dedicated", "decompress": "dedicated"}}
-    try:
-        uwserve.serve(hostname=HOST, port=0, websocket=wanted).stop(True)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        print(f"no compression: {error}", file=sys.stderr)
-        return {}
-    return wanted
 
 
 async def websockets() -> None:

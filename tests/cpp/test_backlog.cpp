@@ -179,3 +179,33 @@ TEST(refuses_what_no_memory_can_hold) {
         CHECK(thrown && content(backlog) == "ab");
     }
 }
+
+TEST(holds_spare_memory) {
+    uwserve::SpareMemory spare;
+    Backlog backlog;
+    backlog.hold(1 << 20, &spare);
+    const char *block = backlog.data();
+    backlog.trim(&spare);
+    CHECK(backlog.capacity() == 0 && spare.memory.get() == block && spare.capacity >= 1 << 20);
+
+    Backlog other;  // which has little memory of its own
+    other.append("1234", 4);
+    other.erase(4);
+    other.hold(1 << 19, &spare);
+    CHECK(other.data() == block && spare.capacity == 0 && !spare.memory);
+    other.append("5678", 4);
+    other.trim(&spare);  // needed
+    CHECK(content(other) == "5678" && spare.capacity == 0);
+    other.erase(4);
+    CHECK(other.capacity() == 0);
+
+    backlog.append("12", 2);
+    backlog.hold(1 << 20, &spare);  // behind a backlog: there is no spare memory to be used
+    CHECK(content(backlog) == "12");
+    backlog.erase(2);
+    backlog.trim(&spare);
+    CHECK(backlog.length() == 0 && backlog.capacity() == 0 && spare.capacity >= 1 << 20);
+    backlog.hold(uwserve::SpareMemory::kMost + 1, &spare);
+    backlog.trim(&spare);  // too much to be kept
+    CHECK(backlog.capacity() == 0 && spare.capacity <= uwserve::SpareMemory::kMost);
+}

@@ -40,10 +40,10 @@ class Process:
         )
         self.seen = b""
 
-    def line(self) -> str:
+    def line(self, timeout: float = DEADLINE) -> str:
         """The next line of its output."""
         assert self.child.stdout
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + timeout
         while b"\n" not in self.seen:
             assert select.select([self.child.stdout], [], [], end - time.monotonic())[0], "no output"
             data = os.read(self.child.stdout.fileno(), 4096)
@@ -52,9 +52,9 @@ class Process:
         line, _, self.seen = self.seen.partition(b"\n")
         return line.decode()
 
-    def port(self) -> int:
+    def port(self, timeout: float = DEADLINE) -> int:
         """The port in the URL, or the number, that ends the next line."""
-        return int(self.line().rstrip("/").rpartition(":")[2])
+        return int(self.line(timeout).rstrip("/").rpartition(":")[2])
 
     def end(self) -> tuple[int, str, str]:
         """(exit code, the rest of the output, the errors) once it has ended."""

@@ -7,61 +7,25 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from http_client import DEADLINE, bound
 
 from uwserve import Server
 from uwserve.demo import chat
 
-CHROMIUM = shutil.which("chromium")
-CHROMEDRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.plain("the browser does not know the authority"),
-    pytest.mark.skipif(
-        CHROMIUM is None or CHROMEDRIVER is None,
-        reason="chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-default-apps",
-    "--no-proxy-server",
-    "--window-size=1000,700",
-)
+pytestmark = [pytest.mark.plain("the browser does not know the authority"), chromium.needed]
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # A sanitizer's runtime, preloaded for Python, is not for the browser.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=environment))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
+    with chromium.driven(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 class Tab:

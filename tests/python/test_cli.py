@@ -17,14 +17,15 @@ UWSERVE = Path(sys.executable).with_name("uwserve")
 
 
 def test_help_and_version() -> None:
+    commands = ("serve", "echo", "chat", "bench", "doctor")
     for command in ([sys.executable, "-m", "uwserve"], [UWSERVE]):
-        for arguments in (["--help"], ["echo", "--help"], ["chat", "--help"], ["serve", "--help"], ["--version"]):
+        for arguments in (["--help"], *([name, "--help"] for name in commands), ["--version"]):
             with process(*command, *arguments) as run:
                 code, output, errors = run.end()
                 assert (code, errors) == (0, "")
                 assert "uwserve" in output
                 if arguments == ["--help"]:
-                    assert all(word in output for word in ("echo", "chat", "serve"))
+                    assert all(word in output for word in (*commands, "exit codes", "130", "143"))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,21 @@ def test_help_and_version() -> None:
         ["serve"],
         ["serve", "module"],
         ["serve", ":server"],
+        ["echo", "--tls-key", "key.pem"],
+        ["echo", "--tls-cert", ""],
+        ["echo", "--dashboard-allow", "10.0.0.0/8"],
+        ["echo", "--log-level", "loud"],
+        ["serve", "--dashboard", "app:options"],
+        ["echo", "--metrics", "x"],
+        ["echo", "--reload"],
+        ["serve", "a:b", "--reload-dir", "."],
+        ["serve", "a:b", "--reload", "--port", "1", "--unix", "x"],
+        ["serve", "a:b", "--reload", "--reload-dir", "nowhere"],
+        ["bench", "ftp://x"],
+        ["bench", "ws://x:99999"],
+        ["bench", "--size", "0"],
+        ["bench", "--seconds", "601"],
+        ["doctor", "--connections", "-1"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -77,26 +93,34 @@ def test_echo_and_chat(command: str) -> None:
             assert client.at_end()
         run.child.send_signal(signal.SIGINT)
         code, _, errors = run.end()
-        assert (code, errors) == (0, "")
+        assert code == 0
+        assert "Traceback" not in errors
 
 
 def test_stopping_with_open_connections(tmp_path: Path) -> None:
-    """Ctrl-C tells them and says how long they have; --stop-timeout ends it, and so does a second Ctrl-C."""
+    """Ctrl-C tells them and says how long they have; --stop-timeout ends it with 0, a second signal with 130 or 143."""
     (tmp_path / "mine.py").write_text(textwrap.dedent(SERVE))
-    for command, patience in (("echo", "600"), ("echo", "0.3"), ("serve", "600")):
+    for command, patience, signals, wanted in (
+        ("echo", "600", (signal.SIGINT, signal.SIGINT), 130),
+        ("echo", "600", (signal.SIGINT, signal.SIGTERM), 143),
+        ("echo", "0.3", (signal.SIGTERM,), 0),
+        ("serve", "600", (signal.SIGTERM, signal.SIGTERM), 143),
+    ):
         target = ["mine:server"] if command == "serve" else ["--port", "0"]
         with (
             process(UWSERVE, command, *target, "--stop-timeout", patience, cwd=tmp_path) as run,
             Client(run.port()) as client,
         ):
             open_websocket(client)
-            run.child.send_signal(signal.SIGINT)
+            run.child.send_signal(signals[0])
             assert read_frame(client) == (8, b"\x03\xe9Server closed")
-            if patience == "600":
-                run.child.send_signal(signal.SIGINT)
+            for number in signals[1:]:
+                run.child.send_signal(number)
             code, output, errors = run.end()
-            assert (code, output) == (0, "")
-            assert errors == f"uwserve: stopping; 1 open connection has {patience} s to end, Ctrl-C again cuts\n"
+            assert (code, output) == (wanted, "")
+            again = "Ctrl-C again" if signals[0] == signal.SIGINT else "a second signal"
+            assert f"stopping; 1 open connection has {patience} s to end, {again} cuts\n" in errors
+            assert ("cutting the connections that are left" in errors) == (wanted != 0)
 
 
 def test_sockets_that_cannot_be_inherited() -> None:

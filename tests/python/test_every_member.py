@@ -124,6 +124,7 @@ INTERNAL: Table = {
     "attach_core": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].attach_core)),
     "detach_core": (ANSWERED, lambda both: both[0].detach_core()),
     "pump": (ANSWERED, lambda both: both[0].pump()),
+    "loop_reader": (ANSWERED, lambda both: both[0].loop_reader(len)()),
     "set_event_loop": (REFUSED, lambda both: both[0].set_event_loop(None, ())),
     "forget_event_loop": (REFUSED, lambda both: both[0].forget_event_loop()),
     "cancel_tasks": (REFUSED, lambda both: both[0].cancel_tasks()),

@@ -282,6 +282,32 @@ def test_nothing_is_logged_unless_asked_for() -> None:
         assert started.end() == (0, "3 False\n", "")
 
 
+@pytest.mark.plain("the servers run in processes of their own")
+def test_a_signal_while_logging_is_imported() -> None:
+    """The first warning imports ``logging``; SIGINT in the midst of that stops the server, as ever."""
+    program = """
+        import signal, sys, uwserve
+        sys.modules.pop("string", None)
+        class Midst:
+            def find_spec(self, name, path, target=None):
+                if name == "string" and sys.modules["logging"].__spec__._initializing:
+                    sys.meta_path.remove(self)
+                    print("in the midst", hasattr(sys.modules["logging"], "getLogger"))
+                    signal.raise_signal(signal.SIGINT)
+        sys.meta_path.insert(0, Midst())
+        assert "logging" not in sys.modules
+        server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda request: None)
+        def warn():
+            from uwserve import _logs
+            _logs.warning("a warning")
+        server.call_soon(warn)
+        server.run()
+        print("stopped")
+    """
+    with process(sys.executable, "-c", textwrap.dedent(program)) as started:
+        assert started.end() == (0, "in the midst False\nstopped\n", "a warning\n")
+
+
 def test_records_are_documented() -> None:
     """The attributes that the module's text promises are those that records have."""
     from uwserve import _logs

@@ -36,6 +36,7 @@ def test_serve_defaults() -> None:
         "reuse_port": False,
         "ipv6_only": False,
         "metrics": None,
+        "dashboard": None,
         "trusted_proxies": (),
         "forwarded_header": "x-forwarded-for",
         "proxy_protocol": False,

@@ -132,6 +132,24 @@ def test_ciphers(good) -> None:
             peer(server, context=context)
 
 
+@pytest.mark.parametrize(
+    ("version", "cipher"),
+    [
+        (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ],
+)
+def test_default_cipher_is_the_fastest(good, version, cipher) -> None:
+    """Of the ones that an ordinary client offers, although it prefers AES-256 itself."""
+    with bound(tls=good, fetch=lambda r: None) as server:
+        server.start()
+        context = client_context()
+        context.minimum_version = context.maximum_version = version
+        sock = peer(server, context=context)
+        assert sock.tls.cipher()[0] == cipher
+        sock.close()
+
+
 @pytest.mark.parametrize("name", ["alpn_protocols", "alpnProtocols", "ALPNProtocols"])
 def test_alpn(good, name) -> None:
     with bound(tls=good | {name: ["spdy/1", "http/1.1"]}, fetch=lambda r: None) as server:

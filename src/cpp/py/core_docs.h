@@ -154,6 +154,12 @@ For the facade. One turn of the loop: 0 goes on, 1 over (remove the reader, then
 only coroutines are left. Raises KeyboardInterrupt and SystemExit out of handlers.
 )";
 
+constexpr char kLoopReader[] = R"(loop_reader(self, on_end)
+--
+
+For the facade. A callable that calls pump(), and on_end() with what that tells, unless it is 0.
+)";
+
 constexpr char kDetachCore[] = R"(detach_core(self)
 --
 

@@ -1,5 +1,5 @@
 // The driver: the coroutine that a handler's Task was made with. Before the user's coroutine comes it is an empty shell,
-// whose first step ends the Task; afterwards it passes everything on.
+// whose first step parks the Task, or ends it; afterwards it passes everything on.
 //
 // One thing needs thought: between the eager step and the Task's own first step, what the coroutine has yielded is not
 // yet waited for. A cancellation in between must do what it would have done to a Task that waits: cancel the future.
@@ -16,7 +16,8 @@ Driver *as_driver(PyObject *object) { return reinterpret_cast<Driver *>(object);
 int driver_traverse(PyObject *object, visitproc visit, void *arg) {
     Driver *self = as_driver(object);
     Py_VISIT(Py_TYPE(object));
-    for (PyObject *part : {self->core_object, self->coroutine, self->first, self->ws, self->kept, self->outcome}) {
+    for (PyObject *part :
+         {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->kept, self->outcome}) {
         Py_VISIT(part);
     }
     return 0;
@@ -27,6 +28,7 @@ int driver_clear(PyObject *object) {
     Driver *self = as_driver(object);
     Py_CLEAR(self->coroutine);
     Py_CLEAR(self->first);
+    Py_CLEAR(self->parking);
     Py_CLEAR(self->ws);
     Py_CLEAR(self->kept);
     Py_CLEAR(self->outcome);
@@ -42,7 +44,7 @@ void driver_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-// The shell's one step: the Task ends as its eager step has ended, or with None when it was not needed.
+// A step of the shell: the Task ends as its eager step has ended, or with None when it is not needed.
 PySendResult expire(Driver *self, PyObject **out) {
     self->expired = true;
     Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
@@ -58,7 +60,10 @@ PySendResult expire(Driver *self, PyObject **out) {
 
 PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
     Driver *self = as_driver(object);
-    if (!self->coroutine) return expire(self, out);
+    if (!self->coroutine) {
+        *out = self->core->coroutines.park(self);
+        return *out ? PYGEN_NEXT : expire(self, out);
+    }
     if (self->first) {
         Ref first = Ref::steal(std::exchange(self->first, nullptr));
         if (first.get() != Py_None) {

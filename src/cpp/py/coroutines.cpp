@@ -6,9 +6,7 @@ namespace uwserve {
 
 namespace {
 
-constexpr int kCoroutineFunction = 0x80, kIterableCoroutine = 0x100;  // CO_COROUTINE, CO_ITERABLE_COROUTINE
-
-int code_flags(PyObject *function) { return reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(function))->co_flags; }
+constexpr int kIterableCoroutine = 0x100;  // CO_ITERABLE_COROUTINE
 
 bool is_iterable_coroutine(PyObject *generator) {
     Ref code = Ref::steal(PyObject_GetAttrString(generator, "gi_code"));
@@ -30,22 +28,27 @@ bool is_foreign_coroutine(PyObject *object) {
     return answer > 0;
 }
 
+PyObject *call(PyObject *function, const Ref &first, const Ref &second) {
+    PyObject *stack[] = {nullptr, first.get(), second.get()};
+    return PyObject_Vectorcall(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+}
+
 struct Found {
     PyObject *object = nullptr;
     int count = 0;
 };
 
-// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
-PyObject *variables_of(PyObject *context) {
-    Found found;
-    Py_TYPE(context)->tp_traverse(context, [](PyObject *part, void *arg) {
-        if (PyContext_CheckExact(part)) return 0;  // the one that was entered before it
-        auto *seen = static_cast<Found *>(arg);
-        seen->object = part;
-        seen->count++;
-        return 0;
-    }, &found);
-    return found.count == 1 ? found.object : nullptr;
+// Which pointer of a Context that is, counted from its beginning: to look there is cheaper than to traverse it. 0 when it
+// cannot be told.
+size_t place_of(PyObject *variables, PyObject *context) {
+    PyObject *const *pointers = reinterpret_cast<PyObject **>(context);
+    size_t count = static_cast<size_t>(Py_TYPE(context)->tp_basicsize) / sizeof(PyObject *), found = 0;
+    for (size_t i = sizeof(PyObject) / sizeof(PyObject *); variables && i < count; i++) {
+        if (pointers[i] != variables) continue;
+        if (found) return 0;
+        found = i;
+    }
+    return found;
 }
 
 // The context that a new Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
@@ -70,9 +73,19 @@ bool is_cancelled_error(PyObject *error) {
 
 }  // namespace
 
-bool is_coroutine(PyObject *object) {
-    if (PyCoro_CheckExact(object)) [[likely]]
-        return true;
+PyObject *variables_of(PyObject *context) {
+    Found found;
+    Py_TYPE(context)->tp_traverse(context, [](PyObject *part, void *arg) {
+        if (PyContext_CheckExact(part)) return 0;  // the one that was entered before it
+        auto *seen = static_cast<Found *>(arg);
+        seen->object = part;
+        seen->count++;
+        return 0;
+    }, &found);
+    return found.count == 1 ? found.object : nullptr;
+}
+
+bool is_other_coroutine(PyObject *object) {
     return PyGen_CheckExact(object) ? is_iterable_coroutine(object) : is_foreign_coroutine(object);
 }
 
@@ -97,19 +110,19 @@ void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
 // --- the loop ---
 
 bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
-    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 5) {
-        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of five functions");
+    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 6) {
+        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of six functions");
         return false;
     }
     Ref context = Ref::steal(PyContext_CopyCurrent());
     Ref tasks = tasks_ ? Ref::borrow(tasks_.get()) : Ref::steal(PySet_New(nullptr));
     if (!context || !tasks) return false;
     leave_if_idle();
-    spare_ = Spare();
+    wake(std::exchange(spare_, Spare()), nullptr);
     loop_ = Ref::borrow(loop);
     tools_object_ = Ref::borrow(tools);
     tools_ = {PyTuple_GET_ITEM(tools, 0), PyTuple_GET_ITEM(tools, 1), PyTuple_GET_ITEM(tools, 2),
-              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4)};
+              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4), PyTuple_GET_ITEM(tools, 5)};
     base_context_ = std::move(context);
     tasks_ = std::move(tasks);
     waits_ = true;
@@ -121,7 +134,8 @@ void Coroutines::forget_loop() {
     end_holds(core_);
     Ref loop = std::move(loop_), tools = std::move(tools_object_), context = std::move(base_context_);
     Ref tasks = std::move(tasks_);
-    Spare spare = std::move(spare_);
+    Spare spare = std::exchange(spare_, Spare());
+    if (!core_.is_forked) wake(spare, nullptr);
 }
 
 // -1 with an exception set.
@@ -142,17 +156,6 @@ bool Coroutines::find_loop() {
 
 // --- starting ---
 
-bool Coroutines::makes_coroutine(PyObject *handler) {
-    if (PyMethod_Check(handler)) handler = PyMethod_GET_FUNCTION(handler);
-    return PyFunction_Check(handler) && (code_flags(handler) & kCoroutineFunction);
-}
-
-Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
-    if (entered_ && !busy_ && !as_driver(spare_.driver)->kept) [[likely]]
-        return step(ws, std::move(coroutine), where);
-    return run_outside(ws, std::move(coroutine), where);
-}
-
 // With no task entered, or inside another coroutine's step.
 Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
     bool is_nested = busy_;
@@ -162,10 +165,11 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
         outer = std::exchange(spare_, Spare());
         entered_ = busy_ = false;
     }
-    int running = find_loop() ? is_running() : -1;
+    int running = loop_ ? is_running() : 0;
+    if (running == 0) running = find_loop() ? is_running() : -1;
     if (running > 0 ? enter() : false) {
         bool has_outer = static_cast<bool>(spare_.outer);
-        result = step(ws, std::move(coroutine), where);
+        result = run(ws, std::move(coroutine), where);
         if (entered_ && (is_nested || has_outer || !pumping_)) leave();
     } else if (running == 0) {
         result = start_later(ws, std::move(coroutine), where);
@@ -183,22 +187,14 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
     return result;
 }
 
-// The eager step. The spare is entered.
-Ref Coroutines::step(WsObject *ws, Ref coroutine, const char *where) {
-    PyObject *out = nullptr;
-    busy_ = true;  // stays until nothing of this coroutine runs any more
-    PySendResult status = PyIter_Send(coroutine.get(), Py_None, &out);
+// After the eager step, unless nothing is left of it. `out` is what it has yielded, or returned (none: None).
+Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where) {
     if (status == PYGEN_NEXT) {
         busy_ = false;
-        return suspended(ws, std::move(coroutine), Ref::steal(out), where);
+        return suspended(ws, std::move(coroutine), std::move(out), where);
     }
-    Ref outcome;
+    Ref outcome = std::move(out);
     if (status == PYGEN_RETURN) {
-        if (out == Py_None) [[likely]] {
-            Py_DECREF(out);
-        } else {
-            outcome = Ref::steal(out);
-        }
         coroutine.reset();
     } else {
         outcome = take_exception();
@@ -218,24 +214,22 @@ Ref Coroutines::step(WsObject *ws, Ref coroutine, const char *where) {
             if (!added) PyErr_Clear();
         }
         leave();
-        spare_ = Spare();
+        Spare own = std::exchange(spare_, Spare());
+        wake(own, own.task.get());
     }
     busy_ = false;
     return Ref();
 }
 
-bool Coroutines::was_touched() const {
-    return Py_REFCNT(spare_.task.get()) != spare_.references ||
-           variables_of(spare_.context.get()) != spare_.variables || !spare_.variables;
-}
-
 // The spare becomes the coroutine's Task.
 Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *where) {
     leave();
+    has_begun_ = true;
     Spare own = std::exchange(spare_, Spare());
     Driver *driver = as_driver(own.driver);
     driver->coroutine = coroutine.release();
     driver->first = first.release();
+    wake(own, own.task.get());
     if (!keep(own.task.get(), driver, ws, where)) core_.log_failure(where, ws);
     return std::move(own.task);
 }
@@ -316,8 +310,35 @@ bool Coroutines::make_spare() {
     fresh.task = fresh.driver ? make_task(fresh.driver.get(), &fresh.context, &fresh.pristine) : Ref();
     if (!fresh.task) return false;
     fresh.variables = variables_of(fresh.context.get());
-    spare_ = std::move(fresh);
+    variables_at_ = place_of(fresh.variables, fresh.context.get());
+    wake(std::exchange(spare_, std::move(fresh)), nullptr);
     return true;
+}
+
+PyObject *Coroutines::park(Driver *driver) {
+    if (spare_.driver.get() != reinterpret_cast<PyObject *>(driver) || entered_ || driver->kept) return nullptr;
+    if (!driver->parking) {
+        Ref parking = Ref::steal(PyObject_CallFunctionObjArgs(tools_.park, spare_.task.get(), loop_.get(), nullptr));
+        if (!parking) PyErr_WriteUnraisable(spare_.task.get());
+        if (!parking || parking.get() == Py_None) return nullptr;
+        Py_XSETREF(driver->parking, parking.release());
+    }
+    return Py_NewRef(driver->parking);
+}
+
+// A parked Task takes its next step in the loop's next turn: with a coroutine as that `task`, which is known to all
+// again, or to end without a word.
+void Coroutines::wake(const Spare &spare, PyObject *task) {
+    if (!spare.driver || !as_driver(spare.driver)->parking) return;
+    SavedError error;
+    Ref parking = Ref::steal(std::exchange(as_driver(spare.driver)->parking, nullptr));
+    Ref woken = Ref::steal(PyObject_CallMethod(parking.get(), "wake", "O", task ? task : Py_None));
+    if (woken) return;
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();  // the loop is closed, and with it all its Tasks
+    } else {
+        PyErr_WriteUnraisable(parking.get());
+    }
 }
 
 // False with an exception set.
@@ -329,18 +350,18 @@ bool Coroutines::enter() {
     Ref outer = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
     if (!outer) return false;
     if (outer.get() != Py_None) {
-        Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), outer.get(), nullptr));
+        Ref left = Ref::steal(call(tools_.leave_task, loop_, outer));
         if (!left) return false;
         spare_.outer = std::move(outer);
     }
     entered_ = true;
-    Ref done = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), spare_.task.get(), nullptr));
+    Ref done = Ref::steal(call(tools_.enter_task, loop_, spare_.task));
     if (!done || PyContext_Enter(spare_.context.get()) != 0) {
         SavedError error;
         leave();
         return false;
     }
-    spare_.references = Py_REFCNT(spare_.task.get());
+    spare_.references = spare_.variables ? Py_REFCNT(spare_.task.get()) : -1;
     return true;
 }
 
@@ -348,11 +369,11 @@ void Coroutines::leave() {
     SavedError error;
     entered_ = false;
     if (PyContext_Exit(spare_.context.get()) != 0) PyErr_WriteUnraisable(spare_.task.get());
-    Ref left = Ref::steal(PyObject_CallFunctionObjArgs(tools_.leave_task, loop_.get(), spare_.task.get(), nullptr));
+    Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
     if (!left) PyErr_WriteUnraisable(spare_.task.get());
     Ref outer = std::move(spare_.outer);
     if (!outer) return;
-    Ref back = Ref::steal(PyObject_CallFunctionObjArgs(tools_.enter_task, loop_.get(), outer.get(), nullptr));
+    Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
     if (!back) PyErr_WriteUnraisable(outer.get());
 }
 
@@ -367,7 +388,9 @@ int Coroutines::traverse(visitproc visit, void *arg) {
 }
 
 void Coroutines::clear() {
-    if (!entered_) forget_loop();
+    if (entered_) return;
+    if (spare_.driver) Py_CLEAR(as_driver(spare_.driver)->parking);  // not woken: this may be any thread
+    forget_loop();
 }
 
 }  // namespace uwserve

@@ -7,9 +7,12 @@
 // everything to the user's. When it ends, the spare serves the next one; unless something was left on it (a reference, a
 // context variable, a cancellation), because then it is somebody's Task and ends as one.
 //
-// The loop gives a spare that nobody needed its first step in its next turn, and there it ends: nothing of ours stays
-// pending in a foreign loop. The current task is entered at the first coroutine of a pump and left before anything else
-// of the user's runs, and at the pump's end. Everything here needs the GIL and runs on the loop's thread.
+// The loop gives a spare that nobody has needed its first step in its next turn. There it is parked: it waits for
+// something that only its use wakes (_tasks.py), unknown to all_tasks(), and serves the turns to come; making a Task costs
+// as much as twenty messages. Where an asyncio cannot hide a Task it ends in that step, and the next turn makes another:
+// nothing of ours is seen pending in a foreign loop. The current task is entered at the first coroutine of a pump and left
+// before anything else of the user's runs, and at the pump's end. Everything here needs the GIL and runs on the loop's
+// thread.
 #pragma once
 
 #include <cstring>
@@ -24,9 +27,12 @@ struct RequestObject;
 struct WsObject;
 struct Driver;
 
+// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
+PyObject *variables_of(PyObject *context);
+
 // What of asyncio is called from here (_tasks.py), borrowed from the tuple that holds it.
 struct LoopTools {
-    PyObject *make_task, *current_task, *enter_task, *leave_task, *running_loop;
+    PyObject *make_task, *park, *current_task, *enter_task, *leave_task, *running_loop;
 };
 
 class Coroutines {
@@ -44,11 +50,16 @@ class Coroutines {
     Ref run(WsObject *ws, Ref coroutine, const char *where);
 
     // Around the iterations of the loop: coroutines that start in one share an entered task.
-    void begin_pump() { pumping_ = true; }
+    void begin_pump() {
+        pumping_ = true;
+        has_begun_ = false;
+    }
     void end_pump() {
         pumping_ = false;
         leave_if_idle();
     }
+    // A Task has begun in this pump, which needs a turn of the event loop.
+    bool has_begun() const { return has_begun_; }
     // Before anything of the user's that is not a coroutine's.
     void leave_if_idle() {
         if (entered_ && !busy_) [[unlikely]]
@@ -68,6 +79,9 @@ class Coroutines {
     // Tasks that will not end, and those that may begin, are no longer waited for.
     void forget_tasks() { waits_ = false; }
     void task_ended(PyObject *task);
+    // What the Task of the driver may wait for, a new reference: it is the spare, and not needed yet. NULL, and no
+    // exception: it is somebody's, or cannot be hidden.
+    PyObject *park(Driver *driver);
 
     int traverse(visitproc visit, void *arg);
     void clear();
@@ -81,8 +95,14 @@ class Coroutines {
         Py_ssize_t references = 0;
     };
 
-    static bool makes_coroutine(PyObject *handler);
-    Ref step(WsObject *ws, Ref coroutine, const char *where);
+    // The code of an `async def` has this flag (CO_COROUTINE).
+    static constexpr int kCoroutineFunction = 0x80;
+    static bool makes_coroutine(PyObject *handler) {
+        if (PyMethod_Check(handler)) handler = PyMethod_GET_FUNCTION(handler);
+        return PyFunction_Check(handler) &&
+               (reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(handler))->co_flags & kCoroutineFunction);
+    }
+    Ref stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where);
     Ref suspended(WsObject *ws, Ref coroutine, Ref first, const char *where);
     Ref run_outside(WsObject *ws, Ref coroutine, const char *where);
     Ref start_later(WsObject *ws, Ref coroutine, const char *where);
@@ -93,20 +113,28 @@ class Coroutines {
     bool make_spare();
     bool enter();
     void leave();
-    bool was_touched() const;
+    static void wake(const Spare &spare, PyObject *task);
+    PyObject *variables() const;
+    // Whether the coroutine has left something on its Task.
+    bool was_touched() const {
+        return Py_REFCNT(spare_.task.get()) != spare_.references || variables() != spare_.variables;
+    }
 
     ServerCore &core_;
     Ref loop_, tools_object_, base_context_, tasks_;
     LoopTools tools_{};
     Spare spare_;
+    size_t variables_at_ = 0;  // in a Context, in pointers; 0: not known
     bool entered_ = false;  // the spare is the current task
     bool busy_ = false;  // a coroutine is being stepped in it
     bool pumping_ = false;
+    bool has_begun_ = false;
     bool waits_ = true;
 };
 
 // Whether a handler's result is a coroutine: types.coroutine's generators and collections.abc.Coroutine count.
-bool is_coroutine(PyObject *object);
+bool is_other_coroutine(PyObject *object);
+inline bool is_coroutine(PyObject *object) { return PyCoro_CheckExact(object) || is_other_coroutine(object); }
 
 // Runs the coroutine that a handler of `ws` (NULL: of a request) has returned. The result is its asyncio.Task when it has
 // suspended; none when it has ended, and then an exception of its has been dealt with. `where` is a literal.
@@ -124,6 +152,7 @@ struct Driver {
     PyObject *core_object;
     PyObject *coroutine;  // NULL: none has come yet, or it has ended
     PyObject *first;  // what it yielded before the Task's first step
+    PyObject *parking;  // what the Task waits for as a spare
     PyObject *ws;
     PyObject *kept;  // the Task, when its state was changed while it was a spare
     PyObject *outcome;  // of a spare that ends as a Task: an exception when has_failed
@@ -135,5 +164,36 @@ struct Driver {
 Driver *new_driver(ServerCore &core);
 inline Driver *as_driver(const Ref &object) { return reinterpret_cast<Driver *>(object.get()); }
 bool add_driver_type(PyObject *module, ModuleState *state);
+
+// A callable for a loop's add_reader(): pumps, and calls on_end(state) when the server is over (loop_reader.cpp).
+PyObject *new_loop_reader(ServerCore &core, PyObject *on_end);
+bool add_loop_reader_type(PyObject *module, ModuleState *state);
+
+// --- the path of most coroutines, in line ---
+
+// What its Context holds its variables in, which is another object after each change.
+inline PyObject *Coroutines::variables() const {
+    if (!variables_at_) [[unlikely]]
+        return variables_of(spare_.context.get());
+    return reinterpret_cast<PyObject *const *>(spare_.context.get())[variables_at_];
+}
+
+[[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
+    if (!entered_ || busy_ || as_driver(spare_.driver)->kept) [[unlikely]]
+        return run_outside(ws, Ref::steal(coroutine.release()), where);
+    busy_ = true;  // until nothing of this coroutine runs any more
+    PyObject *out = nullptr;
+    PySendResult status = PyIter_Send(coroutine.get(), Py_None, &out);
+    if (status == PYGEN_RETURN && out == Py_None) [[likely]] {
+        Py_DECREF(out);
+        out = nullptr;
+        coroutine.reset();
+        if (!was_touched()) [[likely]] {
+            busy_ = false;
+            return Ref();
+        }
+    }
+    return stepped(ws, Ref::steal(coroutine.release()), status, Ref::steal(out), where);
+}
 
 }  // namespace uwserve

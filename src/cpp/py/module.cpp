@@ -5,6 +5,8 @@
 
 #include "bind.h"
 #include "request.h"
+#include "timed_call.h"
+#include "usockets/tls.h"
 #include "uws/deflate_fast.h"
 #include "ws_queue.h"
 
@@ -21,6 +23,25 @@ void after_fork_in_child(ModuleState *state) {
     for (ServerCore *core : state->servers) core->forked();
 }
 
+// What `uwserve doctor` tells of how this was built.
+py::dict build_facts() {
+    py::dict facts;
+    facts["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
+        PYBIND11_VERSION_MINOR) "." PYBIND11_TOSTRING(PYBIND11_VERSION_PATCH);
+#if defined(__clang__)
+    facts["compiler"] = __VERSION__;
+#else
+    facts["compiler"] = "GCC " __VERSION__;
+#endif
+#if defined(__GLIBC__)
+    facts["libc"] = "glibc " PYBIND11_TOSTRING(__GLIBC__) "." PYBIND11_TOSTRING(__GLIBC_MINOR__);
+#else
+    facts["libc"] = "not glibc";
+#endif
+    facts["openssl"] = us_tls_library(1);
+    return facts;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
@@ -32,15 +53,18 @@ PYBIND11_MODULE(_core, module) {
     module.attr("_state") = capsule;
     if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) ||
         !add_view_owner_type(module.ptr(), state) || !add_driver_type(module.ptr(), state) ||
-        !add_messages_types(module.ptr(), state)) {
+        !add_loop_reader_type(module.ptr(), state) || !add_messages_types(module.ptr(), state) ||
+        !add_timed_call_type(module.ptr())) {
         throw py::error_already_set();
     }
     bind_tls(module);
     bind_server(module, state);
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
                                                            py::cpp_function([state] { after_fork_in_child(state); }));
-    module.attr("uwebsockets_version") = "20.44";
+    module.attr("uwebsockets_version") = UWSERVE_UWEBSOCKETS_VERSION;
     module.attr("codec") = codec_name();
+    module.attr("openssl_version") = us_tls_library(0);
+    module.attr("build") = build_facts();
 }
 
 }  // namespace uwserve

@@ -37,6 +37,9 @@ inline bool is_open(const RequestObject *request) {
 
 // The methods of the server that take a request (server_http.cpp), and publish; raw, because they are hot.
 extern PyMethodDef kServerMethods[];
+extern PyMethodDef kObserverMethods[];  // server_observers.cpp
+// The request argument of such a method, on the loop thread; NULL with an exception set.
+RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
 // The core inside a Python server object; NULL with TypeError set for anything else (server_bind.cpp).
 ServerCore *core_of(PyObject *object);
 

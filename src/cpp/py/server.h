@@ -166,6 +166,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     Ref start_close(WsObject *handle, int code, std::string_view reason);
     void tell_closed(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
+    void close_observers();  // server_observers.cpp
 
     // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
     // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
@@ -209,7 +210,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     us_listen_socket_t *listener = nullptr;
     int local_port = 0;
     us_networks_t proxy_networks{};  // of `proxies`, as the listening context looks at them
-    uint32_t pending_websockets = 0;
+    uint32_t pending_websockets = 0;  // without the observers
+    uint32_t observers = 0;  // server_observers.cpp
     TrustedProxies proxies;
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;

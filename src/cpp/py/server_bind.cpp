@@ -174,6 +174,12 @@ void bind_event_loop(py::class_<ServerCore> &type) {
         check(core.pump(&pumped));
         return static_cast<int>(pumped);
     }, docs::kPump)
+        .def("loop_reader",
+             [](ServerCore &core, py::object on_end) {
+        auto reader = py::reinterpret_steal<py::object>(new_loop_reader(core, on_end.ptr()));
+        if (!reader) throw py::error_already_set();
+        return reader;
+    }, py::arg("on_end"), docs::kLoopReader)
         .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); }, docs::kDetachCore)
         .def("set_event_loop",
              [](ServerCore &core, py::object loop, py::object tools) {
@@ -291,11 +297,13 @@ void bind_server(py::module_ &module, ModuleState *state) {
         PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     if (!subscript) throw py::error_already_set();
     type.attr("__class_getitem__") = subscript;
-    for (PyMethodDef *method = kServerMethods; method->ml_name; method++) {
-        py::object descriptor =
-            py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
-        if (!descriptor) throw py::error_already_set();
-        type.attr(method->ml_name) = descriptor;
+    for (PyMethodDef *method : {kServerMethods, kObserverMethods}) {
+        for (; method->ml_name; method++) {
+            auto descriptor = py::reinterpret_steal<py::object>(
+                PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
+            if (!descriptor) throw py::error_already_set();
+            type.attr(method->ml_name) = descriptor;
+        }
     }
 }
 

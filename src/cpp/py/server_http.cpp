@@ -79,7 +79,8 @@ class IteratorStream : public BodyStream {
 
 // --- arguments common to the methods below ---
 
-// The request argument, on the loop thread; NULL with an exception set.
+}  // namespace
+
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call) {
     if (!object || !PyObject_TypeCheck(object, core->state->request_type)) {
         PyErr_Format(PyExc_TypeError, "request must be a Request, not %.200s",
@@ -98,6 +99,8 @@ RequestObject *read_request(ServerCore *core, PyObject *object, const char *call
     }
     return request;
 }
+
+namespace {
 
 bool read_status(PyObject *object, std::string *line) {
     long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;

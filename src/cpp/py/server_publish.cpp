@@ -56,10 +56,11 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
         topics.publish(except, topic, message, opcode, compress);
     } else {
         size_t dropped = 0, receivers = 0;
+        SpareMemory *spare = &engine->guard().spare_backlog;
         auto wants = [&](us_socket_t *s) {
             receivers++;
             bool over_limit = !has_room(s, message.size());
-            if (!over_limit && reserve_backlog(s, message.size())) return true;
+            if (!over_limit && reserve_backlog(s, message.size(), spare)) return true;
             dropped++;
             if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
             return false;
@@ -67,7 +68,7 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
         auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
             backpressure |= status == Socket::BACKPRESSURE;
             limits.sent(s, opcode, message.size(), status);
-            trim_backlog(s);
+            trim_backlog(s, spare);
         };
         // While nobody runs the loop, the GIL is what keeps other threads off it.
         WithoutGil unlocked(running() && found->size() * message.size() > kLongFanOut ? &gil : nullptr);

@@ -15,9 +15,9 @@ namespace {
 // all is worth handing it to other threads.
 constexpr size_t kFanOutBytes = 1u << 20;
 
-// While iterations find so many events, a pump goes on without asking the event loop, whose turns cost as much as some
-// ten messages; but not longer than this, as its tasks wait.
-constexpr int kBusyEvents = 16;
+// While iterations find more than one event, a pump goes on without asking the event loop, whose turns cost as much as
+// three to ten messages; but not longer than this, as its tasks wait, and not when a coroutine has just become one.
+constexpr int kBusyEvents = 2;
 constexpr uint64_t kPumpNs = 1'000'000;
 
 // Functions that post functions: so many rounds of them still run when nothing else is left of a server.
@@ -125,7 +125,7 @@ bool ServerCore::pump(Pumped *pumped) {
     do {
         us_loop_iterate(loop, 0);
         if (is_forked) return true;
-    } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ &&
+    } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ && !coroutines.has_begun() &&
              us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();
     if (loop->num_polls == 0 && !break_) run_last_posted();

@@ -37,6 +37,7 @@ void ServerCore::begin_stop(unsigned fresh_seconds) {
     stopping = true;
     us_listen_socket_close(0, listener);
     engine->gate().wind_down(fresh_seconds);
+    close_observers();
 }
 
 bool ServerCore::stop(bool force) {

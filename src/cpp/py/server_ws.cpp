@@ -63,6 +63,7 @@ Ref bytes(std::string_view data) {
 void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
     WsObject *handle = as_ws(keep.get());
     note_close(handle, code, reason);
+    if (is_observer(handle)) return;
     core.limits.stats.closes.count(code);
     core.connections_log.close(core, handle, core.engine->loop()->tick, code, reason);
     if ((handle->queue || handle->is_busy) && defer_close(core, keep)) return;
@@ -74,7 +75,7 @@ void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
 Ref detach(ServerCore &core, WsObject *handle) {
     handle->ws->getUserData()->handle = nullptr;
     handle->ws = nullptr;
-    core.pending_websockets--;
+    (is_observer(handle) ? core.observers : core.pending_websockets)--;
     return Ref::steal(object(handle));
 }
 
@@ -125,6 +126,10 @@ void ServerCore::on_open(Socket *ws) {
     WsObject *handle = handle_of(ws);
     gil.ensure();
     handle->ws = ws;
+    if (is_observer(handle)) {
+        observers++;
+        return;
+    }
     pending_websockets++;
     limits.stats.upgrades.add();
     handle->id = limits.stats.upgrades.get();

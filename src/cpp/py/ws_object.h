@@ -41,6 +41,9 @@ bool add_websocket_type(PyObject *module, ModuleState *state);
 void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where);
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason);
 
+// A socket of the server's own (server_observers.cpp).
+bool is_observer(const WsObject *handle);
+
 // The methods, by file. PyMethodDef tables that end with an empty entry.
 extern PyMethodDef kSendMethods[];  // ws_send.cpp
 extern PyMethodDef kTopicMethods[];  // ws_topics.cpp

@@ -255,6 +255,7 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) return drop_observers_message(core, message, content);
     if (!queue.takes_messages()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
@@ -264,14 +265,13 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
     }
     event.as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
     bool is_waiting = line_up(core, handle, queue.takes_messages(), std::move(event));
-    if (is_waiting && queue.iterator) {
-        wake_iterator(core, queue.iterator);
-    }
+    if (is_waiting && queue.iterator) wake_iterator(core, queue.iterator);
     return true;
 }
 
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
@@ -285,6 +285,7 @@ bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::stri
 
 bool queue_drain(WsObject *handle) {
     WsQueue &queue = *handle->queue;
+    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     if (queue.has_drain) return true;
     queue.has_drain = push(*handle->core, handle, {EventKind::kDrain, Ref(), kEventBytes});

@@ -92,6 +92,7 @@ struct WsQueue {
     bool is_paused = false;  // for US_PAUSE_QUEUE
     bool is_reading_soon = false;  // continue_reading() was posted
     bool is_redelivering = false;  // `unparsed` is being parsed
+    bool is_observer = false;  // server_observers.cpp: no event of it goes anywhere
     bool has_drain = false;  // an event of this kind is in the queue: one says it all
     bool close_is_due = false;  // the socket is closed, its close handler has not run
 };
@@ -104,22 +105,20 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg);
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content);
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data);
 bool queue_drain(WsObject *handle);
+// Not counted, either; true (server_observers.cpp).
+bool drop_observers_message(ServerCore &core, std::string_view message, Content content);
 void keep_unparsed(WsObject *handle, std::string_view rest);
 
 // --- events going out ---
 // run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
-inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
-    Hold hold = Hold::kNothing;
+[[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
     if (handle && core.options.serial) {
-        hold = Hold::kAll;
-    } else if (is_open_handler(where) && !core.options.message) {
-        hold = Hold::kMessages;
-    }
-    if (hold == Hold::kNothing) [[likely]] {
-        run_coroutine(core, handle, std::move(coroutine), where);
+        run_held(core, handle, std::move(coroutine), where, Hold::kAll);
+    } else if (!core.options.message && is_open_handler(where)) {
+        run_held(core, handle, std::move(coroutine), where, Hold::kMessages);
     } else {
-        run_held(core, handle, std::move(coroutine), where, hold);
+        core.coroutines.run(handle, std::move(coroutine), where);
     }
 }
 // Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.

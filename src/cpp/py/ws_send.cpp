@@ -25,12 +25,13 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     us_socket_t *s = raw(self->ws);
     if (!self->core->has_room(s, data.size())) [[unlikely]]
         return drop(*self->core, s);
-    if (!reserve_backlog(s, data.size())) [[unlikely]] {
+    SpareMemory *spare = &self->core->engine->guard().spare_backlog;
+    if (!reserve_backlog(s, data.size(), spare)) [[unlikely]] {
         PyErr_NoMemory();
         return kFailed;
     }
     Socket::SendStatus status = send_message(self->ws, data, opcode, compress);
-    if (data.size() > 16 * 1024) trim_backlog(s);
+    if (data.size() > 16 * 1024) trim_backlog(s, spare);
     Stats &stats = self->core->limits.stats;
     switch (status) {
     case Socket::SUCCESS:  // as upstream sees it: what TLS has encrypted counts as gone there

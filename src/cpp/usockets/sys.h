@@ -108,7 +108,7 @@ static inline int us_sys_getsockopt(int fd, int level, int name, int *value) {
     return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, level, name, value, &length);
 }
 
-// recv and send go around libc, where they are cancellation points: once a process has had a second thread, entering and
+// recv, send and sendmsg go around libc, where they are cancellation points: once a process has had a second thread, entering and
 // leaving those costs some ninety instructions a message, and nobody cancels this thread.
 static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {
     if (us_sys_fails(US_SYS_RECV, &length)) {
@@ -136,7 +136,7 @@ static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_len
     msghdr message{};
     message.msg_iov = parts;
     message.msg_iovlen = 2;
-    return sendmsg(fd, &message, MSG_NOSIGNAL);
+    return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
 }
 
 static inline int us_sys_shutdown_write(int fd) { return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR); }

@@ -56,3 +56,6 @@ struct us_tls_info_t {
 };
 // False: not TLS, or the handshake is not done.
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info);
+
+// The library as it names itself: `built` against, or in use. Any thread.
+const char *us_tls_library(int built);

@@ -110,3 +110,5 @@ void us_tls_config_unref(us_tls_config_t *config) {
         destroy(config);
     }
 }
+
+const char *us_tls_library(int built) { return built ? OPENSSL_VERSION_TEXT : OpenSSL_version(OPENSSL_VERSION); }

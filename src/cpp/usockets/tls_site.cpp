@@ -15,7 +15,9 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-static constexpr char DEFAULT_CIPHERS[] = "ECDHE+AESGCM:ECDHE+CHACHA20";  // of TLS 1.2
+// AES with 128 bits first: no attack gets near it, and its ten rounds take a quarter to a third less time than fourteen.
+static constexpr char DEFAULT_SUITES13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+static constexpr char DEFAULT_CIPHERS[] = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20";  // of TLS 1.2
 
 namespace {
 
@@ -155,7 +157,7 @@ static bool use_ciphers(us_tls_site_t *site, std::string_view given, us_tls_erro
         }
     }
     if (site->suites13.empty()) {
-        site->suites13 = OSSL_default_ciphersuites();
+        site->suites13 = DEFAULT_SUITES13;
     } else if (older.empty() && SSL_CTX_set_min_proto_version(site->context, TLS1_3_VERSION) != 1) {
         return refuse(error, "ciphers", "cannot be set");
     }

@@ -45,6 +45,22 @@ void Backlog::move_to_front() {
     throw std::bad_alloc();
 }
 
+// Both while it is empty.
+void Backlog::take(size_t length, SpareMemory &spare) {
+    if (capacity_ >= length || spare.capacity < length) return;
+    free(memory_);
+    memory_ = spare.memory.release();
+    capacity_ = std::exchange(spare.capacity, 0);
+    shown_ = begin_ = end_ = 0;
+}
+
+void Backlog::give(SpareMemory &spare) {
+    if (capacity_ <= spare.capacity || capacity_ < SpareMemory::kLeast || capacity_ > SpareMemory::kMost) return;
+    spare.memory.reset(std::exchange(memory_, nullptr));
+    spare.capacity = std::exchange(capacity_, 0);
+    shown_ = begin_ = end_ = 0;
+}
+
 void Backlog::erase(size_t count) {
     begin_ += count;
     if (begin_ == end_) {

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <utility>
 
+#include "ws_assembly.h"
+
 namespace uwserve {
 
 class Backlog {
@@ -48,14 +50,18 @@ class Backlog {
     void reserve(size_t length) {
         if (length > this->length()) make_room(length - this->length());
     }
-    // The same, and that room stays, whatever leaves meanwhile, until trim().
-    void hold(size_t length) {
+    // The same, and that room stays, whatever leaves meanwhile, until trim(). It is made of `spare`, where that will do.
+    void hold(size_t length, SpareMemory *spare = nullptr) {
+        if (spare && !this->length()) take(length, *spare);
         reserve(length);
         held_ = true;
     }
-    void trim() {
+    // Room that was not needed goes, into `spare` if it is worth keeping.
+    void trim(SpareMemory *spare = nullptr) {
         held_ = false;
-        if (!length()) clear();
+        if (length()) return;
+        if (spare) give(*spare);
+        clear();
     }
 
     // Takes `count` bytes, of those that are there, from the front.
@@ -68,6 +74,8 @@ class Backlog {
         if (capacity_ - end_ < count) grow(count);
     }
     void grow(size_t count);
+    void take(size_t length, SpareMemory &spare);
+    void give(SpareMemory &spare);
     void move_to_front();
 
     char *memory_ = nullptr;

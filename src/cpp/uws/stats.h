@@ -61,6 +61,11 @@ struct Stats {
             count.add();
             bytes.add(size);
         }
+        // What was counted a moment ago and is not to be: before any reader can have seen it, so with the GIL since.
+        void take_back(size_t size) {
+            count.add(static_cast<uint64_t>(-1));
+            bytes.add(-static_cast<uint64_t>(size));
+        }
     };
     struct Direction {
         std::array<Kind, 11> kinds;

@@ -104,12 +104,13 @@ inline size_t unread_of(us_socket_t *s) { return backlog_of(s) + us_socket_unack
 inline unsigned drain_seconds(us_socket_t *s) { return 30 + static_cast<unsigned>(unread_of(s) >> 16); }
 
 // Upstream may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is no
-// room for that much. Small messages are not worth the question.
-inline bool reserve_backlog(us_socket_t *s, size_t length) {
+// room for that much. Small messages are not worth the question. `spare`: memory that is used for it, and comes back in
+// trim_backlog() as a rule, as the kernel takes most messages whole.
+inline bool reserve_backlog(us_socket_t *s, size_t length, SpareMemory *spare = nullptr) {
     if (length < (1u << 20)) return true;
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
     try {
-        backlog.hold(backlog.length() + length + uWS::LoopData::CORK_BUFFER_SIZE + 16);
+        backlog.hold(backlog.length() + length + uWS::LoopData::CORK_BUFFER_SIZE + 16, spare);
     } catch (const std::bad_alloc &) {
         return false;
     }
@@ -117,8 +118,8 @@ inline bool reserve_backlog(us_socket_t *s, size_t length) {
 }
 
 // After the send: room that reserve_backlog() has made and that was not needed may go again.
-inline void trim_backlog(us_socket_t *s) {
-    static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.trim();
+inline void trim_backlog(us_socket_t *s, SpareMemory *spare = nullptr) {
+    static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.trim(spare);
 }
 
 // Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where

@@ -43,10 +43,10 @@ Socket::SendStatus send_compressed(Socket *ws, uWS::DeflationStream &stream, std
     bool dropped = limits->maxBackpressure && limits->maxBackpressure < ws->getBufferedAmount();
     if (dropped) return ws->send(message, opcode, false);  // upstream does what there is to do
     std::optional<std::string_view> packed = compress(stream, message, fan_out, sequence);
-    if (!packed) return ws->send(message, opcode, false);
+    if (!packed) return write_message(ws, message, opcode, false);
     auto *guard = static_cast<WsGuard *>(raw(ws)->context->user);
     guard->server_limits().stats.sent.add_compressed(message.size(), packed->size());
-    return ws->send(*packed, opcode, true);
+    return write_message(ws, *packed, opcode, true);
 }
 
 }  // namespace uwserve

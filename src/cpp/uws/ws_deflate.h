@@ -5,7 +5,7 @@
 // nothing else happens. Loop thread only; calls no user code.
 #pragma once
 
-#include "uws.h"
+#include "ws_write.h"
 
 namespace uwserve {
 
@@ -28,7 +28,7 @@ inline Socket::SendStatus send_message(Socket *ws, std::string_view message, uWS
                                        FanOut *fan_out = nullptr, uint32_t sequence = 0) {
     uWS::DeflationStream *stream = compress ? WebSocketDoor::deflation(websocket_data(raw(ws))) : nullptr;
     if (!stream || !stream->settings.send_window || message.empty()) [[likely]]
-        return ws->send(message, opcode, false);
+        return write_message(ws, message, opcode, false);
     return send_compressed(ws, *stream, message, opcode, fan_out, sequence);
 }
 

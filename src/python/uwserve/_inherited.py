@@ -13,12 +13,17 @@ from ._checks import wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from ._core import ServerCore
 
 FIRST = 3
 """Where systemd's descriptors begin (SD_LISTEN_FDS_START)."""
+
+supply: Callable[[Mapping[str, Any]], int] | None = None
+"""Set in a process that ``uwserve serve --reload`` restarts: the descriptor for these options, bound once and kept open
+by the parent, so that nobody is refused in between."""
 
 CONFLICTS = ("port", "hostname", "unix", "reuse_port", "ipv6_only")
 """Options that say where to listen, or how: with a descriptor that is settled."""

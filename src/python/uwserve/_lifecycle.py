@@ -107,13 +107,13 @@ class Stopped:
 
 
 class Signals:
-    """SIGINT and SIGTERM for the time of a ``run()`` on the main thread: ``handle()`` is called for each.
+    """SIGINT and SIGTERM for the time of a ``run()`` on the main thread: ``handle(number)`` is called for each.
 
     What it raises comes up in whatever handler still runs. Handlers of Python run between bytecodes, so a signal must
     wake the loop: the wake-up descriptor does (``signal.set_wakeup_fd``). On exit everything is as it was before.
     """
 
-    def __init__(self, handle: Callable[[], None]) -> None:
+    def __init__(self, handle: Callable[[int], None]) -> None:
         self._handle = handle
         self._previous: list[tuple[int, Any]] = []
 
@@ -143,7 +143,7 @@ class Signals:
         self._writer.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._handle()
+        self._handle(number)
 
 
 _on_sigterm: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}

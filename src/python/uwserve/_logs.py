@@ -11,12 +11,16 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
 
     from ._core import Request, ServerWebSocket
     from ._server import Server
 
 DEBUG, INFO = 10, 20  # logging's
+
+watchers: list[Callable[[BaseException], None]] = []
+"""Called with each exception that is logged, whatever the logger does with it, on the thread that logs it."""
 
 # What the core calls a place, and what a log says of it.
 _PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "drain", "ping", "pong", "error")} | {
@@ -30,7 +34,7 @@ _PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "d
 def _logger(level: int) -> Logger | None:
     """The logger, if it would take a record of ``level``."""
     logging = sys.modules.get("logging")
-    if logging is None:
+    if logging is None or getattr(logging.__spec__, "_initializing", False):  # a signal came in the midst of its import
         return None
     logger: Logger = logging.getLogger("uwserve")
     return logger if logger.isEnabledFor(level) else None
@@ -68,6 +72,8 @@ def _error(text: str, exc: BaseException, about: dict[str, int | str | None]) ->
     import logging
 
     logging.getLogger("uwserve").error("%s", text, exc_info=(type(exc), exc, exc.__traceback__), extra=about)
+    for watcher in tuple(watchers):
+        watcher(exc)
 
 
 def warning(text: str) -> None:
@@ -103,6 +109,15 @@ def nobody_upgrades() -> None:
         "server.upgrade(request) in a handler accepts a WebSocket",
         extra=_about(),
     )
+
+
+def dashboard_refused(server: Server, request: Request, why: str) -> None:
+    logger = _logger(INFO)
+    if logger is not None:
+        ip = server.request_ip(request)
+        address = ip[0] if ip else None
+        text = "The dashboard is not shown to %s: %s"
+        logger.info(text, address or "a client", why, extra=_about(None, address, request.method, request.path))
 
 
 def stopping(server: Server, how: str) -> None:

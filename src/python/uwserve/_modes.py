@@ -103,8 +103,8 @@ class RunModes(Owner[DataT]):
             self._join(None)
             self._drain()
 
-    def _run(self, stop_timeout: float, notice: Callable[[], None] | None = None) -> None:
-        """``run()``; ``notice`` is called when the first signal is about to stop the server."""
+    def _run(self, stop_timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
+        """``run()``; ``notice(count, number)`` is called at each signal, before that does something."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             raise RuntimeError(
@@ -273,14 +273,13 @@ class RunModes(Owner[DataT]):
         self._descriptor = self.attach_core()
         self._loop = loop
         try:
-            loop.add_reader(self._descriptor, self._pump)
+            loop.add_reader(self._descriptor, self.loop_reader(self._pumped))
         except BaseException:
             self._detach()
             raise
 
-    def _pump(self) -> None:
-        """One turn of the core's loop; the event loop calls it when there is something to do."""
-        state = self.pump()
+    def _pumped(self, state: int) -> None:
+        """A turn of the core's loop was the last one, or would be."""
         if state == OVER:
             self._detach()
             if self._own_loop is None:
@@ -303,7 +302,7 @@ class RunModes(Owner[DataT]):
             len(self.tasks),
         )
         self.forget_tasks()
-        self._pump()
+        self._pumped(self.pump())
 
     def _detach(self) -> None:
         """The event loop is done with the core: its reader goes, and the server ends when it can."""
@@ -319,7 +318,7 @@ class RunModes(Owner[DataT]):
         except RuntimeError:  # in a callback of the server's
             self._loop = loop
             if is_open:
-                loop.add_reader(self._descriptor, self._pump)
+                loop.add_reader(self._descriptor, self.loop_reader(self._pumped))
             raise
         if is_open and self._cut is not None:
             self._cut.cancel()

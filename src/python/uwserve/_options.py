@@ -6,7 +6,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 
 from __future__ import annotations
 
-from . import _aliases, _checks, _inherited, _metrics, _proxies
+from . import _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._generics import DataT, Generic
@@ -329,6 +329,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "proxy_protocol": (boolean, False),
     "limits": (check_limits, {}),
     "metrics": (_metrics.check_metrics, None),
+    "dashboard": (_dashboard.check_dashboard, None),
     "development": (boolean, False),
     "id": (text, ""),
 }

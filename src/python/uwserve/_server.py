@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _inherited, _limits, _logs, _metrics, _proxies, _stopping
+from . import _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
 from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
 from ._generics import DataT, overload
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .dashboard.feed import Feed
     from .types import ReloadOptions, ServeOptions
 
 
@@ -65,6 +66,7 @@ class Server(RunModes[DataT]):
         super().__init__()
         self._stopped = Stopped(self)
         self._stop_told = False
+        self._feed: Feed | None = None  # of the dashboard
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
@@ -76,8 +78,11 @@ class Server(RunModes[DataT]):
         self.hostname = None if self._unix is not None else options["hostname"]
         self.port = None if self._unix is not None else options["port"]
         try:
-            if options["fd"] is not None:
-                self.hostname, self.port, self._unix = _inherited.listen(self, options["fd"])
+            fd: int | None = options["fd"]
+            if fd is None and _inherited.supply is not None:
+                fd = _inherited.supply(options)
+            if fd is not None:
+                self.hostname, self.port, self._unix = _inherited.listen(self, fd)
             elif self._unix is not None:
                 self.listen_unix(self._unix)
             else:
@@ -210,6 +215,7 @@ class Server(RunModes[DataT]):
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
         _proxies.check_together(options)
         routes = _metrics.with_metrics(self, options["routes"], options["metrics"])
+        routes, feed = _dashboard.with_dashboard(self, routes, options["dashboard"])
         websocket = options["websocket"]
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
         self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
@@ -225,7 +231,9 @@ class Server(RunModes[DataT]):
         self._app = App(routes, options["fetch"], options["error"], options["development"])
         self.id = options["id"]
         self.development = options["development"]
+        same = self._options["dashboard"] == options["dashboard"]
         self._options = options
+        _dashboard.applied(self, feed, same)
 
 
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
@@ -307,6 +315,9 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[A
 
     * ``metrics``: a path, such as ``"/metrics"``, where GET is answered with the server's and the process's metrics for
       Prometheus; needs the extra ``uwserve[metrics]`` (``ImportError``). Default ``None``. See ``uwserve.metrics``.
+    * ``dashboard``: True, or a path, for a page that shows live what the server does, at ``"/_uwserve"``; to clients on
+      this machine only, unless it is a dict with ``allow`` (a list of networks, and ``"unix"``) and, for names other
+      than ``hostname`` and localhost, ``hosts``. It measures while somebody looks, and costs nothing else.
     * ``development=False``: True shows tracebacks in answers. ``id=""``: a name for logs and metrics.
 
     Returns:

@@ -67,23 +67,23 @@ def _tell(server: Server, how: str) -> None:
 class StopBySignals:
     """What a server does at each further SIGINT or SIGTERM; the one place that says it, for every run mode.
 
-    Called once for each: the first is a stop with a deadline of ``timeout`` seconds, just before which ``notice`` is
-    called; the second is ``stop(True)``; from the third on it raises ``KeyboardInterrupt``. On the main thread.
+    Called once for each: the first is a stop with a deadline of ``timeout`` seconds, the second is ``stop(True)``; from
+    the third on it raises ``KeyboardInterrupt``. Before each, ``notice(count, number)`` is called. On the main thread.
     """
 
-    def __init__(self, server: Owner, timeout: float, notice: Callable[[], None] | None = None) -> None:
+    def __init__(self, server: Owner, timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
         self._server = server
         self._timeout = timeout
         self._notice = notice
         self._count = 0
 
-    def __call__(self) -> None:
+    def __call__(self, number: int = 0) -> None:
         self._count += 1
+        if self._notice is not None:
+            self._notice(self._count, number)
         if self._count > 2:
             raise KeyboardInterrupt
         if self._count == 2:
             self._server.stop(True)
             return
-        if self._notice is not None:
-            self._notice()
         self._server.stop(timeout=self._timeout)

@@ -47,8 +47,62 @@ def _make_task(driver: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any
     return HandlerTask(driver, loop=loop, name="uwserve")
 
 
+class Parking:
+    """What a Task waits for that has no coroutine yet: a future in the sense of ``asyncio.isfuture()``.
+
+    It is not cancelled: a Task is, at its next step, as one is that has not begun.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = True
+        self._loop = loop
+        self._callback: Callable[[Any], object] | None = None
+        self._context: contextvars.Context | None = None
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: contextvars.Context) -> None:
+        self._callback, self._context = callback, context
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+    def result(self) -> None:
+        return None
+
+    def wake(self, task: Any) -> None:
+        """The Task goes on in the loop's next turn; ``task`` is it when it is of use from now on."""
+        if task is not None:
+            task._log_destroy_pending = True
+            asyncio.tasks._register_task(task)
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            self._loop.call_soon(callback, self, context=self._context)
+
+
+_can_hide: bool | None = None
+
+
+def _park(task: Any, loop: asyncio.AbstractEventLoop) -> Parking | None:
+    """What a Task that nobody knows may wait for, so that nobody waits for it; None where that cannot be."""
+    global _can_hide
+    if _can_hide is False:
+        return None
+    asyncio.tasks._unregister_task(task)
+    if _can_hide is None:
+        _can_hide = task not in asyncio.all_tasks(loop)
+        if not _can_hide:
+            return None
+    task._log_destroy_pending = False  # it may go with its loop
+    return Parking(loop)
+
+
 TOOLS = (
     _make_task,
+    _park,
     asyncio.current_task,
     asyncio.tasks._enter_task,
     asyncio.tasks._leave_task,

@@ -71,6 +71,7 @@ __all__ = [
     "BinaryType",
     "BodyInit",
     "Buffer",
+    "DashboardOptions",
     "DataT",
     "DeflateMode",
     "ErrorHandler",
@@ -275,12 +276,23 @@ Network: TypeAlias = str | ipaddress.IPv4Address | ipaddress.IPv6Address | ipadd
 """An item of ``trusted_proxies``."""
 
 
+class DashboardOptions(TypedDict, total=False):
+    """The option ``dashboard`` as a dict; what is left out has its default."""
+
+    path: str
+    """Where it is. Default ``"/_uwserve"``."""
+    allow: Iterable[Network] | None
+    """Networks of those who may see it, and ``"unix"``. Default: this machine."""
+    hosts: Sequence[str]
+    """Names in ``Host`` besides ``hostname`` and localhost."""
+
+
 class ReloadOptions(TypedDict, Generic[DataT], total=False):
     """The options that ``server.reload`` takes too; ``serve`` documents each."""
 
     fetch: FetchHandler[DataT] | None
     websocket: WebSocketOptions[DataT] | WebSocketObject[DataT] | None
-    routes: Routes[DataT] | dict[str, object] | None
+    routes: Routes[DataT] | Mapping[str, object] | None
     error: ErrorHandler | None
     tls: TlsOptions | Sequence[TlsOptions] | None
     idle_timeout: int
@@ -290,6 +302,7 @@ class ReloadOptions(TypedDict, Generic[DataT], total=False):
     proxy_protocol: bool
     limits: LimitOptions | None
     metrics: str | None
+    dashboard: bool | str | DashboardOptions | None
     development: bool
     id: str
     # Bun's spellings.

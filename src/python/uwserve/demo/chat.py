@@ -17,8 +17,6 @@ Everything from outside is checked by ``read``; the page shows text as text, nev
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import time
@@ -26,10 +24,10 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import Request, Response, Server, ServerWebSocket, WebSocketHandler, serve
+from .. import Request, Response, Server, ServerWebSocket, WebSocketHandler, _page, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 HISTORY = 50
 """Messages a room remembers."""
@@ -196,32 +194,8 @@ def dump(value: dict[str, Any]) -> str:
 
 
 def page() -> Response:
-    """The page, with a policy that lets only its own script and style run (CSP level 2 hashes)."""
-    html = Path(__file__).with_name("chat.html").read_text(encoding="utf-8")
-    policy = [
-        "default-src 'none'",
-        f"script-src {_hashes(html, 'script')}",
-        f"style-src {_hashes(html, 'style')}",
-        "connect-src 'self'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-    headers = {
-        "Content-Type": "text/html;charset=utf-8",
-        "Content-Security-Policy": "; ".join(policy),
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
-    return Response(html, 200, headers)
-
-
-def _hashes(html: str, tag: str) -> str:
-    parts: Iterable[str] = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
+    """The page."""
+    return _page.page(Path(__file__).with_name("chat.html").read_text(encoding="utf-8"), "no-cache")
 
 
 def create(**options: Any) -> Server:

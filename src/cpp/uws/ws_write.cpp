@@ -1,0 +1,56 @@
+#include "ws_write.h"
+
+namespace uwserve {
+
+namespace {
+
+// A payload up to this size is copied behind its header: less work than a second part for the kernel.
+constexpr size_t kCopied = 512;
+
+bool has_backlog(us_socket_t *s) { return websocket_data(s)->buffer.totalLength() != 0; }
+
+}  // namespace
+
+Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
+    us_socket_t *s = raw(ws);
+    uWS::LoopData *loop = loop_data(s->context->loop);
+    // Behind a backlog there is no way around a copy, and upstream knows the limit.
+    if (has_backlog(s)) return ws->send(message, opcode, compressed);
+    // What its topics hold for the socket comes first.
+    if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
+        static_cast<ContextData *>(us_socket_context_ext(0, s->context))->topicTree->drain(subscriber);
+    }
+    bool is_corked = loop->corkedSocket == s;
+    size_t corked = is_corked ? loop->corkOffset : 0;
+    if (has_backlog(s) || corked + kLongestHeader > uWS::LoopData::CORK_BUFFER_SIZE) {
+        return ws->send(message, opcode, compressed);
+    }
+
+    char own[kLongestHeader + kCopied];
+    char *first = corked ? loop->corkBuffer : own;
+    std::string_view second = message;
+    if (!corked && message.size() <= kCopied) second = {};
+    size_t first_size =
+        corked + uWS::protocol::formatMessage<true>(first + corked, message.data(), message.size() - second.size(),
+                                                    opcode, message.size(), compressed, true);
+    if (corked) loop->corkOffset = 0;
+    size_t written =
+        static_cast<size_t>(second.empty() ? us_socket_write(0, s, first, static_cast<int>(first_size), 0)
+                                           : us_socket_write2(0, s, first, static_cast<int>(first_size), second.data(),
+                                                              static_cast<int>(second.size())));
+    if (written == first_size + second.size()) [[likely]]
+        return Socket::SUCCESS;
+
+    // write2() takes at least the first part and one byte, or nothing because the connection is about to be closed.
+    if (second.empty()) {
+        websocket_data(s)->buffer.append(first + written, first_size - written);
+    } else if (written > first_size) {
+        size_t taken = written - first_size;
+        websocket_data(s)->buffer.append(second.data() + taken, second.size() - taken);
+    }
+    // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
+    if (is_corked) loop->corkedSocket = nullptr;
+    return Socket::BACKPRESSURE;
+}
+
+}  // namespace uwserve

@@ -1,0 +1,29 @@
+// A message on its way to the kernel: framed into upstream's cork buffer if it fits there, else sent from where it lies.
+//
+// Upstream copies what does not fit into memory of the connection before the kernel is asked to take it, and does so for
+// every subscriber of a topic, and for whatever one socket's handler sends to other sockets. Here one system call takes the
+// header, with what was corked before it, and the payload; only what the kernel leaves is copied. Loop thread only; calls
+// no user code.
+#pragma once
+
+#include "uws.h"
+
+namespace uwserve {
+
+constexpr size_t kLongestHeader = 10;  // of a server's frame (RFC 6455 5.2)
+
+// For what can't be corked.
+[[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
+                                                    bool compressed);
+
+// `message` is compressed already if it is `compressed`.
+inline Socket::SendStatus write_message(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
+    us_socket_t *s = raw(ws);
+    uWS::LoopData *loop = loop_data(s->context->loop);
+    bool may_cork = !loop->corkedSocket || loop->corkedSocket == s;
+    if (may_cork && loop->corkOffset + message.size() + kLongestHeader < uWS::LoopData::CORK_BUFFER_SIZE) [[likely]]
+        return ws->send(message, opcode, compressed);
+    return write_uncorked(ws, message, opcode, compressed);
+}
+
+}  // namespace uwserve

@@ -1,0 +1,140 @@
+"""The side of ``--reload`` that serves: a process that the supervisor (``reload``) starts anew after each change.
+
+They talk over a pair of sockets, whose number is in the environment. The supervisor sends the listening sockets that
+earlier processes have bound, by what they were asked to listen on; this process sends those it binds itself, and takes
+the others instead of binding: the kernel's queue of each lives on in the supervisor, and nobody is refused while the
+application restarts. When the supervisor says so, or is gone, the server stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .. import _inherited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .. import Server
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+VARIABLE = "UWSERVE_RELOAD_FD"
+RESTART, FIRST, SERVING, LISTEN = b"restart", b"first", b"serving", b"listen "
+CODE, REASON = 1012, "Service Restart"
+GRACE = 3.0
+"""Seconds that connections have to end in a restart; requests under way, too."""
+KEPT = 64
+"""Listening sockets of one application at most."""
+
+
+def is_child() -> bool:
+    return VARIABLE in os.environ
+
+
+class Restarts:
+    """The connection to the supervisor. Made before the application is imported, as it may bind servers then."""
+
+    def __init__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # which the supervisor waits for
+        self._supervisor = socket.socket(fileno=int(os.environ.pop(VARIABLE)))
+        self._supervisor.set_inheritable(False)
+        self._sockets: dict[str, int] = {}
+        self.is_first = False
+        while True:  # LISTEN with a descriptor, for each; then whether a banner is wanted
+            data, descriptors, _, _ = socket.recv_fds(self._supervisor, 1 << 16, 1)
+            if not data.startswith(LISTEN):
+                self.is_first = data == FIRST
+                break
+            os.set_inheritable(descriptors[0], False)
+            self._sockets[data[len(LISTEN) :].decode()] = descriptors[0]
+        _inherited.supply = self.supply
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+        threading.Thread(target=self._listen_to_supervisor, name="uwserve reload", daemon=True).start()
+
+    def supply(self, options: Mapping[str, Any]) -> int:
+        """A listening socket for these options: an earlier process's, or a new one, which the supervisor gets, too."""
+        where = [options[name] for name in ("hostname", "port", "reuse_port", "ipv6_only")]
+        unix: bytes | None = options["unix"]
+        key = json.dumps(where if unix is None else unix.decode("latin-1"))
+        kept = self._sockets.get(key)
+        if kept is not None:
+            return os.dup(kept)
+        made = _bind_unix(unix) if unix is not None else _bind_tcp(options)
+        with made:
+            socket.send_fds(self._supervisor, [LISTEN + key.encode()], [made.fileno()])
+            return made.detach()
+
+    def serving(self, server: Server) -> None:
+        """The server's loop runs: from now on a restart stops it gently."""
+        with self._lock:
+            self._server = server
+        self._supervisor.send(SERVING)
+
+    def _listen_to_supervisor(self) -> None:
+        while True:
+            try:
+                data = self._supervisor.recv(64)
+            except OSError:
+                data = b""
+            with self._lock:
+                server = self._server
+            if server is None:  # still importing, for nobody
+                os._exit(0)
+            if not data:
+                break
+            server.stop(timeout=GRACE, code=CODE, reason=REASON)
+        # The supervisor has ended: whatever this process does, it does for nobody.
+        if not server.stop(timeout=GRACE).wait(GRACE + 2):
+            os._exit(1)
+
+
+def _bind_unix(path: bytes) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not path.startswith(b"\0") and _is_left_over(path):
+            os.unlink(path)
+        made.bind(path)
+        made.listen(socket.SOMAXCONN)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _is_left_over(path: bytes) -> bool:
+    """Whether it is a socket that nobody listens on any more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _bind_tcp(options: Mapping[str, Any]) -> socket.socket:
+    found = socket.getaddrinfo(options["hostname"], options["port"], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options["reuse_port"]:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(options["ipv6_only"]))
+        made.bind(address)
+        made.listen(socket.SOMAXCONN)
+    except BaseException:
+        made.close()
+        raise
+    return made

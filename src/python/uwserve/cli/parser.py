@@ -1,0 +1,259 @@
+"""The command's grammar. What a sub-command does is in the module that its ``run`` names, imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, _dashboard, _stopping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_EXIT_CODES = """
+exit codes:
+  0    stopped as asked: the first Ctrl-C or SIGTERM tells open connections to close (WebSockets get 1001) and waits
+       for them, at most --stop-timeout
+  1    could not start: the address is in use, a certificate cannot be read, the application does not import, ...
+  2    wrong usage
+  130  Ctrl-C came twice: open connections were cut; 143 when the second signal was SIGTERM
+"""
+
+
+def _runs(module: str, function: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        code: int = getattr(importlib.import_module(f"uwserve.cli.{module}"), function)(arguments)
+        return code
+
+    return run
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="uwserve",
+        description="A WebSocket server for Python with Bun's API.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"uwserve {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def add(name: str, short: str, long: str, module: str, function: str, epilog: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=short,
+            description=textwrap.fill(long, 100),
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=_runs(module, function), command=name)
+        return command
+
+    _add_serve(add)
+    for name, short, long in (
+        ("echo", "send every message back", "Send every message back."),
+        ("chat", "a chat with rooms, page included", "A chat with rooms: open the printed URL."),
+    ):
+        command = add(name, short, long, "run", name, _EXIT_CODES)
+        _add_serving(command, "127.0.0.1", "3000")
+        command.set_defaults(reload=False)
+    _add_bench(add)
+    doctor = add(
+        "doctor",
+        "what this installation and this machine can do",
+        "Tell the versions, what is built in, what the kernel allows, and what to change for so many connections. "
+        "Exit code 1 if something is broken.",
+        "doctor",
+        "doctor",
+    )
+    doctor.add_argument(
+        "--connections", type=_positive, default=10_000, metavar="N", help="to plan for (default: 10000)"
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    return parser
+
+
+def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
+    yours = add(
+        "serve",
+        "run a server of yours",
+        "Run MODULE:ATTRIBUTE, found from the current directory. The attribute is a Server that uwserve.serve() "
+        "returned, a dict of its options, or a function without arguments that returns either. Options given here "
+        "replace a dict's; of a Server, which is bound already, those that say where to listen cannot be replaced.",
+        "run",
+        "yours",
+        _EXIT_CODES,
+    )
+    yours.add_argument("target", metavar="module:attribute")
+    _add_serving(yours, "the application's, else 0.0.0.0", "the application's, else 3000")
+    group = yours.add_argument_group("development")
+    group.add_argument(
+        "--reload",
+        action="store_true",
+        help="restart when a file changes; the listening socket stays open, clients are told 1012 and come back. "
+        "Needs the extra uwserve[reload]",
+    )
+    group.add_argument(
+        "--reload-dir", action="append", metavar="DIR", help="watch this instead of the current directory; repeatable"
+    )
+    group.add_argument(
+        "--reload-include", action="append", metavar="GLOB", help="also names like this, beside *.py; repeatable"
+    )
+
+
+def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
+    group = parser.add_argument_group("where to listen")
+    group.add_argument("--host", help=f"an address or name (default: {host})")
+    group.add_argument("--port", type=_port, help=f"the TCP port, 0 for any free one (default: {port})")
+    group.add_argument("--unix", metavar="PATH", help="a unix socket instead")
+    group.add_argument(
+        "--fd", metavar="NUMBER|systemd", help="an inherited socket instead: a descriptor, or systemd's first"
+    )
+    group = parser.add_argument_group("TLS")
+    group.add_argument("--tls-cert", metavar="FILE", help="the certificate chain, PEM")
+    group.add_argument("--tls-key", metavar="FILE", help="its private key, PEM (default: in the same file)")
+    group = parser.add_argument_group("what is to be known")
+    group.add_argument(
+        "--metrics",
+        nargs="?",
+        const="/metrics",
+        type=_path,
+        metavar="PATH",
+        help="metrics for Prometheus (at /metrics)",
+    )
+    group.add_argument(
+        "--dashboard",
+        nargs="?",
+        const=_dashboard.PATH,
+        type=_path,
+        metavar="PATH",
+        help=f"a live view of the server, for this machine only (at {_dashboard.PATH})",
+    )
+    group.add_argument(
+        "--dashboard-allow", action="append", metavar="NETWORK", help="who else may see it, 10.0.0.0/8; repeatable"
+    )
+    group.add_argument("--log-level", choices=LEVELS, default="info", help="(default: info)")
+    group.add_argument("--log-json", action="store_true", help="log JSON, an object a line, and print nothing else")
+    group.add_argument(
+        "--access-log", action="store_true", help="log each request with its status and duration; costs some µs each"
+    )
+    group.add_argument(
+        "--no-color",
+        action="store_true",
+        help="plain text on a terminal, too (also: NO_COLOR; FORCE_COLOR for the opposite)",
+    )
+    parser.add_argument(
+        "--stop-timeout",
+        type=_seconds,
+        default=_stopping.TIMEOUT,
+        metavar="SECONDS",
+        help=f"how long a stop waits for open connections (default: {_stopping.TIMEOUT:g})",
+    )
+
+
+def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
+    bench = add(
+        "bench",
+        "a small load against a URL, or an echo server of its own",
+        "Send messages to an echo server and wait for each to come back, on several connections. The client is Python "
+        "and takes more time than the server: the figures are good for comparing settings on one machine, not for "
+        "telling how fast the server is. For that, see benchmarks/ in the source distribution.",
+        "bench",
+        "bench",
+    )
+    bench.add_argument("url", nargs="?", help="ws://host:port/path of an echo server (default: one in another process)")
+    bench.add_argument("--connections", type=_positive, default=32, metavar="N", help="(default: 32)")
+    bench.add_argument(
+        "--size", type=_size, default=64, metavar="BYTES", help="of a message, 1 to 1048576 (default: 64)"
+    )
+    bench.add_argument("--seconds", type=_duration, default=5.0, metavar="SECONDS", help="at most 600 (default: 5)")
+    bench.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _in(low: int, high: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        number = _number(text)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{number} is not in {low}..{high}")
+        return number
+
+    return check
+
+
+_port = _in(0, 65535)
+_positive = _in(1, 10_000_000)
+_size = _in(1, 1 << 20)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path, which begins with / (module:attribute goes first)")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        return _stopping.check_timeout("the timeout", float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, at least 0") from None
+
+
+def _duration(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0 < seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not over 0 and at most 600 seconds")
+    return seconds
+
+
+def listen_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of ``serve()`` that say where to listen, as far as they were given. ``UsageError`` for two answers."""
+    from .errors import UsageError
+
+    if arguments.fd is not None:
+        if any(value is not None for value in (arguments.port, arguments.host, arguments.unix)):
+            raise UsageError("--fd cannot be given together with --port, --host or --unix")
+        return {"fd": int(arguments.fd) if arguments.fd.isdecimal() else arguments.fd}
+    if arguments.unix is not None:
+        if arguments.port is not None or arguments.host is not None:
+            raise UsageError("--unix cannot be given together with --port or --host")
+        if not arguments.unix:
+            raise UsageError("--unix needs a path")
+        return {"unix": arguments.unix}
+    if arguments.host == "":
+        raise UsageError("--host needs an address or a host name")
+    given = {"port": arguments.port, "hostname": arguments.host}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def other_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The other options of ``serve()``, as far as they were given."""
+    from .errors import UsageError
+
+    options: dict[str, Any] = {}
+    if arguments.tls_key is not None and arguments.tls_cert is None:
+        raise UsageError("--tls-key needs --tls-cert")
+    if arguments.tls_cert is not None:
+        for option, path in (("--tls-cert", arguments.tls_cert), ("--tls-key", arguments.tls_key)):
+            if path == "":
+                raise UsageError(f"{option} needs a file")
+        options["tls"] = {"cert": arguments.tls_cert, "key": arguments.tls_key or arguments.tls_cert}
+    if arguments.metrics is not None:
+        options["metrics"] = arguments.metrics
+    if arguments.dashboard_allow and arguments.dashboard is None:
+        raise UsageError("--dashboard-allow needs --dashboard")
+    if arguments.dashboard is not None:
+        options["dashboard"] = {"path": arguments.dashboard}
+        if arguments.dashboard_allow:
+            options["dashboard"]["allow"] = [*_dashboard.LOCAL, *arguments.dashboard_allow]
+    return options

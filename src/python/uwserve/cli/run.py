@@ -1,0 +1,130 @@
+"""``serve``, ``echo`` and ``chat``: a server on this thread until signals stop it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .. import Request, Response, Server, ServerWebSocket
+from . import console, parser, target
+from .errors import CommandError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def yours(arguments: argparse.Namespace) -> int:
+    """``uwserve serve module:attribute``."""
+    from . import child, reload
+
+    if arguments.reload and not child.is_child():
+        parser.listen_options(arguments)  # usage errors come at once
+        parser.other_options(arguments)
+        return reload.supervise(arguments)
+    if (arguments.reload_dir or arguments.reload_include) and not arguments.reload:
+        raise UsageError("--reload-dir and --reload-include need --reload")
+    console.set_up(arguments)
+    restarts = child.Restarts() if child.is_child() else None
+    return run(arguments, f"serve {arguments.target}", target.load(arguments), restarts)
+
+
+def echo(arguments: argparse.Namespace) -> int:
+    """``uwserve echo``."""
+
+    def fetch(request: Request, server: Server) -> Response | None:
+        if server.upgrade(request):
+            return None
+        return Response("uwserve echo: connect with a WebSocket client.\n", 426, {"Upgrade": "websocket"})
+
+    def message(ws: ServerWebSocket, message: str | bytes) -> None:
+        ws.send(message)
+
+    console.set_up(arguments)
+    options = _demo_options(arguments) | {"fetch": fetch, "websocket": {"message": message}}
+    return run(arguments, "echo", target.bind("echo", options))
+
+
+def chat(arguments: argparse.Namespace) -> int:
+    """``uwserve chat``."""
+    from ..demo import chat
+
+    console.set_up(arguments)
+    try:
+        server = chat.create(**_demo_options(arguments))
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise CommandError(f"cannot listen: {error}") from error
+    return run(arguments, "chat", server)
+
+
+def _demo_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Unlike a server of yours, a demonstration is for this machine unless told otherwise."""
+    where = parser.listen_options(arguments)
+    if "unix" not in where and "fd" not in where:
+        where = {"port": 3000, "hostname": "127.0.0.1"} | where
+    return where | parser.other_options(arguments)
+
+
+class Signals:
+    """Tells what each signal does, and keeps the exit code."""
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self.code = 0
+        self._server = server
+        self._timeout = timeout
+
+    def __call__(self, count: int, number: int) -> None:
+        waiting = self._server.pending_websockets + self._server.pending_requests
+        has = "connection has" if waiting == 1 else "connections have"
+        if count == 1:
+            if waiting:
+                _tell(f"stopping; {waiting} open {has} {self._timeout:g} s to end, {_again(number)} cuts")
+            return
+        self.code = 128 + number
+        if count == 2:
+            _tell("cutting the connections that are left")
+
+
+def _again(number: int) -> str:
+    return "Ctrl-C again" if number == signal.SIGINT else "a second signal"
+
+
+def _tell(text: str, level: int = logging.WARNING) -> None:
+    logging.getLogger("uwserve").log(level, "%s", text, extra=dict.fromkeys(console.ABOUT))
+
+
+def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any = None) -> int:
+    """Until it has stopped; the exit code."""
+    if arguments.access_log:
+        from .access import AccessLog
+
+        AccessLog(server)
+    signals = Signals(server, arguments.stop_timeout)
+
+    def begin() -> None:
+        """Once the loop runs, so that who reads the banner can rely on the signals."""
+        if restarts is None or restarts.is_first:
+            console.banner(arguments, shown, server)
+        else:
+            _tell(f"serving again on {server.url}", logging.INFO)
+        if restarts is not None:
+            restarts.serving(server)
+
+    try:
+        with server:
+            server.call_soon(begin)
+            server._run(arguments.stop_timeout, signals)
+    except KeyboardInterrupt:
+        return signals.code or 130
+    finally:
+        _flush(sys.stdout.flush)
+    return signals.code
+
+
+def _flush(flush: Callable[[], None]) -> None:
+    try:
+        flush()
+    except (BrokenPipeError, ValueError):  # whoever read it has gone
+        pass

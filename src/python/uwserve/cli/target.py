@@ -1,0 +1,108 @@
+"""``module:attribute``: finding it, and making it a server under the options of the command line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .. import Server, _aliases, serve
+from .errors import CommandError, UsageError
+from .parser import listen_options, other_options
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+WHERE = ("port", "hostname", "unix", "fd")
+
+
+def load(arguments: argparse.Namespace) -> Server:
+    """The bound server. ``CommandError`` for what goes wrong, with a traceback for what the application raises."""
+    target = arguments.target
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"{target!r} is not of the form module:attribute")
+    where, others = listen_options(arguments), other_options(arguments)
+    try:
+        value = _find(module_name, attribute)
+        if callable(value):
+            value = value()
+    except OSError as error:  # most often the address is in use
+        raise CommandError(f"{target}: {error}") from error
+    except CommandError:
+        raise
+    except Exception as error:
+        raise CommandError(f"{target} failed: {type(error).__name__}: {error}", traceback=True) from error
+    if isinstance(value, dict):
+        return bind(target, replaced(value, where | others))
+    if not isinstance(value, Server):
+        raise CommandError(
+            f"{target} must be a Server, a dict of options or a function that returns one, got {type(value).__name__}"
+        )
+    if value.running or value.finished:
+        raise CommandError(f"{target}: the server is {'stopped' if value.finished else 'running'} already")
+    _change(target, value, where, others)
+    return value
+
+
+def bind(target: str, options: Mapping[str, Any]) -> Server:
+    """``serve(options)``, whose errors are told in one line."""
+    try:
+        return serve(dict(options))
+    except OSError as error:
+        what = "cannot listen: " if target in ("echo", "chat") else f"{target}: "
+        raise CommandError(f"{what}{error}") from error
+    except (TypeError, ValueError, ImportError) as error:
+        raise CommandError(f"{target}: {error}") from error
+
+
+def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A dict's options, in either spelling, under those ``given``; one place to listen at replaces all others."""
+    gone = set(given)
+    if "fd" in given or "unix" in given:
+        gone |= {*WHERE, "reuse_port", "ipv6_only"}
+    elif "port" in given or "hostname" in given:
+        gone |= {"unix", "fd"}
+    kept = {name: value for name, value in options.items() if _aliases.SERVE_OPTIONS.get(name, name) not in gone}
+    return {**kept, **given}
+
+
+def _change(target: str, server: Server, where: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Options for a Server that the application has bound."""
+    if where:
+        flags = " and ".join("--" + {"hostname": "host"}.get(name, name) for name in where)
+        raise UsageError(
+            f"{target} is a Server, bound to {server.url} when it was made: {flags} cannot move it. "
+            "Let it be a dict of serve()'s options, or a function that returns one"
+        )
+    if "tls" in others and server._options["tls"] is None:
+        raise UsageError(
+            f"{target} is a Server that was made without TLS, which --tls-cert cannot switch on. "
+            "Let it be a dict of serve()'s options, or a function that returns one"
+        )
+    try:
+        if others:
+            server.reload(**others)
+    except (OSError, TypeError, ValueError, ImportError) as error:
+        raise CommandError(f"{target}: {error}") from error
+
+
+def _find(module_name: str, attribute: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        value = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # a module that it imports is missing: the traceback tells where
+        raise CommandError(
+            f"there is no module {error.name!r} (looked in {os.getcwd()} and the installed ones)"
+        ) from None
+    for name in attribute.split("."):
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise CommandError(f"module {module_name!r} has no attribute {attribute!r}") from None
+    return value

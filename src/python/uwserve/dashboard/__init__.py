@@ -1,0 +1,39 @@
+"""The live dashboard of ``serve(dashboard=...)``: one page, and the WebSocket that feeds it, on the server's own port.
+
+``access`` decides who may look, ``page`` puts the page together, ``feed`` tells its viewers once a second. While nobody
+looks nothing is measured and nothing runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import Request, Response
+from .access import Access
+from .page import page
+
+if TYPE_CHECKING:
+    from .._dashboard import Settings
+    from .._server import Server
+    from .feed import Feed
+
+_NOT_HERE = Response("Not Found\n", 404)
+_NO_SOCKET = Response("The dashboard's page connects here by WebSocket.\n", 426, {"Upgrade": "websocket"})
+
+
+def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
+    """The routes: the page, and its socket. Whoever may not look gets 404."""
+    access = Access(server, settings)
+    answer = page()
+
+    def show(request: Request) -> Response:
+        return answer if access.allows(request) else _NOT_HERE
+
+    def connect(request: Request) -> Response | None:
+        if not access.allows(request):
+            return _NOT_HERE
+        if not access.is_same_origin(request):
+            return Response("Another site may not look.\n", 403)
+        return None if feed.accept(request) else _NO_SOCKET
+
+    return {settings.path: {"GET": show}, settings.socket: {"GET": connect}}

@@ -1,0 +1,144 @@
+// The socket, and what it tells put into the page. Text goes in as text, never as markup.
+
+const $ = id => document.getElementById(id);
+const SPANS = [60, 120, 300];  // points that are shown, at least those that there are
+const view = {fields: [], points: [], kept: 300, shown: 60, interval: 1, timesHandlers: false};
+
+const CODES = {
+  1000: "normal", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code", 1006: "connection lost",
+  1007: "invalid data", 1008: "policy", 1009: "too big", 1010: "extension missing", 1011: "internal error", 1012: "service restart",
+  1013: "try again later", 1014: "bad gateway", 1015: "TLS",
+};
+
+const one = (field, name, colour, filled = false) => ({field, name, colour, filled});
+for (const [title, unit, series, least] of [
+  ["Open connections", "count", [one("websockets", "WebSockets", "a", true), one("http", "HTTP", "b")], 4],
+  ["Messages per second", "rate", [one("messages_in", "in", "a", true), one("messages_out", "out", "b")], 4],
+  ["Payload per second", "byterate", [one("bytes_in", "in", "a", true), one("bytes_out", "out", "b")], 1000],
+  ["Time in the message handler", "time", [one("handler_p50", "median", "a", true), one("handler_p99", "99 %", "b")], 100],
+  ["Lag of the event loop", "time", [one("lag_p50", "median", "a", true), one("lag_max", "longest", "b")], 100],
+  ["CPU of the loop's thread", "percent", [one("cpu", "of one core", "a", true)], 1],
+  ["Waiting for slow peers", "bytes", [one("buffered", "in memory", "a", true)], 1000],
+  ["Sends that met a limit, per second", "rate", [one("backpressured", "queued", "a", true), one("dropped", "dropped", "bad")], 4],
+  ["Publishes and requests per second", "rate", [one("publishes", "publishes", "a", true), one("requests", "requests", "b")], 4],
+  ["Opened and closed per second", "rate", [one("opened", "opened", "a", true), one("closed", "closed", "b")], 4],
+  ["Exceptions and refusals per second", "rate", [one("errors", "exceptions", "bad", true), one("refused", "refused", "b")], 4],
+  ["Memory of the process", "bytes", [one("memory", "resident", "a", true)], 1e6],
+]) new Chart($("charts"), title, unit, series, least);
+
+// --- tables ---
+
+// rows: of cells, a text or {text, class, share}. Rows are used again, so that a selection stays.
+function fill(id, rows) {
+  const body = $(id).tBodies[0];
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((cells, r) => {
+    const row = body.rows[r] ?? body.insertRow();
+    cells.forEach((cell, c) => {
+      const td = row.cells[c] ?? row.insertCell();
+      const {text, style = "", share = null} = typeof cell === "object" ? cell : {text: cell};
+      if (td.textContent !== text) td.textContent = text;
+      td.className = style;
+      if (share !== null) td.style.setProperty("--share", `${(share * 100).toFixed(1)}%`);
+    });
+  });
+  const none = $(`no-${id}`);
+  if (none) {
+    none.hidden = rows.length > 0;
+    $(id).hidden = rows.length === 0;
+  }
+}
+
+const number = (value, unit = "count", style = "n") => ({text: format(value, unit), style});
+
+function tables(now) {
+  const most = Math.max(1, ...now.topics.map(topic => topic.subscribers));
+  fill("topics", now.topics.map(topic => [
+    {text: topic.name, style: "share", share: topic.subscribers / most},
+    number(topic.subscribers), number(topic.publishes), number(topic.rate, "rate"),
+  ]));
+  const more = now.topics_count - now.topics.length;
+  $("topics-count").textContent = more > 0 ? `the ${now.topics.length} busiest of ${format(now.topics_count, "count")}` : "";
+  const closed = Math.max(1, ...now.closes.map(([, count]) => count));
+  fill("closes", now.closes.map(([code, count]) => [
+    {text: `${code} ${CODES[code] ?? (code < 4000 ? "registered" : "application")}`, style: "share", share: count / closed},
+    number(count),
+  ]));
+  fill("refused", [
+    ...Object.entries(now.errors).map(([place, count]) => [{text: `exceptions in ${place}`, style: "bad"}, number(count, "count", "n bad")]),
+    ...Object.entries(now.refused).map(([cause, count]) => [cause.replaceAll("_", " "), number(count)]),
+  ]);
+  const total = now.totals;
+  fill("totals", [
+    ["Connections", number(total.connections)],
+    ["HTTP requests", number(total.requests)],
+    ["WebSockets", number(total.upgrades)],
+    ["Handshakes declined", number(total.declined)],
+    ["Messages received", number(total.received)],
+    ["Messages sent", number(total.sent)],
+    ["Publishes", number(total.publishes)],
+    ["Sends dropped", number(total.dropped, "count", total.dropped ? "n bad" : "n")],
+    ["Bytes read", number(total.wire_in, "bytes")],
+    ["Bytes written", number(total.wire_out, "bytes")],
+  ]);
+}
+
+function facts(now) {
+  const parts = [`up ${duration(now.uptime)}`];
+  if (now.pending) parts.push(`${now.pending} pending requests`);
+  if (now.viewers > 1) parts.push(`${now.viewers} viewers`);
+  $("facts").textContent = [...parts, `version ${view.server.version}`, `process ${view.server.process}`].join("  ·  ");
+}
+
+// --- the socket ---
+
+function state(name, text) {
+  $("state").dataset.state = name;
+  $("state").textContent = text;
+}
+
+function take(message) {
+  if (message.type === "hello") {
+    view.server = message.server;
+    view.fields = message.fields;
+    view.points = message.points;
+    view.kept = message.kept;
+    view.interval = message.interval;
+    view.timesHandlers = message.times_handlers;
+    const {id, url} = message.server;
+    $("where").textContent = id ? `${id}  ·  ${url}` : url;
+    document.title = `${id || location.host} · uwserve`;
+  } else if (message.point) {
+    view.points.push(message.point);
+    if (view.points.length > view.kept) view.points.shift();
+    if (pointed !== null && --pointed < 0) pointed = null;
+  }
+  view.shown = SPANS.find(span => span >= view.points.length) ?? view.kept;
+  tables(message);
+  facts(message);
+  if (!document.hidden) drawAll();
+}
+
+let attempts = 0;
+function connect() {
+  const path = location.pathname.replace(/\/$/, "") + "/socket";
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
+  // A server that has lost its power says nothing: samples are a second apart.
+  let watchdog = setTimeout(() => socket.close(), 10000);
+  socket.onopen = () => { attempts = 0; };
+  socket.onmessage = ({data}) => {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(() => { state("gone", "silent"); socket.close(); }, 10000);
+    state("live", "live");
+    take(JSON.parse(data));
+  };
+  socket.onclose = () => {
+    clearTimeout(watchdog);
+    const seconds = Math.min(10, 0.5 * 2 ** attempts++);
+    state(attempts > 1 ? "gone" : "waiting", attempts > 1 ? "not reachable" : "reconnecting");
+    setTimeout(connect, seconds * 1000);
+  };
+}
+
+document.addEventListener("visibilitychange", drawAll);
+connect();

@@ -1,0 +1,394 @@
+"""``serving(...)``: a server in a thread of the test's process, and what a test wants of it (``LiveServer``)."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ssl
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import Request, Response, Server, serve
+from .._tls import _pem
+from ._client import WebSocketClient
+from ._connection import Connection, HandshakeRefused
+from ._errors import HandlerErrors
+from ._http import HttpResponse, send_request
+from ._transport import TIMEOUT, Target, target_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from typing_extensions import Self
+
+    from .._headers import HeadersInit
+    from .._lifecycle import Stopped
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+GRACE = 1.0
+"""Seconds that coroutines of handlers get to end after the test, before they are cancelled."""
+MAX_SIZE = 64 << 20
+"""Bytes of the largest message a client takes."""
+
+
+def upgrade_all(request: Request, server: Server) -> Response | None:
+    """The ``fetch`` of a server that was given none: every handshake is accepted."""
+    if server.upgrade(request):
+        return None
+    return Response("This server was given neither fetch nor routes: it only accepts WebSockets.\n", 426)
+
+
+class LiveServer:
+    """A server that runs in a thread of this process. ``serving`` makes it; a context manager that stops it.
+
+    An exception out of a handler that no ``error`` handler takes is raised in the test: by the wait of a client that it
+    leaves without an answer, else at the end of the block. ``expect_error`` takes one that is meant to be.
+    """
+
+    __test__ = False  # not a test, whatever its name is imported as
+
+    server: Server
+    """The server itself, for ``publish``, ``stats``, ``reload``; ``call`` does what only its own thread may do."""
+    timeout: float
+    """Seconds that any wait takes at most, unless it is told otherwise."""
+
+    def __init__(self, server: Server, target: Target, *, raise_errors: bool, timeout: float) -> None:
+        self.server = server
+        self.timeout = timeout
+        self._target = target
+        self._raise_errors = raise_errors
+        self._clients: list[WebSocketClient] = []
+        self._errors = HandlerErrors(server)
+        try:
+            server.start()
+        except BaseException:
+            self._errors.close()
+            raise
+
+    # --- clients ---
+
+    @property
+    def url(self) -> str:
+        """``http://host:port/``, ``https`` with TLS; as ``Server.url``."""
+        return self.server.url
+
+    @property
+    def websocket_url(self) -> str:
+        """``ws://host:port/``, ``wss`` with TLS, for other clients."""
+        return "ws" + self.url.removeprefix("http") if self.url.startswith("http") else self.url
+
+    def connect(
+        self,
+        path: str = "/",
+        *,
+        protocols: Sequence[str] = (),
+        headers: HeadersInit | None = None,
+        cookies: Mapping[str, str] | None = None,
+        compression: bool = False,
+        max_size: int = MAX_SIZE,
+        timeout: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> WebSocketClient:
+        """Open a WebSocket on ``path``, query included; ``protocols`` are offered in this order.
+
+        ``compression`` offers permessage-deflate. ``timeout`` is the new connection's default. Raises
+        ``HandshakeRefused`` (with ``response``) when the server answers otherwise, ``ProtocolError`` when it answers
+        wrongly, ``TimeoutError`` and ``OSError``. What the test leaves open is closed with 1001 at the end.
+        """
+        client = _connect(
+            self._target.with_tls(ssl_context, server_hostname),
+            path,
+            protocols=protocols,
+            headers=headers,
+            cookies=cookies,
+            compression=compression,
+            max_size=max_size,
+            timeout=self.timeout if timeout is None else timeout,
+            errors=self._errors if self._raise_errors else None,
+        )
+        self._clients.append(client)
+        return client
+
+    def expect_refusal(self, path: str = "/", status: int | None = None, **options: Any) -> HttpResponse:
+        """The answer to a handshake that must be refused, with this ``status`` if given: ``AssertionError`` otherwise.
+
+        ``options`` are those of ``connect``.
+        """
+        try:
+            self.connect(path, **options).drop()
+        except HandshakeRefused as refused:
+            if status is not None and refused.response.status != status:
+                raise AssertionError(f"expected status {status}, received {refused.response}") from None
+            return refused.response
+        raise AssertionError(f"expected a refusal on {path}, but the server accepted the WebSocket")
+
+    def request(
+        self,
+        method: str,
+        path: str = "/",
+        *,
+        headers: HeadersInit | None = None,
+        cookies: Mapping[str, str] | None = None,
+        body: str | bytes | None = None,
+        json: Any = None,
+        timeout: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> HttpResponse:
+        """Send an HTTP request and return its response; redirects are not followed.
+
+        ``json`` is sent as JSON instead of ``body``. Raises ``TimeoutError`` and other ``OSError``.
+        """
+        return send_request(
+            self._target.with_tls(ssl_context, server_hostname),
+            method,
+            path,
+            headers=headers,
+            cookies=cookies,
+            body=body,
+            json=json,
+            timeout=self.timeout if timeout is None else timeout,
+        )
+
+    def get(self, path: str = "/", **options: Any) -> HttpResponse:
+        """``request("GET", ...)``."""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str = "/", **options: Any) -> HttpResponse:
+        """``request("POST", ...)``."""
+        return self.request("POST", path, **options)
+
+    # --- the server's thread ---
+
+    def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
+        """``function(*args)`` on the server's thread, between two handlers; returns its value, raises what it raises.
+
+        ``TimeoutError`` when a handler keeps the thread, with what it is doing; ``RuntimeError`` after the end.
+        """
+        if self.server.on_loop_thread():
+            return function(*args)
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as exc:
+                future.set_exception(exc)
+
+        self.server.call_soon(run)
+        seconds = self.timeout if timeout is None else timeout
+        if not concurrent.futures.wait([future], seconds).done:
+            raise TimeoutError(f"the server's thread was busy for {seconds:g} s{self._stack()}")
+        return future.result()
+
+    def wait_until(self, condition: Callable[[], T], timeout: float | None = None) -> T:
+        """Call ``condition`` on the server's thread until it returns something true, and return that.
+
+        For what nobody tells a client, as a ``close`` handler's work. ``AssertionError`` when the time is out.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        while not (value := self.call(condition)):
+            if time.monotonic() > end:
+                raise AssertionError(f"{condition!r} was still {value!r} after {seconds:g} s")
+            time.sleep(0.005)
+        return value
+
+    # --- errors ---
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What handlers raised and the test was not told yet, in order. Changes to the list change nothing."""
+        return self._errors.all()
+
+    def expect_error(self, kind: type[E], match: str | None = None, timeout: float | None = None) -> E:
+        """Wait for a handler to raise a ``kind``, with a text that the pattern ``match`` is found in, and take it.
+
+        Returns the exception, which is not raised any more. ``AssertionError`` when none comes.
+        """
+        return self._errors.expect(kind, match, self.timeout if timeout is None else timeout)
+
+    def raise_errors(self) -> None:
+        """Raise the first exception that a handler raised and the test was not told of, if there is one.
+
+        What runs on the server's thread now is waited for.
+        """
+        self._errors.settle()
+        self._errors.throw()
+
+    # --- the end ---
+
+    def stop(self) -> None:
+        """Stop the server (sockets see 1001), drop the clients and wait for the end. Nothing happens the second time.
+
+        Coroutines of handlers have a second to end and are then cancelled. Raises ``TimeoutError`` when the server does
+        not end because a handler keeps its thread, with what that is doing.
+        """
+        try:
+            if not self.server.finished:
+                self._end()
+            self.server._join(self.timeout)
+        finally:
+            self._errors.close()
+            self._drop_clients()
+
+    def _end(self) -> None:
+        stopped = self.server.stop(timeout=GRACE)
+        if self.server.running:
+            self._errors.settle()  # the sockets are told before the clients go: always 1001, never 1006
+        self._drop_clients()
+        if self._ended(stopped, GRACE + 0.5):
+            return
+        forced = self.server.stop(True)
+        self.server.call_soon(lambda: [task.get_loop().call_soon(task.cancel) for task in self.server.tasks])
+        if not self._ended(forced, self.timeout):
+            raise TimeoutError(f"the server did not stop within {self.timeout:g} s{self._stack()}")
+
+    def _drop_clients(self) -> None:
+        for client in self._clients:
+            client.drop()
+        self._clients.clear()
+
+    def _ended(self, stopped: Stopped, seconds: float) -> bool:
+        try:
+            return stopped.wait(seconds)
+        except RuntimeError:  # a handler's SystemExit has ended the thread: what is left ends in a new one
+            self.server.start()
+            return stopped.wait(seconds)
+
+    def _stack(self) -> str:
+        """Where the server's thread is, for the text of an error."""
+        thread = self.server._thread
+        frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
+        return ":\n" + "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, where: object) -> None:
+        self.stop()
+        if self._raise_errors and (exc is None or isinstance(exc, Exception)):
+            self._errors.throw()  # with ``exc``, what the test itself raised, as its context
+
+    def __repr__(self) -> str:
+        return f"<LiveServer {self.server!r}, {len(self.errors)} errors>"
+
+
+def serving(
+    target: Server | Mapping[str, Any] | Callable[[], Any] | None = None,
+    /,
+    *,
+    raise_errors: bool = True,
+    timeout: float = TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    **options: Any,
+) -> LiveServer:
+    """Start a server for a test, in a thread of this process, on a free port of 127.0.0.1.
+
+    ::
+
+        with serving(websocket={"message": lambda ws, message: ws.send(message)}) as server:
+            with server.connect() as ws:
+                ws.send("x")
+                assert ws.receive() == "x"
+
+    ``options`` are those of ``uwserve.serve``. Without ``fetch`` and ``routes`` every handshake is accepted. ``target``
+    is what the command ``uwserve serve`` takes: a ``Server`` that does not run yet (then there are no ``options``), a
+    dict of options, whose ``port``, ``hostname``, ``unix`` and ``fd`` do not count, or a function that returns either.
+
+    * ``raise_errors``: raise in the test what handlers raise and no ``error`` handler takes.
+    * ``timeout``: seconds, for every wait of this server's clients and for its end.
+    * ``ssl_context``: what the clients of a TLS server verify it with. Default: they trust exactly the certificates
+      in ``tls`` and expect the name ``server_hostname``, by default ``"localhost"``.
+
+    Raises what ``serve`` raises, ``TypeError`` for a target of another type, ``ValueError`` for a server that runs.
+    """
+    if callable(target):
+        target = target()
+    if isinstance(target, Server):
+        if options:
+            raise TypeError(f"a Server has its options already, got {', '.join(options)}")
+        server, tls = target, None
+    elif target is None or isinstance(target, dict):
+        own = dict(target or {})
+        for name in ("port", "hostname", "unix", "fd"):
+            own.pop(name, None)
+        own |= options
+        if not {"unix", "fd"} & own.keys():
+            own = {"port": 0, "hostname": "127.0.0.1"} | own
+        if "fetch" not in own and "routes" not in own:
+            own["fetch"] = upgrade_all
+        server, tls = serve(own), own.get("tls")
+    else:
+        raise TypeError(f"serving() takes a Server, a dict of options or a function, got {type(target).__name__}")
+    if server.running or server.finished:
+        raise ValueError(f"serving() takes a server that does not run yet, got {server!r}")
+    if ssl_context is None and server.url.startswith("https:"):
+        ssl_context = trust(tls) if tls is not None else ssl.create_default_context()
+    where = _target(server, ssl_context, server_hostname or "localhost")
+    return LiveServer(server, where, raise_errors=raise_errors, timeout=timeout)
+
+
+def _target(server: Server, context: ssl.SSLContext | None, server_hostname: str) -> Target:
+    if server._unix is not None:
+        return Target(server._unix, "localhost", context, server_hostname)
+    assert server.port is not None
+    host = server.hostname or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{host}]" if ":" in host else host
+    return Target((host, server.port), f"{shown}:{server.port}", context, server_hostname)
+
+
+def trust(tls: Any) -> ssl.SSLContext:
+    """A client's context that trusts exactly the certificates of the option ``tls``, self-signed or not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for entry in tls if isinstance(tls, (list, tuple)) else [tls]:
+        certificates = _pem("tls.cert", entry["cert"])
+        assert certificates is not None
+        context.load_verify_locations(cadata=certificates.decode("ascii", "replace"))
+    return context
+
+
+def connect(
+    url: str,
+    *,
+    protocols: Sequence[str] = (),
+    headers: HeadersInit | None = None,
+    cookies: Mapping[str, str] | None = None,
+    compression: bool = False,
+    max_size: int = MAX_SIZE,
+    timeout: float = TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    unix: str | bytes | os.PathLike[str] | None = None,
+) -> WebSocketClient:
+    """Open a WebSocket to a server that runs elsewhere, in another process for instance.
+
+    ``url`` is ws, wss, http or https; ``unix`` the path of a socket to take instead of its host and port. ``wss`` is
+    verified with ``ssl_context``, by default the system's authorities. The rest is as in ``LiveServer.connect``.
+    """
+    target, path = target_of(url)
+    if unix is not None:
+        target = target._replace(address=unix if isinstance(unix, (str, bytes)) else str(unix))
+    return _connect(
+        target.with_tls(ssl_context if target.tls is not None else None, server_hostname),
+        path,
+        protocols=protocols,
+        headers=headers,
+        cookies=cookies,
+        compression=compression,
+        max_size=max_size,
+        timeout=timeout,
+        errors=None,
+    )
+
+
+def _connect(target: Target, path: str, **options: Any) -> WebSocketClient:
+    return WebSocketClient(Connection(target, path, **options), options["max_size"])

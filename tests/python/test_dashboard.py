@@ -1,0 +1,385 @@
+"""``serve(dashboard=...)``: who may look, what viewers are told, and that nobody else notices them.
+
+The page in a browser: test_dashboard_browser.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import sys
+import threading
+from typing import Any
+
+import pytest
+from dashboard_client import HANDSHAKE, PAGE, SOCKET, Viewer, head, status
+from http_client import DEADLINE, Client, bound, open_websocket, read_frame, running, upgrade
+from ws_client import eventually
+
+import uwserve
+from uwserve import _core
+from uwserve.dashboard import feed as feeds
+
+pytestmark = pytest.mark.plain("Host and Origin name the scheme's port")
+
+# --- the option ---
+
+
+@pytest.mark.parametrize("off", [None, False])
+def test_off_by_default(off: Any) -> None:
+    for options in ({}, {"dashboard": off}):
+        with running(fetch=lambda request: "mine", **options) as server, Client(server) as client:
+            assert client.ask(head(PAGE)).body == b"mine"
+    source = "import sys, uwserve; uwserve.serve(port=0); print('uwserve.dashboard' in sys.modules)"
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1, TypeError, "dashboard must be a bool, a path"),
+        (b"/x", TypeError, "dashboard must be"),
+        ("x", ValueError, "dashboard: .*must start with '/'"),
+        ("/:id", ValueError, "without parameters"),
+        ({"pth": "/x"}, TypeError, "unknown option 'pth'.*path"),
+        ({"path": 7}, TypeError, "dashboard\\['path'\\] must be"),
+        ({"allow": "10.0.0.0/8"}, TypeError, "dashboard\\['allow'\\] must be a sequence"),
+        ({"allow": ["10.0.0.0/99"]}, ValueError, "dashboard\\['allow'\\]: '10.0.0.0/99' is not a network"),
+        ({"hosts": "x"}, TypeError, "dashboard\\['hosts'\\] must be a list"),
+        ({"hosts": [1]}, TypeError, "each of dashboard\\['hosts'\\]"),
+        ({"hosts": ["a:80"]}, ValueError, "not a host name"),
+    ],
+)
+def test_wrong_options(value: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        uwserve.serve(port=0, dashboard=value)
+
+
+def test_paths_that_are_taken() -> None:
+    for routes in ({PAGE: "x"}, {SOCKET: "x"}):
+        with pytest.raises(ValueError, match="dashboard='/_uwserve': there is a route"):
+            uwserve.serve(port=0, routes=routes, dashboard=True)
+    with running(dashboard="/", routes={"/x": "mine"}) as server:
+        assert status(server, "/") == 200
+        assert status(server, "/x") == 200
+        with Viewer(server, "/socket"):
+            pass
+
+
+# --- the page ---
+
+
+def test_page_needs_nothing_from_elsewhere() -> None:
+    with running(dashboard=True) as server, Client(server) as client:
+        page = client.ask(head(PAGE))
+        assert client.ask(head(PAGE).replace(b"GET", b"HEAD")).status == 200
+        assert client.ask(head(PAGE).replace(b"GET", b"POST")).status == 405
+    text = page.body.decode()
+    assert not re.search(r"<(link|img|script|iframe)[^>]*(src|href)=(?!\"data:,\")", text)
+    assert not re.search(r"https?://|url\(|@import|\bon\w+=|style=\"", text)
+    policy = page.get("Content-Security-Policy") or ""
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert page.get("Cache-Control") == "no-store"
+    assert page.get("X-Content-Type-Options") == "nosniff"
+
+
+# --- what viewers are told ---
+
+
+def test_samples_tell_what_happens() -> None:
+    def message(ws: Any, message: Any) -> None:
+        if message == "fail":
+            raise ValueError("on purpose")
+        ws.send(message)
+
+    handlers = {"open": lambda ws: ws.subscribe("news"), "message": message, "error": lambda ws, exc: None}
+    with running(fetch=upgrade, websocket=handlers, dashboard=True, id="me") as server, Viewer(server) as viewer:
+        assert viewer.hello["server"] == {
+            "url": server.url, "id": "me", "version": uwserve.__version__, "process": viewer.hello["server"]["process"],
+        }  # fmt: skip
+        with Client(server) as client:
+            open_websocket(client)
+            server.publish("news", "x")
+            for text in (b"fail", b"abc"):
+                client.send(b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text)
+            told = viewer.until(lambda told: told["totals"]["received"] == 2 and told["totals"]["sent"] == 2)
+            assert told["topics"] == [
+                {"name": "news", "rate": told["topics"][0]["rate"], "subscribers": 1, "publishes": 1}
+            ]
+            assert told["topics_count"] == 1
+            assert told["errors"] == {"message": 1}
+            assert told["viewers"] == 1
+            point = dict(zip(viewer.hello["fields"], told["point"], strict=True))
+            assert (point["websockets"], point["http"]) == (1, 0)
+            assert point["messages_in"] > 0
+            assert point["bytes_out"] > 0
+            assert point["memory"] > 1 << 20
+            assert 0 <= point["lag_p50"] <= point["lag_max"]
+        told = viewer.until(lambda told: told["closes"])
+        assert told["closes"] == [[1006, 1]]
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_handlers_are_timed_while_somebody_looks(kind: str) -> None:
+    """And called as they are, before and after."""
+    gate = threading.Event()
+    seen: list[str] = []
+
+    def slow(ws: Any, message: str) -> None:
+        seen.append(sys._getframe(1).f_code.co_name if kind == "coroutine" else "called")
+        gate.wait(0.05)
+        ws.send(message)
+
+    async def slow_coroutine(ws: Any, message: str) -> None:
+        await asyncio.sleep(0.05)
+        ws.send(message)
+
+    handler = slow if kind == "function" else slow_coroutine
+    with running(fetch=upgrade, websocket={"message": handler}, dashboard=True) as server, Client(server) as client:
+        open_websocket(client)
+
+        def round_trip() -> None:
+            client.send(b"\x81\x81\0\0\0\0x")
+            assert read_frame(client) == (1, b"x")
+
+        round_trip()
+        with Viewer(server) as viewer:
+            assert viewer.hello["times_handlers"]
+            round_trip()
+            fields = viewer.hello["fields"]
+            told = viewer.until(lambda told: told["point"] and told["point"][fields.index("handler_p50")])
+            point = dict(zip(fields, told["point"], strict=True))
+            assert 40_000 < point["handler_p50"] <= point["handler_p99"] < 5e6
+            server.reload(websocket={"message": lambda ws, message: ws.send(message)})
+            round_trip()
+            told = viewer.until(lambda told: told["point"] and told["point"][fields.index("handler_p50")])
+            assert told["point"][fields.index("handler_p50")] < 40_000
+        round_trip()
+
+
+def test_everything_ends_with_the_last_viewer(monkeypatch: Any) -> None:
+    """The thread, the clock before the handler, the points; a page that comes back soon finds its charts."""
+    monkeypatch.setattr(feeds, "GRACE", 2.5)
+    handler = lambda ws, message: ws.send(message)  # noqa: E731
+    calls: list[Any] = []
+    with bound(fetch=upgrade, websocket={"message": handler}, dashboard=True) as server:
+        original = server._set_message_handler
+        server._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
+        server.start()
+        assert not calls
+        with Viewer(server) as viewer:
+            viewer.point()
+        with Viewer(server) as viewer:
+            assert viewer.hello["points"]
+        assert [type(call) for call in calls] == [_core.TimedCall]
+        assert server._feed is not None
+        eventually(lambda: server._feed is not None and server._feed._end is None)
+        assert calls[1:] == [handler]
+        eventually(lambda: not any(thread.name == "uwserve dashboard" for thread in threading.enumerate()))
+        with Viewer(server) as viewer:
+            assert viewer.hello["points"] == []
+
+
+# --- nobody notices ---
+
+
+def test_viewers_are_in_no_count_and_no_handler() -> None:
+    called: list[str] = []
+    handlers: dict[str, Any] = {
+        name: (lambda *arguments, name=name: called.append(name))
+        for name in ("open", "message", "close", "drain", "ping", "pong", "error")
+    }
+    with running(fetch=upgrade, websocket=handlers, dashboard=True) as server:
+        before = server.stats()
+        with Viewer(server) as viewer, Viewer(server) as other:
+            viewer.client.send(b"\x81\x81\0\0\0\0x" + b"\x82\x82\0\0\0\0yy" + b"\x89\x80\0\0\0\0")
+            assert viewer.until(lambda told: told["viewers"] == 2)
+            assert other.point()["messages_out"] == 0
+            stats = server.stats()
+            assert server.pending_websockets == 0
+            for key in ("websockets", "closes", "publishes", "backpressured_sends", "handler_errors"):
+                assert stats[key] == before[key], key  # type: ignore[literal-required]
+            for way in ("received", "sent"):
+                for key in ("messages", "bytes", "text_messages", "binary_bytes"):
+                    assert stats[way][key] == 0, (way, key)  # type: ignore[literal-required]
+            viewer.client.send(b"\x88\x82\0\0\0\0\x03\xe8")
+        eventually(lambda: server.stats()["connections"]["open"] == 0)
+        assert server.stats()["closes"] == {}
+        assert not called
+        with Client(server) as client:  # the first of the others
+            open_websocket(client)
+            assert called == ["open"]
+            assert server.stats()["websockets"] == {"open": 1, "total": 1}
+
+
+def test_without_websocket_handlers() -> None:
+    """There is no ``websocket`` option, and yet the dashboard has one."""
+    with running(fetch=upgrade, dashboard=True) as server:
+        with Viewer(server) as viewer:
+            assert viewer.hello["times_handlers"] is False
+            viewer.point()
+        with Client(server) as client:
+            client.send(head("/", *HANDSHAKE))
+            assert client.head().status == 200  # upgrade() is False
+
+
+def test_viewers_do_not_hold_up_a_stop() -> None:
+    with running(dashboard=True) as server, Viewer(server) as viewer:
+        stopped = server.stop()
+        while (told := read_frame(viewer.client))[0] == 1:
+            pass
+        assert told == (8, b"\x03\xe9Server closed")
+        assert viewer.client.at_end()
+        viewer.client.socket.close()
+        assert stopped.wait(DEADLINE)
+
+
+def test_a_viewer_that_does_not_read() -> None:
+    """What it does not take is left out, and nobody else waits for it."""
+    with running(dashboard=True) as server:
+        slow = Client(server, receive_buffer=4096)
+        slow.send(head(SOCKET, *HANDSHAKE))
+        with slow, Viewer(server) as viewer:
+            for _ in range(3):
+                viewer.point()
+            assert server.buffered_bytes < 1 << 20
+
+
+# --- reload, TLS, run modes ---
+
+
+def test_over_tls() -> None:
+    import ssl
+
+    import trustme
+
+    issued = trustme.CA().issue_cert("localhost")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems).decode()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with running(dashboard=True, tls={"key": issued.private_key_pem.bytes().decode(), "cert": chain}) as server:
+        client = Client(server)
+        client.socket = context.wrap_socket(client.socket)
+        with client:
+            assert client.ask(head(PAGE)).status == 200
+            client.send(head(SOCKET, *HANDSHAKE, "Origin: https://127.0.0.1"))
+            assert client.head().status == 101
+            hello, sample = (json.loads(read_frame(client)[1]) for _ in range(2))
+            assert (hello["type"], sample["type"]) == ("hello", "sample")
+            assert hello["server"]["url"].startswith("https://")
+
+
+def test_reload() -> None:
+    """Other options leave it alone; its own send the viewers to ask again."""
+    with running(fetch=upgrade, dashboard=True) as server:
+        with Viewer(server) as viewer:
+            server.reload(fetch=lambda request: "new")
+            viewer.point()
+            server.reload(dashboard={"path": "/other", "allow": ["127.0.0.1"]})
+            while (told := read_frame(viewer.client))[0] == 1:
+                pass
+            assert told[1][:2] == b"\x03\xf4"
+        assert status(server) == 200  # fetch's
+        with Viewer(server, "/other/socket") as viewer:
+            with pytest.raises(ValueError, match="dashboard"):
+                server.reload(routes={"/other": "mine"})
+            viewer.point()
+            server.reload(dashboard=None)
+            while (told := read_frame(viewer.client))[0] == 1:
+                pass
+            assert told[1][:2] == b"\x03\xf4"
+        with Client(server) as client:
+            assert client.ask(head("/other")).body == b"new"
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_in_event_loops(kind: str) -> None:
+    async def message(ws: Any, message: str) -> None:
+        await asyncio.sleep(0)
+        ws.send(message)
+
+    def look(server: Any) -> dict[str, float]:
+        with Viewer(server) as viewer, Client(server) as client:
+            open_websocket(client)
+            client.send(b"\x81\x81\0\0\0\0x")
+            assert read_frame(client) == (1, b"x")
+            return viewer.point()
+
+    async def main() -> None:
+        async with uwserve.serve(
+            fetch=upgrade, websocket={"message": message}, dashboard=True, port=0, hostname="127.0.0.1"
+        ) as server:
+            point = await asyncio.get_running_loop().run_in_executor(None, look, server)
+            assert point["websockets"] == 1
+
+    if kind == "uvloop":
+        import uvloop
+
+        uvloop.run(main())
+    else:
+        asyncio.run(main())
+
+
+# --- the clock ---
+
+
+def test_timed_calls() -> None:
+    """Percentiles within 7 %; arguments, results and exceptions pass; take() begins anew."""
+    timed = _core.TimedCall(lambda *arguments, **named: (arguments, named))
+    assert timed(1, 2, x=3) == ((1, 2), {"x": 3})
+    assert timed.take()["count"] == 1
+    for ns in range(1, 100_001):
+        timed.record(ns)
+    taken = timed.take()
+    assert (taken["count"], taken["max"], taken["total"]) == (100_000, 100_000, sum(range(100_001)))
+    for name, wanted in (("p50", 50_000), ("p90", 90_000), ("p99", 99_000)):
+        assert abs(taken[name] - wanted) < 0.07 * wanted, taken
+    assert timed.take() == dict.fromkeys(("count", "total", "p50", "p90", "p99", "max"), 0)
+    for ns in (0, 1, 7, 8, 15, 16, 17, (1 << 64) - 1):
+        timed.record(ns)
+        taken = timed.take()
+        assert taken["p50"] == taken["p99"] <= taken["max"] == ns
+        assert taken["p50"] >= ns * 0.93
+    with pytest.raises(ZeroDivisionError):
+        _core.TimedCall(lambda: 1 / 0)()
+    with pytest.raises(TypeError, match="callable"):
+        _core.TimedCall(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        timed.record("x")  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        timed.record(-1)
+
+
+def test_observers_are_the_servers_own() -> None:
+    """The hidden methods refuse what they do not know."""
+    told: list[Any] = []
+
+    def message(ws: Any, message: str) -> None:
+        for arguments in ((ws, "x"), (ws, b"x"), ("ws", "x"), (ws,)):
+            try:
+                server._tell_observer(*arguments)
+            except (TypeError, ValueError) as error:
+                told.append(type(error))
+        ws.send("done")
+
+    with running(fetch=upgrade, websocket={"message": message}) as server:
+        with Client(server) as client:
+            open_websocket(client)
+            client.send(b"\x81\x81\0\0\0\0x")
+            assert read_frame(client) == (1, b"done")
+        assert told == [ValueError, TypeError, TypeError, TypeError]
+        for call in (lambda: server._set_message_handler(None), lambda: server._tell_observer(None, "x")):  # type: ignore[arg-type]
+            with pytest.raises((RuntimeError, TypeError)):
+                call()
