@@ -44,7 +44,8 @@ unexport PYTHONPATH
 SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
-PY_FILES := $(wildcard src/python tests/python tests/autobahn tests/fuzz tests/packaging tests/soak examples benchmarks tools)
+PY_FILES := $(wildcard src/python tests/python tests/typing tests/autobahn tests/fuzz tests/packaging tests/soak examples \
+    benchmarks tools)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -102,6 +103,10 @@ lint: $(VENV)/.lint $(VENV)/.test $(VENV)/.installed
 	$(BIN)/ruff format --check $(PY_FILES)
 	$(BIN)/mypy src/python
 	$(BIN)/mypy examples
+	$(BIN)/mypy tests/typing/good
+	$(BIN)/basedpyright
+	$(BIN)/python tests/typing/check.py
+	$(BIN)/stubtest uwserve._core --mypy-config-file mypy.ini --allowlist tests/typing/stubtest.txt
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(if $(LAYERING),$(BIN)/python -m pytest -q --noconftest $(LAYERING))
 

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from uwserve import Request, Response, Server, ServerWebSocket, serve
+from uwserve.types import WebSocketOptions
 
 SECRET = secrets.token_bytes(32)  # kept in a file or an environment variable, tokens outlive a restart
 PASSWORDS = {"ada": "1815"}  # a database of scrypt hashes, in earnest
@@ -125,7 +126,7 @@ def message(ws: ServerWebSocket, message: str | bytes) -> None:
 
 
 if __name__ == "__main__":
-    websocket = {"open": open, "message": message}
+    websocket: WebSocketOptions = {"open": open, "message": message}
     port = int(os.environ.get("PORT", "3000"))
     with serve(
         fetch=fetch, routes={"/login": {"POST": login}}, websocket=websocket, port=port, hostname="127.0.0.1"

@@ -32,6 +32,7 @@ from graphql import (
 )
 
 from uwserve import Request, Response, Server, ServerWebSocket, serve
+from uwserve.types import WebSocketOptions
 
 if TYPE_CHECKING:
     Info: TypeAlias = GraphQLResolveInfo[Any]
@@ -159,7 +160,7 @@ def fetch(request: Request, server: Server) -> Response | None:
 
 if __name__ == "__main__":
     graphql = GraphQL(init_timeout=float(os.environ.get("INIT_TIMEOUT", "3")))
-    websocket = {
+    websocket: WebSocketOptions = {
         "protocols": [PROTOCOL],
         "max_payload_length": 1 << 20,
         "open": graphql.open,

@@ -14,8 +14,9 @@ import signal
 import sys
 
 from uwserve import Request, Response, Server, ServerWebSocket, serve
+from uwserve.types import TlsOptions
 
-TLS = {"cert": os.environ.get("CERT", "cert.pem"), "key": os.environ.get("KEY", "key.pem")}
+TLS: TlsOptions = {"cert": os.environ.get("CERT", "cert.pem"), "key": os.environ.get("KEY", "key.pem")}
 
 
 def fetch(request: Request, server: Server) -> Response | None:

@@ -6,7 +6,6 @@ Needs no running server; ``make lint`` runs it alone.
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-import uwserve
 from uwserve import _core
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,7 +196,7 @@ def test_no_machine_paths() -> None:
                 assert not place.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
 
 
-# --- the stub and the documentation ---
+# --- the stub and the examples ---
 
 
 def stub() -> ast.Module:
@@ -237,46 +235,6 @@ def test_stub_names_the_exports() -> None:
         node.target.id for node in stub().body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
     assert public == declared
-
-
-def test_everything_public_is_documented() -> None:
-    undocumented = []
-    for name in uwserve.__all__:
-        value = getattr(uwserve, name)
-        if not inspect.isclass(value):
-            if callable(value) and not inspect.getdoc(value):
-                undocumented.append(name)
-            continue
-        if not value.__doc__:
-            undocumented.append(name)
-        for member in dir(value):
-            if (
-                member.startswith("_")
-                or member in dir(object)
-                or (value.__bases__ != (object,) and member not in vars(value))
-            ):
-                continue
-            attribute = inspect.getattr_static(value, member)
-            if inspect.ismemberdescriptor(attribute):  # a slot of a Python class: documented below its annotation
-                continue
-            if (callable(attribute) or inspect.isdatadescriptor(attribute)) and not getattr(attribute, "__doc__", None):
-                undocumented.append(f"{name}.{member}")
-    assert not undocumented
-    for member in stub_members("ServerCore"):
-        if member not in (
-            "set_hooks",
-            "set_websocket",
-            "set_http",
-            "set_proxies",
-            "set_limits",
-            "listen_tcp",
-            "listen_unix",
-            "set_tls",
-            "run_loop",
-            "stop_core",
-        ):
-            attribute = inspect.getattr_static(_core.ServerCore, member)
-            assert attribute.__doc__, f"ServerCore.{member} is public on Server"
 
 
 def test_examples_compile() -> None:

@@ -1,4 +1,5 @@
 #include "request.h"
+#include "request_docs.h"
 
 #include <structmember.h>
 
@@ -114,30 +115,22 @@ PyObject *get_is_upgrade(PyObject *object, void *) {
 PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
 
 PyGetSetDef kAttributes[] = {
-    {"method", get_method, nullptr, "The method as sent, e.g. 'GET' (RFC 9110 section 9).", nullptr},
-    {"url", get_url, nullptr, "The absolute URL as str: scheme, Host, path and query. Bun: Request.url.", nullptr},
-    {"target", get_target, nullptr, "The request target as sent: path and query (RFC 9112 section 3.2).", nullptr},
-    {"path", get_path, nullptr, "The path, still percent-encoded.", nullptr},
-    {"query", get_query, nullptr, "What follows '?', still encoded, or ''.", nullptr},
-    {"header_items", get_header_items, nullptr, "Fields as (name, value) pairs in order of arrival; names lower-cased.",
-     nullptr},
-    {"http_version", get_http_version, nullptr, "'1.1' or '1.0'.", nullptr},
-    {"body", get_body, nullptr, "The whole body as bytes; b'' without one.", nullptr},
-    {"is_upgrade", get_is_upgrade, nullptr,
-     "True for a WebSocket handshake that upgrade() would accept (RFC 6455 section 4.2.1).", nullptr},
-    {"tls", get_request_tls, nullptr,
-     "What TLS has agreed on: a dict of version, cipher, server_name, alpn_protocol, peer_certificate (DER bytes or\n"
-     "None), authorized, authorization_error and session_reused. None without TLS; once the request was answered, "
-     "what\n"
-     "it was when first read, else None. Loop thread only (RuntimeError).",
-     nullptr},
-    {"answered", get_answered, nullptr, "True once it was responded to or upgraded, or its client has gone.", nullptr},
+    {"method", get_method, nullptr, docs::kMethod, nullptr},
+    {"url", get_url, nullptr, docs::kUrl, nullptr},
+    {"target", get_target, nullptr, docs::kTarget, nullptr},
+    {"path", get_path, nullptr, docs::kPath, nullptr},
+    {"query", get_query, nullptr, docs::kQuery, nullptr},
+    {"header_items", get_header_items, nullptr, docs::kHeaderItems, nullptr},
+    {"http_version", get_http_version, nullptr, docs::kHttpVersion, nullptr},
+    {"body", get_body, nullptr, docs::kBody, nullptr},
+    {"is_upgrade", get_is_upgrade, nullptr, docs::kIsUpgrade, nullptr},
+    {"tls", get_request_tls, nullptr, docs::kTls, nullptr},
+    {"answered", get_answered, nullptr, docs::kAnswered, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
 PyMemberDef kMembers[] = {
-    {"params", T_OBJECT, offsetof(RequestObject, params), 0,
-     "The decoded parameters of the route that matched, a dict of str. Bun: params."},
+    {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kParams},
     {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
@@ -163,8 +156,7 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
 
 bool add_request_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
-        {Py_tp_doc,
-         const_cast<char *>("One HTTP request, complete with its body. Readable also after the connection has gone.")},
+        {Py_tp_doc, const_cast<char *>(docs::kRequest)},
         {Py_tp_traverse, reinterpret_cast<void *>(request_traverse)},
         {Py_tp_clear, reinterpret_cast<void *>(request_clear)},
         {Py_tp_dealloc, reinterpret_cast<void *>(request_dealloc)},

@@ -10,6 +10,8 @@
 #include "bind.h"
 #include "request.h"
 #include "ws_object.h"
+#include "core_docs.h"
+#include "server_docs.h"
 
 namespace py = pybind11;
 
@@ -165,71 +167,67 @@ void bind_event_loop(py::class_<ServerCore> &type) {
              [](ServerCore &core) {
         check(core.attach_loop());
         return core.descriptor();
-    })
+    }, docs::kAttachCore)
         .def("pump",
              [](ServerCore &core) {
         ServerCore::Pumped pumped;
         check(core.pump(&pumped));
         return static_cast<int>(pumped);
-    })
+    }, docs::kPump)
         .def("loop_reader",
              [](ServerCore &core, py::object on_end) {
         auto reader = py::reinterpret_steal<py::object>(new_loop_reader(core, on_end.ptr()));
         if (!reader) throw py::error_already_set();
         return reader;
-    }, py::arg("on_end"))
-        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); })
+    }, py::arg("on_end"), docs::kLoopReader)
+        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); }, docs::kDetachCore)
         .def("set_event_loop",
              [](ServerCore &core, py::object loop, py::object tools) {
         check_can_change_event_loop(core, "Server.set_event_loop");
         check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
-    }, py::arg("loop"), py::arg("tools"))
+    }, py::arg("loop"), py::arg("tools"), docs::kSetEventLoop)
         .def("forget_event_loop",
              [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_event_loop");
         core.coroutines.forget_loop();
-    })
-        .def("cancel_tasks", [](ServerCore &core) {
+    }, docs::kForgetEventLoop)
+        .def("cancel_tasks",
+             [](ServerCore &core) {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
         core.coroutines.cancel_tasks();
-    }).def("forget_tasks", [](ServerCore &core) {
+    }, docs::kCancelTasks)
+        .def("forget_tasks", [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_tasks");
         core.coroutines.forget_tasks();
-    });
+    }, docs::kForgetTasks);
     type.def_property_readonly("tasks", [](ServerCore &core) -> py::object {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
         PyObject *tasks = core.coroutines.tasks();
         py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
         if (!copy) throw py::error_already_set();
         return copy;
-    }, "The asyncio.Tasks of handlers that have not ended yet, a frozenset. Loop thread only.");
+    }, docs::kTasks);
 }
 
 void bind_properties(py::class_<ServerCore> &type) {
     auto property = [&type](const char *name, auto get, const char *doc) {
         type.def_property_readonly(name, get, doc);
     };
-    property("local_port", [](const ServerCore &core) { return core.local_port; },
-             "The port it listens on; 0 for a unix socket. Any thread.");
+    property("local_port", [](const ServerCore &core) { return core.local_port; }, docs::kLocalPort);
     property("pending_requests", [](const ServerCore &core) {
         return core.engine ? core.engine->gate().pending.load() : 0u;
-    }, "How many requests wait for their answer. Any thread. Bun: server.pendingRequests.");
+    }, docs::kPendingRequests);
     property("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; },
-             "How many WebSockets are open. Any thread. Bun: server.pendingWebSockets.");
+             docs::kPendingWebsockets);
     property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
-             "Bytes the server keeps for its connections: output the peers have not taken, messages and requests that "
-             "are\nincomplete, calls of other threads. What max_buffered_bytes bounds. Any thread.");
-    property("running", [](const ServerCore &core) { return core.running(); },
-             "True while a thread runs it. Any thread.");
-    property("stopping", [](const ServerCore &core) { return core.stopping; }, "True from stop() on. Any thread.");
-    property("finished", [](const ServerCore &core) { return core.finished; },
-             "True once it was stopped and its last connection is gone. Any thread.");
-    property("compressions",
-             [](const ServerCore &core) { return core.engine ? core.engine->codecs().compressions : 0; },
-             "How many messages it has compressed; a broadcast counts once for each setting that was compressed for. "
-             "Loop thread.");
-    property("live_handles", [](const ServerCore &core) { return core.state->live_handles; },
-             "How many ServerWebSocket objects this process holds: for leak tests. Any thread.");
+             docs::kBufferedBytes);
+    property("running", [](const ServerCore &core) { return core.running(); }, docs::kRunning);
+    property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kStopping);
+    property("finished", [](const ServerCore &core) { return core.finished; }, docs::kFinished);
+    property("compressions", [](const ServerCore &core) {
+        return core.engine ? core.engine->codecs().compressions : 0;
+    }, docs::kCompressions);
+    property("live_handles", [](const ServerCore &core) { return core.state->live_handles; }, docs::kLiveHandles);
 }
 
 // pybind11's classes are not garbage collected by themselves; this one holds the user's handlers.
@@ -259,38 +257,46 @@ ServerCore *core_of(PyObject *object) {
 }
 
 void bind_server(py::module_ &module, ModuleState *state) {
-    py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable),
-                                "The native half of a server; uwserve.Server derives from it.");
-    type.def(py::init([state] { return std::make_unique<ServerCore>(state); }))
+    py::options plain_docs;
+    plain_docs.disable_function_signatures();
+    py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable), docs::kServerCore);
+    type.def(py::init([state] { return std::make_unique<ServerCore>(state); }), docs::kInit)
         .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"),
-             py::arg("on_refused"), py::arg("on_event_loop_wanted"))
+             py::arg("on_refused"), py::arg("on_event_loop_wanted"), docs::kSetHooks)
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
-             py::arg("serial"), py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"))
-        .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"))
+             py::arg("serial"), py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"),
+             docs::kSetWebsocket)
+        .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"),
+             docs::kSetHttp)
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
-             py::arg("proxy_protocol"))
+             py::arg("proxy_protocol"), docs::kSetProxies)
         .def("set_limits", &set_limits, py::kw_only(), py::arg("max_connections"),
              py::arg("max_connections_per_address"), py::arg("exempt_local"), py::arg("max_pending_heads"),
              py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
-             py::arg("max_buffered_bytes"), py::arg("report_ms"))
-        .def("set_tls", &set_tls, py::arg("config"))
+             py::arg("max_buffered_bytes"), py::arg("report_ms"), docs::kSetLimits)
+        .def("set_tls", &set_tls, py::arg("config"), docs::kSetTls)
         .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
-             py::arg("ipv6_only"))
-        .def("listen_unix", &listen_unix, py::arg("path"))
-        .def("listen_fd", &listen_fd, py::arg("fd"))
-        .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1)
+             py::arg("ipv6_only"), docs::kListenTcp)
+        .def("listen_unix", &listen_unix, py::arg("path"), docs::kListenUnix)
+        .def("listen_fd", &listen_fd, py::arg("fd"), docs::kListenFd)
+        .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1,
+             docs::kRunLoop)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
-             py::arg("close_active_connections"))
-        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"))
-        .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"))
-        .def("call_soon", &call_soon, py::arg("fn"),
-             "call_soon(fn, *args): runs fn(*args) on the loop thread in the next iteration. Any thread.");
+             py::arg("close_active_connections"), docs::kStopCore)
+        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kCheckClose)
+        .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"), docs::kStopWithin)
+        .def("call_soon", &call_soon, py::arg("fn"), docs::kCallSoon);
     bind_event_loop(type);
     bind_properties(type);
     bind_stats(type);
+    static PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kClassGetItem};
+    py::object subscript = py::reinterpret_steal<py::object>(
+        PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
+    if (!subscript) throw py::error_already_set();
+    type.attr("__class_getitem__") = subscript;
     for (PyMethodDef *method : {kServerMethods, kObserverMethods}) {
         for (; method->ml_name; method++) {
             auto descriptor = py::reinterpret_steal<py::object>(

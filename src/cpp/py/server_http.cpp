@@ -9,6 +9,8 @@
 #include "request.h"
 #include "uws/http_status.h"
 #include "ws_object.h"
+#include "core_docs.h"
+#include "server_docs.h"
 
 namespace uwserve {
 
@@ -376,43 +378,15 @@ void ServerCore::on_settled(HttpConn &conn) {
 }
 
 PyMethodDef kServerMethods[] = {
-    {"respond", as_function(respond), METH_FASTCALL, "respond(request, status, headers, body) -> bool"},
-    {"respond_stream", as_function(respond_stream), METH_FASTCALL,
-     "respond_stream(request, status, headers, iterator) -> bool"},
-    {"defer", defer, METH_O, "defer(request) -> None"},
-    {"start_coroutine", start, METH_O, "start_coroutine(coroutine) -> asyncio.Task | None"},
-    {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS,
-     "upgrade(request, *, headers=None, data=None, protocol=None) -> bool\n\n"
-     "Accepts a WebSocket handshake. True: the socket is open, its open handler has run, and what `fetch` returns is "
-     "ignored.\n"
-     "False: not a handshake, answered already, the client is gone, the server is stopping, or serve() was given no "
-     "`websocket`; a version other than 13 "
-     "is\n"
-     "answered with 426.\n\n"
-     "headers go into the 101 response (pairs keep several Set-Cookie); the handshake's own raise ValueError, as do "
-     "CR, LF and\n"
-     "NUL. data becomes ws.data. protocol selects a subprotocol that the client offered (ValueError otherwise); "
-     "without it the\n"
-     "first of the option `protocols` that was offered is selected. The three may come in one dict, as in Bun. Loop "
-     "thread only.\n"
-     "Bun: server.upgrade; RFC 6455 section 4.2.2."},
-    {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS,
-     "publish(topic, data, compress=True) -> int\n\n"
-     "Sends a message to every subscriber of `topic`. Returns the payload's length in bytes; -1 when a subscriber has\n"
-     "backpressure; 0 when nobody is subscribed. Any thread; from another one it is queued and the answer is the "
-     "payload's\n"
-     "length. Compressed, once for all with equal settings, for those that negotiated it (RFC 7692), unless told not "
-     "to.\n"
-     "Bun: server.publish."},
-    {"subscriber_count", subscriber_count, METH_O,
-     "subscriber_count(topic) -> int\n\nHow many sockets are subscribed. Loop thread only. Bun: subscriberCount."},
-    {"request_ip", request_ip, METH_O,
-     "request_ip(request) -> tuple | None\n\n(address, port, 'IPv4' or 'IPv6') of the client; None on a unix socket. "
-     "Behind a proxy of\n`trusted_proxies` it is the client that the proxy names, with port 0 if it names none. Bun: "
-     "requestIP."},
-    {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS,
-     "timeout(request, seconds) -> None\n\nHow long this request may wait for its answer; 0 = for ever, at most "
-     "86,400. Bun: timeout."},
+    {"respond", as_function(respond), METH_FASTCALL, docs::kRespond},
+    {"respond_stream", as_function(respond_stream), METH_FASTCALL, docs::kRespondStream},
+    {"defer", defer, METH_O, docs::kDefer},
+    {"start_coroutine", start, METH_O, docs::kStartCoroutine},
+    {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
+    {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},
+    {"subscriber_count", subscriber_count, METH_O, docs::kSubscriberCount},
+    {"request_ip", request_ip, METH_O, docs::kRequestIp},
+    {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS, docs::kTimeout},
     {nullptr, nullptr, 0, nullptr},
 };
 

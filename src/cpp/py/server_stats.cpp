@@ -13,6 +13,8 @@
 #include "bind.h"
 #include "request.h"
 #include "ws_object.h"
+#include "core_docs.h"
+#include "server_docs.h"
 
 namespace py = pybind11;
 
@@ -172,33 +174,16 @@ void set_connection_log(ServerCore &core, const py::object &is_wanted, const py:
 }  // namespace
 
 void bind_stats(py::class_<ServerCore> &type) {
-    type.def_property_readonly(
-        "refused", &refused,
-        "What was refused since the start: a dict of every cause in uwserve's table of limits to "
-        "its count. Any thread.");
-    type.def("stats", &stats,
-             "stats() -> dict\n\n"
-             "What the server has counted since serve() made it: a new dict of int, float and dicts of such, every key "
-             "always\n"
-             "there; see uwserve.stats.ServerStats for each. Counters never fall and outlast the server's end. Costs "
-             "some\n"
-             "microseconds, however many connections and topics there are. Any thread.");
-    type.def("topics", &topics,
-             "topics() -> dict\n\n"
-             "Every topic that has a subscriber, in order of its UTF-8 bytes, as a dict of `subscribers` (how many) "
-             "and\n"
-             "`publishes`: how often something was published to it since it exists. A topic exists from its first "
-             "subscriber\n"
-             "to its last; a later one of that name starts from 0. Takes time in proportion to all subscriptions. Loop "
-             "thread\n"
-             "only (RuntimeError).");
-    type.def("subscribers", &subscribers, py::arg("topic"),
-             "subscribers(topic) -> list\n\n"
-             "The ServerWebSocket of every subscriber, by id; [] for a topic without. Loop thread only (RuntimeError); "
-             "TypeError\n"
-             "and ValueError for what is no topic, as in subscribe().");
-    type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(where); });
-    type.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"));
+    py::options plain_docs;
+    plain_docs.disable_function_signatures();
+    type.def_property_readonly("refused", &refused, docs::kRefused);
+    type.def("stats", &stats, docs::kStats);
+    type.def("topics", &topics, docs::kTopics);
+    type.def("subscribers", &subscribers, py::arg("topic"), docs::kSubscribers);
+    type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(where); },
+             py::arg("where"), docs::kCountHandlerError);
+    type.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
+             docs::kSetConnectionLog);
 }
 
 }  // namespace uwserve

@@ -125,9 +125,9 @@ PyObject *take(PyObject *object, PyObject *) {
 }
 
 PyMethodDef kMethods[] = {
-    {"record", record, METH_O, "record(ns) -> None\n\nOne more time, that was measured elsewhere."},
+    {"record", record, METH_O, "record($self, ns, /)\n--\n\nOne more time, that was measured elsewhere."},
     {"take", take, METH_NOARGS,
-     "take() -> dict\n\ncount, and in nanoseconds total, p50, p90, p99 and max, since the last take()."},
+     "take($self, /)\n--\n\ncount, and in nanoseconds total, p50, p90, p99 and max, since the last take()."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -141,7 +141,8 @@ PyMemberDef kMembers[] = {
 // No tp_clear: the handler is set for life, and whoever holds us can be cleared (the server's options, a facade's dict).
 bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
-        {Py_tp_doc, const_cast<char *>("TimedCall(handler): a callable that measures how long `handler` takes.")},
+        {Py_tp_doc,
+         const_cast<char *>("TimedCall(handler, /)\n--\n\nA callable that measures how long `handler` takes.")},
         {Py_tp_new, reinterpret_cast<void *>(make)},
         {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
         {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},

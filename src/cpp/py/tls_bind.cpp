@@ -8,6 +8,8 @@
 
 #include "bind.h"
 #include "usockets/tls.h"
+#include "core_docs.h"
+#include "server_docs.h"
 
 namespace py = pybind11;
 
@@ -62,9 +64,10 @@ std::unique_ptr<TlsConfig> make_config(const py::list &given) {
 TlsConfig::~TlsConfig() { us_tls_config_unref(native); }
 
 void bind_tls(py::module_ &module) {
-    py::class_<TlsConfig>(module, "TlsConfig",
-                          "A checked TLS configuration; made by uwserve's facade from serve(tls=...).")
-        .def(py::init(&make_config), py::arg("entries"));
+    py::options plain_docs;
+    plain_docs.disable_function_signatures();
+    py::class_<TlsConfig>(module, "TlsConfig", docs::kTlsConfig)
+        .def(py::init(&make_config), py::arg("entries"), docs::kTlsConfigInit);
 }
 
 }  // namespace uwserve

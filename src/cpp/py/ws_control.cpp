@@ -1,5 +1,6 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
 #include "ws_queue.h"
+#include "ws_docs.h"
 
 namespace uwserve {
 
@@ -122,30 +123,12 @@ bool read_close_reason(PyObject *object, std::string *reason) {
 }
 
 PyMethodDef kControlMethods[] = {
-    {"cork", cork, METH_O,
-     "cork(callback) -> object\n\n"
-     "Calls callback(ws) and sends what it sent in one write; returns its value, lets its exception through. Handlers "
-     "are\n"
-     "corked already. Nests; on a closed socket it just calls. Loop thread only. Bun: ServerWebSocket.cork."},
-    {"close", as_function(close), METH_FASTCALL | METH_KEYWORDS,
-     "close(code=1000, reason='') -> None\n\n"
-     "Sends what is queued, then a Close frame, then FIN. The close handler runs inside this call, with ready_state 3; "
-     "what\n"
-     "the peer still sends is ignored. Does nothing on a closed socket. Any thread.\n\n"
-     "ValueError for a code other than 1000-1003, 1007-1014, 3000-4999 and for a reason over 123 bytes of UTF-8.\n"
-     "Bun: close; RFC 6455 section 7.1.2."},
-    {"terminate", terminate, METH_NOARGS,
-     "terminate() -> None\n\nCuts the connection without a Close frame; queued bytes are lost. The close handler runs "
-     "inside\n"
-     "this call with 1006, ''. Does nothing on a closed socket. Any thread. Bun: terminate."},
-    {"pause", pause, METH_NOARGS,
-     "pause() -> None\n\nStops reading; the idle timer stands still meanwhile, and a peer that closes is noticed only "
-     "after\n"
-     "resume(). Idempotent. Any thread. Bun: pause."},
-    {"resume", resume, METH_NOARGS,
-     "resume() -> None\n\nReads again; the idle timer starts over. Idempotent. Any thread. Bun: resume."},
-    {"get_buffered_amount", get_buffered_amount, METH_NOARGS,
-     "get_buffered_amount() -> int\n\nSame as the property buffered_amount. Bun: getBufferedAmount."},
+    {"cork", cork, METH_O, docs::kCork},
+    {"close", as_function(close), METH_FASTCALL | METH_KEYWORDS, docs::kClose},
+    {"terminate", terminate, METH_NOARGS, docs::kTerminate},
+    {"pause", pause, METH_NOARGS, docs::kPause},
+    {"resume", resume, METH_NOARGS, docs::kResume},
+    {"get_buffered_amount", get_buffered_amount, METH_NOARGS, docs::kGetBufferedAmount},
     {nullptr, nullptr, 0, nullptr},
 };
 

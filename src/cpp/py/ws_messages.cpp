@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ws_queue.h"
+#include "ws_attribute_docs.h"
 
 namespace uwserve {
 
@@ -282,9 +283,7 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
 
 bool add_messages_types(PyObject *module, ModuleState *state) {
     static PyMethodDef messages_methods[] = {
-        {"aclose", messages_aclose, METH_NOARGS,
-         "aclose() -> awaitable\n\nEnds the iteration: further messages, and those that wait, go to the message "
-         "handler."},
+        {"aclose", messages_aclose, METH_NOARGS, docs::kMessagesAclose},
         {nullptr, nullptr, 0, nullptr},
     };
     static PyMethodDef wait_methods[] = {
@@ -294,7 +293,7 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
         {nullptr, nullptr, 0, nullptr},
     };
     PyType_Slot messages_slots[] = {
-        {Py_tp_doc, const_cast<char *>("The messages of a socket: what ServerWebSocket.messages() returns.")},
+        {Py_tp_doc, const_cast<char *>(docs::kMessages)},
         {Py_tp_traverse, reinterpret_cast<void *>(messages_traverse)},
         {Py_tp_clear, reinterpret_cast<void *>(messages_clear)},
         {Py_tp_dealloc, reinterpret_cast<void *>(messages_dealloc)},
@@ -321,18 +320,7 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
 }
 
 PyMethodDef kMessagesMethods[] = {
-    {"messages", messages, METH_NOARGS,
-     "messages() -> async iterator\n\n"
-     "The messages from now on, for `async for message in ws.messages()`, instead of calling the message handler: str, "
-     "or\n"
-     "bytes (bytearray with that binary_type; never a memoryview, which would not live long enough). Up to 64 messages "
-     "or\n"
-     "1 MiB wait; past that the socket is not read, so that its client has to wait. Ends with the connection, after "
-     "what\n"
-     "was received before; what arrives after a break out of the loop, and what still waits then, goes to the message\n"
-     "handler, if there is one.\n\n"
-     "One iteration at a time: RuntimeError otherwise. In any coroutine of any thread's asyncio or uvloop event loop.\n"
-     "Ours, not Bun's."},
+    {"messages", messages, METH_NOARGS, docs::kMessagesMethod},
     {nullptr, nullptr, 0, nullptr},
 };
 

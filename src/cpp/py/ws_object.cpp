@@ -1,5 +1,8 @@
 // The type ServerWebSocket: construction, attributes, garbage collection.
 #include "ws_queue.h"
+#include "ws_attribute_docs.h"
+#include "server_docs.h"
+#include "ws_docs.h"
 
 #include <arpa/inet.h>
 #include <structmember.h>
@@ -141,39 +144,15 @@ int set_binary_type(PyObject *object, PyObject *value, void *) {
 }
 
 PyGetSetDef kAttributes[] = {
-    {"data", get_data, set_data,
-     "Anything of yours; readable and writable also after the close. Default None. Bun: ServerWebSocket.data.",
-     nullptr},
-    {"ready_state", get_ready_state, nullptr,
-     "1 while open, 3 from the close on (already inside the close handler); equals a ReadyState. Bun: readyState.",
-     nullptr},
-    {"id", get_id, nullptr,
-     "A number that no other socket of its server has: 1 for the first that opened, and so on. Log records tell it. "
-     "Stays\n"
-     "after the close.",
-     nullptr},
-    {"remote_address", get_remote_address, nullptr,
-     "The client's IP address as str (IPv6 compressed, RFC 5952), None on a unix socket. Behind a proxy of\n"
-     "`trusted_proxies` it is the client that the proxy names. Stays after the close. Bun: remoteAddress.",
-     nullptr},
-    {"subscriptions", get_subscriptions, nullptr,
-     "The topics this socket is subscribed to, a sorted list of str; [] after the close. Loop thread only. Bun: "
-     "subscriptions.",
-     nullptr},
-    {"binary_type", get_binary_type, set_binary_type,
-     "What binary messages arrive as: 'bytes' (default), 'bytearray' or 'memoryview'. A memoryview dies when the "
-     "handler\n"
-     "returns: it is released, and using it later raises ValueError. Bun's 'nodebuffer', 'uint8array' and "
-     "'arraybuffer' are\n"
-     "accepted and mean these three in that order. Bun: binaryType.",
-     nullptr},
-    {"protocol", get_protocol, nullptr, "The selected subprotocol (RFC 6455 section 1.9) as str, '' if none.", nullptr},
-    {"buffered_amount", get_buffered_amount, nullptr,
-     "Bytes accepted for sending that the kernel has not taken, frame headers included, without what is corked. Loop "
-     "thread\n"
-     "only; 0 after the close. Bun: getBufferedAmount().",
-     nullptr},
-    {"server", get_server, nullptr, "The Server this socket belongs to.", nullptr},
+    {"data", get_data, set_data, docs::kData, nullptr},
+    {"ready_state", get_ready_state, nullptr, docs::kReadyState, nullptr},
+    {"id", get_id, nullptr, docs::kId, nullptr},
+    {"remote_address", get_remote_address, nullptr, docs::kRemoteAddress, nullptr},
+    {"subscriptions", get_subscriptions, nullptr, docs::kSubscriptions, nullptr},
+    {"binary_type", get_binary_type, set_binary_type, docs::kBinaryType, nullptr},
+    {"protocol", get_protocol, nullptr, docs::kProtocol, nullptr},
+    {"buffered_amount", get_buffered_amount, nullptr, docs::kBufferedAmount, nullptr},
+    {"server", get_server, nullptr, docs::kServer, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -209,14 +188,11 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
         for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kWaitMethods, kMessagesMethods}) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
+        methods.push_back({"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kClassGetItem});
         methods.push_back({nullptr, nullptr, 0, nullptr});
     }
     PyType_Slot slots[] = {
-        {Py_tp_doc,
-         const_cast<char *>("A WebSocket connection as handlers see it (Bun's ServerWebSocket). Made by the server.\n\n"
-                            "It is a handle: after the close every method has a defined answer and does nothing.\n"
-                            "send, publish, close, terminate, ping, pong, subscribe, pause and resume may be called\n"
-                            "from any thread; what else there is, from the server's thread only.")},
+        {Py_tp_doc, const_cast<char *>(docs::kServerWebSocket)},
         {Py_tp_traverse, reinterpret_cast<void *>(ws_traverse)},
         {Py_tp_clear, reinterpret_cast<void *>(ws_clear)},
         {Py_tp_dealloc, reinterpret_cast<void *>(ws_dealloc)},

@@ -4,6 +4,7 @@
 // Answers (Bun's): payload bytes; -1 queued with backpressure; 0 dropped, closed, or an empty frame that was sent.
 #include "uws/ws_deflate.h"
 #include "ws_object.h"
+#include "ws_docs.h"
 
 namespace uwserve {
 
@@ -110,30 +111,11 @@ PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count
 }  // namespace
 
 PyMethodDef kSendMethods[] = {
-    {"send", as_function(send<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
-     "send(data, compress=False) -> int\n\n"
-     "Sends a message: str as text, a bytes-like object (C-contiguous) as binary, at most 256 MiB.\n\n"
-     "compress=True compresses it (RFC 7692) when the client has negotiated that, see per_message_deflate, and it gets "
-     "smaller; the limits and the result count the bytes as given.\n\n"
-     "Returns the payload's length in bytes; -1 when it was queued behind backpressure (wait for drain); 0 when it "
-     "was\n"
-     "dropped because it would exceed backpressure_limit, when the socket is closed, and for an empty message that was "
-     "sent.\n"
-     "From another thread it is copied and queued, and the answer is the payload's length.\n"
-     "TypeError for other types, ValueError over the size. Bun: ServerWebSocket.send; RFC 6455 section 5.6."},
-    {"send_text", as_function(send<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS,
-     "send_text(data, compress=False) -> int\n\nsend() for str only; TypeError otherwise. Bun: sendText."},
-    {"send_binary", as_function(send<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS,
-     "send_binary(data, compress=False) -> int\n\nsend() for bytes-like objects only; TypeError otherwise. Bun: "
-     "sendBinary."},
-    {"ping", as_function(send_control<uWS::OpCode::PING>), METH_FASTCALL | METH_KEYWORDS,
-     "ping(data=b'') -> int\n\nSends a Ping with at most 125 bytes (ValueError over that). Answers as send(). Any "
-     "thread.\n"
-     "Bun: ping; RFC 6455 section 5.5.2."},
-    {"pong", as_function(send_control<uWS::OpCode::PONG>), METH_FASTCALL | METH_KEYWORDS,
-     "pong(data=b'') -> int\n\nSends an unsolicited Pong; pings are answered without you. Answers and errors as "
-     "ping().\n"
-     "Bun: pong; RFC 6455 section 5.5.3."},
+    {"send", as_function(send<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS, docs::kSend},
+    {"send_text", as_function(send<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS, docs::kSendText},
+    {"send_binary", as_function(send<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS, docs::kSendBinary},
+    {"ping", as_function(send_control<uWS::OpCode::PING>), METH_FASTCALL | METH_KEYWORDS, docs::kPing},
+    {"pong", as_function(send_control<uWS::OpCode::PONG>), METH_FASTCALL | METH_KEYWORDS, docs::kPong},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,5 +1,6 @@
 // publish, subscribe, unsubscribe, is_subscribed of a socket.
 #include "ws_object.h"
+#include "ws_docs.h"
 
 namespace uwserve {
 
@@ -85,30 +86,12 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
 }  // namespace
 
 PyMethodDef kTopicMethods[] = {
-    {"publish", as_function(publish<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS,
-     "publish(topic, data, compress=False) -> int\n\n"
-     "Sends a message to every other subscriber of `topic` (and to this socket with publish_to_self, if subscribed). "
-     "This\n"
-     "socket need not be subscribed, and may be closed while the server runs. compress=True as in send(), once for "
-     "all\n"
-     "subscribers with equal settings.\n\n"
-     "Returns the payload's length in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed. From "
-     "another\n"
-     "thread it is queued and the answer is the payload's length. Bun: ServerWebSocket.publish."},
-    {"publish_text", as_function(publish<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS,
-     "publish_text(topic, data, compress=False) -> int\n\npublish() for str only. Bun: publishText."},
-    {"publish_binary", as_function(publish<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS,
-     "publish_binary(topic, data, compress=False) -> int\n\npublish() for bytes-like objects only. Bun: "
-     "publishBinary."},
-    {"subscribe", subscribe, METH_O,
-     "subscribe(topic) -> bool\n\nSubscribes to a topic: exact, case-sensitive, no wildcards, 1 to 65,535 UTF-8 "
-     "bytes.\n"
-     "True, also when already subscribed; False when closed. Any thread. Bun: subscribe."},
-    {"unsubscribe", unsubscribe, METH_O,
-     "unsubscribe(topic) -> bool\n\nTrue only if it was subscribed. What was published before still arrives. Loop "
-     "thread only.\n"
-     "Bun: unsubscribe."},
-    {"is_subscribed", is_subscribed, METH_O, "is_subscribed(topic) -> bool\n\nLoop thread only. Bun: isSubscribed."},
+    {"publish", as_function(publish<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS, docs::kPublish},
+    {"publish_text", as_function(publish<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS, docs::kPublishText},
+    {"publish_binary", as_function(publish<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS, docs::kPublishBinary},
+    {"subscribe", subscribe, METH_O, docs::kSubscribe},
+    {"unsubscribe", unsubscribe, METH_O, docs::kUnsubscribe},
+    {"is_subscribed", is_subscribed, METH_O, docs::kIsSubscribed},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -4,6 +4,7 @@
 // Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
 // the question is posted there; a waiter that was registered before misses nothing.
 #include "ws_queue.h"
+#include "ws_attribute_docs.h"
 
 namespace uwserve {
 
@@ -108,14 +109,8 @@ void wake_closed(ServerCore &core, WsObject *handle) {
 }
 
 PyMethodDef kWaitMethods[] = {
-    {"_wait", as_function(wait), METH_FASTCALL | METH_KEYWORDS,
-     "_wait(callback, below) -> None | True | tuple\n\n"
-     "For the facade. The outcome if it is known: True when at most `below` bytes are buffered, (code, reason) once "
-     "the\n"
-     "socket is closed. Else None, and callback(None) or callback((code, reason)) will be called, once, on the "
-     "server's\n"
-     "thread, unless callback is None. With below None it is the close that is waited for. Any thread."},
-    {"_forget", forget, METH_O, "_forget(callback) -> None\n\nIt is not to be called any more. Any thread."},
+    {"_wait", as_function(wait), METH_FASTCALL | METH_KEYWORDS, docs::kWait},
+    {"_forget", forget, METH_O, docs::kForget},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,7 +1,7 @@
 """Bun's server WebSocket API for Python, on uWebSockets.
 
 ``serve(...)`` binds a server; ``server.run()`` or ``server.start()`` runs it. See ``serve``, ``Server``,
-``ServerWebSocket`` and ``WebSocketHandler``.
+``ServerWebSocket`` and ``WebSocketHandler``; the types of options and handlers are in ``uwserve.types``.
 """
 
 from __future__ import annotations

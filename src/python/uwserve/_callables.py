@@ -49,7 +49,7 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     return function, both
 
 
-def is_coroutine_function(function: object) -> bool:
+def is_coroutine_function(function: Any) -> bool:
     """Whether calling it gives a coroutine, as far as can be known: it is an ``async def``, or its ``__call__`` is."""
     import inspect
 

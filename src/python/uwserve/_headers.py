@@ -8,10 +8,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import TypeAlias
+    from collections.abc import Iterator
+    from typing import Any
 
-    HeadersInit: TypeAlias = "Headers | Mapping[str, str] | Iterable[tuple[str, str]]"
+    from .types import HeadersInit as HeadersInit
 
 # RFC 9110 section 5.6.2.
 TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
@@ -46,11 +46,19 @@ def check_value(name: str, value: object) -> str:
 class Headers:
     """Header fields: case-insensitive, multi-valued, in order.
 
-    ``Headers(init)`` takes another ``Headers``, a mapping, or pairs of name and value. Raises ``TypeError`` for names
-    or values that are not ``str``, ``ValueError`` for a name that is no token and for a value with CR, LF, NUL or a
-    character outside latin-1. White space around a value is removed.
+    ``len()``, ``in``, iteration and ``[name]`` go by name, as in a dict; ``headers[name] = value`` is ``set``.
 
-    Mirrors the Fetch standard's ``Headers`` that Bun has. Not locked: use one from one thread at a time.
+    Args:
+        init: another ``Headers``, a mapping, or pairs of name and value; nothing for none.
+
+    Raises:
+        TypeError: a name or value that is no ``str``.
+        ValueError: a name that is no token, or a value with CR, LF, NUL or a character outside latin-1. White space
+            around a value is removed.
+
+    Threads: not locked; one thread at a time.
+
+    Bun: Headers, of the Fetch standard. RFC 9110 section 5.
     """
 
     __slots__ = ("_pairs",)
@@ -70,7 +78,7 @@ class Headers:
         if isinstance(init, (str, bytes, bytearray)):
             raise TypeError(f"headers must be a dict, pairs or Headers, got {type(init).__name__}")
         items = getattr(init, "items", None)
-        pairs = items() if callable(items) else init
+        pairs: Any = items() if callable(items) else init
         try:
             iterator = iter(pairs)
         except TypeError:
@@ -82,18 +90,55 @@ class Headers:
 
     @classmethod
     def trusted(cls, pairs: list[tuple[str, str]]) -> Headers:
-        """Wrap ``pairs`` that a parser has checked already, without a copy. Not for user input."""
+        """Wrap pairs that a parser has checked already, without a copy. Not for user input.
+
+        Args:
+            pairs: a list of name and value; it is kept.
+
+        Returns:
+            A ``Headers``.
+
+        Bun: none; ours.
+        """
         self = cls.__new__(cls)
         self._pairs = pairs
         return self
 
     def append(self, name: str, value: str) -> None:
-        """Add a field at the end; one of the same name stays."""
+        """Add a field at the end; one of the same name stays.
+
+        Args:
+            name: a token.
+            value: latin-1 text; white space around it is removed.
+
+        Returns:
+            None.
+
+        Raises:
+            TypeError: name or value is no ``str``.
+            ValueError: one of them cannot be sent.
+
+        Bun: Headers.append.
+        """
         name = check_name(name)
         self._pairs.append((name, check_value(name, value)))
 
     def set(self, name: str, value: str) -> None:
-        """Make ``value`` the only value of ``name``. The first field of that name keeps its place."""
+        """Make a value the only one of its name. The first field of that name keeps its place.
+
+        Args:
+            name: a token.
+            value: latin-1 text; white space around it is removed.
+
+        Returns:
+            None.
+
+        Raises:
+            TypeError: name or value is no ``str``.
+            ValueError: one of them cannot be sent.
+
+        Bun: Headers.set.
+        """
         name = check_name(name)
         value = check_value(name, value)
         key = name.lower()
@@ -110,37 +155,93 @@ class Headers:
         self._pairs = kept
 
     def delete(self, name: str) -> None:
-        """Remove every field of that name; nothing happens when there is none."""
+        """Remove every field of a name; nothing happens when there is none.
+
+        Args:
+            name: a token, in any case.
+
+        Returns:
+            None.
+
+        Raises:
+            TypeError: name is no ``str``.
+            ValueError: name is no token.
+
+        Bun: Headers.delete.
+        """
         key = check_name(name).lower()
         self._pairs = [pair for pair in self._pairs if pair[0].lower() != key]
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The value of ``name``, several joined with ``", "`` (RFC 9110 section 5.3), or ``default``."""
+        """Look a field up.
+
+        Args:
+            name: its name, in any case.
+            default: what to return when there is none.
+
+        Returns:
+            Its value, several joined with ``", "`` (RFC 9110 section 5.3), or default.
+
+        Bun: Headers.get.
+        """
         values = self.get_list(name)
         return ", ".join(values) if values else default
 
     def get_list(self, name: str) -> list[str]:
-        """Every value of ``name`` in order; an empty list when there is none (Bun: ``getAll``)."""
+        """Look up every field of a name.
+
+        Args:
+            name: the name, in any case.
+
+        Returns:
+            The values in order; an empty list when there is none.
+
+        Bun: Headers.getAll.
+        """
         key = name.lower()
         return [value for field, value in self._pairs if field.lower() == key]
 
     def get_set_cookie(self) -> list[str]:
-        """Every ``Set-Cookie`` value, unjoined (Fetch: ``getSetCookie``)."""
+        """Look up every ``Set-Cookie``, unjoined.
+
+        Returns:
+            The values in order; an empty list when there is none.
+
+        Bun: Headers.getSetCookie. RFC 6265 section 3.
+        """
         return self.get_list("set-cookie")
 
     def items(self) -> list[tuple[str, str]]:
-        """All fields in order as pairs; a name that occurs twice is there twice."""
+        """List all fields.
+
+        Returns:
+            Pairs of name and value in order; a name that occurs twice is there twice.
+
+        Bun: Headers.entries.
+        """
         return list(self._pairs)
 
     def keys(self) -> list[str]:
-        """Each name once, as first spelled, in order."""
+        """List the names.
+
+        Returns:
+            Each name once, as first spelled, in order.
+
+        Bun: Headers.keys.
+        """
         seen: dict[str, str] = {}
         for name, _ in self._pairs:
             seen.setdefault(name.lower(), name)
         return list(seen.values())
 
     def values(self) -> list[str]:
-        """All values in order, one for each pair of ``items()``."""
+        """List the values.
+
+        Returns:
+            All values in order, one for each pair of ``items()``.
+
+        Bun: Headers.values.
+        """
         return [value for _, value in self._pairs]
 
     def __getitem__(self, name: str) -> str:

@@ -12,12 +12,9 @@ from ._headers import Headers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterable, Iterator
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    from ._headers import HeadersInit
-
-    Chunk: TypeAlias = "str | bytes | bytearray | memoryview"
-    BodyInit: TypeAlias = "Chunk | Iterable[Chunk] | None"
+    from .types import BodyInit, HeadersInit
 
 NULL_BODY_STATUSES = frozenset((204, 205, 304))
 REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
@@ -46,26 +43,35 @@ def check_status(status: object) -> int:
 
 
 class Response:
-    """What a handler answers a request with (Bun and Fetch: ``Response``).
+    """What a handler answers a request with.
 
-    ``Response(body=None, status=200, headers=None)``. ``body`` is a ``str`` (sent as UTF-8), bytes-like, ``None``
-    (empty), or an iterable of such pieces, which is streamed: pulled piece by piece as the client takes them. A
-    ``Content-Type`` is added when ``headers`` has none: ``text/plain;charset=utf-8`` for ``str``,
-    ``application/octet-stream`` for bytes, nothing for a stream.
+    A ``Content-Type`` is added when ``headers`` has none: ``text/plain;charset=utf-8`` for ``str``,
+    ``application/octet-stream`` for bytes, nothing for a stream. One ``Response`` may answer many requests, unless its
+    body is an iterator, which can be sent once.
 
-    Raises ``TypeError`` for a body, status or headers of a wrong type; ``ValueError`` for a status outside 200..599, a
-    body with status 204, 205 or 304, and a header that cannot be sent. One ``Response`` may answer many requests,
-    unless its body is an iterator, which can be sent once. May be made on any thread.
+    Args:
+        body: a ``str`` (sent as UTF-8), bytes-like, ``None`` (empty), or an iterable of such pieces, which is streamed:
+            pulled piece by piece as the client takes them.
+        status: the status code, an int of 200..599 (RFC 9110 section 15).
+        headers: the fields, as ``Headers(...)`` takes them.
+
+    Raises:
+        TypeError: a body, status or headers of a wrong type.
+        ValueError: a status out of range, a body with status 204, 205 or 304, or a header that cannot be sent.
+
+    Threads: may be made on any.
+
+    Bun: Response, of the Fetch standard.
     """
 
     __slots__ = ("_source", "_used", "headers", "payload", "status")
 
     status: int
-    """The status code."""
+    """The status code, an int. Bun: Response.status."""
     headers: Headers
-    """The fields to send; may be changed until the response is returned."""
+    """The fields to send, ``Headers``; may be changed until the response is returned. Bun: Response.headers."""
     payload: bytes | None
-    """The complete body, or ``None`` when it is streamed or empty."""
+    """The complete body as bytes, or ``None`` when it is streamed or empty."""
 
     def __init__(self, body: BodyInit = None, status: int = 200, headers: HeadersInit | None = None) -> None:
         self.status = check_status(status)
@@ -91,7 +97,7 @@ class Response:
                         "a Response body must be None, str, bytes-like or an iterable of str or bytes, "
                         f"got {type(body).__name__}"
                     ) from None
-                self._source = body
+                self._source = body  # type: ignore[assignment]  # no buffer, so it is iterable
         if self.status in NULL_BODY_STATUSES and (self.payload or self._source is not None):
             raise ValueError(f"a response with status {self.status} cannot have a body")
         if default_type is not None and self.status not in NULL_BODY_STATUSES and "content-type" not in self.headers:
@@ -99,9 +105,21 @@ class Response:
 
     @classmethod
     def json(cls, value: object, status: int = 200, headers: HeadersInit | None = None) -> Response:
-        """A response whose body is ``value`` as JSON (Fetch: ``Response.json``), ``Content-Type`` set unless given.
+        """Make a response whose body is JSON (RFC 8259), compact and in UTF-8.
 
-        Raises ``TypeError`` for a value JSON cannot hold, ``ValueError`` for NaN and infinities.
+        Args:
+            value: what ``json.dumps`` takes.
+            status: the status code, an int of 200..599.
+            headers: further fields; ``Content-Type`` is set unless it is among them.
+
+        Returns:
+            A ``Response``.
+
+        Raises:
+            TypeError: a value that JSON cannot hold, or arguments as of ``Response()``.
+            ValueError: NaN or an infinity, or arguments as of ``Response()``.
+
+        Bun: Response.json.
         """
         fields = Headers(headers)
         if "content-type" not in fields:
@@ -110,9 +128,20 @@ class Response:
 
     @classmethod
     def redirect(cls, url: str, status: int = 302) -> Response:
-        """A redirect to ``url`` (Fetch: ``Response.redirect``). ``status``: 301, 302, 303, 307 or 308.
+        """Make a redirect.
 
-        Characters outside ASCII are percent-encoded. Raises ``TypeError`` or ``ValueError`` for a bad argument.
+        Args:
+            url: where to; characters outside ASCII are percent-encoded.
+            status: 301, 302, 303, 307 or 308 (RFC 9110 section 15.4).
+
+        Returns:
+            A ``Response`` with ``Location`` and no body.
+
+        Raises:
+            TypeError: url is no ``str``, or status no int.
+            ValueError: another status, or a url that cannot be sent.
+
+        Bun: Response.redirect.
         """
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, got {type(url).__name__}")
@@ -123,16 +152,25 @@ class Response:
 
     @property
     def reusable(self) -> bool:
-        """False when the body is an iterator: it can be sent once."""
+        """False when the body is an iterator, which can be sent once; a bool. Bun: none; ours."""
         return self._source is None or not hasattr(type(self._source), "__next__")
 
     @property
     def streamed(self) -> bool:
-        """True when the body is pulled from an iterable."""
+        """True when the body is pulled from an iterable; a bool. Bun: none; ours."""
         return self._source is not None
 
     def stream(self) -> Iterator[Any]:
-        """The iterator to pull. ``RuntimeError`` the second time when the body can be sent only once."""
+        """Begin to send a streamed body. The server does it.
+
+        Returns:
+            The iterator to pull.
+
+        Raises:
+            RuntimeError: the body is not streamed, or can be sent only once and has been.
+
+        Bun: none; ours.
+        """
         if self._source is None:
             raise RuntimeError("this Response has no streamed body")
         if self._used and not self.reusable:
@@ -141,7 +179,13 @@ class Response:
         return iter(self._source)
 
     def abandon(self) -> None:
-        """Close a body that can be sent only once and will not be: an unread generator or file."""
+        """Close a body that can be sent only once and will not be: an unread generator or file.
+
+        Returns:
+            None.
+
+        Bun: none; ours.
+        """
         if not self.reusable:
             close = getattr(self._source, "close", None)
             if close is not None:
@@ -174,7 +218,12 @@ class Ready:
 
 
 def _headers(request: _core.Request) -> Headers:
-    """The request's fields. Names are lower case, values decoded as latin-1. Made at the first use, then kept."""
+    """The request's fields, a ``Headers``. Names are lower case, values decoded as latin-1 (RFC 9110 section 5).
+
+    Made at the first use, then kept.
+
+    Bun: Request.headers.
+    """
     cached: Headers | None = request._headers
     if cached is None:
         cached = Headers.trusted(request.header_items)
@@ -182,21 +231,48 @@ def _headers(request: _core.Request) -> Headers:
     return cached
 
 
-def _bytes(request: _core.Request) -> Awaitable[bytes]:
-    """``await request.bytes()``: the body. It is complete when a handler runs; ``request.body`` is the plain value."""
-    return Ready(request.body)
+def _bytes(self: _core.Request) -> Awaitable[bytes]:
+    """Give the body to an ``await``; in a plain function ``request.body`` is the same.
+
+    Returns:
+        An awaitable of bytes. The body is complete when a handler runs, so nothing waits.
+
+    Threads: any.
+
+    Bun: Request.bytes.
+    """
+    return Ready(self.body)
 
 
-def _text(request: _core.Request) -> Awaitable[str]:
-    """``await request.text()``: the body as UTF-8, malformed sequences as U+FFFD, as in the Fetch standard."""
-    return Ready(request.body.decode("utf-8", "replace").removeprefix("\ufeff"))
+def _text(self: _core.Request) -> Awaitable[str]:
+    """Give the body as text to an ``await``; in a plain function use ``request.body.decode()``.
+
+    Returns:
+        An awaitable of str: the body as UTF-8, without a byte order mark, malformed sequences as U+FFFD.
+
+    Threads: any.
+
+    Bun: Request.text.
+    """
+    return Ready(self.body.decode("utf-8", "replace").removeprefix("\ufeff"))
 
 
-def _json(request: _core.Request) -> Awaitable[Any]:
-    """``await request.json()``: the body parsed as JSON. Raises ``ValueError`` when it is not JSON."""
+def _json(self: _core.Request) -> Awaitable[Any]:
+    """Give the body, parsed as JSON (RFC 8259), to an ``await``; in a plain function use ``json.loads(request.body)``.
+
+    Returns:
+        An awaitable of what ``json.loads`` makes of it.
+
+    Raises:
+        ValueError: the body is no JSON.
+
+    Threads: any.
+
+    Bun: Request.json.
+    """
     import json
 
-    return Ready(json.loads(request.body))
+    return Ready(json.loads(self.body))
 
 
 def _repr(request: _core.Request) -> str:

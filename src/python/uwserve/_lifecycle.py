@@ -12,36 +12,54 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-    from ._modes import RunModes
+    from ._owner import Owner
 
 EXIT_TIMEOUT = 5.0
 """Seconds that the interpreter's exit waits for a server's thread."""
 
 
 class Stopped:
-    """What ``server.stop()`` returns: ends with the server's last connection, after the last ``close`` callback.
+    """What ``server.stop()`` returns: ends with the server's last connection, after the last ``close`` handler.
 
-    ``await`` it on any asyncio (or uvloop) event loop, or call ``wait()``. Both may be done many times, from several
-    threads.
+    ``await`` it on any asyncio (or uvloop) event loop, or call ``wait()``. Both may be done many times.
+
+    Threads: any.
+
+    Bun: the promise that Server.stop returns.
     """
 
     __slots__ = ("_callbacks", "_event", "_lock", "_server")
 
-    def __init__(self, server: RunModes) -> None:
+    def __init__(self, server: Owner[Any]) -> None:
         self._server = server
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
 
     def done(self) -> bool:
-        """True once the server has stopped and its last connection is gone."""
+        """Tell whether the end has come.
+
+        Returns:
+            True once the server has stopped and its last connection is gone.
+
+        Threads: any.
+        """
         return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the end, at most ``timeout`` seconds. False when the time ran out.
+        """Block until the end.
 
-        Raises ``RuntimeError`` on the server's own thread, where waiting would keep it from ever ending, and when no
-        thread runs the server, whose connections then cannot end.
+        Args:
+            timeout: seconds to wait at most; None is for ever.
+
+        Returns:
+            True at the end, False when the time ran out.
+
+        Raises:
+            RuntimeError: on the server's own thread, where waiting would keep it from ever ending, and when no thread
+                runs the server, whose connections then cannot end.
+
+        Threads: any but the server's.
         """
         if self._event.is_set():
             return True
@@ -200,11 +218,11 @@ class Once:
             self.done.set()
 
 
-_running: set[RunModes] = set()
+_running: set[Owner[Any]] = set()
 _registered = False
 
 
-def keep_until_exit(server: RunModes) -> None:
+def keep_until_exit(server: Owner[Any]) -> None:
     """Note that ``server`` runs: the interpreter's exit will stop it."""
     global _registered
     if not _registered:
@@ -216,7 +234,7 @@ def keep_until_exit(server: RunModes) -> None:
     _running.add(server)
 
 
-def release(server: RunModes) -> None:
+def release(server: Owner[Any]) -> None:
     """``server`` does not run any more."""
     _running.discard(server)
 

@@ -2,9 +2,6 @@
 
 Coroutines need an event loop. ``run()`` and ``start()`` make one when a handler is a coroutine function, or as soon as
 a coroutine comes: the native loop then returns, and the same run goes on inside the event loop, as a reader of it.
-
-Ownership: ``_thread`` is the thread that the loop is claimed for; ``_loop`` the event loop the core is attached to,
-whose reader it is; ``_own_loop`` one that was made here, which ends with the run.
 """
 
 from __future__ import annotations
@@ -13,16 +10,17 @@ import os
 import sys
 import threading
 
-from . import _core, _stopping
+from . import _stopping
 from ._dispatch import log_exception
-from ._lifecycle import Once, Signals, StopOnSigterm, Stopped, keep_until_exit, release
+from ._generics import DataT
+from ._lifecycle import Signals, StopOnSigterm
+from ._owner import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any
 
     from typing_extensions import Self
 
@@ -32,31 +30,13 @@ CUT_SECONDS = 2.0
 """How long a forced stop waits for coroutines to end, before it cancels them (again), and then leaves them behind."""
 
 
-class RunModes(_core.ServerCore):
+class RunModes(Owner[DataT]):
     """The part of ``Server`` that runs it."""
-
-    _stopped: Stopped
 
     def __init__(self) -> None:
         super().__init__()
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None  # the one that runs the loop
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._own_loop: asyncio.AbstractEventLoop | None = None
         self._descriptor = -1
         self._cut: asyncio.TimerHandle | None = None
-
-    def stop(
-        self,
-        close_active_connections: bool = False,
-        *,
-        timeout: float | None = None,
-        code: int | None = None,
-        reason: str | None = None,
-    ) -> Stopped:
-        """See ``Server.stop``."""
-        raise NotImplementedError
 
     def _has_coroutine_handlers(self) -> bool:
         raise NotImplementedError
@@ -70,17 +50,38 @@ class RunModes(_core.ServerCore):
         the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
         ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
 
-        Raises ``RuntimeError`` when it already runs or has stopped, in a running asyncio event loop (which it would
-        block: ``await server.serve_forever()``, or ``start()``), and in a child made by ``fork``; ``TypeError`` and
-        ``ValueError`` for a bad ``stop_timeout``. ``KeyboardInterrupt`` and ``SystemExit`` of a handler end the run.
+        Args:
+            stop_timeout: seconds that the first signal gives, a finite number of at least 0.
+
+        Returns:
+            None, when the server has ended.
+
+        Raises:
+            RuntimeError: it already runs or has stopped, in a running asyncio event loop (which it would block), in a
+                fork.
+            TypeError: stop_timeout is no number. ValueError for one out of range.
+            BaseException: ``KeyboardInterrupt`` and ``SystemExit`` of a handler end the run.
+
+        Threads: any, one at a time; it becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
         """
         self._run(_stopping.check_timeout("stop_timeout", stop_timeout))
 
     def start(self) -> Self:
-        """Run in a background daemon thread named ``uwserve``; returns the server.
+        """Run in a background daemon thread named ``uwserve``, in an event loop of its own with coroutine handlers.
 
-        Coroutine handlers run in an event loop of that thread. Raises ``RuntimeError`` when it already runs or has
-        stopped, and in a child made by ``fork``. A server that still runs when the interpreter exits is stopped then.
+        A server that still runs when the interpreter exits is stopped then.
+
+        Returns:
+            The server itself, at once.
+
+        Raises:
+            RuntimeError: it already runs or has stopped, or in a child made by fork.
+
+        Threads: any; the new thread becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
         """
         thread = threading.Thread(target=self._run_in_background, name="uwserve", daemon=True)
         self._claim(thread)
@@ -215,11 +216,23 @@ class RunModes(_core.ServerCore):
     async def serve_forever(self, *, stop_timeout: float = _stopping.TIMEOUT) -> None:
         """Serve inside the running event loop (asyncio or uvloop) until the server has stopped.
 
-        Handlers run on the loop's thread; nothing polls. May be used alone or inside ``async with``; several tasks may
-        wait so. When it is cancelled, the server is stopped, open connections with it (1001), and ``CancelledError``
-        goes on. On the main thread SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, if
-        nobody else handles it. Returns at once when the server has stopped already. ``RuntimeError`` when it runs
-        elsewhere, and in a child made by ``fork``; ``TypeError`` and ``ValueError`` for a bad ``stop_timeout``.
+        Nothing polls. It may be used alone or inside ``async with``; several tasks may wait so. When it is cancelled,
+        the server is stopped, open connections with it (1001), and ``CancelledError`` goes on. On the main thread
+        SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, if nobody else handles it.
+
+        Args:
+            stop_timeout: seconds that the first SIGTERM gives, a finite number of at least 0.
+
+        Returns:
+            None, when the server has ended; at once if it had.
+
+        Raises:
+            RuntimeError: it runs elsewhere, or in a child made by fork.
+            TypeError: stop_timeout is no number. ValueError for one out of range.
+
+        Threads: that of the event loop, which becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
         """
         import asyncio
 
@@ -325,70 +338,6 @@ class RunModes(_core.ServerCore):
         if self._loop is not None and self._loop.is_closed() and self._loop is not self._own_loop:
             self._leave()
 
-    # --- who may do what ---
-
-    def on_loop_thread(self) -> bool:
-        """True in a callback of this server, on the thread that runs it."""
-        return self._thread is threading.current_thread()
-
-    def _claim(self, thread: threading.Thread) -> None:
-        """Make ``thread`` the one that runs the loop."""
-        self._check_alive()
-        self._let_go_of_closed_loop()
-        with self._lock:
-            if self._thread is not None:
-                raise RuntimeError(f"the server already runs, in thread {self._thread.name!r}")
-            self._thread = thread
-        keep_until_exit(self)
-
-    def _unclaim(self) -> None:
-        release(self)
-        with self._lock:
-            self._thread = None
-
-    def _check_process(self) -> None:
-        if self._pid != os.getpid():
-            raise RuntimeError("this server belongs to the parent process: it cannot be used after a fork")
-
-    def _check_alive(self) -> None:
-        self._check_process()
-        if self.finished:
-            raise RuntimeError("the server has stopped")
-
-    def _check_can_wait(self) -> None:
-        self._check_process()
-        self._let_go_of_closed_loop()
-        thread = self._thread
-        if thread is threading.current_thread():
-            raise RuntimeError(
-                f"the server runs on this thread ({thread.name!r}): waiting here for its end would last forever"
-            )
-        if thread is None and not self.finished:
-            raise RuntimeError("no thread runs the server: its connections cannot end; call run() or start()")
-
-    def _check_can_await(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._check_process()
-        if self._loop is not loop:
-            self._check_can_wait()
-            return
-        import asyncio
-
-        task: Any = asyncio.current_task()
-        driver = task.get_coro() if task is not None else None
-        if getattr(driver, "server", None) is self:
-            raise RuntimeError("a handler cannot wait for its server's end, which waits for the handlers to end")
-
-    def _join(self, timeout: float | None) -> None:
-        """Wait until the loop's thread has left the loop."""
-        self._let_go_of_closed_loop()
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return
-        if thread.name == "uwserve" and thread.daemon:
-            thread.join(timeout)
-        else:  # a thread of the user's, in run(): it goes on after the loop
-            self._stopped.wait(timeout)
-
     def _drain(self) -> None:
         """Let the closing handshakes end that a run left behind when an exception ended it; a matter of seconds."""
         if not self.finished and self._thread is None:
@@ -397,21 +346,6 @@ class RunModes(_core.ServerCore):
                 self._turn(-1)
             finally:
                 self._unclaim()
-
-    def _on_loop(self, function: Callable[[], None]) -> None:
-        """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""
-        self._let_go_of_closed_loop()
-        once = Once(function)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self.call_soon(once)
-            while not once.done.wait(0.05):
-                if self._thread is None:  # the run ended before it came to it
-                    break
-        once()
-        once.done.wait()
-        if once.error is not None:
-            raise once.error
 
 
 def _drain_descriptor(descriptor: int) -> None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 from . import _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
+from ._generics import DataT, Generic
 from ._limits import check_limits
 from ._routes import Router
 from ._tls import check_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from ._checks import Check
     from ._core import ServerWebSocket
+    from .types import PerMessageDeflateOptions
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -71,38 +73,53 @@ WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
 }
 
 
-class WebSocketHandler:
+class WebSocketHandler(Generic[DataT]):
     """A base class for the ``websocket`` of ``serve()``: override what you need, pass an instance.
 
-    The options are class or instance attributes; the methods run on the loop's thread, one at a time. A method that is
-    not overridden is not called at all; each may be an ``async def``. An exception out of a method goes to ``error``;
-    without one it is logged with a traceback on the logger ``uwserve``. Mirrors Bun's ``WebSocketHandler``.
+    The options are class or instance attributes. A method that is not overridden is not called at all; each may be an
+    ``async def``, and what it returns is of no consequence. An exception out of a method goes to ``error``; without one
+    it is logged with a traceback on the logger ``uwserve``. ``WebSocketHandler[T]`` as the base says that ``ws.data``
+    is a ``T``.
+
+    Threads: the methods run on the server's thread, one at a time.
+
+    Bun: WebSocketHandler.
     """
 
     max_payload_length: int = 16 * MIB
-    """The largest message accepted, in bytes (1..1 GiB); exactly this size still is."""
+    """The largest message accepted, in bytes (1..1 GiB); exactly this size still is.
+
+    Larger ones close the socket with 1009. Bun: maxPayloadLength."""
     idle_timeout: int = 120
-    """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8."""
+    """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8.
+
+    Bun: idleTimeout."""
     ping_interval: int = 0
     """Seconds without a frame from the peer until it is sent a Ping, and then between Pings: 0..960, 0 is off.
 
     It never closes a socket, and works without ``idle_timeout`` too: it keeps proxies and NAT tables from forgetting
     the connection. With ``idle_timeout`` and ``send_pings`` on, the first Ping goes out at whichever of the two comes
-    first. It stands still while the socket is paused. ``reload`` changes it for open sockets."""
+    first. It stands still while the socket is paused. ``reload`` changes it for open sockets. Bun: none; ours."""
     max_lifetime: int = 0
     """Seconds after which a socket is closed with 1001 "Maximum lifetime reached": 0..a year, 0 is off.
 
     Each socket goes up to 10 % earlier, at random, so that a fleet of clients does not reconnect at once. After
     ``reload`` open sockets keep their age (counted from the reload, if this was off before it); those that are too old
-    by then go within 10 % of the new lifetime."""
+    by then go within 10 % of the new lifetime. Bun: none; ours."""
     backpressure_limit: int = 16 * MIB
-    """Bytes that may wait in memory for a slow peer (0..1 GiB, 0 is unlimited); beyond it messages are dropped."""
+    """Bytes that may wait in memory for a slow peer (0..1 GiB, 0 is unlimited); beyond it messages are dropped.
+
+    Bun: backpressureLimit."""
     close_on_backpressure_limit: bool = False
-    """Close a socket that reaches ``backpressure_limit`` instead of dropping messages."""
+    """True: close a socket that reaches ``backpressure_limit`` (1006), instead of dropping messages.
+
+    Bun: closeOnBackpressureLimit."""
     send_pings: bool = True
-    """Ping an idle peer before ``idle_timeout`` ends: a quarter of it before, at least 4 and at most 16 seconds."""
+    """Ping an idle peer before ``idle_timeout`` ends: a quarter of it before, at least 4 and at most 16 seconds.
+
+    A bool. RFC 6455 section 5.5.2. Bun: sendPings."""
     publish_to_self: bool = False
-    """Let ``ws.publish`` reach the publisher too, when it subscribes to the topic."""
+    """True: ``ws.publish`` reaches the publisher too, when it subscribes to the topic. Bun: publishToSelf."""
     serial: bool = False
     """One handler of a connection after the other, when they are coroutines.
 
@@ -111,8 +128,8 @@ class WebSocketHandler:
     messages after ``open``'s. Up to 64 events or 1 MiB wait for that; past it the socket is not read, so that a slow
     coroutine slows its client down. The socket itself closes at once: sends return 0, messages that were received
     are still handled, and then ``close``; ``server.stop(True)`` drops them. Plain functions, and coroutines that
-    never suspend, pay nothing for it. ``reload`` changes it for events to come. Ours, not Bun's."""
-    per_message_deflate: bool | dict[str, bool | str] = False
+    never suspend, pay nothing for it. ``reload`` changes it for events to come. Bun: none; ours."""
+    per_message_deflate: bool | PerMessageDeflateOptions = False
     """Compression (RFC 7692): False, True, or ``{"compress": ..., "decompress": ...}``.
 
     Each is a bool or a name. "shared" (or True) keeps no context between messages and costs a connection nothing;
@@ -121,31 +138,122 @@ class WebSocketHandler:
     a compressor takes so much in all, a decompressor's window is that size, 32 KB at most. "disable" (or False) for
     ``compress`` sends everything plain; for ``decompress`` it means "shared" while ``compress`` is on, because a client
     cannot be forbidden to compress. A direction left out is shared. ``reload`` changes it for new connections.
-    Bun: ``perMessageDeflate``."""
-    protocols: tuple[str, ...] | list[str] = ()
-    """Subprotocols in order of preference (RFC 6455 section 1.9)."""
+    Bun: perMessageDeflate."""
+    protocols: Sequence[str] = ()
+    """Subprotocols as str in order of preference; the first that a client offers is selected.
 
-    def open(self, ws: ServerWebSocket) -> None:
-        """The socket is open; runs inside ``server.upgrade()``. An exception closes it with 1011."""
+    RFC 6455 section 1.9. Bun: none; ours."""
 
-    def message(self, ws: ServerWebSocket, message: Any) -> None:
-        """A message: ``str`` for text, else as ``ws.binary_type`` says. A ``memoryview`` dies when this returns,
-        or first suspends."""
+    def open(self, ws: ServerWebSocket[DataT], /) -> object:
+        """The socket is open; runs inside ``server.upgrade()``.
 
-    def close(self, ws: ServerWebSocket, code: int, reason: str) -> None:
-        """The socket is closed; exactly once for each opened socket (codes: RFC 6455 section 7.4)."""
+        An exception closes it with 1011.
 
-    def drain(self, ws: ServerWebSocket) -> None:
-        """The peer takes bytes again after ``send`` reported backpressure (-1)."""
+        Args:
+            ws: the socket.
 
-    def ping(self, ws: ServerWebSocket, data: bytes) -> None:
-        """A Ping arrived and its Pong is on its way."""
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
 
-    def pong(self, ws: ServerWebSocket, data: bytes) -> None:
-        """A Pong arrived, asked for or not."""
+        Threads: the server's.
 
-    def error(self, ws: ServerWebSocket, exc: BaseException) -> None:
-        """Another handler raised ``exc``. Raising here, as this default does, logs the exception."""
+        Bun: WebSocketHandler.open.
+        """
+
+    def message(self, ws: ServerWebSocket[DataT], message: Any, /) -> object:
+        """A message has arrived.
+
+        Args:
+            ws: the socket.
+            message: ``str`` for text; for binary what ``ws.binary_type`` says, ``bytes`` by default. A ``memoryview``
+                dies when this returns, or first suspends.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Threads: the server's.
+
+        Bun: WebSocketHandler.message. RFC 6455 section 5.6.
+        """
+
+    def close(self, ws: ServerWebSocket[DataT], code: int, reason: str, /) -> object:
+        """The socket is closed; called exactly once for each that was opened.
+
+        Args:
+            ws: the socket; ``ws.data`` stays usable.
+            code: the close code, an int (RFC 6455 section 7.4); 1006 without a Close frame, 1005 for one without a
+                code.
+            reason: a str, ``""`` without one.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Threads: the server's.
+
+        Bun: WebSocketHandler.close.
+        """
+
+    def drain(self, ws: ServerWebSocket[DataT], /) -> object:
+        """The peer takes bytes again, after ``send`` reported backpressure (-1).
+
+        Args:
+            ws: the socket.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Threads: the server's.
+
+        Bun: WebSocketHandler.drain.
+        """
+
+    def ping(self, ws: ServerWebSocket[DataT], data: bytes, /) -> object:
+        """A Ping has arrived, and its Pong is on its way.
+
+        Args:
+            ws: the socket.
+            data: what it holds, at most 125 bytes.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Threads: the server's.
+
+        Bun: WebSocketHandler.ping. RFC 6455 section 5.5.2.
+        """
+
+    def pong(self, ws: ServerWebSocket[DataT], data: bytes, /) -> object:
+        """A Pong has arrived, asked for or not.
+
+        Args:
+            ws: the socket.
+            data: what it holds, at most 125 bytes.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Threads: the server's.
+
+        Bun: WebSocketHandler.pong. RFC 6455 section 5.5.3.
+        """
+
+    def error(self, ws: ServerWebSocket[DataT], exc: Exception, /) -> object:
+        """Another handler of the socket raised.
+
+        Args:
+            ws: the socket, which stays open (but for ``open``'s).
+            exc: the exception. Raising here, as this default does, logs it.
+
+        Returns:
+            Anything; as an ``async def``, a coroutine, which is run.
+
+        Raises:
+            Exception: ``exc`` itself.
+
+        Threads: the server's.
+
+        Bun: none; ours.
+        """
         raise exc
 
 

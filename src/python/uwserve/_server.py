@@ -12,6 +12,7 @@ import os
 from . import _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
 from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
+from ._generics import DataT, overload
 from ._lifecycle import Stopped
 from ._modes import RunModes
 from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, reload_options, serve_options
@@ -19,27 +20,36 @@ from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, reload_options, serve_optio
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, NoReturn
+
+    from typing_extensions import Unpack
 
     from .dashboard.feed import Feed
+    from .types import ReloadOptions, ServeOptions
 
 
-class Server(RunModes):
+class Server(RunModes[DataT]):
     """A server that ``serve()`` has bound. Not made directly.
 
-    Runs by ``run()`` (blocks this thread), ``start()`` (a background thread), or inside a running event loop by
+    It runs by ``run()`` (blocks this thread), ``start()`` (a background thread), or inside a running event loop by
     ``await server.serve_forever()`` or ``async with``. As a context manager of either kind it is stopped at the end of
-    the block, open connections with it. Mirrors Bun's ``Server``.
+    the block, open connections with it. ``Server[T]`` in an annotation says that the ``data`` of its sockets is a
+    ``T``.
+
+    Threads: publish, stop, reload, stats, call_soon, and the attributes but for tasks, may be used on any thread; what
+    else there is, on the server's thread only, which is the one that runs it.
+
+    Bun: Server, as ``Bun.serve`` returns it.
     """
 
     port: int | None
-    """The port it listens on, also when 0 was asked for; ``None`` for a unix socket."""
+    """The port it listens on, an int, also when 0 was asked for; ``None`` for a unix socket. Bun: Server.port."""
     hostname: str | None
-    """The address or name it was told to listen on; ``None`` for a unix socket."""
+    """The address or name it was told to listen on, a str; ``None`` for a unix socket. Bun: Server.hostname."""
     id: str
-    """The name given as ``id``."""
+    """The name given as ``id``, a str. Bun: Server.id."""
     development: bool
-    """True: the answer to a request whose handler raised shows the traceback."""
+    """True: the answer to a request whose handler raised shows the traceback. Bun: Server.development."""
 
     if TYPE_CHECKING:  # Bun's spellings, put on the class by _aliases.install
         subscriberCount = _core.ServerCore.subscriber_count
@@ -88,7 +98,14 @@ class Server(RunModes):
 
     @property
     def url(self) -> str:
-        """``http://host:port/`` (``https`` with TLS), or ``unix:///path`` (``abstract://name``) for a unix socket."""
+        """Where it listens, a str: ``http://host:port/`` (``https`` with TLS), ``localhost`` for all addresses.
+
+        For a unix socket ``unix:///path``, or ``abstract://name``.
+
+        Threads: any.
+
+        Bun: Server.url.
+        """
         if self._unix is not None:
             if self._unix.startswith(b"\0"):
                 return "abstract://" + os.fsdecode(self._unix[1:])
@@ -106,36 +123,64 @@ class Server(RunModes):
         code: int | None = None,
         reason: str | None = None,
     ) -> Stopped:
-        """Stop listening. False: requests and sockets may finish; True: sockets are closed with 1001 "Server closed".
+        """Stop listening; wait for the connections, tell them to go, or cut them.
 
-        With True, requests in flight are cut, and peers have two seconds to take what was sent to them.
-
-        With ``timeout`` (seconds, default 30), ``code`` (default 1001) or ``reason`` (default "Server closed") it is a
+        Without arguments, requests and sockets may finish by themselves. ``timeout``, ``code`` or ``reason`` make it a
         graceful stop with a deadline: idle HTTP connections close, running requests may finish, and every WebSocket is
         told ``code`` and ``reason`` behind all messages that were accepted for sending; its ``close`` handler runs now.
-        A socket whose peer has read that and left is gone. What is left after ``timeout`` is cut, pending requests too.
+        A socket whose peer has read that and left is gone. What is left at the deadline is cut, pending requests too.
         Who has just connected may still send his request for a second, so that no request is lost in a restart.
 
-        May be called many times, from any thread, in handlers and before ``run()`` (the server has then stopped at
-        once), and only ever hurries a stop up: a later call may shorten the deadline or force, sockets are told once.
-        Returns the same handle each time, which ends with the last connection: ``await`` it, or ``wait(timeout)``.
-        Raises ``TypeError`` and ``ValueError`` for bad arguments (``code`` and ``reason`` as ``ws.close``), also for
-        True together with the others. Bun: ``server.stop``; the deadline is ours.
+        It may be called many times, in handlers and before ``run()`` (the server has then stopped at once), and only
+        ever hurries a stop up: a later call may shorten the deadline or force, sockets are told once.
+
+        Args:
+            close_active_connections: True cuts requests in flight at once, closes sockets with 1001 "Server closed",
+                and gives peers two seconds to take what was sent to them.
+            timeout: the deadline in seconds, a finite number of at least 0; 30 where only the others are given.
+            code: what sockets are told, as in ``ws.close``; 1001 by default.
+            reason: a str of at most 123 bytes of UTF-8; "Server closed" by default.
+
+        Returns:
+            A ``Stopped``, the same each time, which ends with the last connection: ``await`` it, or ``wait(timeout)``.
+
+        Raises:
+            TypeError: an argument of a wrong type, or True together with the others.
+            ValueError: a timeout, code or reason out of range.
+            RuntimeError: in a child made by fork.
+
+        Threads: any.
+
+        Bun: Server.stop. The deadline is ours. RFC 6455 section 7.4.1 for 1001.
         """
         self._let_go_of_closed_loop()
         _stopping.stop(self, close_active_connections, timeout, code, reason)
         return self._stopped
 
-    def reload(self, **options: Any) -> None:
+    def reload(self, **options: Unpack[ReloadOptions[DataT]]) -> None:
         """Replace handlers and limits, for open sockets too; subscriptions and connections stay.
 
-        Takes the options of ``serve()`` but ``port``, ``hostname``, ``unix``, ``fd``, ``reuse_port`` and ``ipv6_only``
-        (``ValueError``); what is not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old
-        one whole. ``tls`` counts for new connections, whose clients cannot resume sessions from before; it cannot be
-        switched on or off (``ValueError``). All are checked before any takes effect, and they take effect together,
-        between two callbacks. ``proxy_protocol`` is a matter of new connections, ``trusted_proxies`` and
-        ``forwarded_header`` of new requests. Any thread; raises ``TypeError``, ``ValueError`` and ``OSError`` as
-        ``serve()`` does, ``RuntimeError`` when the server has stopped.
+        All options are checked before any takes effect, and they take effect together, between two callbacks. What is
+        not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old one whole. ``tls`` and
+        ``proxy_protocol`` count for new connections (whose clients cannot resume TLS sessions from before),
+        ``trusted_proxies`` and ``forwarded_header`` for new requests.
+
+        Args:
+            **options: those of ``serve()``, in either spelling, but ``port``, ``hostname``, ``unix``, ``fd``,
+                ``reuse_port`` and ``ipv6_only``; see ``uwserve.types.ReloadOptions``.
+
+        Returns:
+            None, when the server's thread has taken them over.
+
+        Raises:
+            TypeError: an unknown option or a wrong type.
+            ValueError: a value out of range, an option of the bound socket, or ``tls`` switched on or off.
+            OSError: a file of ``tls`` cannot be read.
+            RuntimeError: the server has stopped, or in a child made by fork.
+
+        Threads: any.
+
+        Bun: Server.reload.
         """
         changed = reload_options(options)
         if "tls" in changed and (changed["tls"] is None) != (self._options["tls"] is None):
@@ -194,39 +239,48 @@ class Server(RunModes):
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 
-def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
+@overload
+def serve(**options: Unpack[ServeOptions[DataT]]) -> Server[DataT]: ...
+@overload
+def serve(options: ServeOptions[DataT], /) -> Server[DataT]: ...
+@overload
+def serve(options: dict[str, NoReturn], /) -> Server[Any]: ...
+def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[Any]:
     """Bind a server at once and return it; ``run()``, ``start()`` or ``serve_forever()`` makes it serve.
 
-    Mirrors Bun's ``Bun.serve``. Handlers are functions or coroutine functions.
+    Handlers are functions or coroutine functions. The type of ``ws.data``, the T of ``Server[T]``, is found in the
+    annotations of the handlers.
 
-    Options, by keyword or as one dict, under these names or Bun's:
+    Args:
+        options: all options in one dict, as in Bun; instead of keywords.
+        **given: the options by keyword, under the names below or Bun's, see ``uwserve.types.ServeOptions``.
+
+    What answers:
 
     * ``fetch(request)`` or ``fetch(request, server)``: answers a request no route took. Returns a ``Response``,
       ``str``, bytes, a dict or list (JSON), ``None`` (204, or nothing after ``server.upgrade``), or a
       ``Future`` (of ``concurrent.futures`` or asyncio) of one of these.
     * ``routes``: dict of patterns (``"/users/:id"``, ``"/files/*"``) to handlers, responses, or dicts by method.
-    * ``websocket``: the handlers and limits of sockets; see ``WebSocketHandler``.
+    * ``websocket``: the handlers and limits of sockets, a dict or an object; see ``WebSocketHandler``.
     * ``error(exc)``: answers a request whose handler raised.
+
+    Where it listens:
+
     * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``; or ``unix``, a path (a leading NUL: an abstract name).
     * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
       parent process, or ``"systemd"``, the first socket of systemd's socket activation. The server takes it over: it
       becomes non-blocking and is closed when the server stops, so give it away (``socket.detach()``). If ``serve()``
       raises it is still yours. ``port``, ``hostname`` and ``url`` tell where it listens.
+    * ``reuse_port=False``: several processes may listen on one port. ``ipv6_only=False``.
     * ``tls``: a dict with ``key`` and ``cert`` (PEM text, or a path), and as needed ``passphrase``, ``ca``,
       ``request_cert=False``, ``reject_unauthorized=True``, ``ciphers``, ``alpn_protocols=["http/1.1"]``,
       ``server_name`` (a name or a list; ``"*.example.com"`` stands for one label); or a list of such dicts, of which
       the client's server name chooses one, the first when it names none of them.
+
+    Limits:
+
     * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off: PROXY headers, TLS handshakes then have 10),
       ``max_request_body_size=128 MiB``.
-    * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
-      reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
-      ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
-      ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List
-      only proxies that set or extend that very field. Nobody else is believed; fields about scheme and host never are.
-    * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header
-      (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
-      it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so
-      a header there is a 400.
     * ``limits``: a dict of limits against abuse; each is an int, 0 for off, or None for its default:
 
       =================================  =========================================  ===================================
@@ -244,16 +298,40 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server:
       An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. A pending
       head is a connection whose first request has not arrived. Tiny is a fragment of under 16 bytes. What is refused is
       counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
+
+    Behind a proxy:
+
+    * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
+      reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
+      ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
+      ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List
+      only proxies that set or extend that very field. Nobody else is believed; fields about scheme and host never are.
+    * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header
+      (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
+      it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so
+      a header there is a 400.
+
+    Else:
+
     * ``metrics``: a path, such as ``"/metrics"``, where GET is answered with the server's and the process's metrics for
       Prometheus; needs the extra ``uwserve[metrics]`` (``ImportError``). Default ``None``. See ``uwserve.metrics``.
     * ``dashboard``: True, or a path, for a page that shows live what the server does, at ``"/_uwserve"``; to clients on
       this machine only, unless it is a dict with ``allow`` (a list of networks, and ``"unix"``) and, for names other
       than ``hostname`` and localhost, ``hosts``. It measures while somebody looks, and costs nothing else.
-    * ``reuse_port=False``, ``ipv6_only=False``, ``development=False``, ``id=""``.
+    * ``development=False``: True shows tracebacks in answers. ``id=""``: a name for logs and metrics.
 
-    Raises ``TypeError`` for an unknown option or a wrong type, ``ValueError`` for a value out of range, both naming the
-    option, and ``OSError`` when the address cannot be bound or a file of ``tls`` cannot be read. May be called on
-    any thread.
+    Returns:
+        A ``Server``, bound; ``server.port`` is known.
+
+    Raises:
+        TypeError: an unknown option or a wrong type; the text names the option.
+        ValueError: a value out of range; the text names the option.
+        OSError: the address cannot be bound, or a file of ``tls`` cannot be read.
+        ImportError: ``metrics`` without the library that it needs.
+
+    Threads: any; the server belongs to the thread that will run it.
+
+    Bun: Bun.serve.
     """
     if options is not None:
         if not isinstance(options, dict):

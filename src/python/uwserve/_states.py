@@ -7,7 +7,9 @@ class ReadyState(IntEnum):
     """What ``ServerWebSocket.ready_state`` compares equal to.
 
     A server's socket is ``OPEN`` from ``open`` on and ``CLOSED`` from the call of ``close`` on; it is never seen in the
-    two states between, which exist for completeness (HTML Living Standard, WebSocket ``readyState``).
+    two states between, which exist for completeness.
+
+    Bun: ServerWebSocket.readyState; the browser's WebSocket.readyState.
     """
 
     CONNECTING = 0

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._modes import RunModes
+    from ._owner import Owner
     from ._server import Server
 
 TIMEOUT = 30.0
@@ -71,7 +71,7 @@ class StopBySignals:
     the third on it raises ``KeyboardInterrupt``. Before each, ``notice(count, number)`` is called. On the main thread.
     """
 
-    def __init__(self, server: RunModes, timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, server: Owner, timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
         self._server = server
         self._timeout = timeout
         self._notice = notice

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from ._core import ServerWebSocket
 
     class Closed(NamedTuple):
-        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns."""
+        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns.
+
+        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
+        ``reason``, a str.
+
+        Bun: the arguments of the handler ``close``.
+        """
 
         code: int
         reason: str
@@ -27,13 +33,29 @@ if TYPE_CHECKING:
 else:
 
     class Closed(namedtuple("Closed", ("code", "reason"))):
-        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns."""
+        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns.
+
+        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
+        ``reason``, a str.
+
+        Bun: the arguments of the handler ``close``.
+        """
 
         __slots__ = ()
 
+    Closed.code.__doc__ = "The close code, an int (RFC 6455 section 7.4)."
+    Closed.reason.__doc__ = 'The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one.'
+
 
 class ConnectionClosed(Exception):
-    """The socket is closed, so that what was waited for cannot happen."""
+    """The socket is closed, so that what was waited for cannot happen.
+
+    Args:
+        code: the close code (RFC 6455 section 7.4); 1006 without a Close frame.
+        reason: the reason that came with it, or ``""``.
+
+    Bun: none; ours.
+    """
 
     code: int
     """The close code (RFC 6455 section 7.4); 1006 without a Close frame."""
@@ -107,22 +129,45 @@ async def _drained(ws: ServerWebSocket, below: int) -> None:
 
 
 def closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
-    """Wait until the socket is closed; returns ``(code, reason)`` as ``Closed``, at once when it is closed already.
+    """Wait until the socket is closed; at once when it is closed already.
 
     Resumes after the ``close`` handler was called (with ``serial``, when that handler waits for others, after the close
-    itself). May be awaited any number of times, in coroutines of any thread's event loop (asyncio or uvloop);
-    cancelling one of them leaves nothing behind. Ours, not Bun's.
+    itself). May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+    Returns:
+        A coroutine of ``Closed(code, reason)``.
+
+    Raises:
+        RuntimeError: in a child made by fork.
+
+    Threads: the event loop (asyncio or uvloop) of any.
+
+    Bun: none; ours. RFC 6455 section 7.1.4.
     """
     return _closed(self)
 
 
 def drained(self: ServerWebSocket, below: int = 0) -> Coroutine[Any, Any, None]:
-    """Wait until at most ``below`` bytes are buffered for the peer (``buffered_amount``); at once when it is so.
+    """Wait until little is buffered for the peer (``buffered_amount``); at once when it is so.
 
-    ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Raises
-    ``ConnectionClosed`` when the socket closes first or is closed, ``TypeError`` and ``ValueError`` for a ``below``
-    that is no int or negative. Resumes after the ``drain`` handler was called. May be awaited any number of times, in
-    coroutines of any thread's event loop; cancelling one of them leaves nothing behind. Ours, not Bun's.
+    ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Resumes after the
+    ``drain`` handler was called. May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+    Args:
+        below: the bytes that may still be buffered, an int of at least 0.
+
+    Returns:
+        A coroutine of None.
+
+    Raises:
+        ConnectionClosed: the socket is closed, or closes first.
+        TypeError: below is no int.
+        ValueError: below is negative.
+        RuntimeError: in a child made by fork.
+
+    Threads: the event loop (asyncio or uvloop) of any.
+
+    Bun: none; ours, beside the handler ``drain``.
     """
     return _drained(self, _check_below("below", below))
 

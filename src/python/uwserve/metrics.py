@@ -108,9 +108,20 @@ _COUNTERS: tuple[_Family, ...] = (
 class ServerCollector(Collector):
     """The metrics of one server, or of several, for any registry of ``prometheus_client``.
 
-    Samples have the label ``server`` with the server's ``id`` if it has one. Several servers need different ids
-    (``ValueError``): one registry takes one collector, as each metric's name may come from one collector only. Close
-    codes from 3000 on are counted together as ``3xxx`` and ``4xxx``, because peers choose them. Any thread.
+    Samples have the label ``server`` with the server's ``id`` if it has one. One registry takes one collector, as each
+    metric's name may come from one collector only. Close codes from 3000 on are counted together as ``3xxx`` and
+    ``4xxx``, because peers choose them.
+
+    Args:
+        *servers: each a ``Server``; several need different ids.
+
+    Raises:
+        TypeError: no server, or something else.
+        ValueError: two servers of one id.
+
+    Threads: any.
+
+    Bun: none; ours.
     """
 
     def __init__(self, *servers: Server) -> None:
@@ -124,11 +135,23 @@ class ServerCollector(Collector):
         self._servers = servers
 
     def describe(self) -> Iterator[Metric]:
-        """The families without samples, for registries that look for names taken twice."""
+        """Tell the names, for registries that look for those taken twice.
+
+        Returns:
+            The families without samples.
+
+        Threads: any.
+        """
         return self._families([])
 
     def collect(self) -> Iterator[Metric]:
-        """The families with the samples of this moment."""
+        """Tell the figures of this moment.
+
+        Returns:
+            The families with samples.
+
+        Threads: any.
+        """
         return self._families([(server.id, server.stats()) for server in self._servers])
 
     def _families(self, servers: list[tuple[str, ServerStats]]) -> Iterator[Metric]:
@@ -145,7 +168,22 @@ class ServerCollector(Collector):
 
 
 def registry(*servers: Server) -> CollectorRegistry:
-    """A registry of its own: the servers, and what the library's default registry tells of the process."""
+    """Make a registry of servers and of what the library's default registry tells of the process.
+
+    Args:
+        *servers: as of ``ServerCollector``.
+
+    Returns:
+        A ``prometheus_client.CollectorRegistry``.
+
+    Raises:
+        TypeError: no server, or something else.
+        ValueError: two servers of one id.
+
+    Threads: any.
+
+    Bun: none; ours.
+    """
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
@@ -155,9 +193,19 @@ def registry(*servers: Server) -> CollectorRegistry:
 
 
 def exposition(request: Request, source: CollectorRegistry) -> Response:
-    """The answer to a scrape of ``source``: Prometheus' text format, or OpenMetrics if the client prefers that.
+    """Answer a scrape: Prometheus' text format, or OpenMetrics if the client prefers that.
 
-    ``?name[]=...`` restricts it to the families of those names, as the library's own servers do.
+    Args:
+        request: the request; ``?name[]=...`` in its query restricts the answer to the families of those names, as the
+            library's own servers do.
+        source: the registry.
+
+    Returns:
+        A ``Response`` with status 200.
+
+    Threads: any.
+
+    Bun: none; ours.
     """
     try:
         encode, content_type = choose_encoder(request.headers.get("accept") or "")

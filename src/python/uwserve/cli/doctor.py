@@ -197,7 +197,7 @@ def _trial() -> Iterator[Finding]:
     from .client import Echo, answer
 
     def fetch(request: object, server: Server) -> str | None:
-        return None if server.upgrade(request) else "here"  # type: ignore[arg-type]
+        return None if server.upgrade(request) else "here"  # type: ignore[call-overload]
 
     try:
         with serve(

@@ -50,7 +50,7 @@ def load(arguments: argparse.Namespace) -> Server:
 def bind(target: str, options: Mapping[str, Any]) -> Server:
     """``serve(options)``, whose errors are told in one line."""
     try:
-        return serve(options)
+        return serve(dict(options))
     except OSError as error:
         what = "cannot listen: " if target in ("echo", "chat") else f"{target}: "
         raise CommandError(f"{what}{error}") from error
