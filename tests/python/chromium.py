@@ -36,19 +36,21 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def driven(profile: Path) -> Iterator[Any]:
-    """A browser with its profile in this folder."""
+def driven(profile: Path, *flags: str) -> Iterator[Any]:
+    """A browser with its profile in this folder, and with these flags besides."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # A sanitizer's runtime, preloaded for Python, is not for the browser.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=environment))
     driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()

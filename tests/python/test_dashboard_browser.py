@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from dashboard_traffic import Crowd, make
 from http_client import DEADLINE
-from test_browser import CHROMEDRIVER, CHROMIUM, browser  # noqa: F401
 
-pytestmark = [
-    pytest.mark.plain("the browser does not know the authority"),
-    pytest.mark.skipif(
-        CHROMIUM is None or CHROMEDRIVER is None,
-        reason="chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+pytestmark = [pytest.mark.plain("the browser does not know the authority"), chromium.needed]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium.driven(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
 
 CHARTS = {
     "Open connections", "Messages per second", "Payload per second", "Time in the message handler",

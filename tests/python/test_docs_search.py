@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from docs_blocks import ROOT
 from http_client import DEADLINE
-from test_browser import CHROMEDRIVER, CHROMIUM, FLAGS
-from test_browser import pytestmark as needs_browser
 from test_docs_site import pytestmark as needs_docs
 
 from uwserve import Request, Response, Server, serve
 
-pytestmark = [*needs_browser, needs_docs[-1]]
+pytestmark = [pytest.mark.plain("the browser does not know the authority"), chromium.needed, needs_docs[-1]]
 
 
 @pytest.fixture
@@ -42,18 +40,9 @@ def site(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
     only_here = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    for flag in (*FLAGS, only_here, f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=environment))
-    yield driver
-    driver.quit()
+    with chromium.driven(tmp_path / "chromium", only_here) as driver:
+        yield driver
 
 
 def test_search(site: Server, browser: Any) -> None:

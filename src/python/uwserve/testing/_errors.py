@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -82,7 +83,7 @@ class HandlerErrors:
         first = errors[0]
         if not isinstance(first, Exception):  # in the test it would end the whole run
             raise RuntimeError(f"{first!r} in a handler ended the server's thread") from first
-        if len(errors) > 1 and hasattr(first, "add_note"):
+        if len(errors) > 1 and sys.version_info >= (3, 11):
             first.add_note(f"handlers raised {len(errors) - 1} more: {', '.join(map(repr, errors[1:]))}")
         raise first
 
