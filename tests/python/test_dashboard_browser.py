@@ -70,7 +70,7 @@ def painted(driver: Any) -> int:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_page_with_traffic(browser: Any, tmp_path: Path, caplog: Any) -> None:  # noqa: F811
+def test_page_with_traffic(browser: Any, tmp_path: Path, caplog: Any) -> None:
     server = make(dashboard=True, id="of the test")
     with server.start(), Crowd(server.port or 0, size=12):
         browser.get(f"{server.url}_uwserve")
@@ -127,7 +127,7 @@ def test_page_with_traffic(browser: Any, tmp_path: Path, caplog: Any) -> None:  
         browser.get("about:blank")
 
 
-def test_names_of_topics_are_text(browser: Any) -> None:  # noqa: F811
+def test_names_of_topics_are_text(browser: Any) -> None:
     """Whoever can choose a topic's name can put nothing into the page."""
     name = "<img src=x onerror=\"document.title='owned'\"><b>&amp;"
     server = make(dashboard=True, websocket={"open": lambda ws: ws.subscribe(name)})
