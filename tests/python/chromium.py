@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import bare_environment
 
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -46,9 +46,7 @@ def driven(profile: Path, *flags: str) -> Iterator[Any]:
     for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # A sanitizer's runtime, preloaded for Python, is not for the browser.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=environment))
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER, env=bare_environment()))
     driver.set_page_load_timeout(60)
     try:
         yield driver

@@ -16,6 +16,12 @@ from http_client import DEADLINE
 # resident memory does not hold then. `make asan` and `make tsan` set this.
 SANITIZED = "UWSERVE_SANITIZED" in os.environ
 
+
+def bare_environment() -> dict[str, str]:
+    """For other people's programs: a sanitizer's runtime, preloaded for Python, is not for them."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 SERVE = """
     import sys, threading
     from uwserve import serve

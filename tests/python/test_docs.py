@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import trustme
 from docs_blocks import ROOT, Block, blocks, every_block, pages
+from processes import bare_environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -223,8 +224,8 @@ def check_javascript(block: Block, folder: Path, tmp_path: Path) -> None:
         pytest.skip(f"{block.name}: no node here to check JavaScript")
     file = tmp_path / "block.mjs"
     file.write_text(block.text)
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer's
-    done = subprocess.run([node, "--check", str(file)], env=environment, capture_output=True, text=True, check=False)
+    command = [node, "--check", str(file)]
+    done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block.name}: {done.stderr}"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from docs_blocks import ROOT, blocks
 from http_client import DEADLINE
+from processes import bare_environment
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -113,9 +114,11 @@ def running(name: str, found: str, server_port: int, folder: Path) -> Iterator[i
         port = free_port()  # somebody may take it before the proxy does: then once more
         config = folder / f"config{attempt}"
         config.write_text(around.format(text.replace("3000", str(server_port)).replace("8080", str(port))))
-        # A sanitizer's runtime, preloaded for Python, is not for the proxy.
-        inherited = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-        environment = inherited | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+        environment = bare_environment() | {
+            "HOME": str(folder),
+            "XDG_DATA_HOME": str(folder),
+            "XDG_CONFIG_HOME": str(folder),
+        }
         command = arguments(name, config)
         whole = [found, *check[1:], *command]
         checked = subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)

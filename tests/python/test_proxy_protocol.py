@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from http_client import DEADLINE, GET, Client, frame, read_frame, running, upgrade_request
+from processes import bare_environment
 from proxied import LOCAL, PROXY, TCP4, TCP6, UNIX, UNSPEC, binary, tlv, v1, v2
 from ws_client import eventually
 
@@ -216,7 +217,8 @@ def test_with_haproxy(tmp_path: Path, server: Server, send_proxy: str) -> None:
             f"frontend f\n bind fd@{listener.fileno()}\n bind {front}\n unique-id-format %rt\n default_backend b\n"
             f"backend b\n server s 127.0.0.1:{server.port} {send_proxy}\n"
         )
-        process = subprocess.Popen([program, "-db", "-f", str(config)], pass_fds=[listener.fileno()])
+        command = [program, "-db", "-f", str(config)]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()], env=bare_environment())
         port = listener.getsockname()[1]
     try:
         eventually(lambda: front.exists() or process.poll() is not None, "haproxy's start")
