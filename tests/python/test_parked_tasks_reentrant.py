@@ -1,7 +1,7 @@
 """What closes a socket while a Task is made, entered, parked or woken finds nothing half-changed.
 
-Python code runs in each of these, and in it the garbage collector and signals' handlers. Its coroutine handlers then begin
-in the loop's next turn.
+Python code runs in each of these, and in it the garbage collector and handlers of signals. Coroutines that come of it
+begin in the loop's next turn.
 """
 
 from __future__ import annotations
@@ -101,28 +101,30 @@ def test_a_signal_meanwhile(loop_kind: str, place: str, monkeypatch: pytest.Monk
     if place == "wake":
         monkeypatch.setattr(_tasks.Parking, "wake", wake)
     monkeypatch.setattr(_tasks, "_can_hide", None)
-    monkeypatch.setattr("uwserve._modes.TOOLS", tuple(spied(tool) for tool in _tasks.TOOLS))
+    monkeypatch.setattr(_tasks, "TOOLS", tuple(spied(tool) for tool in _tasks.TOOLS))
 
     async def main() -> None:
         async def message(ws: Any, message: Any) -> None:
             if ws not in sockets:
                 sockets.append(ws)
-            kept.append(asyncio.current_task())  # somebody's from now on: the next coroutine needs another
+            if message == "keep":
+                kept.append(asyncio.current_task())  # somebody's from now on: the next coroutine needs another
             ws.send(message)
 
         async def close(ws: Any, code: int, reason: str) -> None:
             await asyncio.sleep(0)
             closed.append(code)
 
-        async with embedded(message=message, close=close) as server, Peer(server) as first:
-            for _ in range(6):
-                await first.send_raw(first.message("x"))
+        async def talk(peer: Peer) -> None:
+            for text in ("x", "x", "keep") * 3:
+                await peer.send_raw(peer.message(text))
                 await asyncio.sleep(0.002)  # turns of the loop, in which spares are parked
+
+        async with embedded(message=message, close=close) as server, Peer(server) as first:
+            await talk(first)
             await until(lambda: closed)
             async with Peer(server) as second:
-                for _ in range(6):
-                    await second.send_raw(second.message("x"))
-                    await asyncio.sleep(0.002)
+                await talk(second)
                 await until(lambda: len(sockets) > 1)
 
     before = signal.signal(signal.SIGUSR1, on_signal)
