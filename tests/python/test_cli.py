@@ -58,6 +58,7 @@ def test_help_and_version() -> None:
         ["serve", "a:b", "--reload", "--reload-dir", "nowhere"],
         ["bench", "ftp://x"],
         ["bench", "ws://x:99999"],
+        ["bench", "ws://[::1"],
         ["bench", "--size", "0"],
         ["bench", "--seconds", "601"],
         ["doctor", "--connections", "-1"],
@@ -69,6 +70,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
         assert (code, output) == (2, "")
         assert "uwserve" in errors
         assert "Traceback" not in errors
+        assert arguments or "exit codes" in errors  # without anything it is the help
 
 
 @pytest.mark.parametrize("command", ["echo", "chat"])
@@ -120,7 +122,7 @@ def test_stopping_with_open_connections(tmp_path: Path) -> None:
             assert (code, output) == (wanted, "")
             again = "Ctrl-C again" if signals[0] == signal.SIGINT else "a second signal"
             assert f"stopping; 1 open connection has {patience} s to end, {again} cuts\n" in errors
-            assert ("cutting the connections that are left" in errors) == (wanted != 0)
+            assert ("cutting the connections that are left (2 s)" in errors) == (wanted != 0)
 
 
 def test_sockets_that_cannot_be_inherited() -> None:
@@ -167,10 +169,28 @@ def test_serve_failures_exit_with_1(tmp_path: Path) -> None:
             assert (code, output) == (1, "")
             assert word in errors
             assert errors.count("\n") == 1, errors
-    with (
-        process(UWSERVE, "echo", "--port", "0") as first,
-        process(UWSERVE, "echo", "--port", str(first.port())) as second,
-    ):
-        code, _, errors = second.end()
-        assert code == 1
-        assert "in use" in errors
+    for command in ("echo", "chat"):
+        with (
+            process(UWSERVE, command, "--port", "0") as first,
+            process(UWSERVE, command, "--port", str(first.port())) as second,
+        ):
+            code, _, errors = second.end()
+            assert code == 1
+            assert errors.startswith("uwserve: cannot listen: ")
+            assert "in use" in errors
+            assert errors.endswith(" (--port chooses another)\n")
+
+
+def test_a_server_that_runs_in_its_import(tmp_path: Path) -> None:
+    """It has run without the command's options: that is said when it has stopped, and how to do better."""
+    (tmp_path / "mine.py").write_text(textwrap.dedent(SERVE) + "print(server.port, flush=True)\nserver.run()\n")
+    with process(sys.executable, "-m", "uwserve", "serve", "mine:server", cwd=tmp_path) as run:
+        with Client(run.port()) as client:
+            assert client.ask().body == b"plain"
+        run.child.send_signal(signal.SIGINT)
+        code, output, errors = run.end()
+    assert (code, output) == (1, "")
+    assert errors.splitlines()[-1] == (
+        "uwserve: mine:server: the server has run, and stopped, while its module was imported: "
+        'put server.run() under if __name__ == "__main__"'
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import select
 import signal
 import socket
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pytest
 from http_client import DEADLINE, Client, open_websocket, read_frame
 from processes import process
 from ws_client import eventually
+
+from uwserve.cli import child
 
 pytest.importorskip("watchfiles", reason="watchfiles is not installed (pip install 'uwserve[reload]')")
 
@@ -54,15 +58,16 @@ class Reloading:
         temporary.write_text(text)
         temporary.replace(self.folder / "app.py")
 
-    def said(self, text: str) -> None:
-        """Wait until it has said that, and forget what it said before."""
+    def said(self, text: str) -> str:
+        """Wait until it has said that; what it said before is returned and forgotten."""
         end = time.monotonic() + DEADLINE
         while text.encode() not in self.errors:
             assert select.select([self.run.child.stderr], [], [], max(0, end - time.monotonic()))[0], self.errors
             data = os.read(self.run.child.stderr.fileno(), 65536)
             assert data, (text, self.errors)
             self.errors += data
-        self.errors = self.errors.partition(text.encode())[2]
+        before, _, self.errors = self.errors.partition(text.encode())
+        return before.decode()
 
 
 @contextlib.contextmanager
@@ -187,10 +192,56 @@ def test_signals_end_both(tmp_path: Path) -> None:
                 assert read_frame(client) == (8, b"\x03\xe9Server closed")
                 if len(signals) == 1:
                     client.socket.close()
-                else:
+                elif signals[0] != signals[1]:
                     app.run.child.send_signal(signals[1])
+                else:  # at once it would be taken for the first one's copy
+                    until_it_counts(lambda: app.run.child.send_signal(signal.SIGINT), app.run.child.stderr, b"cutting")
                 assert app.run.child.wait(DEADLINE) == wanted
             assert not is_alive(pid)
+
+
+def until_it_counts(again: Callable[[], object], stream: Any, text: bytes) -> None:
+    """Do that again, at intervals that are not taken for one, until the answer is there."""
+    end = time.monotonic() + DEADLINE
+    seen = b""
+    while text not in seen:
+        assert time.monotonic() < end, seen
+        again()
+        while text not in seen and select.select([stream], [], [], 2 * child.MERGE)[0]:
+            seen += os.read(stream if isinstance(stream, int) else stream.fileno(), 4096)
+
+
+def read_for(seconds: float, stream: Any) -> bytes:
+    """What comes in that time."""
+    end = time.monotonic() + seconds
+    seen = b""
+    while select.select([stream], [], [], max(0, end - time.monotonic()))[0] and (
+        data := os.read(stream.fileno(), 4096)
+    ):
+        seen += data
+    return seen
+
+
+def test_a_signal_to_the_whole_group_counts_once(tmp_path: Path) -> None:
+    """Of systemd, or `kill -- -PGID`: the application gets it, and the supervisor's copy; it is one request to stop."""
+    patient = "from uwserve.cli import child\nchild.MERGE = 60\n"  # on a busy machine the copy may take its time
+    (tmp_path / "app.py").write_text(patient + APP.format(port=0).replace("VERSION", "one"))
+    for is_connected in (True, False):
+        command = ("setsid", UWSERVE, "serve", "app:options", "--reload", "--stop-timeout", "600")
+        with process(*command, cwd=tmp_path) as run, contextlib.ExitStack() as stack:
+            port = run.port()
+            if is_connected:
+                client = stack.enter_context(Client(port))
+                open_websocket(client)
+            os.killpg(run.child.pid, signal.SIGTERM)
+            if is_connected:
+                assert read_frame(client) == (8, b"\x03\xe9Server closed")
+                Reloading(tmp_path, run).said("a second signal cuts")
+                # What cuts would have come by now: the copy is sent at once.
+                assert b"cutting" not in read_for(child.MERGE, run.child.stderr)
+                client.socket.close()
+            code, _, errors = run.end()
+            assert (code, "cutting" in errors) == (0, False), errors
 
 
 def test_no_orphan(tmp_path: Path) -> None:
@@ -236,6 +287,7 @@ def test_a_process_that_does_not_stop_is_killed(tmp_path: Path) -> None:
             client.send(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
             app.write("three")
             app.said("does not stop: killed")
+            assert "does not stop" not in app.said("serving again")
         assert ask(port)[0] == "three"
         assert not is_alive(pid)
 
@@ -267,8 +319,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
             assert read_frame(client) == (8, b"\x03\xe9Server closed")
             until(b"Ctrl-C again cuts")
             assert b"cutting" not in seen
-            os.write(terminal, b"\x03")
-            until(b"cutting")
+            until_it_counts(lambda: os.write(terminal, b"\x03"), terminal, b"cutting")
         end = time.monotonic() + DEADLINE
         while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
             assert time.monotonic() < end
@@ -340,3 +391,54 @@ def test_without_watchfiles(tmp_path: Path) -> None:
         assert (code, output) == (1, "")
         assert "pip install 'uwserve[reload]'" in errors
         assert errors.count("\n") == 1
+
+
+def test_the_copy_of_a_signal_comes_late(tmp_path: Path) -> None:
+    """The application's server has ended, and the process is about to: that one must not become its exit code."""
+    late = (
+        "import atexit, os\nfrom uwserve.cli import child\nchild.MERGE = 600\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), 15), print('late', flush=True)))\n"
+    )
+    (tmp_path / "app.py").write_text(late + APP.format(port=0).replace("VERSION", "one"))
+    with process(UWSERVE, "serve", "app:options", "--reload", cwd=tmp_path) as run:
+        ask(run.port())
+        run.child.send_signal(signal.SIGTERM)
+        code, output, errors = run.end()
+    assert (code, output.splitlines()[-1]) == (0, "late"), errors
+
+
+def test_a_watch_that_fails_is_told(tmp_path: Path) -> None:
+    """The kernel's watches are used up, for one: the application serves on."""
+    (tmp_path / "watchfiles.py").write_text(
+        "class DefaultFilter: pass\n"
+        "def watch(*folders, **options):\n    raise OSError('OS file watch limit reached')\n    yield\n"
+    )
+    (tmp_path / "app.py").write_text(APP.format(port=0).replace("VERSION", "one"))
+    with process(sys.executable, "-m", "uwserve", "serve", "app:options", "--reload", cwd=tmp_path) as run:
+        assert ask(run.port())[0] == "one"
+        run.child.send_signal(signal.SIGTERM)
+        code, _, errors = run.end()
+    assert code == 0
+    assert "nothing is reloaded: OSError: OS file watch limit reached\n" in errors
+    assert "Traceback" not in errors
+
+
+def test_json_of_both_processes(tmp_path: Path) -> None:
+    """The supervisor's lines have the form of the application's, and what ends it at once, too."""
+    keys = {"time", "level", "logger", "message", "connection", "remote_address", "method", "path"}
+    (tmp_path / "app.py").write_text("1 / 0\n")
+    with process(UWSERVE, "serve", "app:options", "--reload", "--log-json", cwd=tmp_path) as run:
+        app = Reloading(tmp_path, run)
+        lines = (app.said("waiting for a change") + 'waiting for a change"}').splitlines()
+        run.child.send_signal(signal.SIGTERM)
+        assert run.end()[0] == 0
+    assert '"logger": "uwserve.reload"' in lines[-1]
+    assert re.search(r'"time": "[-\dT:]+\.\d{3}Z", "level": "warning"', lines[-1])
+    for arguments in (["--reload", "--reload-dir", "nowhere"], ["--reload-dir", "."]):
+        with process(UWSERVE, "serve", "app:options", "--log-json", *arguments, cwd=tmp_path) as run:
+            code, output, errors = run.end()
+        assert (code, output) == (2, "")
+        told = json.loads(errors)
+        assert told["level"] == "critical"
+        assert "--reload-dir" in told["message"]
+        assert keys <= set(told)

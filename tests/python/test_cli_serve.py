@@ -92,6 +92,31 @@ def test_the_command_line_replaces_a_dicts_options(app: Path, target: str) -> No
         assert b"uwserve_connections" in get(port, "/metrics")[1]
 
 
+def test_a_dashboard_keeps_what_is_not_replaced(app: Path) -> None:
+    """Paths and names of the application's own; a dict's and a Server's."""
+    (app / "seen.py").write_text(
+        "from uwserve import serve\n"
+        "own = {'path': '/own', 'allow': ['127.0.0.1'], 'hosts': ['my.host']}\n"
+        "options = {'port': 0, 'hostname': '127.0.0.1', 'fetch': lambda request: 'x', 'dashboard': own}\n"
+        "path = options | {'dashboard': '/own'}\nnone = options | {'dashboard': False}\n"
+        "def server(): return serve(options)\n"
+    )
+    for target, arguments, path, named in (
+        ("options", ["--dashboard"], "/own", 200),
+        ("options", ["--dashboard", "/new", "--dashboard-allow", "10.0.0.0/8"], "/new", 200),
+        ("server", ["--dashboard"], "/own", 200),
+        ("server", ["--dashboard", "/new"], "/new", 200),
+        ("path", ["--dashboard"], "/own", 404),
+        ("none", ["--dashboard"], "/_uwserve", 404),
+    ):
+        with process(UWSERVE, "serve", f"seen:{target}", *arguments, cwd=app) as run:
+            port = run.port()
+            assert run.line().endswith(f":{port}{path}")
+            assert get(port, path)[0] == 200
+            with Client(port) as client:
+                assert client.ask(request(path).replace(b"Host: a", b"Host: my.host")).status == named
+
+
 def test_unix_socket_replaces_a_port(app: Path) -> None:
     with process(UWSERVE, "serve", "app:options", "--unix", "s", cwd=app) as run:
         assert run.line().endswith("/s")
@@ -143,6 +168,10 @@ def test_banner(app: Path) -> None:
         with process(UWSERVE, "serve", f"app:{target}", "--port", "0", cwd=app) as run:
             assert run.line().startswith(f"uwserve serve app:{target} on http://127.0.0.1:")
             assert run.line().startswith(wanted)
+    for host in ("0.0.0.0", "::"):
+        with process(UWSERVE, "serve", "app:options", "--port", "0", "--host", host, cwd=app) as run:
+            assert run.line().startswith("uwserve serve app:options on http://localhost:")
+            assert run.line() == f"  listens    on all addresses, {host}"
 
 
 # --- what goes wrong at the start ---
@@ -185,9 +214,15 @@ def test_address_in_use(app: Path) -> None:
         with process(UWSERVE, "serve", "app:options", "--port", str(port), cwd=app) as second:
             code, _, errors = second.end()
             assert code == 1
-            assert re.fullmatch(rf"uwserve: app:options: \[Errno 98\] .* in use: '?127.0.0.1:{port}'?\n", errors), (
-                errors
-            )
+            assert re.fullmatch(
+                rf"uwserve: app:options: \[Errno 98\] .* in use: '?127.0.0.1:{port}'? \(--port .*\)\n", errors
+            ), errors
+    with process(UWSERVE, "echo", "--unix", "s", cwd=app) as first:
+        assert first.line().endswith("/s")
+        with process(UWSERVE, "serve", "app:options", "--unix", "s", cwd=app) as second:
+            code, _, errors = second.end()
+            assert code == 1
+            assert errors.endswith(" (--unix chooses another)\n"), errors
 
 
 # --- logs ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 import textwrap
 from pathlib import Path
@@ -16,6 +17,7 @@ from processes import process
 import uwserve
 from uwserve import _core
 from uwserve.cli import client
+from uwserve.cli.doctor import _limits
 
 pytestmark = pytest.mark.plain("the servers run in processes of their own")
 
@@ -65,6 +67,14 @@ def test_doctor_says_what_to_change() -> None:
         assert code == 0
         assert told["descriptors, soft limit"]["value"] == 256
         assert advice in told["descriptors, soft limit"]["advice"]
+
+
+def test_doctor_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    limits = {finding.name: finding for finding in _limits(1000)}
+    for which in ("soft", "hard"):
+        finding = limits[f"descriptors, {which} limit"]
+        assert (finding.value, finding.advice) == ("unlimited", "")
 
 
 @pytest.mark.parametrize("missing", ["uvloop", "prometheus_client", "watchfiles"])
@@ -124,9 +134,23 @@ def test_bench_of_its_own_server() -> None:
         code, output, errors = run.end()
     assert (code, errors) == (0, "")
     assert "messages" in output
+    assert "16 connections, 64 bytes, 1 s\n" in output
+    assert re.search(r"counted +0\.[89] s: the first 0.2 s are a warm-up\n", output), output
     share = int((re.search(r"client +(\d+)% of a core", output) or ["", "0"])[1])
     assert "benchmarks/" in output
     assert ("this is its speed" in output) == (share > 85)
+
+
+def test_bench_over_ipv6() -> None:
+    """The address is in brackets in the field Host (RFC 3986 section 3.2.2), or the server refuses it."""
+    handlers = {"message": lambda ws, message: ws.send(message)}
+    with (
+        running(fetch=upgrade, websocket=handlers, hostname="::1") as server,
+        process(UWSERVE, "bench", f"ws://[::1]:{server.port}/", "--seconds", "0.5", "--json") as run,
+    ):
+        code, output, errors = run.end()
+    assert (code, errors) == (0, "")
+    assert json.loads(output)["messages"] > 0
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65535, 65536, 1 << 20])

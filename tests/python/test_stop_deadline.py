@@ -27,6 +27,7 @@ from http_client import (
 from ws_client import eventually
 
 from uwserve import Request, Response
+from uwserve._stopping import StopBySignals
 
 CLOSE_1001 = (8, b"\x03\xe9Server closed")
 
@@ -335,3 +336,46 @@ def test_very_long_timeouts() -> None:
         assert not stopped.wait(0.05)
         client.__exit__()
         assert stopped.wait(DEADLINE)
+
+
+# --- signals ---
+
+
+class Stops:
+    """A server that only notes how it is stopped."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def stop(self, force: bool = False, timeout: float | None = None) -> None:
+        self.seen.append(force or timeout)
+
+
+def test_a_signal_inside_the_notice_of_another() -> None:
+    """Handlers nest: the outer one still does what the first signal does."""
+    server = Stops()
+    counts: list[int] = []
+
+    def notice(count: int, number: int) -> None:
+        counts.append(count)
+        if count == 1:
+            on_signal(number)
+
+    on_signal = StopBySignals(server, 7.0, notice)  # type: ignore[arg-type]
+    on_signal(15)
+    assert counts == [1, 2]
+    assert server.seen == [True, 7.0]
+    with pytest.raises(KeyboardInterrupt):
+        on_signal(15)
+
+
+def test_equal_signals_are_merged() -> None:
+    """Within the time that is given, and only the same one."""
+    server = Stops()
+    on_signal = StopBySignals(server, 7.0, merge=600.0)  # type: ignore[arg-type]
+    for _ in range(3):
+        on_signal(15)
+    assert server.seen == [7.0]
+    on_signal(2)
+    on_signal(2)
+    assert server.seen == [7.0, True]

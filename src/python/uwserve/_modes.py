@@ -103,8 +103,8 @@ class RunModes(Owner[DataT]):
             self._join(None)
             self._drain()
 
-    def _run(self, stop_timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
-        """``run()``; ``notice(count, number)`` is called at each signal, before that does something."""
+    def _run(self, stop_timeout: float, notice: Callable[[int, int], None] | None = None, merge: float = 0.0) -> None:
+        """``run()``; ``notice`` and ``merge`` are those of ``StopBySignals``."""
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is not None:
             raise RuntimeError(
@@ -113,7 +113,7 @@ class RunModes(Owner[DataT]):
         self._claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
-                with Signals(_stopping.StopBySignals(self, stop_timeout, notice)) as descriptor:
+                with Signals(_stopping.StopBySignals(self, stop_timeout, notice, merge)) as descriptor:
                     self._turn(descriptor)
             else:
                 self._turn(-1)

@@ -7,6 +7,7 @@ and cuts what is left when its time is over, ``stop(True)`` tells them and cuts 
 from __future__ import annotations
 
 import os
+import time
 
 from . import _logs
 from ._checks import wrong_type
@@ -69,21 +70,33 @@ class StopBySignals:
 
     Called once for each: the first is a stop with a deadline of ``timeout`` seconds, the second is ``stop(True)``; from
     the third on it raises ``KeyboardInterrupt``. Before each, ``notice(count, number)`` is called. On the main thread.
+
+    ``merge``: seconds in which the same signal again is the same request, for a process that may get each twice.
     """
 
-    def __init__(self, server: Owner, timeout: float, notice: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, server: Owner, timeout: float, notice: Callable[[int, int], None] | None = None, merge: float = 0.0
+    ) -> None:
         self._server = server
         self._timeout = timeout
         self._notice = notice
+        self._merge = merge
         self._count = 0
+        self._last = (-1, 0.0)  # the signal that counted last, and when
 
     def __call__(self, number: int = 0) -> None:
+        now = time.monotonic()
+        last, moment = self._last
+        if number == last and now - moment < self._merge:
+            return
+        self._last = (number, now)
         self._count += 1
+        count = self._count  # the next signal's handler may run inside this one's notice
         if self._notice is not None:
-            self._notice(self._count, number)
-        if self._count > 2:
+            self._notice(count, number)
+        if count > 2:
             raise KeyboardInterrupt
-        if self._count == 2:
+        if count == 2:
             self._server.stop(True)
             return
         self._server.stop(timeout=self._timeout)

@@ -46,7 +46,8 @@ def bench(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
         return 0
     micro = result["latency_us"]
-    print(f"{shown}, {arguments.connections} connections, {arguments.size} bytes, {result['seconds']:.1f} s")
+    print(f"{shown}, {arguments.connections} connections, {arguments.size} bytes, {arguments.seconds:g} s")
+    print(f"  counted     {result['seconds']:>12,.1f} s: the first {_warm_up(arguments.seconds):.2g} s are a warm-up")
     print(f"  messages    {result['messages_per_second']:>12,.0f} a second, there and back")
     print(f"  payload     {result['messages_per_second'] * arguments.size / 1e6:>12,.2f} MB/s each way")
     for name in ("p50", "p90", "p99", "max"):
@@ -59,9 +60,13 @@ def bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _warm_up(seconds: float) -> float:
+    return min(1.0, seconds * WARM_UP)
+
+
 def _target(url: str) -> tuple[str, int, str, bool]:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise UsageError(f"{url!r}: {error}") from None
@@ -148,7 +153,7 @@ def measure(clients: list[Echo], payload: bytes, seconds: float) -> dict[str, An
         for flight in flights:
             send(flight)
         start = time.perf_counter()
-        begin, end = start + min(1.0, seconds * WARM_UP), start + seconds
+        begin, end = start + _warm_up(seconds), start + seconds
         cpu = 0.0
         heard = start
         while (now := time.perf_counter()) < end:

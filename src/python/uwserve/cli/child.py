@@ -8,18 +8,20 @@ application restarts. When the supervisor says so, or is gone, the server stops.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import socket
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .. import Server
 
@@ -29,6 +31,9 @@ RESTART, FIRST, SERVING, LISTEN = b"restart", b"first", b"serving", b"listen "
 CODE, REASON = 1012, "Service Restart"
 GRACE = 3.0
 """Seconds that connections have to end in a restart; requests under way, too."""
+MERGE = 0.3
+"""Seconds in which the same signal counts once: one to the whole process group comes from its sender, and from the
+supervisor, which cannot know that it did."""
 KEPT = 64
 """Listening sockets of one application at most."""
 
@@ -54,6 +59,7 @@ class Restarts:
             os.set_inheritable(descriptors[0], False)
             self._sockets[data[len(LISTEN) :].decode()] = descriptors[0]
         _inherited.supply = self.supply
+        atexit.register(_ignore_signals)  # before the application's: it is called last
         self._server: Server | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen_to_supervisor, name="uwserve reload", daemon=True).start()
@@ -77,6 +83,16 @@ class Restarts:
             self._server = server
         self._supervisor.send(SERVING)
 
+    def expect_late_signals(self, last: Callable[[], float]) -> None:
+        """From now on the supervisor's copy of the ``last`` signal says nothing new to a server that has ended."""
+
+        def handle(number: int, frame: object) -> None:
+            if time.monotonic() - last() >= MERGE:
+                raise SystemExit(128 + number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+
     def _listen_to_supervisor(self) -> None:
         while True:
             try:
@@ -93,6 +109,12 @@ class Restarts:
         # The supervisor has ended: whatever this process does, it does for nobody.
         if not server.stop(timeout=GRACE).wait(GRACE + 2):
             os._exit(1)
+
+
+def _ignore_signals() -> None:
+    """The interpreter's own end is short, and its handlers are gone then."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _bind_unix(path: bytes) -> socket.socket:

@@ -45,7 +45,7 @@ class Echo:
     """A connection whose handshake is done. ``CommandError`` when it cannot be made."""
 
     def __init__(self, host: str, port: int, path: str = "/", *, tls: bool = False, timeout: float = 10.0) -> None:
-        where = f"{host}:{port}"
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"  # RFC 3986 section 3.2.2
         try:
             self.socket: socket.socket = socket.create_connection((host, port), timeout)
         except OSError as error:

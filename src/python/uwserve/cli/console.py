@@ -122,6 +122,8 @@ def _facts(arguments: argparse.Namespace, server: Server) -> list[tuple[str, str
     options = server._options
     base = server.url.rstrip("/") if server.port is not None else ""
     facts: list[tuple[str, str]] = []
+    if server.hostname in ("0.0.0.0", "::"):
+        facts.append(("listens", f"on all addresses, {server.hostname}"))
     if options["tls"] is not None:
         facts.append(("TLS", "1.2 and 1.3; WebSockets at wss://"))
     if options["dashboard"] is not None:

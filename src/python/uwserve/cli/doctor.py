@@ -87,7 +87,7 @@ def _library() -> Iterator[Finding]:
     yield Finding("compression", _core.codec, "" if "libdeflate" in _core.codec else _LIBDEFLATE)
 
 
-_LIBDEFLATE = "with libdeflate-dev at build time, messages are compressed faster (README, Compression)"
+_LIBDEFLATE = "with libdeflate-dev at build time, messages are compressed faster (docs/guide/compression.md)"
 
 
 def _python() -> Iterator[Finding]:
@@ -150,8 +150,8 @@ _PROCESSES = "one server uses one: for more, several processes with reuse_port=T
 def _limits(connections: int) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + 64  # what uwserve keeps for everything else
-    yield Finding("descriptors, soft limit", soft, _descriptors(soft, hard, needed))
-    yield Finding("descriptors, hard limit", hard)
+    yield Finding("descriptors, soft limit", _limit(soft), _descriptors(soft, hard, needed))
+    yield Finding("descriptors, hard limit", _limit(hard))
     for name in ("fs.nr_open", "fs.file-max"):
         value = int(_sysctl(name.replace(".", "/")) or 0)
         yield Finding(name, value, f"sysctl {name}={needed * 2}" if value < needed else "")
@@ -168,6 +168,10 @@ def _limits(connections: int) -> Iterator[Finding]:
         per = bound // connections
         advice = "TCP memory is short: raise net.ipv4.tcp_mem" if per < 8192 else ""
         yield Finding("TCP memory for each", f"{per >> 10:,} KiB", advice)
+
+
+def _limit(value: int) -> Value:
+    return "unlimited" if value == resource.RLIM_INFINITY else value
 
 
 def _descriptors(soft: int, hard: int, needed: int) -> str:

@@ -40,7 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"uwserve {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(metavar="command")
 
     def add(name: str, short: str, long: str, module: str, function: str, epilog: str = "") -> argparse.ArgumentParser:
         command = commands.add_parser(
@@ -128,7 +129,7 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument(
         "--dashboard",
         nargs="?",
-        const=_dashboard.PATH,
+        const=True,
         type=_path,
         metavar="PATH",
         help=f"a live view of the server, for this machine only (at {_dashboard.PATH})",
@@ -139,7 +140,9 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument("--log-level", choices=LEVELS, default="info", help="(default: info)")
     group.add_argument("--log-json", action="store_true", help="log JSON, an object a line, and print nothing else")
     group.add_argument(
-        "--access-log", action="store_true", help="log each request with its status and duration; costs some µs each"
+        "--access-log",
+        action="store_true",
+        help="log each request with its status and duration; costs some µs each. Not the dashboard's WebSockets",
     )
     group.add_argument(
         "--no-color",
@@ -253,7 +256,7 @@ def other_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.dashboard_allow and arguments.dashboard is None:
         raise UsageError("--dashboard-allow needs --dashboard")
     if arguments.dashboard is not None:
-        options["dashboard"] = {"path": arguments.dashboard}
+        options["dashboard"] = {} if arguments.dashboard is True else {"path": arguments.dashboard}
         if arguments.dashboard_allow:
             options["dashboard"]["allow"] = [*_dashboard.LOCAL, *arguments.dashboard_allow]
     return options

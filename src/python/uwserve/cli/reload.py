@@ -14,6 +14,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+_log = logging.getLogger("uwserve.reload")
 _SI_KERNEL = 0x80
 """siginfo's si_code of a signal that the kernel sent: the terminal's Ctrl-C, which the child gets, too."""
 
@@ -60,8 +62,11 @@ def supervise(arguments: argparse.Namespace) -> int:
         changes = watchfiles.watch(
             *folders, watch_filter=is_wanted, stop_event=stop, raise_interrupt=False, debounce=400
         )
-        for changed in changes:
-            supervisor.changed(sorted(path for _, path in changed))
+        try:
+            for changed in changes:
+                supervisor.changed(sorted(path for _, path in changed))
+        except Exception as error:  # a folder has gone, or the kernel's watches are used up
+            _log.error("changes are not seen any more, nothing is reloaded: %s: %s", type(error).__name__, error)
 
     stop = threading.Event()
     watcher = threading.Thread(target=watch, name="watch", daemon=True)
@@ -80,6 +85,7 @@ class Supervisor:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._deadline: float | None = None  # of a process that was told to end
+        self._killed = False  # after that deadline: there is only its end to wait for
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._sockets: dict[bytes, int] = {}
@@ -104,7 +110,8 @@ class Supervisor:
         while True:
             info = self._next_signal()
             if info is None:
-                _tell(self._arguments, "the application does not stop: killed")
+                _log.warning("the application does not stop: killed")
+                self._killed = True
                 self._kill()
             elif info.si_signo in (signal.SIGINT, signal.SIGTERM):
                 stopping += 1
@@ -124,7 +131,7 @@ class Supervisor:
                 elif code in (0, 2):
                     return code
                 else:
-                    _tell(self._arguments, f"the application has ended with code {code}; waiting for a change")
+                    _log.warning("the application has ended with code %d; waiting for a change", code)
             elif not stopping:
                 with self._lock:
                     paths, self._changes = sorted(set(self._changes)), []
@@ -133,13 +140,13 @@ class Supervisor:
 
     def _next_signal(self) -> signal.struct_siginfo | None:
         """``None`` when a process that was to end has not."""
-        if self._deadline is None:
+        if self._deadline is None or self._killed:
             return signal.sigwaitinfo(child.SIGNALS)
         return signal.sigtimedwait(child.SIGNALS, max(0.0, self._deadline - time.monotonic()))
 
     def _restart(self, paths: list[str]) -> None:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        _tell(self._arguments, f"{os.path.relpath(paths[0])}{more} changed, restarting")
+        _log.info("%s%s changed, restarting", os.path.relpath(paths[0]), more)
         if self._process is None:
             self._start()
             return
@@ -199,6 +206,7 @@ class Supervisor:
         self._take_messages()
         code = self._process.wait()
         self._process = None
+        self._killed = False
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -236,12 +244,3 @@ def _systemd() -> int:
         raise CommandError(f"cannot listen: {error}") from error
     assert number is not None
     return number
-
-
-def _tell(arguments: argparse.Namespace, text: str) -> None:
-    if arguments.log_json:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-        told = {"time": f"{moment}Z", "level": "info", "logger": "uwserve.reload", "message": text}
-        print(json.dumps(told), file=sys.stderr, flush=True)
-    else:
-        print(f"uwserve: {text}", file=sys.stderr, flush=True)

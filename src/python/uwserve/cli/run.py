@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from .. import Request, Response, Server, ServerWebSocket
-from . import console, parser, target
+from . import child, console, parser, target
 from .errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 def yours(arguments: argparse.Namespace) -> int:
     """``uwserve serve module:attribute``."""
-    from . import child, reload
+    from . import reload
 
+    console.set_up(arguments)
     if arguments.reload and not child.is_child():
         parser.listen_options(arguments)  # usage errors come at once
         parser.other_options(arguments)
         return reload.supervise(arguments)
     if (arguments.reload_dir or arguments.reload_include) and not arguments.reload:
         raise UsageError("--reload-dir and --reload-include need --reload")
-    console.set_up(arguments)
     restarts = child.Restarts() if child.is_child() else None
     return run(arguments, f"serve {arguments.target}", target.load(arguments), restarts)
 
@@ -52,9 +53,12 @@ def chat(arguments: argparse.Namespace) -> int:
     from ..demo import chat
 
     console.set_up(arguments)
+    options = _demo_options(arguments)
     try:
-        server = chat.create(**_demo_options(arguments))
-    except (OSError, ValueError, TypeError, ImportError) as error:
+        server = chat.create(**options)
+    except OSError as error:
+        raise target.cannot_listen("cannot listen", error, options) from error
+    except (ValueError, TypeError, ImportError) as error:
         raise CommandError(f"cannot listen: {error}") from error
     return run(arguments, "chat", server)
 
@@ -68,14 +72,16 @@ def _demo_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class Signals:
-    """Tells what each signal does, and keeps the exit code."""
+    """Tells what each signal does, and keeps the exit code; ``last`` is when, on the monotonic clock."""
 
     def __init__(self, server: Server, timeout: float) -> None:
         self.code = 0
+        self.last = float("-inf")
         self._server = server
         self._timeout = timeout
 
     def __call__(self, count: int, number: int) -> None:
+        self.last = time.monotonic()
         waiting = self._server.pending_websockets + self._server.pending_requests
         has = "connection has" if waiting == 1 else "connections have"
         if count == 1:
@@ -84,7 +90,7 @@ class Signals:
             return
         self.code = 128 + number
         if count == 2:
-            _tell("cutting the connections that are left")
+            _tell("cutting the connections that are left (2 s)")
 
 
 def _again(number: int) -> str:
@@ -102,6 +108,8 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
 
         AccessLog(server)
     signals = Signals(server, arguments.stop_timeout)
+    if restarts is not None:
+        restarts.expect_late_signals(lambda: signals.last)
 
     def begin() -> None:
         """Once the loop runs, so that who reads the banner can rely on the signals."""
@@ -115,7 +123,7 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
     try:
         with server:
             server.call_soon(begin)
-            server._run(arguments.stop_timeout, signals)
+            server._run(arguments.stop_timeout, signals, 0.0 if restarts is None else child.MERGE)
     except KeyboardInterrupt:
         return signals.code or 130
     finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases, serve
+from .. import Server, _aliases, _dashboard, serve
 from .errors import CommandError, UsageError
 from .parser import listen_options, other_options
 
@@ -27,6 +28,11 @@ def load(arguments: argparse.Namespace) -> Server:
     where, others = listen_options(arguments), other_options(arguments)
     try:
         value = _find(module_name, attribute)
+        if isinstance(value, Server) and value.finished:
+            raise CommandError(
+                f"{target}: the server has run, and stopped, while its module was imported: "
+                'put server.run() under if __name__ == "__main__"'
+            )
         if callable(value):
             value = value()
     except OSError as error:  # most often the address is in use
@@ -52,10 +58,16 @@ def bind(target: str, options: Mapping[str, Any]) -> Server:
     try:
         return serve(dict(options))
     except OSError as error:
-        what = "cannot listen: " if target in ("echo", "chat") else f"{target}: "
-        raise CommandError(f"{what}{error}") from error
+        raise cannot_listen("cannot listen" if target == "echo" else target, error, options) from error
     except (TypeError, ValueError, ImportError) as error:
         raise CommandError(f"{target}: {error}") from error
+
+
+def cannot_listen(what: str, error: OSError, options: Mapping[str, Any]) -> CommandError:
+    """The error of a ``serve(options)``; with the option that helps when somebody else has the address."""
+    flag = "unix" if options.get("unix") is not None else "port"
+    hint = f" (--{flag} chooses another)" if error.errno == errno.EADDRINUSE else ""
+    return CommandError(f"{what}: {error}{hint}")
 
 
 def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +78,18 @@ def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     elif "port" in given or "hostname" in given:
         gone |= {"unix", "fd"}
     kept = {name: value for name, value in options.items() if _aliases.SERVE_OPTIONS.get(name, name) not in gone}
+    if "dashboard" in given:
+        given = {**given, "dashboard": _merged(options.get("dashboard"), given["dashboard"])}
     return {**kept, **given}
+
+
+def _merged(own: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``--dashboard`` over the application's own: what the command line leaves open stays."""
+    if isinstance(own, _dashboard.Settings):
+        own = {name: getattr(own, name) for name in _dashboard.Settings.__slots__}
+    elif isinstance(own, str):
+        own = {"path": own}
+    return {**own, **given} if isinstance(own, dict) else dict(given)
 
 
 def _change(target: str, server: Server, where: Mapping[str, Any], others: Mapping[str, Any]) -> None:
@@ -82,6 +105,8 @@ def _change(target: str, server: Server, where: Mapping[str, Any], others: Mappi
             f"{target} is a Server that was made without TLS, which --tls-cert cannot switch on. "
             "Let it be a dict of serve()'s options, or a function that returns one"
         )
+    if "dashboard" in others:
+        others = {**others, "dashboard": _merged(server._options["dashboard"], others["dashboard"])}
     try:
         if others:
             server.reload(**others)

@@ -22,12 +22,9 @@ import re
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import Request, Response, Server, ServerWebSocket, WebSocketHandler, _page, serve
-
-if TYPE_CHECKING:
-    pass
 
 HISTORY = 50
 """Messages a room remembers."""
