@@ -85,7 +85,7 @@ def markdown(document: dict) -> str:
 def _version(name: str, version: str | dict[str, str]) -> str:
     if isinstance(version, str):
         return f"{name} {version}"
-    return f"{name}: " + ", ".join(f"{part} {told}" for part, told in version.items())
+    return f"{name}: " + ", ".join(f"{part} {version[part]}" for part in ("codec", "pgo") if part in version)
 
 
 def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool], once: Sequence[str]) -> str:
