@@ -154,7 +154,10 @@ PyObject *await(PyObject *) {
 // touch(task): the state of the Task was changed while it may still be a spare.
 PyObject *touch(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
-    if (!self->coroutine && !self->expired && !self->kept) self->kept = Py_NewRef(task);
+    if (!self->coroutine && !self->expired && !self->kept) {
+        self->kept = Py_NewRef(task);
+        self->core->coroutines.touched(self);
+    }
     Py_RETURN_NONE;
 }
 

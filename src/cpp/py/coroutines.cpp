@@ -110,8 +110,8 @@ void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
 // --- the loop ---
 
 bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
-    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 6) {
-        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of six functions");
+    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 8) {
+        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of eight functions");
         return false;
     }
     Ref context = Ref::steal(PyContext_CopyCurrent());
@@ -122,7 +122,8 @@ bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
     loop_ = Ref::borrow(loop);
     tools_object_ = Ref::borrow(tools);
     tools_ = {PyTuple_GET_ITEM(tools, 0), PyTuple_GET_ITEM(tools, 1), PyTuple_GET_ITEM(tools, 2),
-              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4), PyTuple_GET_ITEM(tools, 5)};
+              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4), PyTuple_GET_ITEM(tools, 5),
+              PyTuple_GET_ITEM(tools, 6), PyTuple_GET_ITEM(tools, 7)};
     base_context_ = std::move(context);
     tasks_ = std::move(tasks);
     waits_ = true;
@@ -158,7 +159,7 @@ bool Coroutines::find_loop() {
 
 // With no task entered, or inside another coroutine's step.
 Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
-    bool is_nested = busy_;
+    bool is_nested = busy_, was_entered = entered_;
     Ref result;
     Spare outer;
     if (is_nested) {
@@ -167,11 +168,12 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
     }
     int running = loop_ ? is_running() : 0;
     if (running == 0) running = find_loop() ? is_running() : -1;
-    if (running > 0 ? enter() : false) {
+    bool is_later = running == 0 || (running > 0 && is_changing_);
+    if (running > 0 && !is_later && enter()) {
         bool has_outer = static_cast<bool>(spare_.outer);
         result = run(ws, std::move(coroutine), where);
         if (entered_ && (is_nested || has_outer || !pumping_)) leave();
-    } else if (running == 0) {
+    } else if (is_later) {
         result = start_later(ws, std::move(coroutine), where);
     } else {
         SavedError error;
@@ -182,7 +184,8 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
     if (is_nested) {
         if (entered_) leave();
         spare_ = std::move(outer);
-        entered_ = busy_ = true;
+        entered_ = was_entered;
+        busy_ = true;
     }
     return result;
 }
@@ -316,14 +319,25 @@ bool Coroutines::make_spare() {
 }
 
 PyObject *Coroutines::park(Driver *driver) {
-    if (spare_.driver.get() != reinterpret_cast<PyObject *>(driver) || entered_ || driver->kept) return nullptr;
+    auto is_wanted = [&] {
+        return spare_.driver.get() == reinterpret_cast<PyObject *>(driver) && !entered_ && !driver->kept;
+    };
+    if (!is_wanted()) return nullptr;
     if (!driver->parking) {
+        Changing changing(is_changing_);
         Ref parking = Ref::steal(PyObject_CallFunctionObjArgs(tools_.park, spare_.task.get(), loop_.get(), nullptr));
         if (!parking) PyErr_WriteUnraisable(spare_.task.get());
-        if (!parking || parking.get() == Py_None) return nullptr;
+        if (!parking || parking.get() == Py_None || !is_wanted()) return nullptr;
         Py_XSETREF(driver->parking, parking.release());
     }
     return Py_NewRef(driver->parking);
+}
+
+// Parked and not in use, nobody else would wake it. Its next step ends it.
+void Coroutines::touched(Driver *driver) {
+    if (entered_ || core_.is_forked || spare_.driver.get() != reinterpret_cast<PyObject *>(driver)) return;
+    Ref task = Ref::borrow(spare_.task.get());
+    wake(spare_, task.get());
 }
 
 // A parked Task takes its next step in the loop's next turn: with a coroutine as that `task`, which is known to all
@@ -331,22 +345,28 @@ PyObject *Coroutines::park(Driver *driver) {
 void Coroutines::wake(const Spare &spare, PyObject *task) {
     if (!spare.driver || !as_driver(spare.driver)->parking) return;
     SavedError error;
+    Changing changing(is_changing_);
     Ref parking = Ref::steal(std::exchange(as_driver(spare.driver)->parking, nullptr));
-    Ref woken = Ref::steal(PyObject_CallMethod(parking.get(), "wake", "O", task ? task : Py_None));
-    if (woken) return;
-    if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_Clear();  // the loop is closed, and with it all its Tasks
-    } else {
-        PyErr_WriteUnraisable(parking.get());
+    for (int i = 0; i < 2; i++) {
+        Ref woken = Ref::steal(PyObject_CallMethod(parking.get(), "wake", "O", task ? task : Py_None));
+        if (woken) return;
+        if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+            PyErr_Clear();  // the loop is closed, and with it all its Tasks
+            return;
+        }
+        core_.log_failure("task");  // a KeyboardInterrupt, say: it ends the run, but not before the Task goes on
     }
 }
 
 // False with an exception set.
 bool Coroutines::enter() {
+    Changing changing(is_changing_);
     if (entered_) leave();  // somebody has changed its Task while no coroutine used it: it is not ours any more
-    if (!spare_.task || as_driver(spare_.driver)->expired || as_driver(spare_.driver)->kept) {
+    if (!spare_.task || as_driver(spare_.driver)->expired || as_driver(spare_.driver)->kept ||
+        (spare_.variables && variables() != spare_.variables)) {
         if (!make_spare()) return false;
     }
+    show(tools_.show);  // here and in leave(): while the spare is not entered, as Python code may run in it
     Ref outer = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
     if (!outer) return false;
     if (outer.get() != Py_None) {
@@ -362,19 +382,29 @@ bool Coroutines::enter() {
         return false;
     }
     spare_.references = spare_.variables ? Py_REFCNT(spare_.task.get()) : -1;
+    spare_.context_references = Py_REFCNT(spare_.context.get());
     return true;
+}
+
+// A parked Task is one of all_tasks() only while a coroutine uses it.
+void Coroutines::show(PyObject *how) {
+    if (!as_driver(spare_.driver)->parking) return;
+    Ref done = Ref::steal(PyObject_CallOneArg(how, spare_.task.get()));
+    if (!done) PyErr_WriteUnraisable(spare_.task.get());
 }
 
 void Coroutines::leave() {
     SavedError error;
+    Changing changing(is_changing_);
     entered_ = false;
     if (PyContext_Exit(spare_.context.get()) != 0) PyErr_WriteUnraisable(spare_.task.get());
     Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
     if (!left) PyErr_WriteUnraisable(spare_.task.get());
-    Ref outer = std::move(spare_.outer);
-    if (!outer) return;
-    Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
-    if (!back) PyErr_WriteUnraisable(outer.get());
+    if (Ref outer = std::move(spare_.outer)) {
+        Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
+        if (!back) PyErr_WriteUnraisable(outer.get());
+    }
+    show(tools_.hide);
 }
 
 // --- garbage collection ---

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "ref.h"
 
@@ -32,7 +33,7 @@ PyObject *variables_of(PyObject *context);
 
 // What of asyncio is called from here (_tasks.py), borrowed from the tuple that holds it.
 struct LoopTools {
-    PyObject *make_task, *park, *current_task, *enter_task, *leave_task, *running_loop;
+    PyObject *make_task, *park, *show, *hide, *current_task, *enter_task, *leave_task, *running_loop;
 };
 
 class Coroutines {
@@ -58,8 +59,9 @@ class Coroutines {
         pumping_ = false;
         leave_if_idle();
     }
-    // A Task has begun in this pump, which needs a turn of the event loop.
+    // A Task has begun in this pump, or a future was resolved: the event loop has something to do.
     bool has_begun() const { return has_begun_; }
+    void needs_turn() { has_begun_ = true; }
     // Before anything of the user's that is not a coroutine's.
     void leave_if_idle() {
         if (entered_ && !busy_) [[unlikely]]
@@ -69,8 +71,8 @@ class Coroutines {
         if (entered_ && !busy_ && !makes_coroutine(handler)) leave();
     }
 
-    // A coroutine takes its first step, further up the stack.
-    bool is_busy() const { return busy_; }
+    // A coroutine takes its first step, further up the stack, or a Task for one is being seen to.
+    bool is_busy() const { return busy_ || is_changing_; }
     // Tasks that the server's end waits for.
     bool has_tasks() const { return waits_ && tasks_ && PySet_GET_SIZE(tasks_.get()) > 0; }
     PyObject *tasks() const { return tasks_.get(); }  // NULL or a set, borrowed
@@ -82,6 +84,8 @@ class Coroutines {
     // What the Task of the driver may wait for, a new reference: it is the spare, and not needed yet. NULL, and no
     // exception: it is somebody's, or cannot be hidden.
     PyObject *park(Driver *driver);
+    // The state of the driver's Task has been changed, so it is somebody's.
+    void touched(Driver *driver);
 
     int traverse(visitproc visit, void *arg);
     void clear();
@@ -92,7 +96,19 @@ class Coroutines {
         Ref task, driver, context, pristine;
         Ref outer;  // the task that was the current one before
         PyObject *variables = nullptr;  // of the pristine context
-        Py_ssize_t references = 0;
+        Py_ssize_t references = 0, context_references = 0;
+    };
+
+    // While a Task is made, entered, parked or woken, which runs Python code: the garbage collector, or a signal's handler,
+    // may close a socket in there. A coroutine that comes then begins in the loop's next turn.
+    class Changing {
+      public:
+        explicit Changing(bool &flag) : flag_(flag), was_(std::exchange(flag, true)) {}
+        ~Changing() { flag_ = was_; }
+
+      private:
+        bool &flag_;
+        bool was_;
     };
 
     // The code of an `async def` has this flag (CO_COROUTINE).
@@ -113,11 +129,13 @@ class Coroutines {
     bool make_spare();
     bool enter();
     void leave();
-    static void wake(const Spare &spare, PyObject *task);
+    void show(PyObject *how);
+    void wake(const Spare &spare, PyObject *task);
     PyObject *variables() const;
     // Whether the coroutine has left something on its Task.
     bool was_touched() const {
-        return Py_REFCNT(spare_.task.get()) != spare_.references || variables() != spare_.variables;
+        return Py_REFCNT(spare_.task.get()) != spare_.references ||
+               Py_REFCNT(spare_.context.get()) != spare_.context_references || variables() != spare_.variables;
     }
 
     ServerCore &core_;
@@ -127,6 +145,7 @@ class Coroutines {
     size_t variables_at_ = 0;  // in a Context, in pointers; 0: not known
     bool entered_ = false;  // the spare is the current task
     bool busy_ = false;  // a coroutine is being stepped in it
+    bool is_changing_ = false;
     bool pumping_ = false;
     bool has_begun_ = false;
     bool waits_ = true;
@@ -179,7 +198,7 @@ inline PyObject *Coroutines::variables() const {
 }
 
 [[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
-    if (!entered_ || busy_ || as_driver(spare_.driver)->kept) [[unlikely]]
+    if (!entered_ || is_busy() || as_driver(spare_.driver)->kept) [[unlikely]]
         return run_outside(ws, Ref::steal(coroutine.release()), where);
     busy_ = true;  // until nothing of this coroutine runs any more
     PyObject *out = nullptr;

@@ -108,9 +108,11 @@ void ServerCore::close_observers() {
 }
 
 PyMethodDef kObserverMethods[] = {
-    {"_observe", observe, METH_O, "_observe(request) -> ServerWebSocket | None"},
-    {"_tell_observer", as_function(tell_observer), METH_FASTCALL, "_tell_observer(ws, text) -> bool"},
-    {"_set_message_handler", set_message_handler, METH_O, "_set_message_handler(handler) -> None"},
+    {"_observe", observe, METH_O, "_observe($self, request, /)\n--\n\nFor the dashboard."},
+    {"_tell_observer", as_function(tell_observer), METH_FASTCALL,
+     "_tell_observer($self, ws, text, /)\n--\n\nFor the dashboard."},
+    {"_set_message_handler", set_message_handler, METH_O,
+     "_set_message_handler($self, handler, /)\n--\n\nFor the dashboard."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -260,6 +260,7 @@ bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slot
 
 void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     if (!iterator->future) return;
+    core.coroutines.needs_turn();
     Ref keep = Ref::borrow(object(iterator));
     Ref future = Ref::steal(std::exchange(iterator->future, nullptr));
     Ref result;

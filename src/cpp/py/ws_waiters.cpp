@@ -93,6 +93,7 @@ void wake_drained(ServerCore &core, WsObject *handle) {
         if (is_drained(waiter)) drained.push_back({Ref::borrow(waiter.callback.get()), waiter.mark});
     }
     std::erase_if(queue.waiters, is_drained);
+    if (!drained.empty()) core.coroutines.needs_turn();
     for (WsQueue::Waiter &waiter : drained) tell(core, waiter.callback, Py_None);
 }
 
@@ -100,6 +101,7 @@ void wake_closed(ServerCore &core, WsObject *handle) {
     Ref keep = Ref::borrow(object(handle));
     std::vector<WsQueue::Waiter> waiters = std::exchange(handle->queue->waiters, {});
     if (waiters.empty()) return;
+    core.coroutines.needs_turn();
     Ref outcome = how_it_closed(handle);
     if (!outcome) {
         core.log_failure("waiting");

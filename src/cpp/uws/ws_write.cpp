@@ -1,11 +1,16 @@
 #include "ws_write.h"
 
+#include <new>
+
 namespace uwserve {
 
 namespace {
 
 // A payload up to this size is copied behind its header: less work than a second part for the kernel.
 constexpr size_t kCopied = 512;
+
+// The first part of a write in two goes at once or is kept below; only up to this size is the latter promised.
+static_assert(uWS::LoopData::CORK_BUFFER_SIZE <= 16 * 1024);
 
 bool has_backlog(us_socket_t *s) { return websocket_data(s)->buffer.totalLength() != 0; }
 
@@ -42,11 +47,15 @@ Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpC
         return Socket::SUCCESS;
 
     // write2() takes at least the first part and one byte, or nothing because the connection is about to be closed.
-    if (second.empty()) {
-        websocket_data(s)->buffer.append(first + written, first_size - written);
-    } else if (written > first_size) {
-        size_t taken = written - first_size;
-        websocket_data(s)->buffer.append(second.data() + taken, second.size() - taken);
+    try {
+        if (second.empty()) {
+            websocket_data(s)->buffer.append(first + written, first_size - written);
+        } else if (written > first_size) {
+            size_t taken = written - first_size;
+            websocket_data(s)->buffer.append(second.data() + taken, second.size() - taken);
+        }
+    } catch (const std::bad_alloc &) {
+        us_socket_shutdown_read(0, s);  // half a frame is gone: the connection ends, and nobody else's
     }
     // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
     if (is_corked) loop->corkedSocket = nullptr;

@@ -78,9 +78,10 @@ class Parking:
         if task is not None:
             task._log_destroy_pending = True
             asyncio.tasks._register_task(task)
-        callback, self._callback = self._callback, None
+        callback = self._callback
         if callback is not None:
             self._loop.call_soon(callback, self, context=self._context)
+            self._callback = None
 
 
 _can_hide: bool | None = None
@@ -103,6 +104,8 @@ def _park(task: Any, loop: asyncio.AbstractEventLoop) -> Parking | None:
 TOOLS = (
     _make_task,
     _park,
+    asyncio.tasks._register_task,
+    asyncio.tasks._unregister_task,
     asyncio.current_task,
     asyncio.tasks._enter_task,
     asyncio.tasks._leave_task,
