@@ -45,7 +45,7 @@ SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
     $(shell find src vendor -type f -not -name '*.py[co]' -not -name '*~')
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \) 2>/dev/null)
 PY_FILES := $(wildcard src/python tests/python tests/typing tests/autobahn tests/fuzz tests/packaging tests/soak examples \
-    benchmarks tools)
+    benchmarks tools docs/tools)
 COMMA := ,
 LAYERING := $(wildcard tests/python/test_layers.py)
 
@@ -55,7 +55,8 @@ t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 .PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
-    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo
+    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo \
+    docs proxies
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -90,9 +91,6 @@ proxies:
 	    { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        nginx-light caddy haproxy >/dev/null; } || echo "a proxy could not be installed: its tests will be skipped"; \
 	else echo "not all proxies are here, and no right to install them: their tests will be skipped"; fi
-
-PY_FILES += docs/tools
-.PHONY: docs proxies
 
 docs: $(VENV)/.installed $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict

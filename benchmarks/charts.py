@@ -306,6 +306,8 @@ def main() -> int:
     parser.add_argument("--growth", type=Path, default=newest("growth-*.json"), help="of growth.py (the newest)")
     parser.add_argument("--folder", type=Path, default=HERE / "charts")
     options = parser.parse_args()
+    if not options.results and not options.growth:
+        parser.error("there are no results yet: make bench")
     for path in draw_all(options.results, options.growth, options.folder):
         print(path)
     return 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,16 +66,19 @@ def describe() -> dict:
 
 
 def versions() -> dict:
+    """``build``, of the package that is measured: what compresses, what compiled it, with a profile or not."""
+    core = "import json; from uwserve import _core; print(json.dumps({'codec': _core.codec} | _core.build))"
     return {
         "commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "python": platform.python_version(),
         "compiler": output(os.environ.get("CXX", "c++"), "--version").partition("\n")[0],
+        "build": json.loads(output(sys.executable, "-c", core, cwd=tempfile.gettempdir()) or "{}"),
     }
 
 
-def output(*command: str) -> str:
+def output(*command: str, cwd: str | None = None) -> str:
     """What a command prints; empty when it can't."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, cwd=cwd).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cases import CEILING, IMPORT, OURS
@@ -46,14 +46,18 @@ COLUMNS: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 def markdown(document: dict) -> str:
     """The table, and below it the goals that were missed."""
-    medians = document["medians"]
+    medians, once = document["medians"], document.get("once", {})
     lines = ["| | " + " | ".join(title for title, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for case, figure, title in ROWS:
         if measured := medians.get(case):
             lines.append(
-                f"| {title} | " + " | ".join(_cell(measured, figure, belongs) for _, belongs in COLUMNS) + " |"
+                f"| {title} | "
+                + " | ".join(_cell(measured, figure, belongs, once.get(case, ())) for _, belongs in COLUMNS)
+                + " |"
             )
     lines.append("")
+    if any("\\*" in line for line in lines):
+        lines += ["\\* measured in the first round only: out of reach of the best of its kind.", ""]
     ours = medians.get(IMPORT, {}).get(OURS)
     if ours:
         lines += [f"`import uwserve` takes {ours['import_ms']:.0f} ms.", ""]
@@ -68,7 +72,7 @@ def markdown(document: dict) -> str:
             f"| {g['case']} | {g['goal']} | {short(g['measured'])} | {short(g.get('at_least', g.get('at_most')))} |"
             for g in missed
         ]
-    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items() if version)
+    versions = ", ".join(_version(*item) for item in document["versions"].items() if item[1])
     machine = document["machine"]
     lines += [
         "",
@@ -78,8 +82,17 @@ def markdown(document: dict) -> str:
     return "\n".join(lines)
 
 
-def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool]) -> str:
-    """The figure of the best of these servers; its ratio to the ceiling; its name where it could be several."""
+def _version(name: str, version: str | dict[str, str]) -> str:
+    if isinstance(version, str):
+        return f"{name} {version}"
+    return f"{name}: " + ", ".join(f"{part} {version[part]}" for part in ("codec", "pgo") if part in version)
+
+
+def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool], once: Sequence[str]) -> str:
+    """The figure of the best of these servers; its ratio to the ceiling; its name where it could be several.
+
+    With an asterisk when it is of one round only (``once``).
+    """
     name = best([n for n in measured if belongs(n)], figure, measured)
     if name is None:
         return "-"
@@ -88,6 +101,7 @@ def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool]
     if name != CEILING and CEILING in measured and value(measured[CEILING]):
         text += f" ({value(measured[name]) / value(measured[CEILING]):.2g})"
     text = f"**{text}**" if name == OURS else text
+    text += " \\*" if name in once else ""
     return f"{name} {text}" if name in PYTHON else text
 
 
@@ -98,7 +112,10 @@ def _figure(value: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Print the README's table.")
     parser.add_argument("results", type=Path, nargs="?", default=max((HERE / "results").glob("20*.json"), default=None))
-    print(markdown(json.loads(parser.parse_args().results.read_text())))
+    results = parser.parse_args().results
+    if results is None:
+        parser.error("there are no results yet: make bench")
+    print(markdown(json.loads(results.read_text())))
     return 0
 
 

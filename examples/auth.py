@@ -59,7 +59,7 @@ def check_token(token: str) -> dict[str, Any]:
     if not genuine:
         raise Denied("the token is not genuine")
     claims: dict[str, Any] = json.loads(decode(payload))
-    if claims["expires"] <= time.time():
+    if not claims["expires"] > time.time():  # NaN is no time
         raise Denied("the token has expired")
     return claims
 
@@ -101,10 +101,12 @@ def fetch(request: Request, server: Server) -> Response | None:
 def login(request: Request) -> Response:
     try:
         form = json.loads(request.body)
-        name, seconds = form["name"], min(float(form.get("seconds", LIFETIME)), LIFETIME)
+        name, seconds = form["name"], float(form.get("seconds", LIFETIME))
         known = hmac.compare_digest(PASSWORDS.get(name, "").encode(), form["password"].encode())
     except (ValueError, KeyError, TypeError, AttributeError):
         return Response("JSON with name and password is wanted\n", 400)
+    if not 0 < seconds <= LIFETIME:  # nor is NaN
+        return Response(f"seconds must be more than 0 and at most {LIFETIME:g}\n", 400)
     if not known or name not in PASSWORDS:
         return Response("wrong name or password\n", 401)
     token = make_token(name, seconds)

@@ -60,8 +60,10 @@ class Upload:
         return name
 
     def abandon(self) -> None:
-        self.file.close()
-        os.unlink(self.path)
+        try:
+            self.file.close()
+        finally:
+            Path(self.path).unlink(missing_ok=True)
 
 
 class Uploads(WebSocketHandler):
@@ -78,10 +80,14 @@ class Uploads(WebSocketHandler):
             upload: Upload = ws.data
             ws.send_text(json.dumps({"received": upload.received}))
             if upload.received == upload.size:
-                ws.data = None
-                ws.send_text(json.dumps({"done": upload.finish(), "sha256": upload.digest.hexdigest()}))
+                done = {"done": upload.finish(), "sha256": upload.digest.hexdigest()}
+                ws.data = None  # until here close() abandons it
+                ws.send_text(json.dumps(done))
         except Refused as reason:
             ws.close(4400, str(reason))
+        except OSError:  # a full disk, for instance
+            ws.close(1011, "the file could not be written")
+            raise  # into the log
 
     def begin(self, current: Upload | None, message: str) -> Upload:
         if current is not None:
@@ -102,9 +108,14 @@ class Uploads(WebSocketHandler):
 
 
 def safe(name: str) -> str:
-    """A file's name without folders, control characters, a leading dot, or more than 120 characters."""
+    """A file's name without folders, control characters, a leading dot, or more than 120 bytes."""
     stem, suffix = os.path.splitext(re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2]).lstrip("."))
-    return (stem.strip()[:100] or "file") + suffix.strip()[:20]
+    return (cut(stem.strip(), 100) or "file") + cut(suffix.strip(), 20)
+
+
+def cut(text: str, size: int) -> str:
+    """The first ``size`` bytes: file systems take names of 255, whatever the letters are."""
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def fetch(request: Request, server: Server) -> Response | None:

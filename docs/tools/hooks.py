@@ -153,5 +153,5 @@ def charts() -> list[Path]:
 def chart_images() -> str:
     names = {chart: chart.stem.replace("_", " ").replace("-", " ") for chart in charts()}
     if not names:
-        return "Charts are drawn by `make bench` into `benchmarks/charts`; there are none in this tree."
+        return "Charts are drawn by `make charts` into `benchmarks/charts`; there are none in this tree."
     return "\n\n".join(f"![{name}](images/charts/{chart.name})" for chart, name in names.items())

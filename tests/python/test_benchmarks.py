@@ -191,6 +191,38 @@ def test_the_table_of_the_readme() -> None:
     assert "| handshakes/s | 20,000 | **19,000 (0.95)** | - | aiohttp 900 (0.045) | aiohttp 900 (0.045) |" in lines
 
 
+def test_the_table_marks_what_was_measured_once() -> None:
+    from table import markdown
+
+    shown = document(made_up())
+    shown["once"] = {"hold 10,000": ["aiohttp"]}
+    shown["versions"]["build"] = {"codec": "zlib 1", "libc": "2", "pgo": "USE"}
+    lines = markdown(shown).splitlines()
+    assert (
+        "| handshakes/s | 20,000 | **19,000 (0.95)** | - | aiohttp 900 (0.045) \\* | aiohttp 900 (0.045) \\* |" in lines
+    )
+    assert sum(line.startswith("\\* measured in the first round only") for line in lines) == 1
+    assert lines[-1].endswith("uwserve 0.1.0, build: codec zlib 1, pgo USE.")
+
+
+@pytest.mark.parametrize("program", ["table", "charts"])
+def test_without_results(program: str, tmp_path: Path) -> None:
+    if program == "charts" and importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    code = f"import sys, pathlib, {program} as p; p.HERE = pathlib.Path(sys.argv.pop()); p.main()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "-c: error: there are no results yet: make bench")
+
+
+def test_versions_tell_how_the_package_was_built() -> None:
+    import machine
+
+    from uwserve import _core
+
+    assert machine.versions()["build"] == {"codec": _core.codec} | _core.build
+
+
 def test_the_report_tells_every_server_goal_and_reason() -> None:
     import report
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -79,7 +80,9 @@ def test_page_needs_nothing_from_elsewhere() -> None:
     with running(dashboard=True) as server, Client(server) as client:
         page = client.ask(head(PAGE))
         assert client.ask(head(PAGE).replace(b"GET", b"HEAD")).status == 200
-        assert client.ask(head(PAGE).replace(b"GET", b"POST")).status == 405
+        for path in (PAGE, SOCKET):
+            refused = client.ask(head(path).replace(b"GET", b"POST"))
+            assert (refused.status, refused.get("Allow")) == (405, "GET, HEAD")
     text = page.body.decode()
     assert not re.search(r"<(link|img|script|iframe)[^>]*(src|href)=(?!\"data:,\")", text)
     assert not re.search(r"https?://|url\(|@import|\bon\w+=|style=\"", text)
@@ -302,6 +305,62 @@ def test_reload() -> None:
             assert told[1][:2] == b"\x03\xf4"
         with Client(server) as client:
             assert client.ask(head("/other")).body == b"new"
+
+
+def test_off_and_on_again(monkeypatch: Any) -> None:
+    """The first thread ends at once and takes no clock away later; switching leaves nothing behind."""
+    monkeypatch.setattr(feeds, "GRACE", 0.1)
+    options = {"fetch": upgrade, "websocket": {"message": lambda ws, message: ws.send(message)}, "dashboard": True}
+    with running(**options) as server, Client(server) as client:
+        open_websocket(client)
+        waiting = len(server._stopped._callbacks)
+        for _ in range(3):
+            with Viewer(server) as viewer:
+                server.reload(dashboard=None)
+                while (told := read_frame(viewer.client))[0] == 1:
+                    pass
+                assert told == (8, b"\x03\xf4Service Restart")
+                assert server._feed is not None
+                assert server._feed._end is None
+                server.reload(dashboard=True)
+        with Viewer(server) as viewer:
+            assert viewer.hello["times_handlers"]
+            for _ in range(2):  # longer than GRACE
+                viewer.point()
+            client.send(b"\x81\x81\0\0\0\0x")
+            assert read_frame(client) == (1, b"x")
+            viewer.until(lambda told: told["point"] and told["point"][viewer.hello["fields"].index("handler_p50")])
+        assert len(server._stopped._callbacks) == waiting
+        server.reload(dashboard=None)
+        eventually(lambda: not any(thread.name == "uwserve dashboard" for thread in threading.enumerate()))
+
+
+def test_a_thread_that_does_not_start(monkeypatch: Any, logged: list[str]) -> None:
+    """That viewer is dropped, the handler is as it was, and the next one finds all that it needs."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "uwserve dashboard":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    handlers = {"message": lambda ws, message: ws.send(message)}
+    with running(fetch=upgrade, websocket=handlers, dashboard=True) as server:
+        calls: list[Any] = []
+        original = server._set_message_handler
+        server._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
+        with monkeypatch.context() as patch, Client(server) as client:
+            patch.setattr(threading.Thread, "start", refuse)
+            client.send(head(SOCKET, *HANDSHAKE))
+            with contextlib.suppress(ConnectionResetError):
+                while client.socket.recv(4096):
+                    pass
+        assert [type(call) for call in calls[:1]] == [_core.TimedCall]
+        assert calls[1:] == [handlers["message"]]
+        with Viewer(server) as viewer:
+            viewer.point()
+    assert len(logged) == 1
+    assert "can't start new thread" in logged[0]
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])

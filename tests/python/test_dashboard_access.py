@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 import pytest
-from dashboard_client import HANDSHAKE, PAGE, SOCKET, status
-from http_client import running
+from dashboard_client import HANDSHAKE, PAGE, SOCKET, head, status
+from http_client import Client, running
 
 pytestmark = pytest.mark.plain("Host and Origin name the scheme's port")
 
@@ -17,14 +17,23 @@ def test_strangers_see_nothing(caplog: Any) -> None:
     caplog.set_level(logging.INFO, logger="uwserve")
     with running(dashboard={"allow": ["192.0.2.0/24"]}) as server:
         assert status(server) == status(server, SOCKET, *HANDSHAKE) == 404
+        with Client(server) as client:
+            for path in (PAGE, SOCKET):
+                for method in (b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS"):
+                    assert client.ask(head(path).replace(b"GET", method)).status == 404, (path, method)
     assert "The dashboard is not shown to 127.0.0.1: its address is not in its allow" in caplog.messages
     with running(dashboard={"allow": ["127.0.0.1", "::1"]}) as server:
         assert status(server) == 200
 
 
 @pytest.mark.parametrize(
-    "field", ["X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "Via: 1.1 x", "X-Real-IP: ::1"]
-)
+    "field",
+    [
+        "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: https", "X-Forwarded-Server: x", "Forwarded: for=127.0.0.1",
+        "X-Original-Forwarded-For: ::1", "Via: 1.1 x", "X-Real-IP: ::1", "X-Client-IP: ::1", "True-Client-IP: ::1",
+        "CF-Connecting-IP: ::1", "Fly-Client-IP: ::1", "X-Envoy-External-Address: ::1",
+    ],
+)  # fmt: skip
 def test_a_proxy_that_nobody_named(field: str) -> None:
     """All its clients come from this machine: none of them is shown anything."""
     with running(dashboard=True) as server:
@@ -70,7 +79,7 @@ def test_other_sites_may_not_connect() -> None:
     with running(dashboard=True) as server:
         for origin, wanted in (
             (None, 101), ("http://127.0.0.1:80", 101), ("https://127.0.0.1:80", 101), ("http://127.0.0.1:81", 403),
-            ("http://evil.example", 403), ("null", 403), ("", 403), ("http://127.0.0.1", 403),
+            ("http://evil.example", 403), ("null", 403), ("", 403), ("http://127.0.0.1", 403), ("http://[", 403),
         ):  # fmt: skip
             fields = [] if origin is None else [f"Origin: {origin}"]
             assert status(server, SOCKET, *HANDSHAKE, *fields, host="127.0.0.1:80") == wanted, origin
@@ -79,9 +88,10 @@ def test_other_sites_may_not_connect() -> None:
 
 def test_unix_sockets(tmp_path: Any) -> None:
     path = str(tmp_path / "s")
-    with running(unix=path, dashboard=True):
+    with running(unix=path, dashboard={"allow": ["unix"]}):
         assert status(path, host="localhost") == 200
         assert status(path, PAGE, "X-Forwarded-For: 127.0.0.1", host="localhost") == 404
-    path = str(tmp_path / "t")
-    with running(unix=path, dashboard={"allow": ["127.0.0.1"]}):
-        assert status(path, host="localhost") == 404
+    for name, dashboard in (("t", {"allow": ["127.0.0.1"]}), ("u", True)):
+        path = str(tmp_path / name)
+        with running(unix=path, dashboard=dashboard):
+            assert status(path, host="localhost") == 404

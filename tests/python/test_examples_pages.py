@@ -254,6 +254,7 @@ def test_upload(tmp_path: Path) -> None:
         assert send_file(run, "a_b_.txt", b"other")["done"] == "a_b_ (2).txt"
         assert send_file(run, "..\\.hidden")["done"] == "hidden"
         assert send_file(run, "/" + "x" * 300 + ".txt")["done"] == "x" * 100 + ".txt"
+        assert send_file(run, "é" * 300 + "." + "ß" * 20, b"x")["done"] == "é" * 50 + "." + "ß" * 9
         assert send_file(run, "/")["done"] == "file"
         assert (folder / "a_b_.txt").read_bytes() == b"onetwo"
         send_file(run, "broken", b"part", size=5)
@@ -282,5 +283,19 @@ def test_upload(tmp_path: Path) -> None:
             ws.expect_close(1009)
         run.errors = "refused: 1 WebSocket (1009, max_payload_length)"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"a_b_.txt", "a_b_ (2).txt", "hidden", "x" * 100 + ".txt", "file"}
+    assert names == {"a_b_.txt", "a_b_ (2).txt", "hidden", "x" * 100 + ".txt", "file", "é" * 50 + "." + "ß" * 9}
     assert not re.search(r"\.part-", json.dumps(sorted(names)))
+
+
+def test_an_upload_that_cannot_be_written(tmp_path: Path) -> None:
+    """The client and the log hear of it."""
+    with example("upload.py", tmp_path) as run, run.connect() as ws:
+        ws.send_json({"name": "x", "size": 1})
+        assert ws.receive_json() == {"received": 0}
+        (part,) = (tmp_path / "uploads").iterdir()
+        part.unlink()
+        ws.send(b"x")
+        assert ws.receive_json() == {"received": 1}
+        ws.expect_close(1011, "the file could not be written")
+        run.errors = "FileNotFoundError"
+    assert list((tmp_path / "uploads").iterdir()) == []

@@ -48,13 +48,16 @@ def test_auth_refusals(tmp_path: Path) -> None:
     with example("auth.py", tmp_path) as run:
         token = login(run)
         payload, _, signature = token.partition(".")
+        with run.connect(f"/?token={(expired := login(run, seconds=0.2))}") as ws:
+            assert ws.receive() == "hello ada"
+            ws.expect_close(4401)
         refused: list[tuple[dict[str, Any], str]] = [
             ({}, "there is no token"),
             ({"path": "/?token=nonsense"}, "the token is not genuine"),
             ({"path": f"/?token={payload[:-2]}xx.{signature}"}, "the token is not genuine"),
             ({"path": f"/?token={payload}.{signature[::-1]}"}, "the token is not genuine"),
             ({"path": "/?token=%C3%A9.%C3%A9"}, "the token is not genuine"),
-            ({"path": f"/?token={login(run, seconds=0)}"}, "the token has expired"),
+            ({"path": f"/?token={expired}"}, "the token has expired"),
             ({"cookies": {"token": token}, "headers": {"Origin": "http://evil.test"}}, "for a page of another site"),
         ]
         for way, reason in refused:
@@ -70,7 +73,11 @@ def test_auth_refusals(tmp_path: Path) -> None:
                 (b'{"name": "bob", "password": ""}', 401),
             ):
                 assert client.ask(request("/login", "POST", body)).status == status
-            for body in (b"", b"{", b"[]", b'{"name": "ada"}', b'{"name": [], "password": 1}'):
+            never = [
+                json.dumps({"name": "ada", "password": "1815", "seconds": seconds}).encode()
+                for seconds in (0, -1, 3601, float("nan"), float("inf"))
+            ]
+            for body in (b"", b"{", b"[]", b'{"name": "ada"}', b'{"name": [], "password": 1}', *never):
                 assert client.ask(request("/login", "POST", body)).status == 400
 
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
@@ -41,6 +42,10 @@ def test_three_lines() -> None:
     "target",
     [
         {"port": 3000, "hostname": "192.0.2.1", "fetch": upgrade, "websocket": ECHO},
+        {"hostname": "::", "ipv6_only": True, "reuse_port": True, "fetch": upgrade, "websocket": ECHO},
+        {"hostname": "::", "ipv6Only": True, "reusePort": True, "fetch": upgrade, "websocket": ECHO},
+        {"unix": "/nowhere/s", "fetch": upgrade, "websocket": ECHO},
+        types.MappingProxyType({"port": 3000, "fetch": upgrade, "websocket": ECHO}),
         lambda: {"fetch": upgrade, "websocket": ECHO},
         lambda: serve(fetch=upgrade, websocket=ECHO, port=0, hostname="127.0.0.1"),
     ],

@@ -237,6 +237,12 @@ def test_tls() -> None:
         with server.connect() as ws:
             ws.send("terminate")
             ws.expect_close(1006)
+        with server.connect() as ws:  # a server that has gone shows when something is received, as over plain TCP
+            ws.send("terminate")
+            server.wait_until(lambda: not server.server.pending_websockets)
+            for _ in range(10):
+                ws.send("x" * 100_000)
+            ws.expect_close(1006)
         assert fetched[-1] == "localhost"
         context = ssl.create_default_context()
         for wrong in ({"server_hostname": "example.com"}, {"ssl_context": context}):

@@ -39,6 +39,7 @@ py::dict build_facts() {
     facts["libc"] = "not glibc";
 #endif
     facts["openssl"] = us_tls_library(1);
+    facts["pgo"] = UWSERVE_PGO;
     return facts;
 }
 

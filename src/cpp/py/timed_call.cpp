@@ -1,7 +1,7 @@
 // TimedCall: a callable in front of a handler that measures how long it takes, while somebody watches.
 //
 // The times go into a histogram whose buckets are an eighth of a power of two wide, so that a percentile is right within
-// 7 %, whatever the times are, in 2 KB. take() reads and clears it. A call costs two looks at the clock more, some 50 ns, and
+// 7 %, whatever the times are, in 4 KB. take() reads and clears it. A call costs two looks at the clock more, some 50 ns, and
 // nothing at all where no TimedCall was put in front of the handler. GIL.
 #include "timed_call.h"
 

@@ -360,4 +360,4 @@ class ServerCore(Generic[DataT]):
 uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that
 openssl_version: str  # of the library that is used, as it names itself
-build: dict[str, str]  # pybind11, compiler, libc and openssl at build time
+build: dict[str, str]  # pybind11, compiler, libc and openssl at build time; pgo: "OFF", or "USE"

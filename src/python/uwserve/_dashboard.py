@@ -6,7 +6,7 @@ What is served there is the package ``uwserve.dashboard``, imported when the opt
 from __future__ import annotations
 
 from ._checks import canonical, wrong_type
-from ._proxies import UNIX, trusted_proxies
+from ._proxies import trusted_proxies
 from ._routes import Router, parse_pattern
 
 TYPE_CHECKING = False
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .dashboard.feed import Feed
 
 PATH = "/_uwserve"
-LOCAL = ("127.0.0.0/8", "::1/128", UNIX)
-"""Who may look unless told otherwise: this machine."""
+LOCAL = ("127.0.0.0/8", "::1/128")
+"""Who may look unless told otherwise: this machine, over TCP. Behind a unix socket there is a proxy, as a rule."""
 
 _KEYS = {"path": None, "allow": None, "hosts": None}
 
@@ -104,9 +104,17 @@ def with_dashboard(
 
 
 def applied(server: Server, feed: Feed | None, same: bool) -> None:
-    """The server has new options; unless the dashboard's are the ``same``, its viewers must ask again. Loop thread."""
-    if server._feed is not None and not (feed is server._feed and same):
+    """The server has new options; unless the dashboard's are the ``same``, its viewers must ask again. Loop thread.
+
+    A server keeps its first feed, which rests while the dashboard is off.
+    """
+    if server._feed is None:
+        if feed is not None:
+            server._feed = feed
+            server._stopped._when_done(feed.forget)
+    elif feed is None or not same:
         server._feed.close()
-    server._feed = feed
     if feed is not None:
         feed.handlers_changed()
+    elif server._feed is not None:
+        server._feed.end()

@@ -282,7 +282,7 @@ class DashboardOptions(TypedDict, total=False):
     path: str
     """Where it is. Default ``"/_uwserve"``."""
     allow: Iterable[Network] | None
-    """Networks of those who may see it, and ``"unix"``. Default: this machine."""
+    """Networks of those who may see it, and ``"unix"``. Default: loopback."""
     hosts: Sequence[str]
     """Names in ``Host`` besides ``hostname`` and localhost."""
 

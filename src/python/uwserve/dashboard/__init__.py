@@ -18,22 +18,28 @@ if TYPE_CHECKING:
     from .feed import Feed
 
 _NOT_HERE = Response("Not Found\n", 404)
+_NOT_ALLOWED = Response("Method Not Allowed\n", 405, {"Allow": "GET, HEAD"})
 _NO_SOCKET = Response("The dashboard's page connects here by WebSocket.\n", 426, {"Upgrade": "websocket"})
 
 
 def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
-    """The routes: the page, and its socket. Whoever may not look gets 404."""
+    """The routes: the page, and its socket. Whoever may not look gets 404, whatever the method."""
     access = Access(server, settings)
     answer = page()
 
-    def show(request: Request) -> Response:
-        return answer if access.allows(request) else _NOT_HERE
-
-    def connect(request: Request) -> Response | None:
+    def refusal(request: Request) -> Response | None:
         if not access.allows(request):
             return _NOT_HERE
+        return None if request.method in ("GET", "HEAD") else _NOT_ALLOWED
+
+    def show(request: Request) -> Response:
+        return refusal(request) or answer
+
+    def connect(request: Request) -> Response | None:
+        if refused := refusal(request):
+            return refused
         if not access.is_same_origin(request):
             return Response("Another site may not look.\n", 403)
         return None if feed.accept(request) else _NO_SOCKET
 
-    return {settings.path: {"GET": show}, settings.socket: {"GET": connect}}
+    return {settings.path: show, settings.socket: connect}

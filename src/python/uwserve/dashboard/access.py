@@ -3,7 +3,8 @@
 Three things can make a stranger look like somebody on this machine, and each is answered here:
 
 * A reverse proxy on the machine that is not in ``trusted_proxies``: all its clients come from 127.0.0.1. Such a proxy
-  says that it forwards (``X-Forwarded-For``, ``Via``, ...), and then its own address counts for nothing.
+  says that it forwards (``X-Forwarded-For``, ``Via``, ...), and then its own address counts for nothing. One that says
+  nothing of the kind cannot be told from somebody on this machine.
 * DNS rebinding: a page of evil.example whose name suddenly means 127.0.0.1 has our origin as the browser sees it, but
   it asks with its own name. Only addresses, ``localhost`` and names that were given to the server are answered.
 * A page of another site that opens our WebSocket (RFC 6455 section 10.2): the browser tells its origin.
@@ -14,7 +15,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from .. import _logs
 from .._proxies import UNIX
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_FORWARDED = (
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "x-client-ip", "true-client-ip",
-    "cf-connecting-ip",
-)  # fmt: skip
+_FORWARDED = frozenset((
+    "forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip",
+    "x-envoy-external-address",
+))  # fmt: skip
+_FORWARDED_PREFIXES = ("x-forwarded-", "x-original-forwarded-")
 _FOR = re.compile(r'(?:^|[;,\s])for="?\[?([^;,"\]\s]+)', re.IGNORECASE)
 
 
@@ -55,7 +56,7 @@ class Access:
         if origin is None:
             return True
         host = (request.headers.get("host") or "").lower()
-        return bool(host) and urlsplit(origin.lower()).netloc == host
+        return bool(host) and origin.lower().partition("://")[2] == host
 
     def _refusal(self, request: Request) -> str:
         ip = self._server.request_ip(request)
@@ -74,7 +75,7 @@ class Access:
     def _is_named(self, request: Request, address: Address | None) -> bool:
         """Whether what was forwarded, if it was, came by proxies that are trusted to name ``address``."""
         headers = request.headers
-        if not any(name in headers for name in _FORWARDED):
+        if not any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) for name in headers):
             return True
         field = self._server._options["forwarded_header"]
         value = headers.get(field) if field else None

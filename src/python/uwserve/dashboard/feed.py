@@ -57,7 +57,6 @@ class Feed:
         self._points: deque[list[float]] = deque(maxlen=POINTS)
         self._end: threading.Event | None = None  # of the thread; None: nobody has looked lately
         self._times: _core.TimedCall | None = None
-        server._stopped._when_done(self._forget)
 
     # --- viewers ---
 
@@ -67,7 +66,11 @@ class Feed:
         if viewer is None:
             return False
         if self._end is None:
-            self._begin()
+            try:
+                self._begin()
+            except BaseException:
+                viewer.terminate()
+                raise
         self._viewers.append(viewer)
         self._tell(viewer, self._hello())
         return True
@@ -99,17 +102,24 @@ class Feed:
         self._topics_last: tuple[float, dict[str, Any]] = (0.0, {})
         self._topics_count = 0
         self._is_posted = False
-        self._time_handler()
-        self._sample(self._watched)
-        threading.Thread(target=self._probe_for_ever, args=(self._end,), name="uwserve dashboard", daemon=True).start()
+        try:
+            self._time_handler()
+            self._sample(self._watched)
+            threading.Thread(
+                target=self._probe_for_ever, args=(self._end,), name="uwserve dashboard", daemon=True
+            ).start()
+        except BaseException:
+            self.end()  # the next viewer finds all as this one did
+            raise
 
-    def _finish(self) -> None:
-        """Nobody looks any more."""
+    def end(self) -> None:
+        """Nobody looks any more: the handler is put back, the thread ends, what was measured is forgotten."""
         if self._times is not None:
             self._server._set_message_handler((self._server._options["websocket"] or {}).get("message"))
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """``end`` for a server that has ended, and has no handler any more."""
         if self._end is not None:
             self._end.set()
             self._end = None
@@ -136,7 +146,7 @@ class Feed:
         if end is not self._end:
             return
         if self._server.stopping:
-            self._finish()
+            self.end()
             return
         self._lags.append(now - posted)
         if now >= self._next:
@@ -148,7 +158,7 @@ class Feed:
         if self._viewers:
             self._watched = now
         elif now - self._watched > GRACE:
-            self._finish()
+            self.end()
             return
         stats = self._server.stats()
         self._list_topics(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ class WebSocketClient:
             raise ConnectionClosed(*(self._closed or (ABNORMAL, "close() was called")))
         try:
             self._connection.write(_frames.encode(opcode, payload, fin=fin, compressed=compressed))
-        except ConnectionError:  # what the server said before is still there to be read
+        except (ConnectionError, ssl.SSLError):  # gone, the latter over TLS; what it said before can still be read
             pass
 
     # --- in ---

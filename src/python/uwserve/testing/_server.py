@@ -7,9 +7,11 @@ import ssl
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import Request, Response, Server, serve
+from .._aliases import SERVE_OPTIONS
 from .._tls import _pem
 from ._client import WebSocketClient
 from ._connection import Connection, HandshakeRefused
@@ -19,7 +21,7 @@ from ._transport import TIMEOUT, Target, target_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
@@ -31,6 +33,8 @@ E = TypeVar("E", bound=BaseException)
 
 GRACE = 1.0
 """Seconds that coroutines of handlers get to end after the test, before they are cancelled."""
+ADDRESS = frozenset(("port", "hostname", "unix", "fd", "reuse_port", "ipv6_only"))
+"""Options of a target that are of no use to a test."""
 MAX_SIZE = 64 << 20
 """Bytes of the largest message a client takes."""
 
@@ -300,7 +304,8 @@ def serving(
 
     ``options`` are those of ``uwserve.serve``. Without ``fetch`` and ``routes`` every handshake is accepted. ``target``
     is what the command ``uwserve serve`` takes: a ``Server`` that does not run yet (then there are no ``options``), a
-    dict of options, whose ``port``, ``hostname``, ``unix`` and ``fd`` do not count, or a function that returns either.
+    dict of options, of which those that say where it listens (``port``, ``hostname``, ``ipv6_only``, ``reuse_port``,
+    ``unix``, ``fd``) do not count, or a function that returns either.
 
     * ``raise_errors``: raise in the test what handlers raise and no ``error`` handler takes.
     * ``timeout``: seconds, for every wait of this server's clients and for its end.
@@ -315,10 +320,8 @@ def serving(
         if options:
             raise TypeError(f"a Server has its options already, got {', '.join(options)}")
         server, tls = target, None
-    elif target is None or isinstance(target, dict):
-        own = dict(target or {})
-        for name in ("port", "hostname", "unix", "fd"):
-            own.pop(name, None)
+    elif target is None or isinstance(target, Mapping):
+        own = {name: value for name, value in (target or {}).items() if SERVE_OPTIONS.get(name, name) not in ADDRESS}
         own |= options
         if not {"unix", "fd"} & own.keys():
             own = {"port": 0, "hostname": "127.0.0.1"} | own
