@@ -99,14 +99,14 @@ def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool]
     value = FIGURES[figure].value
     text = _figure(value(measured[name]))
     if name != CEILING and CEILING in measured and value(measured[CEILING]):
-        text += f" ({value(measured[name]) / value(measured[CEILING]):.2g})"
+        text += f" ({_figure(value(measured[name]) / value(measured[CEILING]))})"
     text = f"**{text}**" if name == OURS else text
     text += " \\*" if name in once else ""
     return f"{name} {text}" if name in PYTHON else text
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def main() -> int:
