@@ -106,7 +106,7 @@ def _cell(measured: dict[str, dict], figure: str, belongs: Callable[[str], bool]
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def main() -> int:
