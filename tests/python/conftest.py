@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import textwrap
@@ -27,6 +28,12 @@ import uwserve
 from uwserve import _core
 
 HERE = Path(__file__).parent
+
+# A shell starts its background jobs with SIGINT ignored, which programs inherit. Those of the suite are sent it, and must
+# heed it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 EVENTS = {
     "open": ("ws",),
     "message": ("ws", "message"),
