@@ -29,8 +29,8 @@ from uwserve import _core
 
 HERE = Path(__file__).parent
 
-# A shell starts its background jobs with SIGINT ignored, which programs inherit. Those of the suite are sent it, and must
-# heed it.
+# A shell starts its background jobs with SIGINT ignored, which programs inherit. Those of the suite are sent it, and
+# must heed it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
