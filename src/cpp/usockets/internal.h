@@ -141,7 +141,7 @@ struct us_loop_internal_t {
     void (*release_cb)(void *) = nullptr;
     void *release_user = nullptr;
 
-    uint64_t base_ns = 0, now_ns = 0;
+    uint64_t base_ns = 0, now_ns = 0, coarse_lag_ns = 0;
     uint64_t armed_ns = 0;  // when the timerfd will fire, 0 = off
     us_wheel_t wheel{};
     us_timer_t *timers = nullptr, *dead_timers = nullptr;
@@ -184,6 +184,10 @@ static inline void *us_alloc(size_t size) {
 
 // ---- dispatch bracket ----
 
+// timer.cpp; cheap. Never behind the clock and at most some milliseconds ahead of it, so a deadline that is set by it does not
+// come early: what is due is told by an exact one.
+void us_loop_refresh_tick(us_loop_t *loop);
+
 void us_run_deferred_closes(us_loop_t *loop);  // loop.cpp
 
 struct us_dispatch_t {
@@ -192,7 +196,7 @@ struct us_dispatch_t {
 
     us_dispatch_t(us_loop_t *loop_, int phase) : loop(loop_), outer_phase(loop_->phase) {
         if (loop->depth++ == 0) {
-            us_loop_refresh(loop);
+            us_loop_refresh_tick(loop);
         }
         loop->phase = phase;
     }
@@ -256,7 +260,7 @@ void us_wheel_link(us_wheel_t *wheel, us_socket_t *s, uint32_t deadline);
 void us_wheel_unlink(us_wheel_t *wheel, us_socket_t *s);
 void us_wheel_collect(us_wheel_t *wheel, uint32_t tick);  // moves what may be due to wheel->due
 uint32_t us_wheel_next(const us_wheel_t *wheel);  // tick of the next occupied slot, 0 = none
-void us_wheel_sweep(us_loop_t *loop);
+void us_wheel_sweep(us_loop_t *loop, uint32_t tick);  // runs what is due at `tick`
 
 // timer.cpp
 bool us_timers_arm(us_loop_t *loop);  // false: the kernel timer could not be set

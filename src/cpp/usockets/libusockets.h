@@ -80,7 +80,7 @@ struct us_callbacks_t {
 };
 
 struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
-    uint32_t tick; /* whole seconds of the monotonic clock, as of this iteration; starts at 1 */
+    uint32_t tick; /* seconds of the monotonic clock as of this callback, rounded up; starts at 1 */
     int phase; /* us_phase_t of the innermost callback */
     int depth; /* > 0 while a callback of a socket, timer or wake-up runs */
     int num_polls; /* what keeps us_loop_run() running: sockets and listen sockets */
@@ -325,7 +325,7 @@ static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) {
     return s->shut_down;
 }
 
-void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick`; every outermost callback starts with it */
+void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick` */
 void us_wheel_relink(struct us_socket_t *s); /* moves s to the slot of its earliest deadline */
 
 /* Arms (or with 0 disarms) on_timeout, never early and at most a second late. A store and a compare. */

@@ -32,6 +32,7 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     internal->post_cb = post_cb;
     internal->recv_buffer =
         (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
+    internal->coarse_lag_ns = us_sys_coarse_lag_ns();
     internal->base_ns = us_sys_now_ns();
     us_loop_refresh(loop);
     internal->wheel.swept = loop->tick;
@@ -248,6 +249,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     internal->last_events = count;
 
     us_loop_refresh(loop);
+    const uint32_t tick = loop->tick;
     us_timers_run(loop);
     dispatch_batch(loop, count);
     if (internal->ready_head) {
@@ -255,7 +257,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     }
     us_linger_expire(loop);
     us_proxied_expire(internal);
-    us_wheel_sweep(loop);
+    us_wheel_sweep(loop, tick);
 
     release(internal);
     if (internal->post_cb) {

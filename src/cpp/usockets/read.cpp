@@ -63,10 +63,10 @@ static void peer_ended(us_socket_t *s) {
 }
 
 // deliver(), timed. At most doubles the limit, so that one quick read between slow ones does little harm.
-static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, int length) {
+static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, int length, uint64_t *spent_ns) {
     const uint64_t before = us_sys_now_ns();
     s = deliver(loop, s, data, length);
-    const uint64_t spent = us_sys_now_ns() - before + 1;
+    const uint64_t spent = *spent_ns = us_sys_now_ns() - before + 1;
     size_t &limit = loop->internal_->read_limit;
     const uint64_t fit = (uint64_t) length * US_READ_AIM_NS / spent;
     const uint64_t highest = 2 * limit < LIBUS_RECV_BUFFER_LENGTH ? 2 * limit : LIBUS_RECV_BUFFER_LENGTH;
@@ -76,7 +76,7 @@ static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, i
 
 void us_socket_read(us_socket_t *s, uint32_t events) {
     us_loop_t *loop = s->context->loop;
-    uint64_t started = 0;
+    uint64_t started = 0, spent = 0;
     for (int reads = 1;; reads++) {
         char *buffer = loop->internal_->recv_buffer;  // a callback may have taken the last one
         const size_t limit = loop->internal_->read_limit;
@@ -91,7 +91,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
             }
             return;
         }
-        s = n < US_READ_MIN ? deliver(loop, s, buffer, (int) n) : deliver_timed(loop, s, buffer, (int) n);
+        s = n < US_READ_MIN ? deliver(loop, s, buffer, (int) n) : deliver_timed(loop, s, buffer, (int) n, &spent);
         if (s->closed || !us_socket_is_reading(s)) {
             return;
         }
@@ -102,7 +102,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
             return;
         }
         if (reads == 1) {
-            started = loop->internal_->now_ns;  // as of the start of that on_data
+            started = us_sys_now_ns() - spent;  // a small read does not look at the clock
         }
         if (reads == US_READS_PER_EVENT || us_sys_now_ns() - started > US_READ_BUDGET_NS) {
             if (more_is_here) {

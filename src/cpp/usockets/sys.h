@@ -209,8 +209,18 @@ static inline int us_sys_make_nonblocking(int fd) {
     return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-static inline uint64_t us_sys_now_ns() {
+static inline uint64_t us_sys_clock_ns(clockid_t clock) {
     timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t) now.tv_sec * 1'000'000'000 + (uint64_t) now.tv_nsec;
+}
+
+static inline uint64_t us_sys_now_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC); }
+
+// The same clock as the kernel has last stored it, at most us_sys_coarse_lag_ns() ago: a fifth of the cost.
+static inline uint64_t us_sys_coarse_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC_COARSE); }
+
+static inline uint64_t us_sys_coarse_lag_ns() {
+    timespec resolution;
+    return clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 ? (uint64_t) resolution.tv_nsec : 10'000'000;
 }

@@ -12,10 +12,17 @@
 
 uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
 
+static uint32_t tick_at(const us_loop_internal_t *internal, uint64_t ns) {
+    return ns > internal->base_ns ? (uint32_t) ((ns - internal->base_ns) / US_NS_PER_SECOND) + 1 : 1;
+}
+
 void us_loop_refresh(us_loop_t *loop) {
-    us_loop_internal_t *internal = loop->internal_;
-    internal->now_ns = us_sys_now_ns();
-    loop->tick = (uint32_t) ((internal->now_ns - internal->base_ns) / US_NS_PER_SECOND) + 1;
+    loop->internal_->now_ns = us_sys_now_ns();
+    loop->tick = tick_at(loop->internal_, loop->internal_->now_ns);
+}
+
+void us_loop_refresh_tick(us_loop_t *loop) {
+    loop->tick = tick_at(loop->internal_, us_sys_coarse_ns() + loop->internal_->coarse_lag_ns);
 }
 
 static uint64_t next_target(us_loop_internal_t *internal) {

@@ -168,8 +168,7 @@ void us_socket_deadline(us_socket_t *s, unsigned int seconds) {
 }
 
 // One socket whose slot came due. Each deadline is disarmed before its callback, which may arm it again.
-static void fire(us_loop_t *loop, us_socket_t *s) {
-    const uint32_t tick = loop->tick;
+static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
     if (s->hard_deadline_ && s->hard_deadline_ <= tick) {
         us_socket_close(0, s, 0, nullptr);
         return;
@@ -193,11 +192,11 @@ static void fire(us_loop_t *loop, us_socket_t *s) {
     }
 }
 
-void us_wheel_sweep(us_loop_t *loop) {
+void us_wheel_sweep(us_loop_t *loop, uint32_t tick) {
     us_wheel_t *wheel = &loop->internal_->wheel;
-    us_wheel_collect(wheel, loop->tick);
+    us_wheel_collect(wheel, tick);
     while (us_socket_t *s = wheel->due) {
         us_wheel_unlink(wheel, s);
-        fire(loop, s);
+        fire(loop, s, tick);
     }
 }
