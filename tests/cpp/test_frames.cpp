@@ -308,28 +308,56 @@ TEST(one_byte_of_a_large_frame_takes_little_memory) {
 }
 
 TEST(large_memory_is_used_again_for_large_messages_only) {
-    SpareMemory spare;
+    SparePieces spare;
     Assembly first, small, large;
     constexpr size_t kMegabyte = 1 << 20;
     memset(first.extend(kMegabyte, 0, spare), 'x', kMegabyte);
     const char *memory = first.data();
     first.give_back(spare);
-    CHECK(!first.data() && spare.capacity == kMegabyte);
-    small.extend(kMegabyte / 4 - 1, 0, spare);
-    CHECK(small.data() != memory && small.capacity() < kMegabyte / 4);
+    CHECK(!first.data() && spare.capacity() == kMegabyte);
+    small.extend(60'000, 0, spare);
+    CHECK(small.data() != memory && small.capacity() == 60'000);
     memset(large.extend(1000, 1 << 30, spare), 'y', 1000);
     CHECK(large.capacity() == 2000);
-    large.extend(kMegabyte / 4, 1 << 30, spare);
-    CHECK(large.data() == memory && large.capacity() == kMegabyte && !spare.capacity);
+    large.extend(kMegabyte / 8, 1 << 30, spare);
+    CHECK(large.data() == memory && large.capacity() == kMegabyte && !spare.capacity());
     CHECK(large.view().substr(0, 1000) == std::string(1000, 'y'));
     large.extend(kMegabyte, 0, spare);
     CHECK(large.view().substr(0, 1000) == std::string(1000, 'y'));
     large.extend(8 * kMegabyte, 0, spare);
     large.give_back(spare);  // too much to keep
-    CHECK(!spare.capacity && !spare.memory);
+    CHECK(!spare.capacity());
     large.extend(1000, 0, spare);
     large.give_back(spare);  // not worth it
-    CHECK(!spare.capacity);
+    CHECK(!spare.capacity());
+}
+
+TEST(some_pieces_of_large_memory_are_kept) {
+    constexpr size_t kMegabyte = 1 << 20;
+    SparePieces spare;
+    Assembly messages[6];
+    const auto make = [&spare](Assembly &message, size_t size) {
+        memset(message.extend(size, 0, spare), 'x', size);
+        return message.data();
+    };
+    for (size_t i = 0; i < 6; i++) make(messages[i], (i + 1) * kMegabyte / 2);
+    const char *const second = messages[1].data(), *const third = messages[2].data(),
+                      *const fourth = messages[3].data();
+    for (Assembly &message : messages) message.give_back(spare);
+    CHECK_EQ(spare.capacity(), (2 + 3 + 4 + 5) * kMegabyte / 2);  // the last would be too much in all
+    // The smallest that will do, once enough has arrived.
+    Assembly message;
+    make(message, 100'000);
+    CHECK(message.data() == second);
+    message.extend(1, kMegabyte + kMegabyte / 2, spare);
+    CHECK(message.data() == second);
+    message.extend(kMegabyte, 100, spare);
+    CHECK(message.data() == third && message.view().substr(0, 100'000) == std::string(100'000, 'x'));
+    CHECK_EQ(spare.capacity(), (2 + 4 + 5) * kMegabyte / 2);
+    // What all of it will need is known from the last frame.
+    Assembly known;
+    known.extend(100'000, 2 * kMegabyte - 100'000, spare);
+    CHECK(known.data() == fourth);
 }
 
 TEST(no_memory) {

@@ -55,7 +55,7 @@ void Backlog::take(size_t length, SpareMemory &spare) {
 }
 
 void Backlog::give(SpareMemory &spare) {
-    if (capacity_ <= spare.capacity || capacity_ < SpareMemory::kLeast || capacity_ > SpareMemory::kMost) return;
+    if (capacity_ <= spare.capacity || !SpareMemory::is_worth(capacity_)) return;
     spare.memory.reset(std::exchange(memory_, nullptr));
     spare.capacity = std::exchange(capacity_, 0);
     shown_ = begin_ = end_ = 0;

@@ -35,7 +35,7 @@ class WsGuard {
     // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
     // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
-    SpareMemory spare;  // of messages in assembly
+    SparePieces spare;  // of messages in assembly
     SpareMemory spare_backlog;  // reserved for messages while they are sent: hardly ever written to
     size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     Limits &server_limits() { return gate_->limits(); }
