@@ -133,7 +133,7 @@ class Coroutines {
     void wake(const Spare &spare, PyObject *task);
     PyObject *variables() const;
     // Whether the coroutine has left something on its Task.
-    bool was_touched() const {
+    [[gnu::always_inline]] bool was_touched() const {
         return Py_REFCNT(spare_.task.get()) != spare_.references ||
                Py_REFCNT(spare_.context.get()) != spare_.context_references || variables() != spare_.variables;
     }

@@ -57,16 +57,6 @@ PyObject *ws_repr(PyObject *object) {
                                 self->ws ? "open" : "closed");
 }
 
-PyObject *get_data(PyObject *object, void *) {
-    PyObject *data = as_ws(object)->data;
-    return Py_NewRef(data ? data : Py_None);
-}
-
-int set_data(PyObject *object, PyObject *value, void *) {
-    Ref old = Ref::steal(std::exchange(as_ws(object)->data, Py_NewRef(value ? value : Py_None)));
-    return 0;
-}
-
 PyObject *get_ready_state(PyObject *object, void *) { return PyLong_FromLong(as_ws(object)->ws ? 1 : 3); }
 
 PyObject *get_id(PyObject *object, void *) { return PyLong_FromUnsignedLongLong(as_ws(object)->id); }
@@ -144,7 +134,6 @@ int set_binary_type(PyObject *object, PyObject *value, void *) {
 }
 
 PyGetSetDef kAttributes[] = {
-    {"data", get_data, set_data, docs::kData, nullptr},
     {"ready_state", get_ready_state, nullptr, docs::kReadyState, nullptr},
     {"id", get_id, nullptr, docs::kId, nullptr},
     {"remote_address", get_remote_address, nullptr, docs::kRemoteAddress, nullptr},
@@ -156,7 +145,9 @@ PyGetSetDef kAttributes[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
+// `data` as __slots__ have it: the interpreter reads such a member (T_OBJECT_EX) without a call or a lookup.
 PyMemberDef kMembers[] = {
+    {"data", T_OBJECT_EX, offsetof(WsObject, data), 0, docs::kData},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(WsObject, weakrefs), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
