@@ -293,6 +293,37 @@ TEST(peer_fin_does_not_drop_the_spill_before_ours) {
 }
 
 // A fatal write answers 0 and calls nothing back; the loop closes the socket, after what the peer had sent was read.
+TEST(what_is_held_is_pushed_once) {
+    server_t server;
+    const int fd = server.connect_client(4096);
+    us_socket_t *s = server.http.last;
+    const auto pushes = [s] {
+        count_calls_t count;
+        us_socket_push(s);
+        return count[US_SYS_SETSOCKOPT];
+    };
+    us_socket_hold(s);
+    CHECK_EQ(pushes(), 0);  // nothing was sent
+    us_socket_hold(s);
+    CHECK_EQ(us_socket_write(0, s, "one", 3, 0), 3);
+    CHECK_EQ(us_socket_write2(0, s, "t", 1, "wo", 2), 3);
+    CHECK_EQ(pushes(), 1);
+    CHECK_EQ(pushes(), 0);
+    us_socket_hold(s);
+    CHECK_EQ(us_socket_write(0, s, "three", 5, 0), 5);
+    us_socket_release(s);
+    CHECK_EQ(us_socket_write(0, s, "four", 4, 0), 4);
+    CHECK_EQ(pushes(), 0);  // the last write has done it
+    us_socket_hold(s);
+    CHECK_EQ(us_socket_write(0, s, "five", 4, 0), 4);
+    us_socket_close(0, s, 0, nullptr);
+    CHECK_EQ(pushes(), 0);
+    std::string heard;
+    server.pump([&] { return (heard += hear(fd)).size() == 19; });
+    CHECK(heard == "onetwothreefourfive");
+    close(fd);
+}
+
 TEST(fatal_write_closes_at_the_end_of_the_iteration) {
     for (bool inside : {false, true}) {
         server_t server;

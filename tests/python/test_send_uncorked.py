@@ -8,6 +8,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from ws_client import frame
 
 MIB = 1 << 20
 CORK = 16 * 1024
@@ -104,3 +105,32 @@ def test_to_another_socket_and_closed_at_once(room) -> None:
     for client, _ in pairs[1:]:
         assert client.read_messages(2) == ["small", b"." * 100_000]
         assert client.read_close() == (4001, "enough")
+
+
+@pytest.mark.parametrize("answered", ["all", "odd", "even", "first", "last", "none"])
+def test_large_replies_to_the_messages_of_one_read(room, answered) -> None:
+    """The kernel may keep their ends for what follows, but not when nothing does."""
+    count = 7
+    takes = {
+        "all": lambda n: True,
+        "odd": lambda n: n % 2,
+        "even": lambda n: n % 2 == 0,
+        "first": lambda n: n == 0,
+        "last": lambda n: n == count - 1,
+        "none": lambda n: False,
+    }[answered]
+
+    def message(ws, data) -> None:
+        if takes(data[0]):
+            ws.send(data)
+            ws.send(f"{data[0]}")
+
+    live, pairs = room(1, message=message)
+    client = pairs[0][0]
+    payloads = [bytes([number]) + b"." * (CORK + 1000 * number) for number in range(count)]
+    for _ in range(5):
+        client.send_raw(b"".join(frame(2, payload) for payload in payloads))
+        for number, payload in enumerate(payloads):
+            if takes(number):
+                assert client.read_messages(2) == [payload, f"{number}"]
+    client.round_trip()

@@ -165,6 +165,9 @@ struct us_loop_internal_t {
     void (*change_cb)(void *, us_socket_t *) = nullptr;
     void *change_user = nullptr;
 
+    us_socket_t *held = nullptr;  // what it sends may wait for more, see us_socket_hold()
+    us_socket_t *unpushed = nullptr;  // the last bytes it has sent may still wait
+
     size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
     char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
     epoll_event events[US_EVENT_BATCH];

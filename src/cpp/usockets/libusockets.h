@@ -376,6 +376,12 @@ void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 
 /* Ours. */
 /* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
+/* For several writes in a row, inside one callback: until us_socket_push() the kernel may keep the end of what s sends for
+ * what follows, and makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last. */
+void us_socket_hold(struct us_socket_t *s);
+void us_socket_release(struct us_socket_t *s);
+void us_socket_push(struct us_socket_t *s);
+
 void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
 /* Lets the kernel find out whether the peer still exists, for a socket that is not read: TCP probes it from `seconds`

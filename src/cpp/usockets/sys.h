@@ -117,16 +117,16 @@ static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) 
     return (ssize_t) syscall(SYS_recvfrom, fd, data, length, flags, nullptr, nullptr);
 }
 
-static inline ssize_t us_sys_send(int fd, const void *data, size_t length) {
+static inline ssize_t us_sys_send(int fd, const void *data, size_t length, int more = 0) {
     if (us_sys_fails(US_SYS_SEND, &length)) {
         return -1;
     }
-    return (ssize_t) syscall(SYS_sendto, fd, data, length, MSG_NOSIGNAL, nullptr, 0);
+    return (ssize_t) syscall(SYS_sendto, fd, data, length, MSG_NOSIGNAL | more, nullptr, 0);
 }
 
 // Two parts in one call; `second` may be empty.
 static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_length, const void *second,
-                                     size_t second_length) {
+                                     size_t second_length, int more = 0) {
     size_t total = first_length + second_length;
     if (us_sys_fails(US_SYS_SENDMSG, &total)) {
         return -1;
@@ -136,7 +136,7 @@ static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_len
     msghdr message{};
     message.msg_iov = parts;
     message.msg_iovlen = 2;
-    return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
+    return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | more);
 }
 
 static inline int us_sys_shutdown_write(int fd) { return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR); }

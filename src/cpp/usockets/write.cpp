@@ -9,7 +9,8 @@
 // (US_SPILL_MAX, plus write2 headers) and freed when empty. A fatal error dooms the socket: writes answer 0 and the loop
 // closes it at the end of the iteration.
 //
-// MSG_MORE is not used: a follow-up that never comes would hold the last segment back for 200 ms.
+// MSG_MORE is used between us_socket_hold() and us_socket_push() only: a follow-up that never comes would hold the last
+// segment back for 200 ms.
 
 #include "internal.h"
 
@@ -59,11 +60,45 @@ size_t us_socket_unacknowledged(us_socket_t *s) {
     return !s->closed && ioctl(s->fd, TIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t) bytes : 0;
 }
 
+// MSG_MORE or 0 for the next write, which decides whether there is something to be pushed.
+static inline int more_flag(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (internal->held == s) [[unlikely]] {
+        internal->unpushed = s;
+        return MSG_MORE;
+    }
+    if (internal->unpushed == s) [[unlikely]] {
+        internal->unpushed = nullptr;
+    }
+    return 0;
+}
+
+void us_socket_hold(us_socket_t *s) { s->context->loop->internal_->held = s; }
+
+void us_socket_release(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (internal->held == s) {
+        internal->held = nullptr;
+    }
+}
+
+// What is blocked needs no push: the kernel sends that when it makes room. Not all sockets are TCP.
+void us_socket_push(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    us_socket_release(s);
+    if (internal->unpushed == s) {
+        internal->unpushed = nullptr;
+        if (!s->closed && !(s->flags_ & US_FLAG_FIN_SENT)) {
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, 1);  // set already: it sends what waits
+        }
+    }
+}
+
 // Bytes taken; short sets `blocked`, fatal dooms. The socket is open, not shut down and not blocked.
 static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
     for (;;) {
         const us_transport_t *transport = s->context->transport_;
-        const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
+        const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length, more_flag(s));
         if (n == (ssize_t) length) [[likely]] {
             us_count_bytes(&s->context->loop->bytes_written_, n);
             if (transport && transport->unsent(s)) {
@@ -133,7 +168,7 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
     } else if (!s->blocked) {
         ssize_t n;
         do {
-            n = us_sys_sendmsg(s->fd, header, h, payload, p);
+            n = us_sys_sendmsg(s->fd, header, h, payload, p, more_flag(s));
         } while (n < 0 && errno == EINTR);
         if (n < 0 && !means_later(errno)) {
             us_socket_doom(s);

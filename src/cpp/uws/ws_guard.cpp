@@ -91,7 +91,13 @@ void WsGuard::opened(us_socket_t *s) {
 
 us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
     s->user_bits &= static_cast<uint8_t>(~kPinged);
-    return of(s)->upstream_.on_data(s, data, length);
+    if (static_cast<size_t>(length) < kSeveralLarge) [[likely]]
+        return of(s)->upstream_.on_data(s, data, length);
+    // Replies too large for the cork buffer go out as they come, but in common segments.
+    us_socket_hold(s);
+    us_socket_t *result = of(s)->upstream_.on_data(s, data, length);
+    us_socket_push(s);  // closed, perhaps, but there until the iteration ends
+    return result;
 }
 
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {

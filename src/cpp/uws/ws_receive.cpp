@@ -13,8 +13,9 @@ constexpr Violation kTooManyFragments{1008, "Received too many tiny fragments"};
 // The parser's sink (ws_frame.h) for one read of one socket.
 class Receiver {
   public:
-    Receiver(us_socket_t *s, ReceiveState &state)
-        : s_(s), state_(state), guard_(*static_cast<WsGuard *>(s->context->user)) {}
+    // `end`: of a read whose replies are held.
+    Receiver(us_socket_t *s, ReceiveState &state, const char *end)
+        : s_(s), state_(state), guard_(*static_cast<WsGuard *>(s->context->user)), end_(end) {}
 
     size_t limit() const { return guard_.max_payload; }
     bool may_compress() const { return uwserve::may_compress(s_); }
@@ -28,6 +29,8 @@ class Receiver {
     bool on_message(char *data, size_t size, MessageKind kind) {
         if (kind.compressed) [[unlikely]]
             return deliver_compressed({data, size}, kind.text);
+        if (data + size == end_) [[unlikely]]
+            us_socket_release(s_);  // its reply is the last one
         return deliver({data, size}, kind.ascii ? Content::kAscii : kind.text ? Content::kText : Content::kBinary);
     }
 
@@ -124,12 +127,13 @@ class Receiver {
     us_socket_t *const s_;
     ReceiveState &state_;
     WsGuard &guard_;
+    const char *const end_;
 };
 
 }  // namespace
 
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
-    Receiver receiver(s, state);
+    Receiver receiver(s, state, size < kSeveralLarge ? nullptr : data + size);
     // Paused before: one of several pieces that were received together.
     bool is_paused = s->pause_reasons & US_PAUSE_QUEUE;
     char *stopped = is_paused ? data : parse_frames(state.frames, data, size, receiver);

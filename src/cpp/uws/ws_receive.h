@@ -19,4 +19,8 @@ struct ReceiveState {
 // The bytes of one read, for a WebSocket that is open and not shutting down. They are overwritten.
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size);
 
+// A read of so much may have brought several messages whose replies do not fit into upstream's cork buffer: what is sent
+// to the socket meanwhile is held (us_socket_hold()).
+constexpr size_t kSeveralLarge = 32 * 1024;
+
 }  // namespace uwserve
