@@ -125,7 +125,7 @@ def test_large_replies_to_the_messages_of_one_read(room, answered) -> None:
             ws.send(data)
             ws.send(f"{data[0]}")
 
-    live, pairs = room(1, message=message)
+    _live, pairs = room(1, message=message)
     client = pairs[0][0]
     payloads = [bytes([number]) + b"." * (CORK + 1000 * number) for number in range(count)]
     for _ in range(5):
