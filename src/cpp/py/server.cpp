@@ -354,7 +354,10 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         (*static_cast<Visit *>(user))(reinterpret_cast<Socket *>(s)->getUserData()->handle);
     }, &visitor);
     us_socket_context_each(engine->http_context(), [](us_socket_t *s, void *user) {
-        if (s->user) (*static_cast<Visit *>(user))(static_cast<HttpConn *>(s->user)->request);
+        auto *conn = static_cast<HttpConn *>(s->user);
+        if (!conn) return;
+        (*static_cast<Visit *>(user))(conn->request);
+        if (conn->stream) (*static_cast<Visit *>(user))(conn->stream->held());
     }, &visitor);
     return visitor.result;
 }

@@ -97,7 +97,7 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
     pump(conn);
 }
 
-// Pulls pieces until the socket takes no more, the stream ends, or others had to wait long enough.
+// Pulls pieces until the socket takes no more, the stream ends or has none yet, or others had to wait long enough.
 void HttpGate::pump(HttpConn &conn) {
     CorkYield yield(conn.s->context->loop);
     us_socket_t *s = conn.s;
@@ -112,6 +112,7 @@ void HttpGate::pump(HttpConn &conn) {
         std::string_view piece;
         BodyStream::Next next = conn.stream->next(piece);
         if (s->closed) return;
+        if (next == BodyStream::Next::kLater) break;
         if (next != BodyStream::Next::kPiece) {
             end_stream(conn, next == BodyStream::Next::kEnd);
             return;
@@ -141,6 +142,7 @@ void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
 }
 
 void HttpGate::end_stream(HttpConn &conn, bool complete) {
+    CorkYield yield(conn.s->context->loop);
     conn.stream.reset();
     if (conn.s->closed) return;
     if (!complete) {
