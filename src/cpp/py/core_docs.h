@@ -223,7 +223,8 @@ For the facade. Ends the body that respond_pushed() has begun; one that is not c
 over. The server's thread.
 )";
 
-constexpr char kForced[] = R"(For the facade. True once the server was stopped by force: its coroutines have been cancelled.)";
+constexpr char kForced[] =
+    R"(For the facade. True once the server was stopped by force: its coroutines have been cancelled.)";
 
 constexpr char kDefer[] = R"(defer($self, request, /)
 --

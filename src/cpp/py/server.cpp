@@ -121,12 +121,11 @@ bool ServerCore::listen_unix(std::string_view path) {
 }
 
 bool ServerCore::listen_fd(int fd, std::string *address, int *port) {
-    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes))) return false;
-    char text[128];
-    int length = us_listen_socket_address(listener, text, sizeof(text), port);
-    if (length < 0) return os_error(errno);
-    address->assign(text, static_cast<size_t>(length));
-    local_port = std::max(*port, 0);
+    us_listen_address_t where;
+    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes, &where))) return false;
+    address->assign(where.text, static_cast<size_t>(where.length));
+    *port = where.port;
+    local_port = std::max(where.port, 0);
     return true;
 }
 

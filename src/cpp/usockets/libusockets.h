@@ -277,11 +277,15 @@ struct us_listen_socket_t *us_listen_unix(struct us_socket_context_t *context, c
 /* Ours: on a socket that somebody else has bound and listens on (a parent process, systemd): TCP or unix, SOCK_STREAM. It is
  * taken over with success, and becomes non-blocking (for all processes that share it) and close-on-exec; NULL with errno,
  * and still the caller's: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (it does
- * not listen), or what the system says. At its close no path is removed. */
-struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size);
-/* Where a listener listens: a numeric address, with *port, or, with *port -1, a unix path or abstract name (which starts with
- * NUL). Its length, of at most `size`; -1 with errno. */
-int us_listen_socket_address(struct us_listen_socket_t *listener, char *text, size_t size, int *port);
+ * not listen), or what the system says. With success *where is filled in. At its close no path is removed. */
+struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size,
+                                        struct us_listen_address_t *where);
+/* A numeric address and its port, or with port -1 a unix path or abstract name (which starts with NUL). */
+struct us_listen_address_t {
+    char text[128];
+    int length;
+    int port;
+};
 int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */
