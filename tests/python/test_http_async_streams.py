@@ -138,13 +138,16 @@ def test_http_1_0_and_close(mode: str) -> None:
 def test_head(mode: str) -> None:
     """The same head as GET, and the source is closed without being asked for anything."""
     record = Recorder()
-    with running_in(mode, fetch=lambda r: Response(Source(record, "x"), headers={"X-A": "b"})) as server:
-        with Client(server) as client:
-            reply = client.ask(request("/", "HEAD"))
-            assert (reply.get("X-A"), client.buffer) == ("b", b"")
-            assert record.wait() == ["closed"]
-            assert client.ask(GET).body == b"x"
-            assert record.wait(4) == ["closed", "asked", "asked", "closed"]
+    fields = {"X-A": "b"}
+    with (
+        running_in(mode, fetch=lambda r: Response(Source(record, "x"), 200, fields)) as server,
+        Client(server) as client,
+    ):
+        reply = client.ask(request("/", "HEAD"))
+        assert (reply.get("X-A"), client.buffer) == ("b", b"")
+        assert record.wait() == ["closed"]
+        assert client.ask(GET).body == b"x"
+        assert record.wait(4) == ["closed", "asked", "asked", "closed"]
 
 
 def test_pipelined(mode: str) -> None:
@@ -189,13 +192,13 @@ def test_from_every_kind_of_handler(mode: str) -> None:
 def test_a_response_used_twice(mode: str) -> None:
     """An iterable can be sent again, an iterator not: RuntimeError, and 500."""
     kept = {"/again": Response(Again(3)), "/once": Response(counting(3))}
-    with running_in(mode, fetch=lambda r: kept[r.path], error=lambda exc: Response(str(exc), 500)) as server:
-        with Client(server) as client:
-            for _ in range(2):
-                assert client.ask(request("/again")).body == counted(3)
-            assert client.ask(request("/once")).body == counted(3)
-            reply = client.ask(request("/once"))
-            assert (reply.status, reply.body[:42]) == (500, b"the body of this Response has been sent al")
+    options: dict[str, Any] = {"error": lambda exc: Response(str(exc), 500)}
+    with running_in(mode, fetch=lambda r: kept[r.path], **options) as server, Client(server) as client:
+        for _ in range(2):
+            assert client.ask(request("/again")).body == counted(3)
+        assert client.ask(request("/once")).body == counted(3)
+        reply = client.ask(request("/once"))
+        assert (reply.status, reply.body[:42]) == (500, b"the body of this Response has been sent al")
 
 
 # --- backpressure and fairness ---
@@ -295,14 +298,13 @@ def test_how_long_a_source_may_wait(mode: str) -> None:
             server.timeout(request, 0)
         return Response(pieces())
 
-    with running_in(mode, fetch=fetch, idle_timeout=1) as server:
-        with Client(server) as cut, Client(server) as patient:
-            patient.send(request("/patient"))
-            cut.send(request("/cut"))
-            assert cut.head().status == 200
-            assert cut.read_rest().count(b"in time") == 4
-            assert patient.reply().body == b"in time;" * 4 + b"late"
-            assert patient.at_end()  # the next request has the usual time
+    with running_in(mode, fetch=fetch, idle_timeout=1) as server, Client(server) as cut, Client(server) as patient:
+        patient.send(request("/patient"))
+        cut.send(request("/cut"))
+        assert cut.head().status == 200
+        assert cut.read_rest().count(b"in time") == 4
+        assert patient.reply().body == b"in time;" * 4 + b"late"
+        assert patient.at_end()  # the next request has the usual time
 
 
 # --- sources that fail ---
@@ -342,7 +344,7 @@ class GivesNoAwaitable:
     ],
 )
 def test_a_source_that_raises(mode: str, source: Any, word: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What was yielded arrives, the body is visibly incomplete, the traceback is logged and counted, the server goes on."""
+    """What was yielded arrives, the body is visibly incomplete; it is logged and counted, and the server goes on."""
     with running_in(mode, fetch=lambda r: "ok" if r.path == "/ok" else Response(source())) as server:
         with Client(server) as client:
             client.send(GET)

@@ -1,9 +1,10 @@
-"""The end of asynchronous bodies: clients that leave, stops, event loops that end, exceptions that end a run, garbage."""
+"""The end of asynchronous bodies: clients that leave, stops, runs and event loops that end, garbage."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import threading
 import weakref
@@ -170,19 +171,19 @@ def test_many_that_leave_at_random_places(mode: str) -> None:
 def test_a_forced_stop(mode: str, name: str, error: str) -> None:
     """Cut; the generator's finally has ended when the server has."""
     watched = Watched()
-    with running_in(mode, fetch=lambda r: Response(getattr(watched, name)())) as server:
-        with Client(server, receive_buffer=4096) as client:
-            client.send(GET)
-            client.head()
-            client.read_exactly(8)
-            if name == "waiting":
-                watched.record.wait()
-            stopped = server.stop(True)
-            with pytest.raises((ClosedError, ConnectionResetError)):
-                client.read_until(b"\r\n0\r\n\r\n")
-            assert stopped.wait(20)
-            assert watched.record.items[-2:] == [error, "ended"]
-            assert not server.running
+    source = getattr(watched, name)
+    with running_in(mode, fetch=lambda r: Response(source())) as server, Client(server, receive_buffer=4096) as client:
+        client.send(GET)
+        client.head()
+        client.read_exactly(8)
+        if name == "waiting":
+            watched.record.wait()
+        stopped = server.stop(True)
+        with pytest.raises((ClosedError, ConnectionResetError)):
+            client.read_until(b"\r\n0\r\n\r\n")
+        assert stopped.wait(20)
+        assert watched.record.items[-2:] == [error, "ended"]
+        assert not server.running
 
 
 @modes
@@ -305,12 +306,13 @@ def leave_behind(kind: str, server: Server, paths: list[str], are_there: Any) ->
     """Serve these in an event loop that ends when they are under way, without a word to the server."""
 
     async def main(clients: list[Client]) -> None:
-        asyncio.ensure_future(server.serve_forever())
+        serving.append(asyncio.ensure_future(server.serve_forever()))
         for client, path in zip(clients, paths, strict=True):
             client.send(request(path))
         while not are_there():
             await asyncio.sleep(0.001)
 
+    serving: list[asyncio.Future[None]] = []
     loop = new_loop(kind)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server, receive_buffer=4096)) for _ in paths]
@@ -409,8 +411,7 @@ def test_garbage_that_ends_bodies(mode: str, threshold: int) -> None:
                     if number % 5 == 0:
                         await asyncio.sleep(0)
                     if number % 20 == 19:
-                        other = last[0]
-                        Bomb(lambda: server.end_pushed(other, number % 2))
+                        Bomb(functools.partial(server.end_pushed, last[0], number % 2))
                     piece = Piece(b"x" * (number + 3000))
                     piece.server, piece.request = server, request
                     yield piece

@@ -1,4 +1,4 @@
-"""Streamed bodies from asynchronous iterables: for each a Task that asks for a piece whenever the client has taken enough.
+"""Streamed bodies from asynchronous iterables: for each a Task that asks for a piece when the last one has been taken.
 
 The core says when (``tell``), and takes the pieces (``push_piece``). The iterator is never ahead: it is asked for its
 next piece when the last one has left for the kernel. Whatever ends the body, the iterator's ``aclose()`` is awaited.
@@ -27,7 +27,17 @@ TURN_SECONDS = 0.002
 class Sender:
     """One body on its way to one client."""
 
-    __slots__ = ("_has_begun", "_is_over", "_is_wanted", "_iterator", "_loop", "_request", "_server", "_task", "_waiter")
+    __slots__ = (
+        "_has_begun",
+        "_is_over",
+        "_is_wanted",
+        "_iterator",
+        "_loop",
+        "_request",
+        "_server",
+        "_task",
+        "_waiter",
+    )
 
     def __init__(self, server: Server[Any], request: Request, iterator: AsyncIterator[Any]) -> None:
         self._server = server

@@ -336,8 +336,8 @@ class ServerCore(Generic[DataT]):
         body: Iterator[str | Buffer],
         /,
     ) -> bool: ...
-    # Same with pieces that come by push_piece(). tell(True) when one is wanted, unless push_piece() says so; tell(False)
-    # once, when the stream is over or its client gone.
+    # Same with pieces that come by push_piece(). tell(True) when one is wanted, unless push_piece() says so, and
+    # tell(False) once, when the stream is over or its client gone.
     def respond_pushed(
         self,
         request: Request,
