@@ -179,7 +179,7 @@ For the facade. The Tasks of handlers are not waited for any more. The server's 
 )";
 
 constexpr char kStartCoroutine[] = R"(start_coroutine($self, coroutine, where='fetch', /)
----
+--
 
 For the facade. Steps a coroutine at once, in the task and context of a handler; returns its Task when it has suspended,
 else None. where: what an exception out of it counts as in ``handler_errors``. The server's thread.
@@ -203,21 +203,21 @@ incomplete body. The server's thread.
 )";
 
 constexpr char kRespondPushed[] = R"(respond_pushed($self, request, status, headers, tell, /)
----
+--
 
 For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
 push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
 )";
 
 constexpr char kPushPiece[] = R"(push_piece($self, request, piece, /)
----
+--
 
 For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
 another is wanted at once. TypeError for anything else, RuntimeError if none is wanted. The server's thread.
 )";
 
 constexpr char kEndPushed[] = R"(end_pushed($self, request, complete, /)
----
+--
 
 For the facade. Ends the body that respond_pushed() has begun; one that is not complete cuts the connection. False if it was
 over. The server's thread.
