@@ -308,9 +308,10 @@ def leave_behind(kind: str, server: Server, paths: list[str], are_there: Any) ->
     async def main(clients: list[Client]) -> None:
         serving.append(asyncio.ensure_future(server.serve_forever()))
         for client, path in zip(clients, paths, strict=True):
-            client.send(request(path))
+            await asyncio.to_thread(client.send, request(path))  # over TLS it waits for the server
         while not are_there():
             await asyncio.sleep(0.001)
+        await asyncio.get_running_loop().shutdown_default_executor()
 
     serving: list[asyncio.Future[None]] = []
     loop = new_loop(kind)
