@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from http_client import GET, Client, Recorder, pattern, request, upgrade_request
+from http_client import GET, Client, Recorder, fast_readers, pattern, request, upgrade_request
 from loops import NAMES, running_in
 from ws_client import eventually
 
@@ -231,31 +230,16 @@ def test_the_source_is_not_ahead_of_its_client(mode: str) -> None:
 
 def test_sources_that_never_wait_do_not_starve_others(mode: str) -> None:
     """Two endless ones, of small and of empty pieces, and readers as fast as can be: others are still answered."""
-    ended = threading.Event()
 
     async def endless(piece: bytes) -> AsyncIterator[bytes]:
         for number in itertools.count():
             yield piece if number % 1000 else b"."
 
-    def drain(server: Server, path: str) -> None:
-        with Client(server) as client:
-            client.send(request(path))
-            while not ended.is_set() and client.fill():
-                client.buffer.clear()
-
     sources = {"/small": b"z" * 1000, "/empty": b""}
     with running_in(mode, fetch=lambda r: Response(endless(sources[r.path])) if r.path != "/ok" else "ok") as server:
-        readers = [threading.Thread(target=drain, args=(server, path)) for path in sources]
-        for reader in readers:
-            reader.start()
-        try:
-            with Client(server) as client:
-                for _ in range(50):
-                    assert client.ask(request("/ok")).body == b"ok"
-        finally:
-            ended.set()
-            for reader in readers:
-                reader.join()
+        with fast_readers(server, *sources), Client(server) as client:
+            for _ in range(50):
+                assert client.ask(request("/ok")).body == b"ok"
         eventually(lambda: server.pending_requests == 0)
 
 

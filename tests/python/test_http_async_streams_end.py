@@ -28,33 +28,33 @@ class Watched:
     def __init__(self) -> None:
         self.record = Recorder()
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         for _ in range(3):
             await asyncio.sleep(0.001)
         self.record("ended")
 
-    async def giving(self, size: int = 10_000) -> AsyncIterator[bytes]:
-        """More than any client takes; waits for nothing itself."""
+    @contextlib.asynccontextmanager
+    async def _told(self) -> AsyncIterator[None]:
         try:
-            while True:
-                yield b"x" * size
+            yield
         except BaseException as exc:
             self.record(type(exc).__name__)
             raise
         finally:
-            await self._end()
+            await self.end()
+
+    async def giving(self, size: int = 10_000) -> AsyncIterator[bytes]:
+        """More than any client takes; waits for nothing itself."""
+        async with self._told():
+            while True:
+                yield b"x" * size
 
     async def waiting(self) -> AsyncIterator[bytes]:
         """One piece, and then something that does not come."""
-        try:
+        async with self._told():
             yield b"first"
             self.record("waits")
             await asyncio.Event().wait()
-        except BaseException as exc:
-            self.record(type(exc).__name__)
-            raise
-        finally:
-            await self._end()
 
     async def stubborn(self) -> AsyncIterator[bytes]:
         """Goes on when it is cancelled, and ends where it is not asked for more."""
@@ -66,7 +66,7 @@ class Watched:
             yield b"second"
             self.record("asked for more")
         finally:
-            await self._end()
+            await self.end()
 
 
 def leave(client: Client, way: str) -> None:
@@ -199,7 +199,7 @@ def test_a_graceful_stop_waits(mode: str) -> None:
                     await asyncio.sleep(0.001)
                 yield b"last"
             finally:
-                await watched._end()
+                await watched.end()
 
         with running_in(mode, fetch=lambda r, p=pieces: Response(p())) as server, Client(server) as client:
             client.send(GET)

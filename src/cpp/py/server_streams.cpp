@@ -16,26 +16,42 @@ namespace {
 constexpr const char *kWhere = "stream";  // of HandlerErrors
 constexpr const char *kPieceName = "a piece of a streamed body";
 
-// A Python iterator as the source.
-class IteratorStream : public BodyStream {
+// What both have of Python's: the object that they are about, kept.
+class PythonStream : public BodyStream {
   public:
-    IteratorStream(ServerCore &core, PyObject *iterator) : core_(core), iterator_(Ref::borrow(iterator)) {}
+    PythonStream(ServerCore &core, PyObject *object) : core_(core), object_(Ref::borrow(object)) {}
+    void no_memory() override {
+        core_.gil.ensure();
+        PyErr_NoMemory();
+        core_.log_failure(kWhere);
+    }
+    void *held() const override { return object_.get(); }
+
+  protected:
+    ServerCore &core_;
+    Ref object_;
+};
+
+// A Python iterator as the source.
+class IteratorStream : public PythonStream {
+  public:
+    using PythonStream::PythonStream;
     ~IteratorStream() override {
         core_.gil.ensure();
         SavedError error;
         piece_.reset();
-        if (PyObject_HasAttrString(iterator_.get(), "close")) {
-            Ref result = Ref::steal(PyObject_CallMethod(iterator_.get(), "close", nullptr));
+        if (PyObject_HasAttrString(object_.get(), "close")) {
+            Ref result = Ref::steal(PyObject_CallMethod(object_.get(), "close", nullptr));
             if (!result) core_.log_failure(kWhere);
         }
-        iterator_.reset();
+        object_.reset();
     }
     Next next(std::string_view &piece) override {
         core_.gil.ensure();
         core_.coroutines.leave_if_idle();
         piece_.reset();
         payload_.reset();
-        piece_ = Ref::steal(PyIter_Next(iterator_.get()));
+        piece_ = Ref::steal(PyIter_Next(object_.get()));
         if (!piece_) {
             if (!PyErr_Occurred()) return Next::kEnd;
             core_.log_failure(kWhere);
@@ -49,29 +65,22 @@ class IteratorStream : public BodyStream {
         piece = payload_->view();
         return Next::kPiece;
     }
-    void no_memory() override {
-        core_.gil.ensure();
-        PyErr_NoMemory();
-        core_.log_failure(kWhere);
-    }
-    void *held() const override { return iterator_.get(); }
 
   private:
-    ServerCore &core_;
-    Ref iterator_, piece_;
+    Ref piece_;
     std::unique_ptr<Payload> payload_;
 };
 
-// Pieces that come from outside, one at a time, and each when it is wanted.
-class PushedStream : public BodyStream {
+// Pieces that come from outside, one at a time, and each when it is wanted; the object is whom to tell.
+class PushedStream : public PythonStream {
   public:
-    PushedStream(ServerCore &core, PyObject *tell) : core_(core), tell_(Ref::borrow(tell)) {}
+    using PythonStream::PythonStream;
     ~PushedStream() override {
         core_.gil.ensure();
         SavedError error;
         // Without hooks the garbage collector has the server, and with it whoever would be told.
-        if (core_.dispatch) tell(core_, tell_.get(), false);
-        tell_.reset();
+        if (core_.dispatch) tell(core_, object_.get(), false);
+        object_.reset();
     }
     Next next(std::string_view &piece) override {
         if (has_piece_) {
@@ -81,18 +90,11 @@ class PushedStream : public BodyStream {
         }
         if (!std::exchange(is_wanted_, true) && !is_pushing_) {
             core_.gil.ensure();
-            Ref callback = Ref::borrow(tell_.get());
+            Ref callback = Ref::borrow(object_.get());
             tell(core_, callback.get(), true);  // this may be gone afterwards
         }
         return Next::kLater;
     }
-    void no_memory() override {
-        core_.gil.ensure();
-        PyErr_NoMemory();
-        core_.log_failure(kWhere);
-    }
-    void *held() const override { return tell_.get(); }
-
     bool is_wanted() const { return is_wanted_; }
     bool is_pushing() const { return is_pushing_; }
     // Between these two the gate pumps; what it cannot send at once it has copied then.
@@ -114,8 +116,6 @@ class PushedStream : public BodyStream {
         }
     }
 
-    ServerCore &core_;
-    Ref tell_;
     std::string_view piece_;
     bool has_piece_ = false, is_wanted_ = false, is_pushing_ = false;
 };
