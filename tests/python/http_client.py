@@ -275,6 +275,28 @@ def expect_1001(*clients: Client) -> None:
         client.__exit__()
 
 
+@contextlib.contextmanager
+def fast_readers(server: Server, *paths: str) -> Iterator[None]:
+    """Clients in threads, one a path, that take endless answers as fast as they come; they leave at the end."""
+    ended = threading.Event()
+
+    def drain(path: str) -> None:
+        with Client(server) as client:
+            client.send(request(path))
+            while not ended.is_set() and client.fill():
+                client.buffer.clear()
+
+    readers = [threading.Thread(target=drain, args=(path,)) for path in paths]
+    for reader in readers:
+        reader.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+
+
 class Recorder:
     """A list that another thread can wait for."""
 

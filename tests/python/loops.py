@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
+from http_client import running
 from ws_client import TIMEOUT
+
+from uwserve import Server, serve
 
 try:
     import uvloop
@@ -106,3 +110,24 @@ class Tape:
 def pairs(names: list[str]) -> list[str]:
     """The tape of those, one after the other."""
     return [f"{what} {name}" for name in names for what in ("begin", "end")]
+
+
+@contextlib.contextmanager
+def running_in(mode: str, **options: Any) -> Iterator[Server]:
+    """A server that runs in another thread: by ``start()``, or inside an event loop of that kind."""
+    if mode == "start":
+        with running(**options) as server:
+            yield server
+        return
+    loop = LoopThread(mode)
+    ended = False
+    try:
+        server = serve(**{"port": 0, "hostname": "127.0.0.1"} | options)
+        loop.run(server.__aenter__())
+        try:
+            yield server
+        finally:
+            loop.run(server.__aexit__(None, None, None))
+        ended = True
+    finally:
+        loop.stop(check=ended)

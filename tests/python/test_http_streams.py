@@ -14,6 +14,7 @@ from http_client import (
     ClosedError,
     Recorder,
     answer,
+    fast_readers,
     pattern,
     request,
     running,
@@ -121,26 +122,13 @@ def test_a_client_that_leaves_a_stream(way: str) -> None:
 
 def test_an_endless_stream_does_not_starve_others() -> None:
     """Two readers take endless generators as fast as they can; another client's requests are still answered."""
-    ended = threading.Event()
 
-    def drain(server: Server) -> None:
-        with Client(server) as client:
-            client.send(GET)
-            while not ended.is_set() and client.fill():
-                client.buffer.clear()
+    def fetch(request: Request) -> Any:
+        return "ok" if request.path == "/ok" else Response(itertools.repeat(b"z" * 1000))
 
-    with running(fetch=lambda r: "ok" if r.path == "/ok" else Response(itertools.repeat(b"z" * 1000))) as server:
-        readers = [threading.Thread(target=drain, args=(server,)) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        try:
-            with Client(server) as client:
-                for _ in range(50):
-                    assert client.ask(request("/ok")).body == b"ok"
-        finally:
-            ended.set()
-            for reader in readers:
-                reader.join()
+    with running(fetch=fetch) as server, fast_readers(server, "/", "/"), Client(server) as client:
+        for _ in range(50):
+            assert client.ask(request("/ok")).body == b"ok"
 
 
 def test_stopping_cuts_an_endless_stream() -> None:

@@ -178,11 +178,11 @@ constexpr char kForgetTasks[] = R"(forget_tasks(self)
 For the facade. The Tasks of handlers are not waited for any more. The server's thread.
 )";
 
-constexpr char kStartCoroutine[] = R"(start_coroutine($self, coroutine, /)
+constexpr char kStartCoroutine[] = R"(start_coroutine($self, coroutine, where='fetch', /)
 --
 
 For the facade. Steps a coroutine at once, in the task and context of a handler; returns its Task when it has suspended,
-else None. The server's thread.
+else None. where: what an exception out of it counts as in ``handler_errors``. The server's thread.
 )";
 
 constexpr char kRespond[] = R"(respond($self, request, status, headers, body, /)
@@ -201,6 +201,30 @@ For the facade. As respond(), with an iterator of bytes-like or str pieces: pull
 is called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
 incomplete body. The server's thread.
 )";
+
+constexpr char kRespondPushed[] = R"(respond_pushed($self, request, status, headers, tell, /)
+--
+
+For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
+push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
+)";
+
+constexpr char kPushPiece[] = R"(push_piece($self, request, piece, /)
+--
+
+For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
+another is wanted at once. TypeError for anything else, RuntimeError if none is wanted. The server's thread.
+)";
+
+constexpr char kEndPushed[] = R"(end_pushed($self, request, complete, /)
+--
+
+For the facade. Ends the body that respond_pushed() has begun; one that is not complete cuts the connection. False if it was
+over. The server's thread.
+)";
+
+constexpr char kForced[] =
+    R"(For the facade. True once the server was stopped by force: its coroutines have been cancelled.)";
 
 constexpr char kDefer[] = R"(defer($self, request, /)
 --

@@ -33,10 +33,22 @@ PyObject *call(PyObject *function, const Ref &first, const Ref &second) {
     return PyObject_Vectorcall(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
 }
 
-struct Found {
-    PyObject *object = nullptr;
-    int count = 0;
-};
+// The only object that `whole` refers to and that is a Context, or is none; a borrowed reference, or NULL.
+PyObject *only_part(PyObject *whole, bool is_context) {
+    struct Search {
+        bool is_context;
+        PyObject *found;
+        int count;
+    } search{is_context, nullptr, 0};
+    Py_TYPE(whole)->tp_traverse(whole, [](PyObject *part, void *arg) {
+        auto *search = static_cast<Search *>(arg);
+        if (PyContext_CheckExact(part) != search->is_context) return 0;
+        search->found = part;
+        search->count++;
+        return 0;
+    }, &search);
+    return search.count == 1 ? search.found : nullptr;
+}
 
 // Which pointer of a Context that is, counted from its beginning: to look there is cheaper than to traverse it. 0 when it
 // cannot be told.
@@ -52,17 +64,7 @@ size_t place_of(PyObject *variables, PyObject *context) {
 }
 
 // The context that a new Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
-PyObject *context_of(PyObject *task) {
-    Found found;
-    Py_TYPE(task)->tp_traverse(task, [](PyObject *part, void *arg) {
-        if (!PyContext_CheckExact(part)) return 0;
-        auto *seen = static_cast<Found *>(arg);
-        seen->object = part;
-        seen->count++;
-        return 0;
-    }, &found);
-    return found.count == 1 ? found.object : nullptr;
-}
+PyObject *context_of(PyObject *task) { return only_part(task, true); }
 
 bool is_cancelled_error(PyObject *error) {
     Ref module = Ref::steal(PyImport_ImportModule("asyncio"));
@@ -73,17 +75,8 @@ bool is_cancelled_error(PyObject *error) {
 
 }  // namespace
 
-PyObject *variables_of(PyObject *context) {
-    Found found;
-    Py_TYPE(context)->tp_traverse(context, [](PyObject *part, void *arg) {
-        if (PyContext_CheckExact(part)) return 0;  // the one that was entered before it
-        auto *seen = static_cast<Found *>(arg);
-        seen->object = part;
-        seen->count++;
-        return 0;
-    }, &found);
-    return found.count == 1 ? found.object : nullptr;
-}
+// A Context refers to them, and to the one that was entered before it.
+PyObject *variables_of(PyObject *context) { return only_part(context, false); }
 
 bool is_other_coroutine(PyObject *object) {
     return PyGen_CheckExact(object) ? is_iterable_coroutine(object) : is_foreign_coroutine(object);

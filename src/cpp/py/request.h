@@ -37,9 +37,12 @@ inline bool is_open(const RequestObject *request) {
 
 // The methods of the server that take a request (server_http.cpp), and publish; raw, because they are hot.
 extern PyMethodDef kServerMethods[];
+extern PyMethodDef kStreamMethods[];  // server_streams.cpp
 extern PyMethodDef kObserverMethods[];  // server_observers.cpp
 // The request argument of such a method, on the loop thread; NULL with an exception set.
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
+// The status line of an answer from its code. False with ValueError set.
+bool read_status(PyObject *object, std::string *line);
 // The core inside a Python server object; NULL with TypeError set for anything else (server_bind.cpp).
 ServerCore *core_of(PyObject *object);
 

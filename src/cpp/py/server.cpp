@@ -121,12 +121,11 @@ bool ServerCore::listen_unix(std::string_view path) {
 }
 
 bool ServerCore::listen_fd(int fd, std::string *address, int *port) {
-    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes))) return false;
-    char text[128];
-    int length = us_listen_socket_address(listener, text, sizeof(text), port);
-    if (length < 0) return os_error(errno);
-    address->assign(text, static_cast<size_t>(length));
-    local_port = std::max(*port, 0);
+    us_listen_address_t where;
+    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes, &where))) return false;
+    address->assign(where.text, static_cast<size_t>(where.length));
+    *port = where.port;
+    local_port = std::max(where.port, 0);
     return true;
 }
 
@@ -354,7 +353,10 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         (*static_cast<Visit *>(user))(reinterpret_cast<Socket *>(s)->getUserData()->handle);
     }, &visitor);
     us_socket_context_each(engine->http_context(), [](us_socket_t *s, void *user) {
-        if (s->user) (*static_cast<Visit *>(user))(static_cast<HttpConn *>(s->user)->request);
+        auto *conn = static_cast<HttpConn *>(s->user);
+        if (!conn) return;
+        (*static_cast<Visit *>(user))(conn->request);
+        if (conn->stream) (*static_cast<Visit *>(user))(conn->stream->held());
     }, &visitor);
     return visitor.result;
 }

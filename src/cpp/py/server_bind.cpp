@@ -223,6 +223,7 @@ void bind_properties(py::class_<ServerCore> &type) {
              docs::kBufferedBytes);
     property("running", [](const ServerCore &core) { return core.running(); }, docs::kRunning);
     property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kStopping);
+    property("forced", [](const ServerCore &core) { return core.forced; }, docs::kForced);
     property("finished", [](const ServerCore &core) { return core.finished; }, docs::kFinished);
     property("compressions", [](const ServerCore &core) {
         return core.engine ? core.engine->codecs().compressions : 0;
@@ -297,7 +298,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
         PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     if (!subscript) throw py::error_already_set();
     type.attr("__class_getitem__") = subscript;
-    for (PyMethodDef *method : {kServerMethods, kObserverMethods}) {
+    for (PyMethodDef *method : {kServerMethods, kStreamMethods, kObserverMethods}) {
         for (; method->ml_name; method++) {
             auto descriptor = py::reinterpret_steal<py::object>(
                 PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

@@ -119,7 +119,7 @@ Bun: Server.requestIP.
 constexpr char kTimeout[] = R"(timeout($self, /, request, seconds)
 --
 
-Set how long a request may wait for its answer, instead of ``idle_timeout``.
+Set how long a request may wait for its answer, and then for each bit of progress of it, instead of ``idle_timeout``.
 
 Args:
     request: a ``Request`` of this server; nothing happens when its client is gone.

@@ -1,4 +1,4 @@
-// Requests: from the gate to `dispatch`, and the answers back: respond, respond_stream, upgrade.
+// Requests: from the gate to `dispatch`, and the answers back: respond, upgrade. Streams are in server_streams.cpp.
 #include <arpa/inet.h>
 
 #include <algorithm>
@@ -32,54 +32,9 @@ class HeldObject : public BodyOwner {
     Ref object_;
 };
 
-// A Python iterator as the source of a streamed body.
-class IteratorStream : public BodyStream {
-  public:
-    IteratorStream(ServerCore &core, PyObject *iterator) : core_(core), iterator_(Ref::borrow(iterator)) {}
-    ~IteratorStream() override {
-        core_.gil.ensure();
-        SavedError error;
-        piece_.reset();
-        if (PyObject_HasAttrString(iterator_.get(), "close")) {
-            Ref result = Ref::steal(PyObject_CallMethod(iterator_.get(), "close", nullptr));
-            if (!result) core_.log_failure("stream");
-        }
-        iterator_.reset();
-    }
-    Next next(std::string_view &piece) override {
-        core_.gil.ensure();
-        core_.coroutines.leave_if_idle();
-        piece_.reset();
-        payload_.reset();
-        piece_ = Ref::steal(PyIter_Next(iterator_.get()));
-        if (!piece_) {
-            if (!PyErr_Occurred()) return Next::kEnd;
-            core_.log_failure("stream");
-            return Next::kFailed;
-        }
-        payload_ = std::make_unique<Payload>();
-        if (!payload_->read(piece_.get(), PayloadKind::kAny, "a piece of a streamed body")) {
-            core_.log_failure("stream");
-            return Next::kFailed;
-        }
-        piece = payload_->view();
-        return Next::kPiece;
-    }
-    void no_memory() override {
-        core_.gil.ensure();
-        PyErr_NoMemory();
-        core_.log_failure("stream");
-    }
-
-  private:
-    ServerCore &core_;
-    Ref iterator_, piece_;
-    std::unique_ptr<Payload> payload_;
-};
+}  // namespace
 
 // --- arguments common to the methods below ---
-
-}  // namespace
 
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call) {
     if (!object || !PyObject_TypeCheck(object, core->state->request_type)) {
@@ -100,8 +55,6 @@ RequestObject *read_request(ServerCore *core, PyObject *object, const char *call
     return request;
 }
 
-namespace {
-
 bool read_status(PyObject *object, std::string *line) {
     long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;
     if (status == -1 && PyErr_Occurred()) PyErr_Clear();
@@ -114,6 +67,8 @@ bool read_status(PyObject *object, std::string *line) {
 }
 
 // --- methods ---
+
+namespace {
 
 PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     ServerCore *core = core_of(self);
@@ -145,30 +100,6 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_RETURN_TRUE;
 }
 
-PyObject *respond_stream(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
-    if (!core) return nullptr;
-    if (count != 4) {
-        PyErr_Format(PyExc_TypeError, "respond_stream() takes 4 arguments (%zd given)", count);
-        return nullptr;
-    }
-    RequestObject *request = read_request(core, args[0], "Server.respond_stream");
-    std::string status;
-    FieldList headers;
-    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
-    if (!PyIter_Check(args[3])) {
-        PyErr_Format(PyExc_TypeError, "body must be an iterator, not %.200s", Py_TYPE(args[3])->tp_name);
-        return nullptr;
-    }
-    if (!is_open(request)) Py_RETURN_FALSE;
-    auto stream = std::make_unique<IteratorStream>(*core, args[3]);
-    ServerCore::Entry entry(*core);
-    HttpConn &conn = *request->conn;
-    if (headers.wants_close()) conn.head->close = true;
-    core->engine->gate().respond_stream(conn, status, headers.fields(), std::move(stream));
-    Py_RETURN_TRUE;
-}
-
 PyObject *defer(PyObject *self, PyObject *object) {
     ServerCore *core = core_of(self);
     RequestObject *request = core ? read_request(core, object, "Server.defer") : nullptr;
@@ -177,15 +108,21 @@ PyObject *defer(PyObject *self, PyObject *object) {
     Py_RETURN_NONE;
 }
 
-// start(coroutine): its Task when it has suspended, else None.
-PyObject *start(PyObject *self, PyObject *coroutine) {
+// start(coroutine, where="fetch"): its Task when it has suspended, else None.
+PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     ServerCore *core = core_of(self);
     if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
     if (!core->on_loop_thread()) {
         core->refuse_thread("Server.start_coroutine");
         return nullptr;
     }
-    Ref task = run_coroutine(*core, nullptr, Ref::borrow(coroutine), "fetch");
+    if (count < 1 || count > 2 || (count == 2 && !PyUnicode_Check(args[1]))) {
+        PyErr_SetString(PyExc_TypeError, "start_coroutine() takes a coroutine, and where exceptions out of it count");
+        return nullptr;
+    }
+    const char *where = count == 2 ? PyUnicode_AsUTF8(args[1]) : "fetch";
+    if (!where) return nullptr;
+    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), HandlerErrors::place_of(where));
     return task ? task.release() : Py_NewRef(Py_None);
 }
 
@@ -305,7 +242,8 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
         return nullptr;
     }
-    if (request->conn && !request->conn->s->closed) us_socket_arm(request->conn->s, static_cast<unsigned>(seconds));
+    if (request->conn && !request->conn->s->closed)
+        core->engine->gate().set_timeout(*request->conn, static_cast<unsigned>(seconds));
     Py_RETURN_NONE;
 }
 
@@ -379,9 +317,8 @@ void ServerCore::on_settled(HttpConn &conn) {
 
 PyMethodDef kServerMethods[] = {
     {"respond", as_function(respond), METH_FASTCALL, docs::kRespond},
-    {"respond_stream", as_function(respond_stream), METH_FASTCALL, docs::kRespondStream},
     {"defer", defer, METH_O, docs::kDefer},
-    {"start_coroutine", start, METH_O, docs::kStartCoroutine},
+    {"start_coroutine", as_function(start), METH_FASTCALL, docs::kStartCoroutine},
     {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
     {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},
     {"subscriber_count", subscriber_count, METH_O, docs::kSubscriberCount},

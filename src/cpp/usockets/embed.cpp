@@ -13,8 +13,11 @@ void us_loop_enter(us_loop_t *loop) {
 }
 
 void us_loop_leave(us_loop_t *loop) {
-    if (loop->depth == 1 && loop->internal_->close_head) {
-        us_run_deferred_closes(loop);
+    if (loop->depth == 1) {
+        if (loop->internal_->close_head) {
+            us_run_deferred_closes(loop);
+        }
+        us_loop_settle(loop);
     }
     loop->depth--;
 }

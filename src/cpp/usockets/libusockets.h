@@ -186,8 +186,8 @@ int us_loop_is_iterating(struct us_loop_t *loop);
 
 /* Ours. Bookkeeping of what is kept in memory for sockets. A socket has changed when a write to it was short or found it
  * blocked, when it became writable, and when the layer above says so with us_socket_changed(). cb then reads and counts,
- * nothing else; it comes late, so that it sees the change complete: when another socket changes, in us_loop_settle(), and
- * at the end of the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block. */
+ * nothing else; it comes late, so that it sees the change complete: when another socket changes, in us_loop_settle(), at
+ * the end of the iteration, and at that of what us_loop_enter() has begun, whichever is first. Not for closed sockets; adopt counts as a change of the new block. */
 void us_loop_on_change(struct us_loop_t *loop, void (*cb)(void *user, struct us_socket_t *s), void *user);
 void us_socket_changed(struct us_socket_t *s);
 void us_loop_settle(struct us_loop_t *loop);
@@ -277,11 +277,15 @@ struct us_listen_socket_t *us_listen_unix(struct us_socket_context_t *context, c
 /* Ours: on a socket that somebody else has bound and listens on (a parent process, systemd): TCP or unix, SOCK_STREAM. It is
  * taken over with success, and becomes non-blocking (for all processes that share it) and close-on-exec; NULL with errno,
  * and still the caller's: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (it does
- * not listen), or what the system says. At its close no path is removed. */
-struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size);
-/* Where a listener listens: a numeric address, with *port, or, with *port -1, a unix path or abstract name (which starts with
- * NUL). Its length, of at most `size`; -1 with errno. */
-int us_listen_socket_address(struct us_listen_socket_t *listener, char *text, size_t size, int *port);
+ * not listen), or what the system says. With success *where is filled in. At its close no path is removed. */
+struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size,
+                                        struct us_listen_address_t *where);
+/* A numeric address and its port, or with port -1 a unix path or abstract name (which starts with NUL). */
+struct us_listen_address_t {
+    char text[128];
+    int length;
+    int port;
+};
 int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */

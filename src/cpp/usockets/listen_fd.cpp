@@ -33,13 +33,43 @@ static int family_of(int fd) {
     return family;
 }
 
-us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socket_ext_size) {
+// Where it listens; -1 with errno.
+static int address_of(int fd, us_listen_address_t *where) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof(address);
+    if (us_sys_getsockname(fd, (sockaddr *) &address, &length) != 0) {
+        return -1;
+    }
+    if (address.ss_family == AF_UNIX) {
+        const sockaddr_un *local = (const sockaddr_un *) &address;
+        static_assert(sizeof(local->sun_path) <= sizeof(where->text));
+        const size_t all = length > offsetof(sockaddr_un, sun_path) ? length - offsetof(sockaddr_un, sun_path) : 0;
+        // Of a path the kernel counts its NUL; in an abstract name every byte counts.
+        const size_t used = all && local->sun_path[0] ? strnlen(local->sun_path, all) : all;
+        memcpy(where->text, local->sun_path, used);
+        where->length = (int) used;
+        where->port = -1;
+        return 0;
+    }
+    char service[8];
+    if (getnameinfo((const sockaddr *) &address, length, where->text, sizeof(where->text), service, sizeof(service),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    where->length = (int) strlen(where->text);
+    where->port = atoi(service);
+    return 0;
+}
+
+us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socket_ext_size,
+                                 us_listen_address_t *where) {
     if (context->loop->error) {
         errno = context->loop->error;
         return nullptr;
     }
     const int family = family_of(fd);
-    if (family < 0 || us_sys_make_nonblocking(fd) != 0) {
+    if (family < 0 || address_of(fd, where) != 0 || us_sys_make_nonblocking(fd) != 0) {
         return nullptr;
     }
     const bool is_tcp = family != AF_UNIX;
@@ -47,33 +77,4 @@ us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socke
         return nullptr;
     }
     return us_listener_new(context, fd, socket_ext_size, is_tcp);
-}
-
-int us_listen_socket_address(us_listen_socket_t *listener, char *text, size_t size, int *port) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof(address);
-    if (listener->s.fd < 0 || us_sys_getsockname(listener->s.fd, (sockaddr *) &address, &length) != 0) {
-        return -1;
-    }
-    if (address.ss_family == AF_UNIX) {
-        const sockaddr_un *local = (const sockaddr_un *) &address;
-        const size_t all = length > offsetof(sockaddr_un, sun_path) ? length - offsetof(sockaddr_un, sun_path) : 0;
-        // Of a path the kernel counts its NUL; in an abstract name every byte counts.
-        const size_t used = all && local->sun_path[0] ? strnlen(local->sun_path, all) : all;
-        if (used > size) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        memcpy(text, local->sun_path, used);
-        *port = -1;
-        return (int) used;
-    }
-    char service[8];
-    if (getnameinfo((const sockaddr *) &address, length, text, (socklen_t) size, service, sizeof(service),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        errno = EAFNOSUPPORT;
-        return -1;
-    }
-    *port = us_socket_local_port(0, &listener->s);
-    return (int) strlen(text);
 }

@@ -122,8 +122,14 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
 
 // A response has this long to make the next bit of progress.
 void HttpGate::restart_timer(HttpConn &conn) {
-    us_socket_arm(conn.s, idle_timeout);
+    bool is_pending = conn.state == HttpConn::State::kPending;
+    us_socket_arm(conn.s, is_pending ? conn.own_timeout.value_or(idle_timeout) : idle_timeout);
     conn.unread = backlog_of(conn.s) ? unread_of(conn.s) : 0;
+}
+
+void HttpGate::set_timeout(HttpConn &conn, unsigned seconds) {
+    conn.own_timeout = seconds;
+    us_socket_arm(conn.s, seconds);
 }
 
 // A slow reader is not a silent one: the kernel holds megabytes, and tells of room only after a good part of them is read.
@@ -316,6 +322,7 @@ void HttpGate::dispatch(HttpConn &conn) {
 
     conn.state = HttpConn::State::kPending;
     conn.responding = false;
+    conn.own_timeout.reset();
     pending++;
     limits_.stats.requests.add();
     dispatching_ = &conn;

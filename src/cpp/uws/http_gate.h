@@ -43,9 +43,15 @@ struct BodyOwner {
 // The source of a streamed body. Destroyed when the stream ended, whichever way.
 struct BodyStream {
     virtual ~BodyStream() = default;
-    enum class Next { kPiece, kEnd, kFailed };
+    enum class Next {
+        kPiece,
+        kLater,  // none yet: pump() when there is one
+        kEnd,
+        kFailed,
+    };
     virtual Next next(std::string_view &piece) = 0;  // the piece is valid until the next call
     virtual void no_memory() = 0;  // to send the last piece with: the stream is over
+    virtual void *held() const = 0;  // the object of the upper layer's, for its garbage collector
 };
 
 struct HttpConn : PendingHead {
@@ -68,6 +74,7 @@ struct HttpConn : PendingHead {
     bool ready_queued = false;
     bool half_closed = false;  // the client has sent its FIN: no more requests than what is held
     bool responding = false;  // a response was begun
+    std::optional<unsigned> own_timeout;  // seconds; of the request that is pending
     bool head_timed = true;  // the timer counts for the head that has begun (the first: since the connection was made)
     Response *response = nullptr;  // upstream's, while kPending
     std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
@@ -110,6 +117,11 @@ class HttpGate {
     void respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
                  std::unique_ptr<BodyOwner> owner);
     void respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream);
+    // A stream that had no piece (kLater) has one now, or its end has come otherwise than by next().
+    void pump(HttpConn &conn);
+    void end_stream(HttpConn &conn, bool complete);
+    // How long the pending request may wait for its answer, or each next bit of it; instead of idle_timeout.
+    void set_timeout(HttpConn &conn, unsigned seconds);
     // 101: conn is gone afterwards; on_open has run.
     void upgrade(HttpConn &conn, const UpgradeAnswer &answer);
     // The head is malformed, too large, ...: one small error response, then the connection ends.
@@ -146,9 +158,7 @@ class HttpGate {
     void limit_held(HttpConn &conn);
     void make_room_for(HttpConn &newcomer);
     void charge(HttpConn &conn);
-    void pump(HttpConn &conn);
     void send_piece(HttpConn &conn, std::string_view piece);
-    void end_stream(HttpConn &conn, bool complete);
     void restart_timer(HttpConn &conn);
     void response_done(HttpConn &conn);
     void drain_and_end(HttpConn &conn);

@@ -2,7 +2,10 @@
 //
 // Upstream is never told that a connection ends with a response (its own handling forgets it in corners, defects H6,
 // H13): the gate writes "Connection: close" itself and ends the connection when the last byte has left. Bodies larger
-// than the cork buffer go through tryEnd() and onWritable(), so that they are neither copied nor lost (S2).
+// than the cork buffer go through tryEnd() and onWritable(), so that they are neither copied nor lost (S2). The chunks of
+// a streamed body are written here: upstream sends the end of a head, and of a chunk, only with the next one, which a
+// client may have to wait for.
+#include <charconv>
 #include <chrono>
 #include <cstring>
 
@@ -15,11 +18,19 @@ namespace {
 
 // What fits into upstream's cork buffer beside a head of ordinary size.
 constexpr size_t kCorkedBodyBytes = 12 * 1024;
+// Of an HTTP date (RFC 9110 5.6.7).
+constexpr size_t kDateBytes = 29;
 // A stream yields to other connections after this much.
 constexpr size_t kPumpBytes = 256 * 1024;
 constexpr std::chrono::milliseconds kPumpTime{2};
 
 uWS::AsyncSocket<false> *async(us_socket_t *s) { return reinterpret_cast<uWS::AsyncSocket<false> *>(s); }
+
+void write(us_socket_t *s, std::string_view bytes) {
+    AsyncSocketDoor::write(async(s), bytes.data(), static_cast<int>(bytes.size()));
+}
+
+std::string_view date_of(us_socket_t *s) { return {loop_data(s->context->loop)->date, kDateBytes}; }
 
 void write_head(Response *response, std::string_view status, Fields fields, bool close) {
     response->writeStatus(status);
@@ -73,18 +84,15 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
     }
     CorkYield yield(conn.s->context->loop);
     // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
+    bool is_chunked = !conn.head->is_http10;
     conn.responding = true;
+    conn.head->close |= !is_chunked;
     conn.stream = std::move(stream);
     conn.response->cork([&] {
-        if (!conn.head->is_http10) {
-            write_head(conn.response, status, fields, conn.head->close);
-            return;
-        }
-        std::string head = "HTTP/1.1 ";
-        head.append(status).append("\r\n");
-        for (auto [name, value] : fields) head.append(name).append(": ").append(value).append("\r\n");
-        head.append("Connection: close\r\n\r\n");
-        AsyncSocketDoor::write(async(conn.s), head.data(), static_cast<int>(head.size()));
+        write_head(conn.response, status, fields, conn.head->close);
+        conn.response->writeHeader("Date", date_of(conn.s));
+        if (is_chunked) conn.response->writeHeader("Transfer-Encoding", "chunked");
+        write(conn.s, "\r\n");
     });
     if (conn.s->closed) return;
     conn.response->onWritable([this, &conn](uintmax_t) {
@@ -97,7 +105,7 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
     pump(conn);
 }
 
-// Pulls pieces until the socket takes no more, the stream ends, or others had to wait long enough.
+// Pulls pieces until the socket takes no more, the stream ends or has none yet, or others had to wait long enough.
 void HttpGate::pump(HttpConn &conn) {
     CorkYield yield(conn.s->context->loop);
     us_socket_t *s = conn.s;
@@ -112,6 +120,7 @@ void HttpGate::pump(HttpConn &conn) {
         std::string_view piece;
         BodyStream::Next next = conn.stream->next(piece);
         if (s->closed) return;
+        if (next == BodyStream::Next::kLater) break;
         if (next != BodyStream::Next::kPiece) {
             end_stream(conn, next == BodyStream::Next::kEnd);
             return;
@@ -128,19 +137,25 @@ void HttpGate::pump(HttpConn &conn) {
     restart_timer(conn);  // upstream armed its own at the short write
 }
 
+// As a chunk (RFC 9112 7.1), to HTTP/1.0 as it is.
 void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
-    Response *response = conn.response;
-    bool http10 = conn.head->is_http10;
-    response->cork([&] {
-        if (http10) {
-            AsyncSocketDoor::write(async(conn.s), piece.data(), static_cast<int>(piece.size()));
-        } else {
-            response->write(piece);
+    conn.response->cork([&] {
+        if (conn.head->is_http10) {
+            write(conn.s, piece);
+            return;
         }
+        char size[2 * sizeof(size_t) + 2];
+        char *end = std::to_chars(size, size + sizeof(size), piece.size(), 16).ptr;
+        *end++ = '\r';
+        *end++ = '\n';
+        write(conn.s, std::string_view(size, static_cast<size_t>(end - size)));
+        write(conn.s, piece);
+        write(conn.s, "\r\n");
     });
 }
 
 void HttpGate::end_stream(HttpConn &conn, bool complete) {
+    CorkYield yield(conn.s->context->loop);
     conn.stream.reset();
     if (conn.s->closed) return;
     if (!complete) {
@@ -148,14 +163,9 @@ void HttpGate::end_stream(HttpConn &conn, bool complete) {
         us_socket_close(0, conn.s, 0, nullptr);
         return;
     }
-    if (conn.head->is_http10) {
-        conn.head->close = true;
-        conn.response->onAborted([] {});
-        conn.response->onWritable(nullptr);
-    } else {
-        conn.response->cork([&] { conn.response->end(); });
-        if (conn.s->closed) return;
-    }
+    if (!conn.head->is_http10) write(conn.s, "0\r\n\r\n");
+    if (conn.s->closed) return;
+    static_cast<uWS::HttpResponseData<false> *>(us_socket_ext(0, conn.s))->markDone();
     response_done(conn);
 }
 

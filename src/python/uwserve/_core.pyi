@@ -261,8 +261,11 @@ class ServerCore(Generic[DataT]):
     # Calls pump(), and on_end() with what that tells, unless it is 0.
     def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]: ...
     def detach_core(self) -> None: ...
-    # Steps a coroutine at once, in the task and context of a handler; its Task when it has suspended. Loop thread.
-    def start_coroutine(self, coroutine: Coroutine[Any, Any, Any], /) -> asyncio.Task[Any] | None: ...
+    # Steps a coroutine at once, in the task and context of a handler; its Task when it has suspended. where: what an
+    # exception out of it counts as, see ServerStats.handler_errors. Loop thread.
+    def start_coroutine(
+        self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /
+    ) -> asyncio.Task[Any] | None: ...
     def cancel_tasks(self) -> None: ...  # of handlers; not the one that calls
     def forget_tasks(self) -> None: ...
     @property
@@ -333,6 +336,20 @@ class ServerCore(Generic[DataT]):
         body: Iterator[str | Buffer],
         /,
     ) -> bool: ...
+    # Same with pieces that come by push_piece(). tell(True) when one is wanted, unless push_piece() says so, and
+    # tell(False) once, when the stream is over or its client gone.
+    def respond_pushed(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        tell: Callable[[bool], None],
+        /,
+    ) -> bool: ...
+    # True when another piece is wanted at once. RuntimeError when none is wanted.
+    def push_piece(self, request: Request, piece: str | Buffer, /) -> bool: ...
+    # What is not complete cuts the connection. False if the body was over.
+    def end_pushed(self, request: Request, complete: bool, /) -> bool: ...
     # Called inside dispatch(): the answer, or upgrade, comes later.
     def defer(self, request: Request, /) -> None: ...
     @property
@@ -349,6 +366,8 @@ class ServerCore(Generic[DataT]):
     def running(self) -> bool: ...
     @property
     def stopping(self) -> bool: ...
+    @property
+    def forced(self) -> bool: ...  # stopped by force: its coroutines have been cancelled
     @property
     def finished(self) -> bool: ...
     @property

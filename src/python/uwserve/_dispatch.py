@@ -78,7 +78,7 @@ class App:
             if task is not None and not deferred and not request.answered:
                 server.defer(request)
         elif request.answered:  # upgraded, or the client is gone
-            discard(result)
+            discard(server, request, result)
         elif hasattr(result, "add_done_callback") and callable(getattr(result, "result", None)):
             if not deferred:
                 server.defer(request)
@@ -174,16 +174,26 @@ def is_coroutine(result: Any) -> bool:
     return isinstance(result, Coroutine)
 
 
-def discard(result: Any) -> None:
+def discard(server: Server, request: Request, result: Any) -> None:
     """Let go of an answer nobody will get: what it would have streamed is closed."""
     if isinstance(result, Response):
-        result.abandon()
+        if not result.asynchronous:
+            result.abandon()
+        elif not result.reusable and not result._used:
+            from ._bodies import Sender
+
+            Sender(server, request, result.stream_async()).drop()
     elif isinstance(result, Coroutine):
         result.close()
 
 
 def send(server: Server, request: Request, response: Response) -> None:
     """Put ``response`` on the wire, or nothing when the client is gone."""
+    if response.asynchronous:
+        from ._bodies import Sender
+
+        Sender(server, request, response.stream_async()).begin(response)
+        return
     headers = response.headers.items()
     if response.streamed:
         stream = response.stream()

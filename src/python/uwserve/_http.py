@@ -1,7 +1,8 @@
 """``Response``, and what ``Request`` has on top of the native type.
 
 A ``Response`` is checked when it is made: a status, a header or a body that cannot be sent raises in the handler that
-made it, not later on the loop. The core sends ``payload`` (complete bytes) or pulls ``stream`` (an iterator).
+made it, not later on the loop. The core sends ``payload`` (complete bytes) or pulls ``stream`` (an iterator); an
+asynchronous iterator is pulled by a Task (``_bodies``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ._headers import Headers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Iterator
     from typing import Any
 
     from .types import BodyInit, HeadersInit
@@ -50,8 +51,10 @@ class Response:
     body is an iterator, which can be sent once.
 
     Args:
-        body: a ``str`` (sent as UTF-8), bytes-like, ``None`` (empty), or an iterable of such pieces, which is streamed:
-            pulled piece by piece as the client takes them.
+        body: a ``str`` (sent as UTF-8), bytes-like, ``None`` (empty), or an iterable or asynchronous iterable of such
+            pieces, which is streamed: asked for a piece when the client has taken the last one. When it ends, or its
+            client leaves, its ``close()`` or ``aclose()`` is called. An asynchronous one runs in a Task of the server's
+            event loop; if it waits for something while its client leaves, ``CancelledError`` is raised in it there.
         status: the status code, an int of 200..599 (RFC 9110 section 15).
         headers: the fields, as ``Headers(...)`` takes them.
 
@@ -77,7 +80,7 @@ class Response:
         self.status = check_status(status)
         self.headers = Headers(headers)
         self.payload = None
-        self._source: Iterable[Any] | None = None
+        self._source: Iterable[Any] | AsyncIterable[Any] | None = None
         self._used = False
         default_type: str | None = None
         if body is None:
@@ -92,10 +95,10 @@ class Response:
                 self.payload = bytes(memoryview(body))  # type: ignore[arg-type]
                 default_type = BINARY
             except TypeError:
-                if not hasattr(type(body), "__iter__"):
+                if not hasattr(type(body), "__iter__") and not hasattr(type(body), "__aiter__"):
                     raise TypeError(
-                        "a Response body must be None, str, bytes-like or an iterable of str or bytes, "
-                        f"got {type(body).__name__}"
+                        "a Response body must be None, str, bytes-like or an iterable (asynchronous, too) of str or "
+                        f"bytes, got {type(body).__name__}"
                     ) from None
                 self._source = body  # type: ignore[assignment]  # no buffer, so it is iterable
         if self.status in NULL_BODY_STATUSES and (self.payload or self._source is not None):
@@ -153,12 +156,20 @@ class Response:
     @property
     def reusable(self) -> bool:
         """False when the body is an iterator, which can be sent once; a bool. Bun: none; ours."""
-        return self._source is None or not hasattr(type(self._source), "__next__")
+        return self._source is None or not hasattr(type(self._source), "__anext__" if self.asynchronous else "__next__")
 
     @property
     def streamed(self) -> bool:
-        """True when the body is pulled from an iterable; a bool. Bun: none; ours."""
+        """True when the body is pulled from an iterable, asynchronous or not; a bool. Bun: none; ours."""
         return self._source is not None
+
+    @property
+    def asynchronous(self) -> bool:
+        """True when the body is pulled from an asynchronous iterable; a bool. Bun: none; ours.
+
+        What is both kinds of iterable is not: it is pulled without waiting.
+        """
+        return self._source is not None and not hasattr(type(self._source), "__iter__")
 
     def stream(self) -> Iterator[Any]:
         """Begin to send a streamed body. The server does it.
@@ -167,26 +178,49 @@ class Response:
             The iterator to pull.
 
         Raises:
-            RuntimeError: the body is not streamed, or can be sent only once and has been.
+            RuntimeError: the body is not streamed or asynchronous, or can be sent only once and has been.
 
         Bun: none; ours.
         """
+        if self.asynchronous:
+            raise RuntimeError("the body of this Response is asynchronous")
+        self._use()
+        return iter(self._source)  # type: ignore[arg-type]
+
+    def stream_async(self) -> AsyncIterator[Any]:
+        """Begin to send a streamed body that is asynchronous. The server does it.
+
+        Returns:
+            The asynchronous iterator to pull.
+
+        Raises:
+            RuntimeError: the body is not streamed or not asynchronous, or can be sent only once and has been.
+
+        Bun: none; ours.
+        """
+        if self.streamed and not self.asynchronous:
+            raise RuntimeError("the body of this Response is not asynchronous")
+        self._use()
+        return aiter(self._source)  # type: ignore[arg-type]
+
+    def _use(self) -> None:
         if self._source is None:
             raise RuntimeError("this Response has no streamed body")
         if self._used and not self.reusable:
             raise RuntimeError("the body of this Response has been sent already: an iterator can be sent only once")
         self._used = True
-        return iter(self._source)
 
     def abandon(self) -> None:
         """Close a body that can be sent only once and will not be: an unread generator or file.
+
+        One that is asynchronous stays as it is: that its ``aclose()`` is awaited takes an event loop, the server's.
 
         Returns:
             None.
 
         Bun: none; ours.
         """
-        if not self.reusable:
+        if not self.reusable and not self.asynchronous:
             close = getattr(self._source, "close", None)
             if close is not None:
                 close()

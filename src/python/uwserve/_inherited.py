@@ -76,4 +76,4 @@ def listen(core: ServerCore, fd: int) -> tuple[str | None, int | None, bytes | N
     except OSError as error:
         why = _WHY.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
         raise OSError(error.errno, f"fd {fd} {why}") from None
-    return (None, None, address) if port < 0 else (address.decode("ascii"), port, None)
+    return (None, None, address) if port < 0 else (os.fsdecode(address), port, None)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 from . import Headers, Request, Response, Server, ServerWebSocket, WebSocketHandler
@@ -106,7 +106,7 @@ BinaryType: TypeAlias = Literal["bytes", "bytearray", "memoryview"]
 HeadersInit: TypeAlias = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 """What ``Headers(...)`` takes."""
 
-BodyInit: TypeAlias = str | Buffer | Iterable[str | Buffer] | None
+BodyInit: TypeAlias = str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer] | None
 """What ``Response(...)`` takes as its body."""
 
 

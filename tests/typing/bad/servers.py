@@ -2,6 +2,8 @@
 
 # fmt: off
 
+from collections.abc import AsyncIterator
+
 from uwserve import Headers, Request, Response, Server, ServerWebSocket, WebSocketHandler, serve
 from uwserve.types import FetchHandler, UpgradeOptions
 
@@ -37,6 +39,10 @@ def takes_three(request: Request, server: Server[User], more: int) -> str:
 
 
 def numbers(ws: ServerWebSocket[int], message: str) -> None: ...
+
+
+async def numbers_later() -> AsyncIterator[int]:
+    yield 3
 
 
 serve(fetch=answers_a_tuple)  # E: mypy(arg-type) pyright(reportArgumentType)
@@ -78,6 +84,7 @@ serve(websocket=Handler)  # E: mypy(call-overload) pyright(reportArgumentType)
 
 Response(3)  # E: mypy(arg-type) pyright(reportArgumentType)
 Response([1, 2])  # E: mypy(list-item) pyright(reportArgumentType)
+Response(numbers_later())  # E: mypy(arg-type) pyright(reportArgumentType)
 Response("text", "200")  # E: mypy(arg-type) pyright(reportArgumentType)
 Response("text", headers={"name": 3})  # E: mypy(arg-type) pyright(reportArgumentType)
 Response.redirect(b"/")  # E: mypy(arg-type) pyright(reportArgumentType)

@@ -1,5 +1,6 @@
 """Dicts of options in both spellings, and classes of handlers, plain and asynchronous."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -103,7 +104,15 @@ def error(exc: Exception) -> Reply:
     return Response(str(exc), 500)
 
 
-handlers: list[FetchHandler[int]] = [fetch, slow]
+async def pieces() -> AsyncIterator[str | bytes]:
+    yield "text"
+
+
+async def streaming(request: Request, server: Server[int]) -> Answer:
+    return Response(pieces())
+
+
+handlers: list[FetchHandler[int]] = [fetch, slow, streaming]
 on_error: ErrorHandler = error
 route: Route[int] = {"GET": fetch, "POST": slow, "PUT": "static"}
 fields: HeadersInit = [("name", "value")]

@@ -23,8 +23,8 @@ class AccessLog:
         self._server = server
         self._begun: dict[int, tuple[Request, float]] = {}  # by id: kept alive, so that it stays that request's
         self._swept = 0
-        for name, status in (("respond", None), ("respond_stream", None), ("upgrade", 101)):
-            setattr(server, name, self._noting(getattr(server, name), status))
+        for name in ("respond", "respond_stream", "respond_pushed", "upgrade"):
+            setattr(server, name, self._noting(getattr(server, name), 101 if name == "upgrade" else None))
         apply = server._apply
 
         def apply_and_note(options: dict[str, Any]) -> None:
