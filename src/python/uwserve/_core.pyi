@@ -984,8 +984,8 @@ class ServerCore(Generic[DataT]):
     def stats(self) -> ServerStats:
         """Tell what the server has counted since ``serve()`` made it.
 
-        Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
-        are.
+        Counters never fall and outlast the server's end; the dashboard's viewers are in none of them. It costs some microseconds,
+        however many connections and topics there are.
 
         Returns:
             A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.
