@@ -50,7 +50,8 @@ def test_every_python_that_is_named_gets_wheels_and_is_tested() -> None:
     assert named[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
     assert PROJECT["tool"]["cibuildwheel"]["build"] == [f"cp{name.replace('.', '')}-*" for name in named]
     whole, others = CI["jobs"]["whole"], CI["jobs"]["python"]["strategy"]["matrix"]
-    tested = {step["with"]["python-version"] for step in whole["steps"] if "with" in step} | set(others["python"])
+    steps = (step.get("with", {}) for step in whole["steps"])
+    tested = {options["python-version"] for options in steps if "python-version" in options} | set(others["python"])
     assert tested == set(named)
 
 
