@@ -115,3 +115,31 @@ def test_totals_never_fall() -> None:
             assert after["received"]["wire_bytes"] == before["received"]["wire_bytes"] + count * len(asked)
             assert after["sent"]["wire_bytes"] == before["sent"]["wire_bytes"] + count * answer
         assert after["connections"] == before["connections"]
+
+
+def test_only_requests_of_the_server_are_left_out() -> None:
+    """The hidden method refuses what it does not know, and passes on what the answer returns or raises."""
+    told: list[Any] = []
+    kept: list[Any] = []
+
+    def fetch(request: Any) -> Any:
+        for arguments in ((request,), ("request", len), (request, lambda: 1 / 0), (request, None)):
+            try:
+                server._leave_out(*arguments)
+            except (TypeError, ZeroDivisionError) as error:
+                told.append(type(error))
+        told.append(server._leave_out(request, lambda: "result"))
+        kept.append(request)
+        return "mine"
+
+    with running(fetch=fetch) as server, Client(server) as client:
+        assert client.ask(head("/")).body == b"mine"
+        assert told == [TypeError, TypeError, ZeroDivisionError, TypeError, "result"]
+        with pytest.raises(RuntimeError, match="thread"):
+            server._leave_out(kept[0], lambda: None)
+        answered: list[Any] = []
+        server.call_soon(lambda: answered.append(server._leave_out(kept[0], lambda: "late")))
+        eventually(lambda: answered == ["late"])
+        before = server.stats()["requests"]["total"]
+        client.ask(head("/"))
+        assert server.stats()["requests"]["total"] >= before

@@ -143,7 +143,7 @@ constexpr char kStats[] = R"(stats(self)
 
 Tell what the server has counted since ``serve()`` made it.
 
-Counters never fall and outlast the server's end; the dashboard's viewers are in none of them. It costs some microseconds,
+Counters never fall and outlast the server's end. The dashboard's viewers are not counted. It costs some microseconds,
 however many connections and topics there are.
 
 Returns:
