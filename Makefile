@@ -1,7 +1,7 @@
 # make run    a chat to open in the browser          make lint    every static check
 # make test   the whole suite: C++, Python, wss      make format  let the formatters write
 # make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
-# make docs   the documentation, into build/docs
+# make docs   the documentation, into build/docs      make stub    the extension's docstrings into its stub
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
@@ -56,7 +56,7 @@ p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 .PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
     clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo \
-    docs proxies
+    docs proxies stub
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -112,6 +112,9 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix $(PY_FILES)
 	$(BIN)/ruff format $(PY_FILES)
 	$(BIN)/clang-format -i $(CXX_FILES)
+
+stub: $(VENV)/.installed
+	$(BIN)/python tools/stub_docstrings.py
 
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from typing import Any
 
+import trustme
 from http_client import DEADLINE, Client, read_frame
 
 PAGE, SOCKET = "/_uwserve", "/_uwserve/socket"
@@ -31,8 +33,10 @@ def status(server: Any, path: str = PAGE, *fields: str, host: str = "127.0.0.1")
 class Viewer:
     """A client of the dashboard's socket."""
 
-    def __init__(self, server: Any, path: str = SOCKET) -> None:
+    def __init__(self, server: Any, path: str = SOCKET, context: Any = None) -> None:
         self.client = Client(server)
+        if context:
+            self.client.socket = context.wrap_socket(self.client.socket)
         self.client.send(head(path, *HANDSHAKE))
         assert self.client.head().status == 101
         self.hello = self.next()
@@ -66,3 +70,13 @@ class Viewer:
             if condition(told):
                 return told
         raise AssertionError(told)
+
+
+def authority() -> tuple[dict[str, str], Any]:
+    """A certificate for a server, and a client's context."""
+    issued = trustme.CA().issue_cert("localhost")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems).decode()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return {"key": issued.private_key_pem.bytes().decode(), "cert": chain}, context

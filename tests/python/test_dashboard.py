@@ -1,6 +1,6 @@
-"""``serve(dashboard=...)``: who may look, what viewers are told, and that nobody else notices them.
+"""``serve(dashboard=...)``: its options, what viewers are told, and that nobody waits for them.
 
-The page in a browser: test_dashboard_browser.py.
+Who may look: test_dashboard_access.py; in no count: test_dashboard_counts.py; in a browser: test_dashboard_browser.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 import pytest
-from dashboard_client import HANDSHAKE, PAGE, SOCKET, Viewer, head, status
+from dashboard_client import HANDSHAKE, PAGE, SOCKET, Viewer, authority, head, status
 from http_client import DEADLINE, Client, bound, open_websocket, read_frame, running, upgrade
 from ws_client import eventually
 
@@ -194,36 +194,7 @@ def test_everything_ends_with_the_last_viewer(monkeypatch: Any) -> None:
             assert viewer.hello["points"] == []
 
 
-# --- nobody notices ---
-
-
-def test_viewers_are_in_no_count_and_no_handler() -> None:
-    called: list[str] = []
-    handlers: dict[str, Any] = {
-        name: (lambda *arguments, name=name: called.append(name))
-        for name in ("open", "message", "close", "drain", "ping", "pong", "error")
-    }
-    with running(fetch=upgrade, websocket=handlers, dashboard=True) as server:
-        before = server.stats()
-        with Viewer(server) as viewer, Viewer(server) as other:
-            viewer.client.send(b"\x81\x81\0\0\0\0x" + b"\x82\x82\0\0\0\0yy" + b"\x89\x80\0\0\0\0")
-            assert viewer.until(lambda told: told["viewers"] == 2)
-            assert other.point()["messages_out"] == 0
-            stats = server.stats()
-            assert server.pending_websockets == 0
-            for key in ("websockets", "closes", "publishes", "backpressured_sends", "handler_errors"):
-                assert stats[key] == before[key], key  # type: ignore[literal-required]
-            for way in ("received", "sent"):
-                for key in ("messages", "bytes", "text_messages", "binary_bytes"):
-                    assert stats[way][key] == 0, (way, key)  # type: ignore[literal-required]
-            viewer.client.send(b"\x88\x82\0\0\0\0\x03\xe8")
-        eventually(lambda: server.stats()["connections"]["open"] == 0)
-        assert server.stats()["closes"] == {}
-        assert not called
-        with Client(server) as client:  # the first of the others
-            open_websocket(client)
-            assert called == ["open"]
-            assert server.stats()["websockets"] == {"open": 1, "total": 1}
+# --- nobody waits for them ---
 
 
 def test_without_websocket_handlers() -> None:
@@ -263,16 +234,8 @@ def test_a_viewer_that_does_not_read() -> None:
 
 
 def test_over_tls() -> None:
-    import ssl
-
-    import trustme
-
-    issued = trustme.CA().issue_cert("localhost")
-    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems).decode()
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with running(dashboard=True, tls={"key": issued.private_key_pem.bytes().decode(), "cert": chain}) as server:
+    tls, context = authority()
+    with running(dashboard=True, tls=tls) as server:
         client = Client(server)
         client.socket = context.wrap_socket(client.socket)
         with client:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ import pytest
 import uwserve
 from uwserve import _aliases, _core, _lifecycle, metrics, stats, types
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "python" / "uwserve"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "python" / "uwserve"
 FACADE = "For the facade"  # what the native half has for the facade alone
 SECTIONS = ("Args", "Returns", "Raises")
 WITH_THREADS = ("Server", "ServerWebSocket", "WebSocketHandler", "Messages", "Stopped")
@@ -236,3 +239,57 @@ def test_statistics(name: str) -> None:
 @pytest.mark.parametrize("module", [uwserve, metrics, stats, types], ids=lambda module: module.__name__)
 def test_modules(module: Any) -> None:
     assert doc_of(module).splitlines()[0].endswith(".")
+
+
+# --- the stub has them, too, for editors ---
+
+
+def differences(*arguments: str | Path) -> tuple[int, str]:
+    """What ``tools/stub_docstrings.py --check`` answers and prints."""
+    command = [sys.executable, ROOT / "tools" / "stub_docstrings.py", "--check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+def test_the_stub_has_the_docstrings() -> None:
+    """What differs is printed; ``make stub`` writes it."""
+    assert differences() == (0, "")
+
+
+def test_the_stub_has_all_that_users_see() -> None:
+    """Every public member of the native types, whichever way the tool goes about it."""
+    told: dict[str, str | None] = {}
+    for cls, body in class_bodies("_core.pyi").items():
+        told |= {f"{cls}.{name}": text for name, text in described(body)}
+        for node in body:
+            if isinstance(node, ast.FunctionDef):
+                told[f"{cls}.{node.name}"] = told.get(f"{cls}.{node.name}") or ast.get_docstring(node)
+    native = [_core.ServerWebSocket, _core.Request, _core.Messages, _core.ServerCore]
+    seen = {f"{cls.__name__}.{name}": value for cls in native for name, value in members(cls)}
+    public = {name: value for name, value in seen.items() if not is_internal(value)}
+    assert len(public) > 60
+    for name, value in public.items():
+        if name.partition(".")[2] in ALIASES["ServerWebSocket"] and name not in told:
+            continue  # another name of a method that is there
+        assert inspect.cleandoc(told[name] or "") == doc_of(value), name
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("The state as an int", "The state as a str"),  # changed
+        ('    """Send one message: ', '    """Tell one message: '),
+        ('"""The native half of a server; ``uwserve.Server`` derives from it."""\n', "\n"),  # gone
+        ("    data: DataT\n", '    data: DataT\n    """Another one."""\n'),  # one more
+    ],
+)
+def test_another_text_is_noticed(old: str, new: str, tmp_path: Path) -> None:
+    text = (SOURCE / "_core.pyi").read_text()
+    assert old in text
+    stub = tmp_path / "_core.pyi"
+    stub.write_text(text.replace(old, new))
+    code, printed = differences("--stub", stub)
+    assert code == 1
+    assert "+++ run time" in printed
+    assert stub.read_text() == text.replace(old, new)

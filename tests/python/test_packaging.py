@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CI, RELEASE = (yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("ci.yml", "release.yml"))
 
 
-def check_version() -> Any:
-    spec = importlib.util.spec_from_file_location("check_version", ROOT / "tools/check_version.py")
+def tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -31,12 +34,12 @@ def check_version() -> Any:
 
 
 def test_one_version() -> None:
-    assert check_version().problems(None) == []
+    assert tool("check_version").problems(None) == []
     assert uwserve.__version__ == version("uwserve") == PROJECT["project"]["version"]
 
 
 def test_a_release_has_its_tag_and_a_day() -> None:
-    found = check_version().problems("v999.0")
+    found = tool("check_version").problems("v999.0")
     assert any("'v999.0'" in problem for problem in found)
 
 
@@ -50,7 +53,8 @@ def test_every_python_that_is_named_gets_wheels_and_is_tested() -> None:
     assert named[0] == PROJECT["project"]["requires-python"].removeprefix(">=")
     assert PROJECT["tool"]["cibuildwheel"]["build"] == [f"cp{name.replace('.', '')}-*" for name in named]
     whole, others = CI["jobs"]["whole"], CI["jobs"]["python"]["strategy"]["matrix"]
-    tested = {step["with"]["python-version"] for step in whole["steps"] if "with" in step} | set(others["python"])
+    steps = (step.get("with", {}) for step in whole["steps"])
+    tested = {options["python-version"] for options in steps if "python-version" in options} | set(others["python"])
     assert tested == set(named)
 
 
@@ -108,6 +112,20 @@ def test_licences_of_all_that_wheels_contain() -> None:
     assert named <= included
     assert {"LICENSE", "NOTICE"} <= included
     assert PROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_bill_of_materials() -> None:
+    """What the extension tells of itself, as it is put into the wheel; NOTICE has each of them."""
+    repair = tool("repair_wheel")
+    told = json.loads(subprocess.run([sys.executable, "-c", repair.FACTS], capture_output=True, check=True).stdout)
+    bill = repair.bill_of_materials(*told)
+    listed = {component["name"]: component["version"] for component in bill["components"]}
+    wanted = {"uWebSockets": uwserve._core.uwebsockets_version, "pybind11": uwserve._core.build["pybind11"]}
+    wanted |= dict(part.split(" ", 1) for part in uwserve._core.codec.split(", "))
+    assert listed == wanted
+    assert bill["metadata"]["component"]["version"] == uwserve.__version__
+    notice = (ROOT / "NOTICE").read_text()
+    assert all(f"    {name}, " in notice for name in listed)
 
 
 def test_the_engine_tells_its_version() -> None:

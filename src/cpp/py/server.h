@@ -202,6 +202,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     WebSocketOptions options;
     Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
     HandlerErrors handler_errors;
+    uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;
     Coroutines coroutines{*this};
     LoopGil gil;

@@ -143,8 +143,8 @@ constexpr char kStats[] = R"(stats(self)
 
 Tell what the server has counted since ``serve()`` made it.
 
-Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
-are.
+Counters never fall and outlast the server's end. The dashboard's viewers are not counted. It costs some microseconds,
+however many connections and topics there are.
 
 Returns:
     A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.

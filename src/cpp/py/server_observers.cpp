@@ -1,9 +1,10 @@
 // Observers: WebSockets of the server's own, over which its dashboard is fed. They come over the same connections and TLS as
-// any other, but no handler of the user's ever hears of one, and no count of WebSockets, messages or closes includes it.
+// any other, but no handler of the user's ever hears of one, and no count of the server's includes it.
 //
 // That costs the others nothing. An observer has a queue (ws_queue.h) from the start, and what is special about it hangs off
 // the ways that sockets with a queue take anyway; it subscribes to nothing, so topics do not know it. What it sends is
-// dropped unseen. Its Pings are answered and count, as do its connection, its handshake's request and its bytes on the wire.
+// dropped unseen. Its connection, its request and its bytes are counted where all are, and once more in Stats::own, as are
+// those of the dashboard's page; its control frames count.
 //
 // Loop thread, GIL.
 #include <cstring>
@@ -17,6 +18,31 @@ namespace uwserve {
 namespace {
 
 constexpr unsigned kCloseSeconds = 2;  // that an observer may take to leave
+
+// From here on the request and its connection are the dashboard's.
+void leave_out(ServerCore &core, const RequestObject *request) {
+    OwnTraffic &own = core.limits.stats.own;
+    own.take(request->conn->s);
+    own.requests.add();
+    own.bytes_read.add(request->head->bytes.size() + request->body.size());
+}
+
+// _leave_out(request, answer): what answer() returns. What it writes counts as the dashboard's, too.
+PyObject *leave_request_out(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "_leave_out() takes a request and a callable");
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server._leave_out");
+    if (!request) return nullptr;
+    if (!is_open(request)) return PyObject_CallNoArgs(args[1]);
+    ServerCore::Entry entry(*core);  // keeps the loop, which `own` reads at the end
+    leave_out(*core, request);
+    OwnWrites own(core->limits.stats, request->conn->s);
+    return PyObject_CallNoArgs(args[1]);
+}
 
 // _observe(request): the handle, or None when this is no handshake that can be accepted. There is no compression.
 PyObject *observe(PyObject *self, PyObject *object) {
@@ -37,6 +63,8 @@ PyObject *observe(PyObject *self, PyObject *object) {
     WsObject *ws = as_ws(handle.get());
     ws->ip_length = request->client.ip_length;
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
+    leave_out(*core, request);
+    OwnWrites own(core->limits.stats, conn.s);
     core->on_settled(conn);
     PerSocket user;
     user.handle = Ref::borrow(handle.get()).release();  // the engine's reference, given back at close
@@ -69,7 +97,9 @@ PyObject *tell_observer(PyObject *self, PyObject *const *args, Py_ssize_t count)
     us_socket_t *s = raw(handle->ws);
     if (!reserve_backlog(s, message.size())) return PyErr_NoMemory();
     ServerCore::Entry entry(*core);
+    OwnWrites own(core->limits.stats, s);
     Socket::SendStatus status = send_message(handle->ws, message, uWS::OpCode::TEXT, false);
+    if (!s->closed) core->limits.stats.own.bytes_written.add(backlog_of(s));  // goes out later; there was none before
     trim_backlog(s);
     return PyBool_FromLong(status != Socket::DROPPED);
 }
@@ -93,6 +123,8 @@ bool is_observer(const WsObject *handle) { return handle->queue && handle->queue
 bool drop_observers_message(ServerCore &core, std::string_view message, Content content) {
     auto kind = content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT;
     core.limits.stats.received[kind].take_back(message.size());
+    size_t header = message.size() < 126 ? 6 : message.size() < 65536 ? 8 : 14;  // RFC 6455 5.2, with the mask
+    core.limits.stats.own.bytes_read.add(header + message.size());
     return true;
 }
 
@@ -109,6 +141,8 @@ void ServerCore::close_observers() {
 
 PyMethodDef kObserverMethods[] = {
     {"_observe", observe, METH_O, "_observe($self, request, /)\n--\n\nFor the dashboard."},
+    {"_leave_out", as_function(leave_request_out), METH_FASTCALL,
+     "_leave_out($self, request, answer, /)\n--\n\nFor the dashboard."},
     {"_tell_observer", as_function(tell_observer), METH_FASTCALL,
      "_tell_observer($self, ws, text, /)\n--\n\nFor the dashboard."},
     {"_set_message_handler", set_message_handler, METH_O,

@@ -73,6 +73,7 @@ void HttpGate::make_room_for(HttpConn &newcomer) {
 us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
     HttpGate *gate = of(s);
     gate->limits_.stats.disconnections.add();
+    gate->limits_.stats.own.closed(s, 0);
     gate->limits_.address_closed(s);
     gate->limits_.discharge(s);
     gate->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
@@ -109,7 +110,10 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
 us_socket_t *HttpGate::on_writable(us_socket_t *s) {
     HttpGate *gate = of(s);
     auto *conn = static_cast<HttpConn *>(s->user);
-    gate->upstream_.on_writable(s);
+    {
+        OwnWrites own(gate->limits_.stats, s);
+        gate->upstream_.on_writable(s);
+    }
     if (s->closed || !conn) return s;
     if (conn->state == HttpConn::State::kDraining) {
         if (backlog_of(s) == 0) end_connection(s);
@@ -325,6 +329,8 @@ void HttpGate::dispatch(HttpConn &conn) {
     conn.own_timeout.reset();
     pending++;
     limits_.stats.requests.add();
+    if (s->user_bits & kOwn) [[unlikely]]
+        limits_.stats.own.give_back(s);
     dispatching_ = &conn;
     upstream_.on_data(s, padded, static_cast<int>(kUpstreamHead.size()));
     dispatching_ = nullptr;

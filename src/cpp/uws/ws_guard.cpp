@@ -143,6 +143,8 @@ us_socket_t *WsGuard::on_close(us_socket_t *s, int code, void *reason) {
     if (s->user_bits & kHasLateBytes) guard->gate_->forget_late_bytes(s);
     Stats &stats = guard->gate_->limits().stats;
     stats.disconnections.add();
+    if (s->user_bits & kOwn) [[unlikely]]
+        stats.own.closed(s, backlog_of(s));
     stats.topics.leaves_all(WebSocketDoor::subscriber(websocket_data(s)));
     guard->gate_->limits().address_closed(s);
     guard->gate_->limits().discharge(s);

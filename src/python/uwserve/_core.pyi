@@ -24,55 +24,499 @@ _Ts = TypeVarTuple("_Ts")
 
 @final
 class ServerWebSocket(Generic[DataT]):
-    """A WebSocket connection, as handlers see it (Bun's ``ServerWebSocket``). Never made by users."""
+    """A WebSocket connection, as handlers see it.
+
+    The server makes it in ``upgrade()`` and hands it to every handler; it is never made by hand. It is a handle: it may be
+    kept, and after the close every method still has a defined answer and does nothing. ``ServerWebSocket[T]`` in an
+    annotation says that ``data`` is a ``T``.
+
+    Threads: send*, publish*, ping, pong, subscribe, close, terminate, pause, resume, and the attributes but for
+    buffered_amount and subscriptions, may be used on any thread; closed(), drained() and messages() in the event loop of
+    any; what else there is, on the server's thread only.
+
+    Bun: ServerWebSocket. RFC 6455.
+    """
 
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     data: DataT
+    """Anything of yours: the ``data`` of ``server.upgrade()``, None by default.
+
+    Readable and writable, also after the close. ``ServerWebSocket[T]`` gives it the type T.
+
+    Threads: any.
+
+    Bun: ServerWebSocket.data.
+    """
     @property
-    def binary_type(self) -> BinaryType: ...
+    def binary_type(self) -> BinaryType:
+        """What binary messages arrive as, a str: "bytes" (the default), "bytearray" or "memoryview".
+
+        A memoryview shows the receive buffer, without a copy. It dies when the handler returns or first suspends: it is
+        released, and using it later raises ValueError. Bun's "nodebuffer", "uint8array" and "arraybuffer" may be assigned and
+        mean these three, in that order. Assigning something else raises TypeError or ValueError.
+
+        Threads: any; counts for messages to come.
+
+        Bun: ServerWebSocket.binaryType.
+        """
     @binary_type.setter
     def binary_type(self, value: BinaryType | Literal["nodebuffer", "uint8array", "arraybuffer"]) -> None: ...
     @property
-    def ready_state(self) -> int: ...
+    def ready_state(self) -> int:
+        """The state as an int: 1 while open, 3 from the close on, already inside the ``close`` handler.
+
+        Equals a member of ``ReadyState``.
+
+        Threads: any.
+
+        Bun: ServerWebSocket.readyState.
+        """
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """The connection's number, an int: 1 for the first socket of its server that opened, and so on.
+
+        Log records tell it. Stays after the close.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def remote_address(self) -> str | None: ...
+    def remote_address(self) -> str | None:
+        """The client's IP address as str (IPv6 compressed, RFC 5952); None on a unix socket.
+
+        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names. Stays after the close.
+
+        Threads: any.
+
+        Bun: ServerWebSocket.remoteAddress.
+        """
     @property
-    def subscriptions(self) -> list[str]: ...
+    def subscriptions(self) -> list[str]:
+        """The topics that this socket is subscribed to: a new, sorted list of str; [] after the close.
+
+        RuntimeError on another thread than the server's.
+
+        Threads: the server's thread only.
+
+        Bun: ServerWebSocket.subscriptions.
+        """
     @property
-    def protocol(self) -> str: ...
+    def protocol(self) -> str:
+        """The subprotocol that was selected in the handshake, a str; "" if none.
+
+        Threads: any.
+
+        Bun: none; the browser's WebSocket.protocol. RFC 6455 section 1.9.
+        """
     @property
-    def buffered_amount(self) -> int: ...
+    def buffered_amount(self) -> int:
+        """Bytes that wait in memory for a slow peer, an int; 0 after the close.
+
+        Accepted for sending and not taken by the kernel yet, frame headers included, without what is corked. RuntimeError on
+        another thread than the server's.
+
+        Threads: the server's thread only.
+
+        Bun: ServerWebSocket.getBufferedAmount.
+        """
     @property
-    def server(self) -> Server[DataT]: ...
+    def server(self) -> Server[DataT]:
+        """The ``Server`` that this socket belongs to.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @overload
-    def send(self, data: str, compress: bool = False) -> int: ...
+    def send(self, data: str, compress: bool = False) -> int:
+        """Send one message: a str as text, anything bytes-like as binary.
+
+        It never blocks. What the network does not take at once is kept in memory, up to ``backpressure_limit``, and goes out as
+        the peer reads; the ``drain`` handler, or ``await ws.drained()``, tells when.
+
+        Args:
+            data: str, sent as a text message in UTF-8, or an object with the buffer protocol that is C-contiguous (bytes,
+                bytearray, memoryview, array.array, a NumPy array), sent as a binary message; at most 256 MiB. It is copied
+                where it has to wait, so it may be changed afterwards.
+            compress: True compresses the message, if the client has negotiated permessage-deflate and it gets smaller. Limits
+                and the result count the bytes as given.
+
+        Returns:
+            The length of the payload in bytes when it was sent; -1 when it was accepted, but waits behind a slow peer (do not
+            send it again; hold further ones back until ``drain``); 0 when it was dropped because ``backpressure_limit`` or
+            ``max_buffered_bytes`` would be exceeded, when the socket is closed, and for an empty message, which is sent.
+
+        Raises:
+            TypeError: data is neither str nor bytes-like, or compress is no bool.
+            ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's the message is copied and queued, in order; the result then is the
+        length of the payload, or 0 when there is no room.
+
+        Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
+        """
     @overload
     def send(self, data: Buffer, compress: bool = False) -> int: ...
-    def send_text(self, data: str, compress: bool = False) -> int: ...
-    def send_binary(self, data: Buffer, compress: bool = False) -> int: ...
+    def send_text(self, data: str, compress: bool = False) -> int:
+        """Send one text message: ``send()`` for str only.
+
+        Args:
+            data: the text, a str; at most 256 MiB of UTF-8.
+            compress: True compresses the message where the client has negotiated that.
+
+        Returns:
+            As ``send()``: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+
+        Raises:
+            TypeError: data is no str, or compress is no bool.
+            ValueError: data is over 256 MiB, or has lone surrogates.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``send()``.
+
+        Bun: ServerWebSocket.sendText. RFC 6455 section 5.6.
+        """
+    def send_binary(self, data: Buffer, compress: bool = False) -> int:
+        """Send one binary message: ``send()`` for bytes-like objects only.
+
+        Args:
+            data: an object with the buffer protocol that is C-contiguous, such as bytes; at most 256 MiB.
+            compress: True compresses the message where the client has negotiated that.
+
+        Returns:
+            As ``send()``: the length of the payload in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+
+        Raises:
+            TypeError: data is not bytes-like, or compress is no bool.
+            ValueError: data is over 256 MiB.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``send()``.
+
+        Bun: ServerWebSocket.sendBinary. RFC 6455 section 5.6.
+        """
     @overload
-    def publish(self, topic: str, data: str, compress: bool = False) -> int: ...
+    def publish(self, topic: str, data: str, compress: bool = False) -> int:
+        """Send one message to every other subscriber of a topic.
+
+        This socket need not be subscribed, and gets the message itself only with the option ``publish_to_self`` and when it is.
+        It may even be closed, while its server runs. Each subscriber gets what was sent and published to it in that order.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8; exact, no wildcards.
+            data: str, sent as text, or bytes-like, sent as binary; at most 256 MiB.
+            compress: True compresses the message, once for all subscribers with equal settings.
+
+        Returns:
+            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody else is subscribed, when
+            no subscriber had room for it, and for an empty message.
+
+        Raises:
+            TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
+            ValueError: topic is empty or too long, or data is over 256 MiB.
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of
+        the payload, or 0 when there is no room.
+
+        Bun: ServerWebSocket.publish.
+        """
     @overload
     def publish(self, topic: str, data: Buffer, compress: bool = False) -> int: ...
-    def publish_text(self, topic: str, data: str, compress: bool = False) -> int: ...
-    def publish_binary(self, topic: str, data: Buffer, compress: bool = False) -> int: ...
-    def subscribe(self, topic: str, /) -> bool: ...
-    def unsubscribe(self, topic: str, /) -> bool: ...
-    def is_subscribed(self, topic: str, /) -> bool: ...
-    def ping(self, data: str | Buffer = b"") -> int: ...
-    def pong(self, data: str | Buffer = b"") -> int: ...
-    def cork(self, callback: Callable[[ServerWebSocket[DataT]], _T], /) -> _T: ...
-    def close(self, code: int = 1000, reason: str = "") -> None: ...
-    def terminate(self) -> None: ...
-    def get_buffered_amount(self) -> int: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
+    def publish_text(self, topic: str, data: str, compress: bool = False) -> int:
+        """Publish one text message: ``publish()`` for str only.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+            data: the text, a str; at most 256 MiB of UTF-8.
+            compress: True compresses the message where clients have negotiated that.
+
+        Returns:
+            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+
+        Raises:
+            TypeError: topic or data is no str, or compress is no bool.
+            ValueError: topic is empty or too long, or data is over 256 MiB.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``publish()``.
+
+        Bun: ServerWebSocket.publishText.
+        """
+    def publish_binary(self, topic: str, data: Buffer, compress: bool = False) -> int:
+        """Publish one binary message: ``publish()`` for bytes-like objects only.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+            data: an object with the buffer protocol that is C-contiguous, such as bytes; at most 256 MiB.
+            compress: True compresses the message where clients have negotiated that.
+
+        Returns:
+            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+
+        Raises:
+            TypeError: topic is no str, data not bytes-like, or compress no bool.
+            ValueError: topic is empty or too long, or data is over 256 MiB.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``publish()``.
+
+        Bun: ServerWebSocket.publishBinary.
+        """
+    def subscribe(self, topic: str, /) -> bool:
+        """Subscribe to a topic: what is published to it from now on reaches this socket.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8; exact, case-sensitive, no wildcards.
+
+        Returns:
+            True, also when it was subscribed already; False when the socket is closed.
+
+        Raises:
+            TypeError: topic is no str.
+            ValueError: topic is empty or too long.
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's it is queued, in order with ``publish()`` from there.
+
+        Bun: ServerWebSocket.subscribe.
+        """
+    def unsubscribe(self, topic: str, /) -> bool:
+        """End a subscription. What was published before still arrives. A close ends all of them.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+
+        Returns:
+            True if it was subscribed; False if it was not, or the socket is closed.
+
+        Raises:
+            TypeError: topic is no str.
+            ValueError: topic is empty or too long.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only; ``server.call_soon(ws.unsubscribe, topic)`` works on any.
+
+        Bun: ServerWebSocket.unsubscribe.
+        """
+    def is_subscribed(self, topic: str, /) -> bool:
+        """Tell whether this socket is subscribed to a topic.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+
+        Returns:
+            True if it is; False if not, or the socket is closed.
+
+        Raises:
+            TypeError: topic is no str.
+            ValueError: topic is empty or too long.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: ServerWebSocket.isSubscribed.
+        """
+    def ping(self, data: str | Buffer = b"") -> int:
+        """Send a Ping frame. The peer's answer calls the ``pong`` handler.
+
+        Seldom needed: the options ``send_pings`` and ``ping_interval`` do it by themselves.
+
+        Args:
+            data: str or bytes-like, at most 125 bytes; it comes back in the Pong.
+
+        Returns:
+            As ``send()``: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+
+        Raises:
+            TypeError: data is neither str nor bytes-like.
+            ValueError: data is over 125 bytes.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``send()``.
+
+        Bun: ServerWebSocket.ping. RFC 6455 section 5.5.2.
+        """
+    def pong(self, data: str | Buffer = b"") -> int:
+        """Send a Pong frame that nobody asked for. Pings of the peer are answered without you.
+
+        Args:
+            data: str or bytes-like, at most 125 bytes.
+
+        Returns:
+            As ``send()``: the length of data in bytes, -1 queued behind a slow peer, 0 dropped, closed or empty.
+
+        Raises:
+            TypeError: data is neither str nor bytes-like.
+            ValueError: data is over 125 bytes.
+            RuntimeError: in a child made by fork.
+
+        Threads: any, as ``send()``.
+
+        Bun: ServerWebSocket.pong. RFC 6455 section 5.5.3.
+        """
+    def cork(self, callback: Callable[[ServerWebSocket[DataT]], _T], /) -> _T:
+        """Call a function and send what it sent to this socket in one write.
+
+        Handlers are corked already; this is for sends outside of them, after an ``await`` or in ``server.call_soon``. It nests,
+        and other sockets may be sent to inside. On a closed socket the function is just called.
+
+        Args:
+            callback: a callable; it gets this socket as its one argument.
+
+        Returns:
+            What callback returned.
+
+        Raises:
+            RuntimeError: on another thread than the server's; the text names both.
+            BaseException: whatever callback raised.
+
+        Threads: the server's thread only.
+
+        Bun: ServerWebSocket.cork.
+        """
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection: send what is queued, then a Close frame, then end the stream.
+
+        The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
+        still sends is ignored. On a closed socket nothing happens.
+
+        Args:
+            code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
+            reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
+
+        Returns:
+            None.
+
+        Raises:
+            TypeError: code is no int, or reason no str.
+            ValueError: code is none of these, or reason is too long.
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's it is queued, behind what was sent from there, and the handler runs on
+        the server's thread.
+
+        Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
+        """
+    def terminate(self) -> None:
+        """Cut the connection, without a Close frame; what is queued is lost.
+
+        The ``close`` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
+
+        Returns:
+            None.
+
+        Raises:
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's it is queued, and the handler runs on the server's thread.
+
+        Bun: ServerWebSocket.terminate. RFC 6455 section 7.1.7.
+        """
+    def get_buffered_amount(self) -> int:
+        """Tell how much waits for a slow peer: the property ``buffered_amount``, as a method.
+
+        Returns:
+            Bytes, an int; 0 after the close.
+
+        Raises:
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: ServerWebSocket.getBufferedAmount.
+        """
+    def pause(self) -> None:
+        """Stop reading from this socket, so that its peer has to wait; sending goes on.
+
+        The idle timer stands still meanwhile, and a peer that closes is noticed after ``resume()`` only. Idempotent; nothing
+        happens on a closed socket.
+
+        Returns:
+            None.
+
+        Raises:
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's it is queued.
+
+        Bun: ServerWebSocket.pause.
+        """
+    def resume(self) -> None:
+        """Read from this socket again, after ``pause()``. The idle timer starts over.
+
+        Idempotent; nothing happens on a closed socket.
+
+        Returns:
+            None.
+
+        Raises:
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's it is queued.
+
+        Bun: ServerWebSocket.resume.
+        """
     # Asynchronous, any thread's event loop. Put on the type by ``_waiting.install``, but for messages().
-    def closed(self) -> Coroutine[Any, Any, Closed]: ...
-    def drained(self, below: int = 0) -> Coroutine[Any, Any, None]: ...
-    def messages(self) -> Messages: ...
+    def closed(self) -> Coroutine[Any, Any, Closed]:
+        """Wait until the socket is closed; at once when it is closed already.
+
+        Resumes after the ``close`` handler was called (with ``serial``, when that handler waits for others, after the close
+        itself). May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+        Returns:
+            A coroutine of ``Closed(code, reason)``.
+
+        Raises:
+            RuntimeError: in a child made by fork.
+
+        Threads: the event loop (asyncio or uvloop) of any.
+
+        Bun: none; ours. RFC 6455 section 7.1.4.
+        """
+    def drained(self, below: int = 0) -> Coroutine[Any, Any, None]:
+        """Wait until little is buffered for the peer (``buffered_amount``); at once when it is so.
+
+        ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Resumes after the
+        ``drain`` handler was called. May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+        Args:
+            below: the bytes that may still be buffered, an int of at least 0.
+
+        Returns:
+            A coroutine of None.
+
+        Raises:
+            ConnectionClosed: the socket is closed, or closes first.
+            TypeError: below is no int.
+            ValueError: below is negative.
+            RuntimeError: in a child made by fork.
+
+        Threads: the event loop (asyncio or uvloop) of any.
+
+        Bun: none; ours, beside the handler ``drain``.
+        """
+    def messages(self) -> Messages:
+        """Iterate over the messages from now on: ``async for message in ws.messages()``.
+
+        They come here instead of to the ``message`` handler: str for text, bytes for binary (bytearray with that
+        ``binary_type``; never a memoryview, which would not live long enough). Up to 64 messages or 1 MiB wait; past that the
+        socket is not read, so that its client has to wait. The iteration ends with the connection, after what was received
+        before. What arrives after a break out of the loop, and what still waits then, goes to the message handler, if there is
+        one.
+
+        Returns:
+            A ``Messages``, an asynchronous iterator.
+
+        Raises:
+            RuntimeError: the messages of this socket are being iterated already, or in a child made by fork.
+
+        Threads: any coroutine of any thread's asyncio or uvloop event loop, one iteration at a time.
+
+        Bun: none; ours.
+        """
     # For _waiting.py. The outcome if it is known (True: drained; code and reason: closed), else callback(None) or
     # callback((code, reason)) once, on the server's thread. Any thread.
     def _wait(
@@ -82,13 +526,39 @@ class ServerWebSocket(Generic[DataT]):
 
     # Bun's spellings: the same descriptors under a second name, put on the type by ``_aliases.install``.
     @property
-    def binaryType(self) -> BinaryType: ...
+    def binaryType(self) -> BinaryType:
+        """What binary messages arrive as, a str: "bytes" (the default), "bytearray" or "memoryview".
+
+        A memoryview shows the receive buffer, without a copy. It dies when the handler returns or first suspends: it is
+        released, and using it later raises ValueError. Bun's "nodebuffer", "uint8array" and "arraybuffer" may be assigned and
+        mean these three, in that order. Assigning something else raises TypeError or ValueError.
+
+        Threads: any; counts for messages to come.
+
+        Bun: ServerWebSocket.binaryType.
+        """
     @binaryType.setter
     def binaryType(self, value: BinaryType | Literal["nodebuffer", "uint8array", "arraybuffer"]) -> None: ...
     @property
-    def readyState(self) -> int: ...
+    def readyState(self) -> int:
+        """The state as an int: 1 while open, 3 from the close on, already inside the ``close`` handler.
+
+        Equals a member of ``ReadyState``.
+
+        Threads: any.
+
+        Bun: ServerWebSocket.readyState.
+        """
     @property
-    def remoteAddress(self) -> str | None: ...
+    def remoteAddress(self) -> str | None:
+        """The client's IP address as str (IPv6 compressed, RFC 5952); None on a unix socket.
+
+        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names. Stays after the close.
+
+        Threads: any.
+
+        Bun: ServerWebSocket.remoteAddress.
+        """
     sendText = send_text
     sendBinary = send_binary
     publishText = publish_text
@@ -98,13 +568,28 @@ class ServerWebSocket(Generic[DataT]):
 
 @final
 class Messages(AsyncIterator[Any]):
-    """The messages of a socket: what ``ServerWebSocket.messages()`` returns. Never made by users."""
+    """The messages of a socket as an asynchronous iterator: what ``ServerWebSocket.messages()`` returns.
+
+    Each item is a str for a text message, bytes (or bytearray, as ``binary_type`` says) for a binary one. Never made by
+    hand.
+
+    Threads: the event loop of one thread at a time, any thread's.
+
+    Bun: none; ours.
+    """
 
     def __anext__(self) -> Awaitable[Any]: ...
     def aclose(self) -> Awaitable[None]:
-        """End the iteration: further messages, and those that wait, go to the ``message`` handler."""
+        """End the iteration: further messages, and those that wait, go to the ``message`` handler.
+
+        Returns:
+            An awaitable of None. Leaving the ``async for`` loop does the same once the iterator is freed.
+
+        Threads: any thread's event loop.
+        """
 
 class TlsConfig:
+    """A checked TLS configuration; made by uwserve's facade from ``serve(tls=...)``."""
     # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str),
     # key, cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name
     # (lists of str), request_cert and reject_unauthorized (bool). Any thread.
@@ -112,63 +597,161 @@ class TlsConfig:
 
 @final
 class Request:
-    """One HTTP request, complete with its body. Usable after the connection has gone."""
+    """One HTTP request, complete with its body; what ``fetch`` and the handlers of routes get.
+
+    It may be kept, and is readable also after the connection has gone. Never made by hand.
+
+    Threads: any, but for ``tls``.
+
+    Bun: Request, of the Fetch standard, with the ``params`` of BunRequest.
+    """
 
     params: dict[str, str]
-    """Set by the router: the decoded ``:name`` segments (and ``"*"``) of the route that matched."""
+    """The parameters of the route that matched: a dict of str to str, percent-decoded.
+
+    "/users/:id" gives "id", "/files/*" gives "*". Empty in ``fetch``.
+
+    Bun: BunRequest.params.
+    """
     @property
-    def method(self) -> str: ...
+    def method(self) -> str:
+        """The method as sent, a str such as "GET" (RFC 9110 section 9).
+
+        Bun: Request.method.
+        """
     @property
     def url(self) -> str:
-        """Absolute: ``http://<Host><target>``, or ``https://`` on a TLS server."""
+        """The absolute URL, a str: scheme ("https" on a TLS server), Host, path and query.
+
+        Bun: Request.url.
+        """
     @property
     def target(self) -> str:
-        """The request target as sent: path and query."""
+        """The request target as sent, a str: path and query (RFC 9112 section 3.2).
+
+        Bun: none; ours.
+        """
     @property
     def path(self) -> str:
-        """The path, still percent-encoded."""
+        """The path, a str, still percent-encoded (RFC 3986 section 3.3).
+
+        Bun: none; new URL(request.url).pathname.
+        """
     @property
     def query(self) -> str:
-        """What follows ``?``, still encoded, or ``""``."""
+        """What follows "?", a str, still encoded; "" without one (RFC 3986 section 3.4).
+
+        Bun: none; new URL(request.url).search.
+        """
     @property
     def header_items(self) -> list[tuple[str, str]]:
-        """Fields in the order of arrival; names lower-cased, values decoded as latin-1."""
+        """The fields as a list of (name, value) pairs of str, in order of arrival.
+
+        Names are in lower case, values decoded as latin-1 (RFC 9110 section 5). ``headers`` is the same with look-up.
+
+        Bun: none; ours.
+        """
     @property
-    def http_version(self) -> str: ...  # "1.1" or "1.0"
+    def http_version(self) -> str:
+        """The version of HTTP, a str: "1.1" or "1.0" (RFC 9112 section 2.3).
+
+        Bun: none; ours.
+        """
     @property
-    def body(self) -> builtins.bytes: ...
+    def body(self) -> builtins.bytes:
+        """The whole body as bytes; b"" without one.
+
+        Bun: Request.bytes(), without its promise.
+        """
     @property
     def is_upgrade(self) -> bool:
-        """True when this is a WebSocket handshake that ``Server.upgrade`` would accept."""
+        """True for a WebSocket handshake that ``server.upgrade()`` would accept (RFC 6455 section 4.2.1).
+
+        A bool; what has become of the request does not count.
+
+        Bun: none; ours.
+        """
     @property
     def tls(self) -> TlsInfo | None:
-        """What TLS has agreed on: ``version``, ``cipher``, ``server_name``, ``alpn_protocol``, ``peer_certificate``
-        (DER), ``authorized``, ``authorization_error``, ``session_reused``. ``None`` without TLS. Loop thread only."""
+        """What TLS has agreed on, a dict; None without TLS.
+
+        Its keys are those of ``uwserve.types.TlsInfo``: version, cipher, server_name, alpn_protocol, peer_certificate (DER,
+        bytes or None), authorized, authorization_error and session_reused. Once the request was answered it is what it was when
+        first read, else None. RuntimeError on another thread than the server's.
+
+        Threads: the server's thread only.
+
+        Bun: none; ours.
+        """
     @property
     def answered(self) -> bool:
-        """True once it was responded to, upgraded, or its client is gone."""
+        """True once it was responded to or upgraded, or its client has gone; a bool.
+
+        Bun: none; ours.
+        """
     # Put on the type by ``_http.complete_request_type``.
     @property
-    def headers(self) -> Headers: ...
-    def bytes(self) -> Awaitable[builtins.bytes]: ...
-    def text(self) -> Awaitable[str]: ...
-    def json(self) -> Awaitable[Any]: ...
+    def headers(self) -> Headers:
+        """The request's fields, a ``Headers``. Names are lower case, values decoded as latin-1 (RFC 9110 section 5).
+
+        Made at the first use, then kept.
+
+        Bun: Request.headers.
+        """
+    def bytes(self) -> Awaitable[builtins.bytes]:
+        """Give the body to an ``await``; in a plain function ``request.body`` is the same.
+
+        Returns:
+            An awaitable of bytes. The body is complete when a handler runs, so nothing waits.
+
+        Threads: any.
+
+        Bun: Request.bytes.
+        """
+    def text(self) -> Awaitable[str]:
+        """Give the body as text to an ``await``; in a plain function use ``request.body.decode()``.
+
+        Returns:
+            An awaitable of str: the body as UTF-8, without a byte order mark, malformed sequences as U+FFFD.
+
+        Threads: any.
+
+        Bun: Request.text.
+        """
+    def json(self) -> Awaitable[Any]:
+        """Give the body, parsed as JSON (RFC 8259), to an ``await``; in a plain function use ``json.loads(request.body)``.
+
+        Returns:
+            An awaitable of what ``json.loads`` makes of it.
+
+        Raises:
+            ValueError: the body is no JSON.
+
+        Threads: any.
+
+        Bun: Request.json.
+        """
     _headers: Headers | None
 
 @final
 class TimedCall:
-    """A callable that measures how long a handler takes; times in nanoseconds."""
+    """A callable that measures how long `handler` takes."""
 
     def __new__(cls, handler: Callable[..., Any], /) -> TimedCall: ...
     def __call__(self, *args: Any) -> Any: ...
-    def record(self, ns: int, /) -> None: ...
+    def record(self, ns: int, /) -> None:
+        """One more time, that was measured elsewhere."""
     # count, total, p50, p90, p99, max since the last take()
-    def take(self) -> dict[str, int]: ...
+    def take(self) -> dict[str, int]:
+        """count, and in nanoseconds total, p50, p90, p99 and max, since the last take()."""
 
 class ServerCore(Generic[DataT]):
+    """The native half of a server; ``uwserve.Server`` derives from it."""
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
-    # The dashboard's sockets, which no handler and no count of WebSockets and messages includes. Loop thread.
+    # The dashboard's sockets and requests, which no handler hears of and no count includes. Loop thread.
     def _observe(self, request: Request, /) -> ServerWebSocket | None: ...
+    # answer(): neither the request nor what is written is in any count.
+    def _leave_out(self, request: Request, answer: Callable[[], _T], /) -> _T: ...
     def _tell_observer(self, ws: ServerWebSocket, text: str, /) -> bool: ...
     # Instead of set_websocket's, until that is called again.
     def _set_message_handler(self, handler: Callable[..., Any] | None, /) -> None: ...
@@ -269,7 +852,15 @@ class ServerCore(Generic[DataT]):
     def cancel_tasks(self) -> None: ...  # of handlers; not the one that calls
     def forget_tasks(self) -> None: ...
     @property
-    def tasks(self) -> frozenset[asyncio.Task[Any]]: ...  # of handlers' coroutines that have not ended
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """The asyncio Tasks of handlers that have not ended yet: a frozenset, a copy.
+
+        RuntimeError on another thread than the server's.
+
+        Threads: the server's thread only.
+
+        Bun: none; ours.
+        """
     # Any thread. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
     # "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True.
     def stop_core(self, close_active_connections: bool) -> None: ...
@@ -279,7 +870,26 @@ class ServerCore(Generic[DataT]):
     def check_close(code: int, reason: str) -> None: ...  # TypeError, ValueError as of ServerWebSocket.close
     def stop_within(self, seconds: float, code: int, reason: str) -> None: ...
     # Any thread: fn(*args) runs on the loop thread in the next iteration; exceptions are logged.
-    def call_soon(self, fn: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts]) -> None: ...
+    def call_soon(self, fn: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts]) -> None:
+        """Call a function on the server's thread, in the next iteration of its loop.
+
+        Calls come in order. An exception out of one is logged. What is left when the server ends is called then.
+
+        Args:
+            fn: a callable.
+            *args: its arguments.
+
+        Returns:
+            None, at once.
+
+        Raises:
+            TypeError: fn is not callable.
+            RuntimeError: the server has ended, or in a child made by fork.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     # Without data, ws.data is None: that must be a value of its type.
     @overload
     def upgrade(
@@ -290,7 +900,35 @@ class ServerCore(Generic[DataT]):
         headers: HeadersInit | None = None,
         data: DataT,
         protocol: str | None = None,
-    ) -> bool: ...
+    ) -> bool:
+        """Accept a WebSocket handshake: the socket opens, and its ``open`` handler runs inside this call.
+
+        After it returned True, what ``fetch`` returns is ignored. It works after any number of awaits; what the client sends
+        meanwhile is kept.
+
+        Args:
+            request: the ``Request`` that a handler of this server got.
+            options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
+            headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
+            data: becomes ``ws.data``; anything.
+            protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
+                that was offered is selected.
+
+        Returns:
+            True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
+            server is stopping, or ``serve()`` was given no ``websocket``. A version other than 13 is answered with 426, and
+            False.
+
+        Raises:
+            TypeError: an argument of a wrong type, or an unknown one.
+            ValueError: a header that cannot be sent (CR, LF, NUL) or that the handshake sets itself, a protocol that was not
+                offered, or a request of another server.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: Server.upgrade. RFC 6455 section 4.2.2.
+        """
     @overload
     def upgrade(
         self: ServerCore[_T | None],
@@ -303,17 +941,136 @@ class ServerCore(Generic[DataT]):
     @overload
     def upgrade(self, request: Request, options: UpgradeOptions[DataT], /) -> bool: ...
     @overload
-    def publish(self, topic: str, data: str, compress: bool = True) -> int: ...
+    def publish(self, topic: str, data: str, compress: bool = True) -> int:
+        """Send one message to every subscriber of a topic.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8; exact, no wildcards.
+            data: str, sent as text, or bytes-like, sent as binary; at most 256 MiB.
+            compress: False sends it plain; True compresses it, once for all subscribers with equal settings, for those that
+                have negotiated permessage-deflate.
+
+        Returns:
+            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed, when no
+            subscriber had room for it, when the server has stopped, and for an empty message.
+
+        Raises:
+            TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
+            ValueError: topic is empty or too long, or data is over 256 MiB.
+            RuntimeError: in a child made by fork.
+
+        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of the
+        payload, or 0 when there is no room.
+
+        Bun: Server.publish. RFC 7692 for compression.
+        """
     @overload
     def publish(self, topic: str, data: Buffer, compress: bool = True) -> int: ...
-    def subscriber_count(self, topic: str, /) -> int: ...
-    def stats(self) -> ServerStats: ...
-    def topics(self) -> dict[str, TopicStats]: ...
-    def subscribers(self, topic: str) -> list[ServerWebSocket[DataT]]: ...
-    def request_ip(
-        self, request: Request, /
-    ) -> tuple[str, int, Literal["IPv4", "IPv6"]] | None: ...  # (address, port, "IPv4" | "IPv6")
-    def timeout(self, request: Request, seconds: int) -> None: ...
+    def subscriber_count(self, topic: str, /) -> int:
+        """Tell how many sockets are subscribed to a topic.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+
+        Returns:
+            An int; 0 for a topic that nobody has subscribed to.
+
+        Raises:
+            TypeError: topic is no str.
+            ValueError: topic is empty or too long.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: Server.subscriberCount.
+        """
+    def stats(self) -> ServerStats:
+        """Tell what the server has counted since ``serve()`` made it.
+
+        Counters never fall and outlast the server's end. The dashboard's viewers are not counted. It costs some microseconds,
+        however many connections and topics there are.
+
+        Returns:
+            A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
+    def topics(self) -> dict[str, TopicStats]:
+        """Tell of every topic that has a subscriber.
+
+        A topic exists from its first subscriber to its last; a later one of that name starts from 0. It takes time in
+        proportion to all subscriptions.
+
+        Returns:
+            A dict, in order of the names' UTF-8 bytes, of dicts with ``subscribers`` (how many) and ``publishes`` (how often
+            something was published to it since it exists); ``uwserve.stats.TopicStats``.
+
+        Raises:
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: none; ours.
+        """
+    def subscribers(self, topic: str) -> list[ServerWebSocket[DataT]]:
+        """Tell who is subscribed to a topic.
+
+        Args:
+            topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
+
+        Returns:
+            A list of ``ServerWebSocket``, by id; [] for a topic without subscribers.
+
+        Raises:
+            TypeError: topic is no str.
+            ValueError: topic is empty or too long.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: none; ours.
+        """
+    def request_ip(self, request: Request, /) -> tuple[str, int, Literal["IPv4", "IPv6"]] | None:
+        """Tell the address of a request's client.
+
+        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none.
+
+        Args:
+            request: a ``Request`` of this server.
+
+        Returns:
+            (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a unix socket.
+
+        Raises:
+            TypeError: request is no ``Request``.
+            ValueError: it belongs to another server.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: Server.requestIP.
+        """
+    def timeout(self, request: Request, seconds: int) -> None:
+        """Set how long a request may wait for its answer, instead of ``idle_timeout``.
+
+        Args:
+            request: a ``Request`` of this server; nothing happens when its client is gone.
+            seconds: an int, 0..86,400; 0 is for ever.
+
+        Returns:
+            None.
+
+        Raises:
+            TypeError: an argument of a wrong type.
+            ValueError: seconds out of range, or a request of another server.
+            RuntimeError: on another thread than the server's; the text names both.
+
+        Threads: the server's thread only.
+
+        Bun: Server.timeout.
+        """
     # The answer to a request. False if it was answered or its client is gone. body None: no body and no Content-Length
     # (1xx, 204, 304). The core leaves the body out for HEAD. Header names and values are validated (CR, LF, NUL, names
     # that are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped;
@@ -353,28 +1110,91 @@ class ServerCore(Generic[DataT]):
     # Called inside dispatch(): the answer, or upgrade, comes later.
     def defer(self, request: Request, /) -> None: ...
     @property
-    def local_port(self) -> int: ...  # 0 for unix sockets and before listening
+    def local_port(self) -> int:
+        """The port that it listens on, an int; 0 for a unix socket. ``port`` is what to use.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def pending_requests(self) -> int: ...
+    def pending_requests(self) -> int:
+        """How many requests wait for their answer, an int.
+
+        Threads: any.
+
+        Bun: Server.pendingRequests.
+        """
     @property
-    def pending_websockets(self) -> int: ...
+    def pending_websockets(self) -> int:
+        """How many WebSockets are open, an int.
+
+        Threads: any.
+
+        Bun: Server.pendingWebSockets.
+        """
     @property
-    def refused(self) -> dict[str, int]: ...
+    def refused(self) -> dict[str, int]:
+        """What was refused since the start: a new dict of every cause to its count, both always there.
+
+        Causes are limits, malformed requests, protocol errors, drops; ``uwserve.stats.ServerStats`` has it, too.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def buffered_bytes(self) -> int: ...
+    def buffered_bytes(self) -> int:
+        """Bytes that the server keeps for its connections, an int: what ``max_buffered_bytes`` bounds.
+
+        Output that peers have not taken, messages and requests that are incomplete, calls of other threads.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def running(self) -> bool: ...
+    def running(self) -> bool:
+        """True while a thread or an event loop runs it; a bool.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def stopping(self) -> bool: ...
+    def stopping(self) -> bool:
+        """True from ``stop()`` on; a bool.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
     def forced(self) -> bool: ...  # stopped by force: its coroutines have been cancelled
     @property
-    def finished(self) -> bool: ...
+    def finished(self) -> bool:
+        """True once it was stopped and its last connection is gone; a bool.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
     @property
-    def compressions(self) -> int: ...  # messages compressed; a broadcast once for each setting. Loop thread
+    def compressions(self) -> int:
+        """How many messages were compressed, an int; a broadcast counts once for each setting.
+
+        Threads: the server's thread.
+
+        Bun: none; ours.
+        """
     @property
     def live_handles(self) -> int:
-        """How many ``ServerWebSocket`` objects of this process exist: for leak tests."""
+        """How many ServerWebSocket objects this process holds, an int: for leak tests.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
 
 uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that

@@ -137,7 +137,13 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument(
         "--dashboard-allow", action="append", metavar="NETWORK", help="who else may see it, 10.0.0.0/8; repeatable"
     )
-    group.add_argument("--log-level", choices=LEVELS, default="info", help="(default: info)")
+    group.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        metavar="LEVEL",
+        help=f"the least that is logged: {', '.join(LEVELS)} (default: info)",
+    )
     group.add_argument("--log-json", action="store_true", help="log JSON, an object a line, and print nothing else")
     group.add_argument(
         "--access-log",
@@ -169,7 +175,7 @@ def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
         "bench",
     )
     bench.add_argument("url", nargs="?", help="ws://host:port/path of an echo server (default: one in another process)")
-    bench.add_argument("--connections", type=_positive, default=32, metavar="N", help="(default: 32)")
+    bench.add_argument("--connections", type=_positive, default=32, metavar="N", help="how many (default: 32)")
     bench.add_argument(
         "--size", type=_size, default=64, metavar="BYTES", help="of a message, 1 to 1048576 (default: 64)"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import Request, Response
+from .._dispatch import send
 from .access import Access
 from .page import page
 
@@ -32,8 +33,11 @@ def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
             return _NOT_HERE
         return None if request.method in ("GET", "HEAD") else _NOT_ALLOWED
 
-    def show(request: Request) -> Response:
-        return refusal(request) or answer
+    def show(request: Request) -> Response | None:
+        if refused := refusal(request):
+            return refused
+        server._leave_out(request, lambda: send(server, request, answer))
+        return None
 
     def connect(request: Request) -> Response | None:
         if refused := refusal(request):

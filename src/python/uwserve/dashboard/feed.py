@@ -212,7 +212,7 @@ class Feed:
         return [
             int(time.time() * 1000),
             stats["websockets"]["open"],
-            max(0, stats["connections"]["open"] - stats["websockets"]["open"] - len(self._viewers)),
+            max(0, stats["connections"]["open"] - stats["websockets"]["open"]),
             rate(lambda s: s["received"]["messages"]),
             rate(lambda s: s["sent"]["messages"]),
             rate(lambda s: s["received"]["bytes"]),
