@@ -257,7 +257,7 @@ def test_opt_out_and_error_handlers(logged: list[str]) -> None:
     taken: list[Any] = []
     with start(websocket=BROKEN | {"error": lambda ws, exc: ws.send(repr(exc))}) as server, server.connect() as ws:
         ws.send("")
-        assert ws.receive() == "ZeroDivisionError('integer division or modulo by zero')"
+        assert ws.receive().startswith("ZeroDivisionError(")  # its text depends on the version of Python
     with start(fetch=lambda request: 1 // 0, error=lambda exc: taken.append(exc) or "taken") as server:
         assert server.get().text == "taken"
     assert len(logged) == 1

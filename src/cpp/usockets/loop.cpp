@@ -13,6 +13,7 @@
 
 #include "internal.h"
 
+#include <initializer_list>
 #include <new>
 
 void us_out_of_memory() {
