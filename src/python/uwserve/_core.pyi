@@ -1053,7 +1053,7 @@ class ServerCore(Generic[DataT]):
         Bun: Server.requestIP.
         """
     def timeout(self, request: Request, seconds: int) -> None:
-        """Set how long a request may wait for its answer, instead of ``idle_timeout``.
+        """Set how long a request may wait for its answer, and then for each bit of progress of it, instead of ``idle_timeout``.
 
         Args:
             request: a ``Request`` of this server; nothing happens when its client is gone.
