@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=f"not over TLS: {mark.args[0]}"))
 
 
+def pytest_collection_finish(session):
+    """What the imports and the collection made is nobody's garbage: ``gc.collect()`` after each test shall not walk it."""
+    gc.collect()
+    gc.freeze()
+
+
 class Live:
     """A server that runs in a thread and records its callbacks as ``(name, ws, *arguments)``."""
 
