@@ -50,11 +50,22 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
+    config.addinivalue_line("markers", "alone: measures time; make runs these when no other test runs")
+    # Known also where pytest-xdist is not installed.
+    config.addinivalue_line("markers", "xdist_group(name): of tests that run in one process where there are several")
     if config.getoption("--wss"):
         tls_transport.enable()
 
 
+# Fixtures of a module that cost seconds, or write where another process would, too: where several processes run tests,
+# one of them runs all that use one.
+MADE_ONCE = {"browser": "chromium", "generator": "load generator", "site": "mkdocs"}
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        for name in MADE_ONCE.keys() & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(MADE_ONCE[name]))
     if config.getoption("--wss"):
         for item in items:
             if mark := item.get_closest_marker("plain"):
@@ -62,7 +73,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    """What the imports and the collection made is nobody's garbage: ``gc.collect()`` after each test shall not walk it."""
+    """What imports and the collection made is nobody's garbage: ``gc.collect()`` after each test need not walk it."""
     gc.collect()
     gc.freeze()
 
@@ -368,6 +379,20 @@ def nothing_logged(request, _log):
 def logged(_log):
     """What was put on the logger ``uwserve``: a list of texts, tracebacks included."""
     return _log.lines
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """What goes from a process of pytest-xdist to the first: a surrogate, as some tests log, would end the run."""
+    return _encodable((yield))
+
+
+def _encodable(value):
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return type(value)(map(_encodable, value)) if isinstance(value, (list, tuple)) else value
 
 
 _probe = _core.ServerCore()
