@@ -62,6 +62,7 @@ def pytest_configure(config):
 MADE_ONCE = {"browser": "chromium", "generator": "load generator", "site": "mkdocs"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(config, items):
     for item in items:
         for name in MADE_ONCE.keys() & set(item.fixturenames):
@@ -70,12 +71,6 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if mark := item.get_closest_marker("plain"):
                 item.add_marker(pytest.mark.skip(reason=f"not over TLS: {mark.args[0]}"))
-
-
-def pytest_collection_finish(session):
-    """What imports and the collection made is nobody's garbage: ``gc.collect()`` after each test need not walk it."""
-    gc.collect()
-    gc.freeze()
 
 
 class Live:
@@ -404,6 +399,13 @@ def pytest_runtest_makereport(item, call):
     if call.when == "call":
         item.passed = report.passed
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+    """What imports, the collection and earlier modules made is no test's garbage: ``gc.collect()`` need not walk it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
