@@ -72,10 +72,10 @@ test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs chromium proxies
 test-wss: $(VENV)/.installed $(VENV)/.test
 	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss $(WSS_MODULES:%=tests/python/test_%.py))
 
-# $(call pytest,PYTHON,WORKERS,OPTIONS): the tests in so many processes, as most of them wait; then, alone, those marked
-# `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests), and -n 0 in it makes it one process.
+# $(call pytest,PYTHON,WORKERS,OPTIONS): the tests in so many processes, as most of them wait, a module in one; then,
+# alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it: one process.
 define pytest
-	run() { $(1) -m pytest -n "$$2" --dist loadgroup $(3) $(PYTEST_ARGS) -m "$$1"; }; \
+	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$$1"; }; \
 	run "not alone" $(2); first=$$?; case $$first in 0 | 1 | 5) ;; *) exit $$first ;; esac; \
 	run alone 0; case $$first-$$? in 0-0 | 0-5 | 5-0) ;; *) exit 1 ;; esac
 endef

@@ -51,22 +51,11 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
     config.addinivalue_line("markers", "alone: measures time; make runs these when no other test runs")
-    # Known also where pytest-xdist is not installed.
-    config.addinivalue_line("markers", "xdist_group(name): of tests that run in one process where there are several")
     if config.getoption("--wss"):
         tls_transport.enable()
 
 
-# Fixtures of a module that cost seconds, or write where another process would, too: where several processes run tests,
-# one of them runs all that use one.
-MADE_ONCE = {"browser": "chromium", "generator": "load generator", "site": "mkdocs"}
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        for name in MADE_ONCE.keys() & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(MADE_ONCE[name]))
     if config.getoption("--wss"):
         for item in items:
             if mark := item.get_closest_marker("plain"):
@@ -416,7 +405,10 @@ def nothing_left(request):
     if not getattr(request.node, "passed", False):
         return  # its traceback keeps things alive, and one failure is enough
     request.node.funcargs.clear()  # values of fixtures that are already torn down
+    threads = [thread for thread in threading.enumerate() if thread.name == "uwserve"]
+    for thread in threads:
+        thread.join(TIMEOUT)  # one whose server has finished may have its last steps before it
     gc.collect()
     assert _probe.live_handles <= before, f"{_probe.live_handles - before} ServerWebSocket objects leaked"
-    threads = [thread for thread in threading.enumerate() if thread.name == "uwserve"]
-    assert not threads, threads
+    running = [thread for thread in threads if thread.is_alive()]
+    assert not running, running
