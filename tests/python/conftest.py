@@ -50,7 +50,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
-    config.addinivalue_line("markers", "alone: measures time; make runs these when no other test runs")
+    config.addinivalue_line("markers", "alone: measures time or needs the machine; make runs it beside no other test")
     if config.getoption("--wss"):
         tls_transport.enable()
 
