@@ -18,6 +18,8 @@ PYTHON ?= python3
 PORT ?= 3000
 HOST ?= 127.0.0.1
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 4
+SANITIZED_WORKERS ?= 2
 BENCH_ARGS ?=
 AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -64,11 +66,19 @@ run: $(VENV)/.installed
 test: test-cpp test-python test-wss
 
 test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs chromium proxies
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),)
 
 # The protocol again, over TLS.
 test-wss: $(VENV)/.installed $(VENV)/.test
-	$(BIN)/python -m pytest --wss $(WSS_MODULES:%=tests/python/test_%.py) $(PYTEST_ARGS)
+	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss $(WSS_MODULES:%=tests/python/test_%.py))
+
+# $(call pytest,PYTHON,WORKERS,OPTIONS): the tests in so many processes, as most of them wait, a module in one; then,
+# alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it: one process.
+define pytest
+	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$$1"; }; \
+	run "not alone" $(2); first=$$?; case $$first in 0 | 1 | 5) ;; *) exit $$first ;; esac; \
+	run alone 0; case $$first-$$? in 0-0 | 0-5 | 5-0) ;; *) exit 1 ;; esac
+endef
 
 test-cpp: $(VENV)/.test build/headers/.done
 	$(call ctest,dev)
@@ -234,8 +244,8 @@ define sanitized
 	$(VENV)-$(1)/bin/python -m pip --quiet install -r $(VENV)/.test.txt
 	$(VENV)-$(1)/bin/python -m pip --quiet install . -C build-dir=build/$(1)-python -C cmake.build-type=RelWithDebInfo \
 	    -C install.strip=false -C "cmake.define.UWSERVE_SANITIZE=$(2)"
-	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)" \
-	    PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python -m pytest -o timeout=900 $(PYTEST_ARGS)
+	preload="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)"; \
+	$(call pytest,env LD_PRELOAD="$$preload" PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python,$(SANITIZED_WORKERS),-o timeout=900)
 endef
 
 asan: $(VENV)/.test build/headers/.done

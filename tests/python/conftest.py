@@ -50,6 +50,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
+    config.addinivalue_line("markers", "alone: measures time or needs the machine; make runs it beside no other test")
     if config.getoption("--wss"):
         tls_transport.enable()
 
@@ -364,6 +365,20 @@ def logged(_log):
     return _log.lines
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """What goes from a process of pytest-xdist to the first: a surrogate, as some tests log, would end the run."""
+    return _encodable((yield))
+
+
+def _encodable(value):
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return type(value)(map(_encodable, value)) if isinstance(value, (list, tuple)) else value
+
+
 _probe = _core.ServerCore()
 
 
@@ -375,6 +390,13 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+    """What imports, the collection and earlier modules made is no test's garbage: ``gc.collect()`` need not walk it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """After each test: no ServerWebSocket alive and no server's thread running."""
@@ -383,7 +405,10 @@ def nothing_left(request):
     if not getattr(request.node, "passed", False):
         return  # its traceback keeps things alive, and one failure is enough
     request.node.funcargs.clear()  # values of fixtures that are already torn down
+    threads = [thread for thread in threading.enumerate() if thread.name == "uwserve"]
+    for thread in threads:
+        thread.join(TIMEOUT)  # one whose server has finished may have its last steps before it
     gc.collect()
     assert _probe.live_handles <= before, f"{_probe.live_handles - before} ServerWebSocket objects leaked"
-    threads = [thread for thread in threading.enumerate() if thread.name == "uwserve"]
-    assert not threads, threads
+    running = [thread for thread in threads if thread.is_alive()]
+    assert not running, running

@@ -3,7 +3,8 @@
 stdin is JSON: ``code``, and perhaps ``setup``, which goes before it, and ``client``. Every server that the block makes
 listens on a free port of loopback instead of its own. When the first one runs, ``client`` (or a client that asks for
 ``/`` and tries a handshake) talks to it from another thread, and then all are stopped; a server that the block only
-makes is started here. With ``own client`` all this is the block's own matter.
+makes is started here. A block whose servers nobody came to talk to has failed. With ``own client`` all this is the
+block's own matter.
 
 In ``serve(...)`` an ellipsis stands for what the page has shown before: as the first argument for an echo, as a key or
 certificate of TLS for those in this folder. A fragment without any import has the names of ``uwserve``.
@@ -164,7 +165,7 @@ def main() -> int:
     def talk() -> None:
         servers.runs.wait()
         if servers.first is None or "own client" in told:
-            return
+            return  # the block has failed, made no server, or talks itself
         try:
             client = Client(servers)
             if "client" in told:
@@ -187,8 +188,10 @@ def main() -> int:
                 server.stop(True)
             elif not server.running and not server.finished:
                 server.start()
-        if "client" in told and not servers.made:
-            failures.append("the block has a client, and made no server")
+        if "own client" not in told and servers.made and not servers.runs.wait(SECONDS):
+            failures.append(f"no server of the block ran within {SECONDS} s: nobody talked to it")
+        if "client" in told and (not servers.made or "own client" in told):
+            failures.append("the block has a client, and " + ("also its own" if servers.made else "made no server"))
     except BaseException:
         failures.append(traceback.format_exc())
         servers.stop()

@@ -66,6 +66,7 @@ def test_cancelled(loop_kind: str, inside: bool) -> None:
             task.cancel()
             await peer.expect_close(1001)
             await peer.send_raw(peer.frame(8, b"\x03\xe9"))
+            peer.writer.close()  # the server would wait seconds for it
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert server.finished
@@ -192,8 +193,9 @@ def test_a_loop_that_ends_without_the_server(loop_kind: str) -> None:
         server.stop().wait(0)
     assert not server.running
     server.start()
-    assert server.stop(True).wait(10)
-    client.close()
+    stopped = server.stop(True)
+    client.close()  # the server would wait seconds for it
+    assert stopped.wait(10)
 
     again = bound()
 

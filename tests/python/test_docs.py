@@ -308,3 +308,35 @@ def test_what_is_wrong_fails(language: str, text: str, folder: Path, tmp_path: P
     block = Block(ROOT / "README.md", 1, language, text)
     with pytest.raises((AssertionError, ValueError, configparser.Error)):
         CHECKS[language](block, folder, tmp_path)
+
+
+SERVER = "serve(fetch=lambda request, server: server.upgrade(request), websocket={})\n"
+# As on a machine on which the server's thread comes to its first turn late.
+LATE = """
+import threading, uwserve
+start = uwserve.Server.start
+uwserve.Server.start = lambda server: threading.Timer(0.5, start, [server]).start()
+"""
+NEVER = """
+import __main__, uwserve
+__main__.SECONDS = 0.5
+uwserve.Server.start = lambda server: None
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "said"),
+    [
+        (SERVER, {"client": "assert 1 == 2, 'a wrong figure'"}, "a wrong figure"),
+        (SERVER, {"client": "raise SystemExit(0)"}, "SystemExit"),
+        (SERVER, {"client": "assert 1 == 2, 'a wrong figure'", "setup": LATE}, "a wrong figure"),
+        (SERVER, {"setup": NEVER}, "nobody talked to it"),
+        ("x = 1\n", {"client": "connect()"}, "made no server"),
+        (SERVER, {"client": "connect()", "own client": ""}, "also its own"),
+    ],
+    ids=["fails", "ends", "fails late", "never runs", "no server", "two clients"],
+)
+def test_a_hidden_client_is_heard(text: str, told: dict[str, str], said: str, folder: Path, tmp_path: Path) -> None:
+    block = Block(ROOT / "README.md", 1, "python", text, told)
+    with pytest.raises(AssertionError, match=said):
+        run_python(block, folder, tmp_path)

@@ -17,6 +17,8 @@ import pytest
 from http_client import Client, frame, open_websocket, running, upgrade
 from processes import SANITIZED, process
 
+pytestmark = pytest.mark.alone
+
 
 class Steps:
     """A thread that does nothing but look at the clock."""

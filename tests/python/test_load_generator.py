@@ -18,6 +18,7 @@ import trustme
 from processes import Process, process
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.plain("its client is a program of its own, and wss is among its cases"),
     pytest.mark.timeout(600),  # the first test builds the generator
 ]
