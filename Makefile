@@ -175,8 +175,8 @@ fuzz: $(VENV)/.test build/headers/.done
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
 
-# The wheel is made from the sdist, so both are known to be whole, and with a profile. libdeflate is in it where this machine
-# has it.
+# The wheel is made from the sdist, so both are known to be whole, and with a profile (GCC). libdeflate is in it where this
+# machine has it.
 wheel: $(VENV)/.wheel
 	rm -rf dist build/dist
 	$(BIN)/python -m build --sdist --outdir build/dist .

@@ -349,6 +349,7 @@ TEST(some_pieces_of_large_memory_are_kept) {
     Assembly message;
     make(message, 100'000);
     CHECK(message.data() == second);
+    CHECK_EQ(message.charge(), 200'000);
     message.extend(1, kMegabyte + kMegabyte / 2, spare);
     CHECK(message.data() == second);
     message.extend(kMegabyte, 100, spare);

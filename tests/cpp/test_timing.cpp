@@ -5,6 +5,32 @@
 #include <memory>
 #include <random>
 
+// A callback's tick is of a clock that is some milliseconds old.
+TEST(deadlines_that_callbacks_set_are_not_early) {
+    server_t server;
+    const int fd = server.connect_client(1 << 16);
+    us_loop_internal_t *internal = server.loop->internal_;
+    int set = 0;
+    server.http.data = [&](us_socket_t *s, char *, int) {
+        const uint64_t now = us_sys_now_ns();
+        us_socket_timeout(0, s, 1);
+        const uint64_t due = internal->base_ns + (uint64_t) (s->deadline_ - 1) * US_NS_PER_SECOND;
+        CHECK(due >= now + US_NS_PER_SECOND);
+        CHECK(due <= us_sys_now_ns() + 2 * US_NS_PER_SECOND + US_COARSE_LAG_NS);
+        set++;
+    };
+    const uint64_t base = internal->base_ns;
+    for (int i = 1; i <= 200; i++) {
+        // Just behind a full second, when the callback runs.
+        internal->base_ns =
+            us_sys_now_ns() - US_NS_PER_SECOND * (uint64_t) (i + 1) - (uint64_t) (i % 20) * US_NS_PER_MS / 4;
+        say(fd, "x");
+        server.pump([&] { return set == i; });
+    }
+    internal->base_ns = base;
+    close(fd);
+}
+
 // Links thousands of fake sockets at random deadlines and moves the clock in random strides: each comes due once, in
 // the first collection at or after its deadline, never before.
 TEST(wheel_over_simulated_ticks) {

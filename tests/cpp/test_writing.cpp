@@ -4,6 +4,9 @@
 // larger tests is short somewhere: in the header, at its end, in the payload.
 #include "server.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 static void shrink(us_socket_t *s) {
     const int small = 4096;
     CHECK_EQ(setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
@@ -292,7 +295,6 @@ TEST(peer_fin_does_not_drop_the_spill_before_ours) {
     close(fd);
 }
 
-// A fatal write answers 0 and calls nothing back; the loop closes the socket, after what the peer had sent was read.
 TEST(what_is_held_is_pushed_once) {
     server_t server;
     const int fd = server.connect_client(4096);
@@ -304,10 +306,17 @@ TEST(what_is_held_is_pushed_once) {
     };
     us_socket_hold(s);
     CHECK_EQ(pushes(), 0);  // nothing was sent
+    const auto waiting = [s] {
+        int bytes = -1;
+        CHECK_EQ(ioctl(s->fd, SIOCOUTQNSD, &bytes), 0);
+        return bytes;
+    };
     us_socket_hold(s);
     CHECK_EQ(us_socket_write(0, s, "one", 3, 0), 3);
     CHECK_EQ(us_socket_write2(0, s, "t", 1, "wo", 2), 3);
+    CHECK_EQ(waiting(), 6);
     CHECK_EQ(pushes(), 1);
+    CHECK_EQ(waiting(), 0);
     CHECK_EQ(pushes(), 0);
     us_socket_hold(s);
     CHECK_EQ(us_socket_write(0, s, "three", 5, 0), 5);
@@ -324,6 +333,22 @@ TEST(what_is_held_is_pushed_once) {
     close(fd);
 }
 
+// With input that nobody has read, closing resets the connection, and that takes what was not pushed along.
+TEST(what_is_held_goes_out_before_a_reset) {
+    server_t server;
+    const int fd = server.connect_client(1 << 16);
+    us_socket_t *s = server.http.last;
+    us_socket_pause(s, US_PAUSE_USER);
+    say(fd, "unread");
+    us_socket_hold(s);
+    CHECK_EQ(us_socket_write(0, s, "held", 4, 0), 4);
+    count_calls_t count;
+    us_socket_close(0, s, 0, nullptr);
+    CHECK_EQ(count[US_SYS_SETSOCKOPT], 1);
+    close(fd);
+}
+
+// A fatal write answers 0 and calls nothing back; the loop closes the socket, after what the peer had sent was read.
 TEST(fatal_write_closes_at_the_end_of_the_iteration) {
     for (bool inside : {false, true}) {
         server_t server;

@@ -5,6 +5,7 @@ They go out from where they lie; whatever the kernel leaves of them, each socket
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 import pytest
@@ -128,9 +129,30 @@ def test_large_replies_to_the_messages_of_one_read(room, answered) -> None:
     _live, pairs = room(1, message=message)
     client = pairs[0][0]
     payloads = [bytes([number]) + b"." * (CORK + 1000 * number) for number in range(count)]
+    took = []
     for _ in range(5):
+        begun = time.monotonic()
         client.send_raw(b"".join(frame(2, payload) for payload in payloads))
         for number, payload in enumerate(payloads):
             if takes(number):
                 assert client.read_messages(2) == [payload, f"{number}"]
+        took.append(time.monotonic() - begun)
+    assert min(took) < 0.2, "the kernel has kept the end until its timer went off, each time"
     client.round_trip()
+
+
+def test_a_reset_takes_no_large_reply_along(room) -> None:
+    """terminate() with input unread resets the connection; what was sent before has left."""
+
+    def message(ws, data) -> None:
+        if data[0] == 0:
+            ws.send(data)
+        elif data[0] == 1:
+            ws.terminate()
+
+    for _ in range(10):
+        _live, pairs = room(1, message=message)
+        client = pairs[0][0]
+        payloads = [bytes([number]) + b"." * 20_000 for number in range(8)]
+        client.send_raw(b"".join(frame(2, payload) for payload in payloads))
+        assert client.read_messages(1) == [payloads[0]]

@@ -54,6 +54,8 @@ enum {
     US_BACKLOG = 4096,
     US_READS_PER_EVENT = 4,
     US_READ_BUDGET_NS = 1'000'000,  // of one visit
+    US_COARSE_LAG_NS =
+        50'000'000,  // more than the kernel's stored clock is behind: two ticks of 10 ms, and stolen time
     US_READ_AIM_NS = 500'000,  // of the handlers of one read
     US_READ_MIN = 4096,
     US_SPILL_CHUNK = 16 * 1024,  // the largest msg_more write that may be spilled: uWebSockets' cork buffer
@@ -141,7 +143,7 @@ struct us_loop_internal_t {
     void (*release_cb)(void *) = nullptr;
     void *release_user = nullptr;
 
-    uint64_t base_ns = 0, now_ns = 0, coarse_lag_ns = 0;
+    uint64_t base_ns = 0, now_ns = 0;
     uint64_t armed_ns = 0;  // when the timerfd will fire, 0 = off
     us_wheel_t wheel{};
     us_timer_t *timers = nullptr, *dead_timers = nullptr;
@@ -187,8 +189,8 @@ static inline void *us_alloc(size_t size) {
 
 // ---- dispatch bracket ----
 
-// timer.cpp; cheap. Never behind the clock and at most some milliseconds ahead of it, so a deadline that is set by it does not
-// come early: what is due is told by an exact one.
+// timer.cpp; cheap. Ahead of the clock by up to US_COARSE_LAG_NS, so that a deadline that is set by it does not come early:
+// what is due is told by the exact clock.
 void us_loop_refresh_tick(us_loop_t *loop);
 
 void us_run_deferred_closes(us_loop_t *loop);  // loop.cpp

@@ -332,7 +332,7 @@ static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) {
 void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick` */
 void us_wheel_relink(struct us_socket_t *s); /* moves s to the slot of its earliest deadline */
 
-/* Arms (or with 0 disarms) on_timeout, never early and at most a second late. A store and a compare. */
+/* Arms (or with 0 disarms) on_timeout, never early and at most a second late, give or take US_COARSE_LAG_NS. A store and a compare. */
 static inline void us_socket_timeout(int ssl, struct us_socket_t *s, unsigned int seconds) {
     (void) ssl;
     struct us_loop_t *loop = s->context->loop;
@@ -379,13 +379,13 @@ int us_poll_events(struct us_poll_t *p);
 void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 
 /* Ours. */
-/* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
 /* For several writes in a row, inside one callback: until us_socket_push() the kernel may keep the end of what s sends for
  * what follows, and makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last. */
 void us_socket_hold(struct us_socket_t *s);
 void us_socket_release(struct us_socket_t *s);
 void us_socket_push(struct us_socket_t *s);
 
+/* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
 void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
 /* Lets the kernel find out whether the peer still exists, for a socket that is not read: TCP probes it from `seconds`

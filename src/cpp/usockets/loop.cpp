@@ -33,7 +33,6 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     internal->post_cb = post_cb;
     internal->recv_buffer =
         (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
-    internal->coarse_lag_ns = us_sys_coarse_lag_ns();
     internal->base_ns = us_sys_now_ns();
     us_loop_refresh(loop);
     internal->wheel.swept = loop->tick;

@@ -140,6 +140,7 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     }
     us_loop_t *loop = s->context->loop;
     us_dispatch_t dispatch(loop, US_PHASE_NONE);  // outside a callback, on_close runs when this ends
+    us_socket_push(s);  // a reset would take what the kernel holds along
     release_fd(s, true);
     retire(s);
     s->pending_close_code_ = code;

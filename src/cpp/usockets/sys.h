@@ -217,10 +217,5 @@ static inline uint64_t us_sys_clock_ns(clockid_t clock) {
 
 static inline uint64_t us_sys_now_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC); }
 
-// The same clock as the kernel has last stored it, at most us_sys_coarse_lag_ns() ago: a fifth of the cost.
+// The same clock as the kernel has last stored it, one or two of its ticks ago: a fifth of the cost.
 static inline uint64_t us_sys_coarse_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC_COARSE); }
-
-static inline uint64_t us_sys_coarse_lag_ns() {
-    timespec resolution;
-    return clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 ? (uint64_t) resolution.tv_nsec : 10'000'000;
-}

@@ -22,7 +22,7 @@ void us_loop_refresh(us_loop_t *loop) {
 }
 
 void us_loop_refresh_tick(us_loop_t *loop) {
-    loop->tick = tick_at(loop->internal_, us_sys_coarse_ns() + loop->internal_->coarse_lag_ns);
+    loop->tick = tick_at(loop->internal_, us_sys_coarse_ns() + US_COARSE_LAG_NS);
 }
 
 static uint64_t next_target(us_loop_internal_t *internal) {

@@ -73,7 +73,13 @@ static inline int more_flag(us_socket_t *s) {
     return 0;
 }
 
-void us_socket_hold(us_socket_t *s) { s->context->loop->internal_->held = s; }
+void us_socket_hold(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (us_socket_t *other = internal->unpushed) {
+        us_socket_push(other);
+    }
+    internal->held = s;
+}
 
 void us_socket_release(us_socket_t *s) {
     us_loop_internal_t *internal = s->context->loop->internal_;

@@ -75,6 +75,8 @@ class Assembly {
     std::string_view view() const { return {memory_.get(), size_}; }
     char *data() { return memory_.get(); }
     size_t capacity() const { return capacity_; }
+    // What it would have taken without memory that was there already: nobody answers for the size of a spare piece.
+    size_t charge() const { return std::min(capacity_, 2 * size_); }
 
     // Hands the memory over; the assembly is empty afterwards.
     Memory take() {
