@@ -1,6 +1,7 @@
 # make run    a chat to open in the browser          make lint    every static check
-# make test   the whole suite: C++, Python, wss      make format  let the formatters write
-# make asan, make tsan   the suites under sanitizers make clean   forget everything that was made
+# make test   the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/test_x.py"
+# make asan, make tsan   the suites under sanitizers (SANITIZED_WORKERS: 2)
+# make format  let the formatters write              make clean   forget everything that was made
 # make docs   the documentation, into build/docs      make stub    the extension's docstrings into its stub
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
@@ -21,6 +22,7 @@ PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 4
 SANITIZED_WORKERS ?= 2
 BENCH_ARGS ?=
+GUARD_ARGS ?=
 AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
@@ -139,7 +141,7 @@ bench-table: $(VENV)/.made
 	@$(BIN)/python benchmarks/table.py
 
 bench-guard bench-guard-record: $(GUARD)/.done valgrind
-	$(BIN)/python benchmarks/guard/guard.py $(if $(filter %-record,$@),record,check) $(GUARD)/package
+	$(BIN)/python benchmarks/guard/guard.py $(if $(filter %-record,$@),record,check) $(GUARD)/package $(GUARD_ARGS)
 
 # As it is shipped, but with the names of its functions.
 $(GUARD)/.done: $(VENV)/.made $(SOURCES)

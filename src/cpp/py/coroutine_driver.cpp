@@ -73,7 +73,7 @@ PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
         // It asked for one turn of the loop, and this is the next.
     }
     Ref coroutine = Ref::borrow(self->coroutine);
-    PySendResult result = PyIter_Send(coroutine.get(), argument, out);
+    PySendResult result = until_exit([&] { return PyIter_Send(coroutine.get(), argument, out); });
     if (result != PYGEN_NEXT) Py_CLEAR(self->coroutine);
     return result;
 }

@@ -18,6 +18,7 @@
 #include <cstring>
 #include <utility>
 
+#include "at_exit.h"
 #include "ref.h"
 
 namespace uwserve {
@@ -202,7 +203,7 @@ inline PyObject *Coroutines::variables() const {
         return run_outside(ws, Ref::steal(coroutine.release()), where);
     busy_ = true;  // until nothing of this coroutine runs any more
     PyObject *out = nullptr;
-    PySendResult status = PyIter_Send(coroutine.get(), Py_None, &out);
+    PySendResult status = until_exit([&] { return PyIter_Send(coroutine.get(), Py_None, &out); });
     if (status == PYGEN_RETURN && out == Py_None) [[likely]] {
         Py_DECREF(out);
         out = nullptr;

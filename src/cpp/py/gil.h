@@ -3,6 +3,7 @@
 // One per server; loop thread only.
 #pragma once
 
+#include "at_exit.h"
 #include "ref.h"
 
 namespace uwserve {
@@ -22,7 +23,7 @@ class LoopGil {
 
   private:
     void take() {
-        PyEval_RestoreThread(saved_);
+        until_exit([this] { PyEval_RestoreThread(saved_); });
         held_ = true;
     }
     bool held_ = true;

@@ -240,7 +240,8 @@ void ServerCore::run_posted() {
             continue;
         }
         coroutines.leave_if_idle();
-        Ref result = Ref::steal(PyObject_CallObject(work.callable.get(), work.arguments.get()));
+        Ref result =
+            Ref::steal(until_exit([&] { return PyObject_CallObject(work.callable.get(), work.arguments.get()); }));
         if (!result) {
             log_failure("call_soon");
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
@@ -275,7 +276,9 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
             news.reset();
         }
     }
-    Ref result = news ? Ref::steal(PyObject_CallFunction(hook.get(), "dO", seconds, news.get())) : Ref();
+    Ref result =
+        news ? Ref::steal(until_exit([&] { return PyObject_CallFunction(hook.get(), "dO", seconds, news.get()); }))
+             : Ref();
     if (!result) core->log_failure("refused");
 }
 
@@ -299,7 +302,8 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
     }
     PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
     coroutines.leave_if_idle();
-    Ref result = Ref::steal(PyObject_CallFunction(log_exception.get(), "sOO", where, error.get(), socket));
+    Ref result = Ref::steal(
+        until_exit([&] { return PyObject_CallFunction(log_exception.get(), "sOO", where, error.get(), socket); }));
     if (!result) PyErr_WriteUnraisable(log_exception.get());
 }
 
@@ -312,8 +316,9 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
-    Ref result =
-        Ref::steal(PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
+    Ref result = Ref::steal(until_exit([&] {
+        return PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr);
+    }));
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {

@@ -298,7 +298,7 @@ void ServerCore::on_request(HttpConn &conn) {
     conn.request = Py_NewRef(keep.get());  // ended by on_settled
     Ref hook = Ref::borrow(dispatch.get());
     coroutines.leave_if_idle();
-    Ref result = hook ? Ref::steal(PyObject_CallOneArg(hook.get(), keep.get())) : Ref();
+    Ref result = hook ? Ref::steal(until_exit([&] { return PyObject_CallOneArg(hook.get(), keep.get()); })) : Ref();
     if (hook && !result) log_failure("fetch");
     if (is_open(request) && !(result && request->deferred)) {
         engine->gate().respond(*request->conn, "500 Internal Server Error", {},

@@ -41,7 +41,7 @@ class IteratorStream : public PythonStream {
         SavedError error;
         piece_.reset();
         if (PyObject_HasAttrString(object_.get(), "close")) {
-            Ref result = Ref::steal(PyObject_CallMethod(object_.get(), "close", nullptr));
+            Ref result = Ref::steal(until_exit([&] { return PyObject_CallMethod(object_.get(), "close", nullptr); }));
             if (!result) core_.log_failure(kWhere);
         }
         object_.reset();
@@ -51,7 +51,7 @@ class IteratorStream : public PythonStream {
         core_.coroutines.leave_if_idle();
         piece_.reset();
         payload_.reset();
-        piece_ = Ref::steal(PyIter_Next(object_.get()));
+        piece_ = Ref::steal(until_exit([&] { return PyIter_Next(object_.get()); }));
         if (!piece_) {
             if (!PyErr_Occurred()) return Next::kEnd;
             core_.log_failure(kWhere);
@@ -110,7 +110,8 @@ class PushedStream : public PythonStream {
     static void tell(ServerCore &core, PyObject *callback, bool is_wanted) {
         core.coroutines.needs_turn();
         for (int i = 0; i < 2; i++) {
-            Ref result = Ref::steal(PyObject_CallOneArg(callback, is_wanted ? Py_True : Py_False));
+            Ref result =
+                Ref::steal(until_exit([&] { return PyObject_CallOneArg(callback, is_wanted ? Py_True : Py_False); }));
             if (result) return;
             core.log_failure(kWhere);
         }

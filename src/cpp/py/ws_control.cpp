@@ -37,7 +37,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
     ServerCore::Entry entry(*self->core);
     us_socket_t *s = raw(self->ws);
     PyObject *result = nullptr;
-    self->ws->cork([&] { result = PyObject_CallOneArg(callback, object); });
+    self->ws->cork([&] { result = until_exit([&] { return PyObject_CallOneArg(callback, object); }); });
     SavedError error;
     after_cork(s);
     return result;

@@ -21,7 +21,7 @@ Ref how_it_closed(WsObject *handle) {
 }
 
 void tell(ServerCore &core, const Ref &callback, PyObject *outcome) {
-    Ref result = Ref::steal(PyObject_CallOneArg(callback.get(), outcome));
+    Ref result = Ref::steal(until_exit([&] { return PyObject_CallOneArg(callback.get(), outcome); }));
     if (!result) core.log_failure("waiting");
 }
 

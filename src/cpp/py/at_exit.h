@@ -1,0 +1,33 @@
+// The interpreter's end, for a thread that still runs a server then: a daemon thread whose handler has not returned in time.
+//
+// Before version 3.14, CPython ends such a thread when it asks for the GIL: by pthread_exit(), which unwinds the stack as an
+// exception does. C++ frames cannot be left like that: destructors would release objects without the GIL, and what is
+// noexcept, as they are, ends the process with a crash. So the thread stays where Python was called, as it does in 3.14,
+// until the process is gone; it holds no lock there.
+#pragma once
+
+#include <unistd.h>
+
+#include <cxxabi.h>
+
+namespace uwserve {
+
+[[gnu::cold, noreturn]] inline void stay() {
+    while (true) pause();
+}
+
+// Calls `function`, which may run Python or wait for the GIL, on the thread of a loop. Costs nothing.
+template <typename Function>
+[[gnu::always_inline]] inline auto until_exit(Function function) {
+#ifdef __GLIBCXX__
+    try {
+        return function();
+    } catch (abi::__forced_unwind &) {
+        stay();
+    }
+#else
+    return function();
+#endif
+}
+
+}  // namespace uwserve
