@@ -399,9 +399,11 @@ def _frozen():
 
 @pytest.fixture(autouse=True)
 def nothing_left(request):
-    """After each test: no ServerWebSocket alive and no server's thread running."""
-    before = _probe.live_handles
+    """After each test: no ServerWebSocket alive, no server's thread running, and SIGTERM as it was."""
+    before, on_sigterm = _probe.live_handles, signal.getsignal(signal.SIGTERM)
     yield
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     if not getattr(request.node, "passed", False):
         return  # its traceback keeps things alive, and one failure is enough
     request.node.funcargs.clear()  # values of fixtures that are already torn down

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -321,6 +322,7 @@ def leave_behind(kind: str, server: Server, paths: list[str], are_there: Any) ->
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain, and be right
         loop.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvloop, unlike asyncio, leaves handlers of signals behind
 
 
 @pytest.mark.parametrize("kind", NAMES)

@@ -108,7 +108,7 @@ with Client(server) as client:
     data = b""
     while chunk := client.socket.recv(65536):
         data += chunk
-    print(data.endswith(b"first"), log[-1:])
+    print(data.endswith(b"first\\r\\n"), log[-1:])
 with Client(server) as client:
     client.send(b"POST / HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(piece))
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import queue
+import socket
 
 import pytest
 from ws_client import BINARY, TEXT, ConnectionEnded, close_frame, frame, handshake
@@ -51,6 +52,7 @@ def test_more_arrives_than_is_held(held):
     """Megabytes sent before the upgrade are neither lost nor held without bound: TCP waits."""
     client, request, future = begin(held)
     data = bytes(range(256)) * 16384
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # the kernel might grow it to all of it
     pool = concurrent.futures.ThreadPoolExecutor(1)
     sending = pool.submit(client.send, data)
     client.sock.settimeout(30)

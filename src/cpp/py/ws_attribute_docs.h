@@ -69,7 +69,8 @@ For the facade. The callback is not to be called any more. Any thread.
 
 constexpr char kData[] = R"(Anything of yours: the ``data`` of ``server.upgrade()``, None by default.
 
-Readable and writable, also after the close; once deleted, AttributeError until it is set again. ``ServerWebSocket[T]`` gives it the type T.
+Readable and writable, also after the close; once deleted, AttributeError until it is set again.
+``ServerWebSocket[T]`` gives it the type T.
 
 Threads: any.
 

@@ -41,7 +41,8 @@ class ServerWebSocket(Generic[DataT]):
     data: DataT
     """Anything of yours: the ``data`` of ``server.upgrade()``, None by default.
 
-    Readable and writable, also after the close. ``ServerWebSocket[T]`` gives it the type T.
+    Readable and writable, also after the close; once deleted, AttributeError until it is set again.
+    ``ServerWebSocket[T]`` gives it the type T.
 
     Threads: any.
 
