@@ -322,7 +322,8 @@ def leave_behind(kind: str, server: Server, paths: list[str], are_there: Any) ->
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain, and be right
         loop.close()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvloop, unlike asyncio, leaves handlers of signals behind
+        if kind == "uvloop":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("kind", NAMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from weakref import WeakKeyDictionary, WeakSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class Signals:
         self._handle(number)
 
 
-_on_sigterm: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
-"""What SIGTERM calls, by the event loop that hears of it."""
+_on_sigterm: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[StopOnSigterm]] = WeakKeyDictionary()
+"""What SIGTERM calls, by the event loop that hears of it. One that ends without a word keeps no server alive."""
 
 
 class StopOnSigterm:
@@ -156,11 +157,11 @@ class StopOnSigterm:
     Only when the signal has its default disposition: whoever handles it already goes on doing so.
     """
 
-    __slots__ = ("_installed", "_loop", "_stop")
+    __slots__ = ("__weakref__", "_installed", "_loop", "stop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
         self._loop = loop
-        self._stop = stop
+        self.stop = stop
         self._installed = False
 
     def __enter__(self) -> None:
@@ -172,7 +173,7 @@ class StopOnSigterm:
             if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
                 return
             self._loop.add_signal_handler(signal.SIGTERM, _call_all, self._loop)
-        _on_sigterm.setdefault(self._loop, []).append(self._stop)
+        _on_sigterm.setdefault(self._loop, WeakSet()).add(self)
         self._installed = True
 
     def __exit__(
@@ -182,16 +183,18 @@ class StopOnSigterm:
 
         if not self._installed:
             return
-        stops = _on_sigterm[self._loop]
-        stops.remove(self._stop)
+        stops = _on_sigterm.get(self._loop)
+        if stops is None:
+            return  # the garbage collector has the event loop, too
+        stops.discard(self)
         if not stops:
             del _on_sigterm[self._loop]
             self._loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _call_all(loop: asyncio.AbstractEventLoop) -> None:
-    for stop in tuple(_on_sigterm.get(loop, ())):
-        stop()
+    for one in tuple(_on_sigterm.get(loop, ())):
+        one.stop()
 
 
 class Once:
