@@ -57,6 +57,7 @@ WAYS = {
     "asynchronous stream": {"fetch": "uwserve.Response(streamed())", "upgrade": False},
     "call_soon": {"begin": "server.call_soon(never)"},
     "cork": {"message": "ws.cork(never)"},
+    "finaliser": {"message": "return type('Late', (), {'__del__': never})()"},
 }
 
 

@@ -98,6 +98,24 @@ def test_a_generator_that_raises(caplog: pytest.LogCaptureFixture) -> None:
         assert word in caplog.text
 
 
+def test_http_1_0_can_tell_a_failed_body(caplog: pytest.LogCaptureFixture) -> None:
+    """There is neither a length nor a last chunk: an orderly end would say that this was all."""
+
+    def pieces() -> Iterator[str]:
+        yield "half"
+        raise RuntimeError("no more")
+
+    def read_all(client: Client) -> None:
+        while client.socket.recv(4096):
+            pass
+
+    with running(fetch=lambda _: Response(pieces())) as server, Client(server) as client:
+        client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        with pytest.raises(OSError):
+            read_all(client)
+    assert "no more" in caplog.text
+
+
 @pytest.mark.parametrize("way", ["reset", "fin"])
 def test_a_client_that_leaves_a_stream(way: str) -> None:
     """The generator's finally runs, on the loop's thread; nothing of it stays."""

@@ -6,7 +6,14 @@
 
 #include <utility>
 
+#include "at_exit.h"
+
 namespace uwserve {
+
+// An object's finaliser may run Python, and never return.
+inline void drop(PyObject *object) {
+    until_exit([object] { Py_XDECREF(object); });
+}
 
 // An owned reference (or none). Copying is spelled out: Ref::borrow(r.get()).
 class Ref {
@@ -18,10 +25,10 @@ class Ref {
     Ref &operator=(Ref &&other) noexcept {
         // The old object's finaliser may look at us: it must see the new value.
         PyObject *old = std::exchange(object_, std::exchange(other.object_, nullptr));
-        Py_XDECREF(old);
+        drop(old);
         return *this;
     }
-    ~Ref() { Py_XDECREF(object_); }
+    ~Ref() { drop(object_); }
     Ref(const Ref &) = delete;
     Ref &operator=(const Ref &) = delete;
 

@@ -40,7 +40,7 @@ class IteratorStream : public PythonStream {
         core_.gil.ensure();
         SavedError error;
         piece_.reset();
-        if (PyObject_HasAttrString(object_.get(), "close")) {
+        if (until_exit([&] { return PyObject_HasAttrString(object_.get(), "close"); })) {
             Ref result = Ref::steal(until_exit([&] { return PyObject_CallMethod(object_.get(), "close", nullptr); }));
             if (!result) core_.log_failure(kWhere);
         }

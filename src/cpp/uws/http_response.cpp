@@ -159,8 +159,12 @@ void HttpGate::end_stream(HttpConn &conn, bool complete) {
     conn.stream.reset();
     if (conn.s->closed) return;
     if (!complete) {
-        // The client must not take what it has for everything (RFC 9112 section 8).
-        us_socket_close(0, conn.s, 0, nullptr);
+        // The client must not take what it has for everything (RFC 9112 section 8). To HTTP/1.0 a FIN would say just that.
+        if (conn.head->is_http10) {
+            us_socket_reset(conn.s);
+        } else {
+            us_socket_close(0, conn.s, 0, nullptr);
+        }
         return;
     }
     if (!conn.head->is_http10) write(conn.s, "0\r\n\r\n");
