@@ -5,6 +5,7 @@ They go out from where they lie; whatever the kernel leaves of them, each socket
 
 from __future__ import annotations
 
+import threading
 import time
 from random import Random
 
@@ -156,3 +157,21 @@ def test_a_reset_takes_no_large_reply_along(room) -> None:
         payloads = [bytes([number]) + b"." * 20_000 for number in range(8)]
         client.send_raw(b"".join(frame(2, payload) for payload in payloads))
         assert client.read_messages(1) == [payloads[0]]
+
+
+def test_large_messages_to_a_dead_connection_are_dropped(serving) -> None:
+    """Who sends until it is told to stop must come to an end."""
+    gone, results = threading.Event(), []
+
+    def message(ws, text) -> None:
+        gone.wait(10)
+        while len(results) < 1000 and (not results or results[-1]):
+            results.append(ws.send(b"." * 65_536))
+
+    live = serving(message=message, backpressure_limit=MIB)
+    client, _ = live.open()
+    client.send("go")
+    client.reset()
+    gone.set()
+    live.on_loop(lambda: None)
+    assert results[-1] == 0

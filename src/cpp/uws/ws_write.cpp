@@ -59,7 +59,8 @@ Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpC
     }
     // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
     if (is_corked) loop->corkedSocket = nullptr;
-    return Socket::BACKPRESSURE;
+    // A handler that sends until it is told to stop must hear that a connection is dead.
+    return written || second.empty() ? Socket::BACKPRESSURE : Socket::DROPPED;
 }
 
 }  // namespace uwserve
