@@ -54,8 +54,7 @@ enum {
     US_BACKLOG = 4096,
     US_READS_PER_EVENT = 4,
     US_READ_BUDGET_NS = 1'000'000,  // of one visit
-    US_COARSE_LAG_NS =
-        50'000'000,  // more than the kernel's stored clock is behind: two ticks of 10 ms, and stolen time
+    US_COARSE_LAG_NS = 50'000'000,  // the kernel's stored clock is less behind: two ticks of 10 ms, and stolen time
     US_READ_AIM_NS = 500'000,  // of the handlers of one read
     US_READ_MIN = 4096,
     US_SPILL_CHUNK = 16 * 1024,  // the largest msg_more write that may be spilled: uWebSockets' cork buffer

@@ -187,7 +187,8 @@ int us_loop_is_iterating(struct us_loop_t *loop);
 /* Ours. Bookkeeping of what is kept in memory for sockets. A socket has changed when a write to it was short or found it
  * blocked, when it became writable, and when the layer above says so with us_socket_changed(). cb then reads and counts,
  * nothing else; it comes late, so that it sees the change complete: when another socket changes, in us_loop_settle(), at
- * the end of the iteration, and at that of what us_loop_enter() has begun, whichever is first. Not for closed sockets; adopt counts as a change of the new block. */
+ * the end of the iteration, and at that of what us_loop_enter() has begun, whichever is first. Not for closed sockets;
+ * adopt counts as a change of the new block. */
 void us_loop_on_change(struct us_loop_t *loop, void (*cb)(void *user, struct us_socket_t *s), void *user);
 void us_socket_changed(struct us_socket_t *s);
 void us_loop_settle(struct us_loop_t *loop);
@@ -332,7 +333,7 @@ static inline int us_socket_is_shut_down(int ssl, struct us_socket_t *s) {
 void us_loop_refresh(struct us_loop_t *loop); /* reads the clock into `tick` */
 void us_wheel_relink(struct us_socket_t *s); /* moves s to the slot of its earliest deadline */
 
-/* Arms (or with 0 disarms) on_timeout, never early and at most a second late, give or take US_COARSE_LAG_NS. A store and a compare. */
+/* Arms (or with 0 disarms) on_timeout, never early and at most a second and US_COARSE_LAG_NS late. A store and a compare. */
 static inline void us_socket_timeout(int ssl, struct us_socket_t *s, unsigned int seconds) {
     (void) ssl;
     struct us_loop_t *loop = s->context->loop;

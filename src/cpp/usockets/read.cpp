@@ -101,10 +101,11 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
         if ((size_t) n < limit && !more_is_known && !more_is_here) {
             return;
         }
+        const uint64_t now = us_sys_now_ns();
         if (reads == 1) {
-            started = us_sys_now_ns() - spent;  // a small read does not look at the clock
+            started = now - spent;  // a small read does not look at the clock
         }
-        if (reads == US_READS_PER_EVENT || us_sys_now_ns() - started > US_READ_BUDGET_NS) {
+        if (reads == US_READS_PER_EVENT || now - started > US_READ_BUDGET_NS) {
             if (more_is_here) {
                 us_ready_add(s);
             }

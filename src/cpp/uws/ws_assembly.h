@@ -90,8 +90,8 @@ class Assembly {
 
   private:
     static constexpr size_t kSmallest = 128;
-    // What must have arrived before memory that is there is taken. A piece may be larger than four times that: there are
-    // few, and all that they hold is in memory anyway.
+    // What must have arrived before memory that is there is taken. A piece may be much larger than growing would give: there
+    // are few, all that they hold is in memory anyway, and charge() does not count it.
     static constexpr size_t kTakesSpare = 64 * 1024;
 
     bool grow(size_t needed, uint64_t most, SparePieces &spare) {
