@@ -122,6 +122,7 @@ def test_stopping_with_open_connections(tmp_path: Path) -> None:
             assert (code, output) == (wanted, "")
             again = "Ctrl-C again" if signals[0] == signal.SIGINT else "a second signal"
             assert f"stopping; 1 open connection has {patience} s to end, {again} cuts\n" in errors
+            assert errors.lower().count("stopping") == 1
             assert ("cutting the connections that are left (2 s)" in errors) == (wanted != 0)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import socket
 import sys
 import textwrap
 from typing import Any
@@ -246,7 +248,42 @@ def test_filters_that_raise_hurt_nobody(serving: Any, records: Any) -> None:
         live.on_loop(lambda: None)
     finally:
         logger.removeFilter(broken)
-    assert lines(records, logging.ERROR) == ["ERROR None None None None | Exception in the log of connections"] * 2
+    assert lines(records, logging.ERROR) == ["ERROR None None None None | Exception in logging"] * 2
+
+
+class Broken(logging.Handler):
+    """Raises itself, which ``logging`` does not catch."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(f"no room for {record.getMessage()}")
+
+
+@pytest.mark.plain("the server is bound by hand")
+def test_handlers_that_raise_change_nothing(records: Any, capfd: Any) -> None:
+    """Neither what is bound, nor how it stops: each step of a server's life, with a log that takes nothing."""
+    broken = Broken()
+    logger = logging.getLogger("uwserve")
+    logger.addHandler(broken)
+    try:
+        listener = socket.create_server(("127.0.0.1", 0))
+        descriptor = listener.fileno()
+        with uwserve.serve(fd=descriptor, fetch=raises, websocket={}) as server:
+            listener.detach()
+            assert server.port
+            server.start()
+            with HttpClient(server) as client:
+                assert client.ask().status == 500
+            assert server.stop(timeout=5).wait(5)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+        with uwserve.serve(port=0, hostname="127.0.0.1", websocket={"open": raises}) as server:
+            server.start()
+    finally:
+        logger.removeHandler(broken)
+    told = capfd.readouterr().err
+    for what in ("Exception in logging", "Exception in the handler of GET /"):
+        assert f"--- Logging error ---\n{what}" in told
+    assert "OSError: no room for Listening on http://127.0.0.1:" in told
 
 
 def test_a_record_may_close_the_connection(serving: Any, records: Any) -> None:

@@ -3,21 +3,25 @@
 Every record has four attributes for formatters and filters, ``None`` where they do not apply: ``connection`` (the id
 of the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. ``logging`` is
 imported by the first error or warning; while nobody has imported it, nobody can have asked for less than that.
+
+What a logging handler or filter of the user's raises is no matter of the server's, which goes on as if it had not: it
+is logged as an error, and where that fails, too, shown on stderr, as ``logging`` shows failures of its own handlers.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from logging import Logger
+    from typing import Any
 
     from ._core import Request, ServerWebSocket
     from ._server import Server
 
-DEBUG, INFO = 10, 20  # logging's
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # logging's
 
 watchers: list[Callable[[BaseException], None]] = []
 """Called with each exception that is logged, whatever the logger does with it, on the thread that logs it."""
@@ -31,19 +35,42 @@ _PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "d
 }
 
 
-def _logger(level: int) -> Logger | None:
-    """The logger, if it would take a record of ``level``."""
+def _is_wanted(level: int) -> bool:
+    """Whether the logger would take a record of ``level``."""
     logging = sys.modules.get("logging")
     if logging is None or getattr(logging.__spec__, "_initializing", False):  # a signal came in the midst of its import
-        return None
-    logger: Logger = logging.getLogger("uwserve")
-    return logger if logger.isEnabledFor(level) else None
+        return False
+    return bool(logging.getLogger("uwserve").isEnabledFor(level))
 
 
 def _about(
     connection: int | None = None, address: str | None = None, method: str | None = None, path: str | None = None
 ) -> dict[str, int | str | None]:
     return {"connection": connection, "remote_address": address, "method": method, "path": path}
+
+
+def put(
+    level: int,
+    text: str,
+    *args: object,
+    about: dict[str, Any],
+    exc: BaseException | None = None,
+    logger: str = "uwserve",
+) -> None:
+    """The one place that logs. Imports ``logging``."""
+    import logging
+
+    info = None if exc is None else (type(exc), exc, exc.__traceback__)
+    try:
+        logging.getLogger(logger).log(level, text, *args, exc_info=info, extra=about, stacklevel=2)
+    except Exception as failure:
+        if exc is None:
+            log_exception("logging", failure)
+        elif logging.raiseExceptions and sys.stderr is not None:
+            import traceback
+
+            with suppress(OSError, ValueError):  # stderr is closed
+                sys.stderr.write(f"--- Logging error ---\n{text % args}\n{traceback.format_exc()}")
 
 
 # --- errors and warnings ---
@@ -69,17 +96,13 @@ def request_exception(server: Server, request: Request, exc: BaseException, wher
 
 
 def _error(text: str, exc: BaseException, about: dict[str, int | str | None]) -> None:
-    import logging
-
-    logging.getLogger("uwserve").error("%s", text, exc_info=(type(exc), exc, exc.__traceback__), extra=about)
+    put(ERROR, "%s", text, about=about, exc=exc)
     for watcher in tuple(watchers):
         watcher(exc)
 
 
 def warning(text: str) -> None:
-    import logging
-
-    logging.getLogger("uwserve").warning("%s", text, extra=_about())
+    put(WARNING, "%s", text, about=_about())
 
 
 def _of(ws: ServerWebSocket) -> str:
@@ -91,9 +114,8 @@ def _of(ws: ServerWebSocket) -> str:
 
 
 def _info(text: str, *args: object) -> None:
-    logger = _logger(INFO)
-    if logger is not None:
-        logger.info(text, *args, extra=_about())
+    if _is_wanted(INFO):
+        put(INFO, text, *args, about=_about())
 
 
 def listening(server: Server) -> None:
@@ -102,22 +124,18 @@ def listening(server: Server) -> None:
 
 def nobody_upgrades() -> None:
     """A server with handlers of WebSockets and no function that could accept one: surely a mistake."""
-    import logging
-
-    logging.getLogger("uwserve").warning(
+    warning(
         "websocket is given, but neither fetch nor routes: every request is answered 404, as only "
-        "server.upgrade(request) in a handler accepts a WebSocket",
-        extra=_about(),
+        "server.upgrade(request) in a handler accepts a WebSocket"
     )
 
 
 def dashboard_refused(server: Server, request: Request, why: str) -> None:
-    logger = _logger(INFO)
-    if logger is not None:
+    if _is_wanted(INFO):
         ip = server.request_ip(request)
         address = ip[0] if ip else None
-        text = "The dashboard is not shown to %s: %s"
-        logger.info(text, address or "a client", why, extra=_about(None, address, request.method, request.path))
+        about = _about(None, address, request.method, request.path)
+        put(INFO, "The dashboard is not shown to %s: %s", address or "a client", why, about=about)
 
 
 def stopping(server: Server, how: str) -> None:
@@ -132,16 +150,14 @@ def stopped(server: Server) -> None:
 
 
 def wants_connections() -> bool:
-    return _logger(DEBUG) is not None
+    return _is_wanted(DEBUG)
 
 
 def opened(ws: ServerWebSocket) -> None:
-    logger = _logger(DEBUG)
-    if logger is not None:
-        logger.debug("Open: %s", _of(ws), extra=_about(ws.id, ws.remote_address))
+    if _is_wanted(DEBUG):
+        put(DEBUG, "Open: %s", _of(ws), about=_about(ws.id, ws.remote_address))
 
 
 def closed(ws: ServerWebSocket, code: int, reason: str) -> None:
-    logger = _logger(DEBUG)
-    if logger is not None:
-        logger.debug("Closed: %s, %d %r", _of(ws), code, reason, extra=_about(ws.id, ws.remote_address))
+    if _is_wanted(DEBUG):
+        put(DEBUG, "Closed: %s, %d %r", _of(ws), code, reason, about=_about(ws.id, ws.remote_address))

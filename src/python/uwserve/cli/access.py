@@ -11,6 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import _logs
+
 if TYPE_CHECKING:
     from .. import Request, Server
 
@@ -19,7 +21,6 @@ class AccessLog:
     """What is under way at one server. On the loop's thread."""
 
     def __init__(self, server: Server) -> None:
-        self._logger = logging.getLogger("uwserve.access")
         self._server = server
         self._begun: dict[int, tuple[Request, float]] = {}  # by id: kept alive, so that it stays that request's
         self._swept = 0
@@ -73,4 +74,5 @@ class AccessLog:
         # The target is a client's; what could forge a line of the log has no place in one (RFC 9112 section 3.2).
         target = request.target.encode("ascii", "backslashreplace").decode()
         text = '%s "%s %s" %d %.1f ms'
-        self._logger.info(text, about["remote_address"] or "-", request.method, target, status, ms, extra=about)
+        values = about["remote_address"] or "-", request.method, target, status, ms
+        _logs.put(logging.INFO, text, *values, about=about, logger="uwserve.access")

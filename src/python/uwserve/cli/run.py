@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import Request, Response, Server, ServerWebSocket
+from .. import Request, Response, Server, ServerWebSocket, _logs
 from . import child, console, parser, target
 from .errors import CommandError, UsageError
 
@@ -87,6 +87,7 @@ class Signals:
         if count == 1:
             if waiting:
                 _tell(f"stopping; {waiting} open {has} {self._timeout:g} s to end, {_again(number)} cuts")
+                self._server._stop_told = True  # the library's own line would say it again
             return
         self.code = 128 + number
         if count == 2:
@@ -98,7 +99,7 @@ def _again(number: int) -> str:
 
 
 def _tell(text: str, level: int = logging.WARNING) -> None:
-    logging.getLogger("uwserve").log(level, "%s", text, extra=dict.fromkeys(console.ABOUT))
+    _logs.put(level, "%s", text, about=dict.fromkeys(console.ABOUT))
 
 
 def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any = None) -> int:
