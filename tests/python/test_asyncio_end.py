@@ -212,6 +212,37 @@ def test_a_loop_that_ends_without_the_server(loop_kind: str) -> None:
     assert again.finished
 
 
+class Unusual(BaseException):
+    """Neither an Exception nor one of the two that end a run."""
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, Unusual])
+@pytest.mark.parametrize("kind", ["plain", "eager", "suspended"])
+def test_no_others_go_through_the_loop(loop_kind: str, error: type[BaseException], kind: str, caplog: Any) -> None:
+    """They are logged, as asyncio does it with what its callbacks raise, and the server goes on."""
+
+    def plain(ws: Any, message: str) -> None:
+        ws.send("here")
+        raise error("on purpose")
+
+    async def coroutine(ws: Any, message: str) -> None:
+        ws.send("here")
+        if kind == "suspended":
+            await asyncio.sleep(0)
+        raise error("on purpose")
+
+    async def main() -> None:
+        handler = plain if kind == "plain" else coroutine
+        async with embedded(message=handler) as server, Peer(server) as peer:
+            for count in (1, 2):
+                await peer.send("x")
+                assert await peer.read() == "here"
+                await until(lambda count=count: caplog.text.count(f"{error.__name__}: on purpose") == count)
+            assert server.stats()["handler_errors"]["message"] == 2
+
+    run_on(loop_kind, main())
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("kind", ["plain", "eager", "suspended"])
 def test_exits_go_through_the_loop(loop_kind: str, error: type[BaseException], kind: str) -> None:

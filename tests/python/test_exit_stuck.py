@@ -37,6 +37,15 @@ async def streamed():
     yield never()
 
 
+class Foreign:  # whether it is a coroutine is to be found out
+    __class__ = property(never)
+
+    def __await__(self):
+        return iter(())
+
+
+{before}
+
 server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=fetch, websocket={{"message": message}}).start()
 {begin}
 inside.wait()
@@ -49,6 +58,26 @@ from ws_client import Client, handshake
 client = Client(("127.0.0.1", server.port), upgrade={upgrade})
 client.send{raw}
 """
+CLOSED = """
+class closing:
+    # A coroutine, whose owner closes it when no event loop can be had.
+    def __await__(self): return self
+    def __iter__(self): return self
+    def send(self, value): raise AssertionError
+    def throw(self, *error): raise AssertionError
+    close = never
+
+
+import collections.abc
+collections.abc.Coroutine.register(closing)
+
+
+def refused(self):
+    raise RuntimeError("there is none")
+
+
+uwserve.Server._event_loop_wanted = refused
+"""
 WAYS = {
     "message": {"message": "never()"},
     "coroutine": {"message": "never()", "coroutine": "async "},
@@ -58,6 +87,8 @@ WAYS = {
     "call_soon": {"begin": "server.call_soon(never)"},
     "cork": {"message": "ws.cork(never)"},
     "finaliser": {"message": "return type('Late', (), {'__del__': never})()"},
+    "closed": {"message": "return closing()", "before": CLOSED},
+    "foreign": {"message": "return Foreign()"},
 }
 
 
@@ -66,6 +97,7 @@ WAYS = {
 def test_exit_while_a_handler_never_returns(way: str, what: str) -> None:
     """CPython ends the thread where it asks for the GIL, and must not unwind C++ on its way."""
     parts = {"what": what, "fetch": '"none"', "coroutine": "", "message": "pass", "upgrade": True} | WAYS[way]
+    parts.setdefault("before", "")
     raw = "('go')" if parts["upgrade"] else "_raw(b'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')"
     folder = str(Path(__file__).parent)
     parts.setdefault("begin", TALK.format(folder=folder, raw=raw, upgrade=parts["upgrade"]))

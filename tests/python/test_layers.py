@@ -118,6 +118,22 @@ def test_pybind11_stays_in_cold_files() -> None:
             assert "bind.h" not in included or name == "py/request.cpp", name
 
 
+# What of Python's C API may run code, and lets a thread end there in CPython before 3.14 (py/at_exit.h).
+RUNS_CODE = (
+    r"PyObject_(Call\w*|Vectorcall\w*|Get(Iter|Attr\w*|Item|Buffer)|SetAttr\w*|HasAttr\w*|IsInstance|IsTrue|Str|Repr)"
+    r"|PyIter_(Send|Next)|PySequence_(Fast|List|Tuple)|PyImport_\w+|PyErr_(WriteUnraisable|NormalizeException)"
+    r"|PyEval_RestoreThread|PyMemoryView_From\w+|Py(Dict|List|Set|Tuple)_(New|Pack)|Py_BuildValue|PyContext_Copy\w*"
+    r"|PyBuffer_Release|tp_alloc|Py_END_ALLOW_THREADS|gil_scoped_\w+"
+)
+
+
+def test_python_is_called_where_its_end_is_thought_of() -> None:
+    for name, _ in named(CPP / "py"):
+        text = re.sub(r"//.*", "", (CPP / name).read_text())
+        if name != "py/at_exit.h":
+            assert not re.search(rf"\b({RUNS_CODE})\b(?!>\()", text), name
+
+
 # Where a reference is counted by hand, because the C API's structure wants a raw one: allocation and deallocation of
 # the types, the exception that run() hands on, owners that die without the GIL, results dropped on the hot path.
 COUNTS_BY_HAND = {

@@ -6,6 +6,8 @@
 // until the process is gone; it holds no lock there.
 #pragma once
 
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
 #include <unistd.h>
 
 #include <cxxabi.h>
@@ -29,6 +31,17 @@ template <typename Function>
 #else
     return function();
 #endif
+}
+
+// A function of Python's that may run code: what it calls, a finaliser that the collector finds when it makes an object (up to
+// version 3.11), an audit or unraisable hook. They are called in no other way here: tests/python/test_layers.py has the list.
+template <auto Function, typename... Arguments>
+[[gnu::always_inline]] inline auto guarded(Arguments... arguments) {
+    return until_exit([&] { return Function(arguments...); });
+}
+
+inline PyObject *new_object(PyTypeObject *type) {
+    return until_exit([type] { return type->tp_alloc(type, 0); });
 }
 
 }  // namespace uwserve

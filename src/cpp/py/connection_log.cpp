@@ -17,7 +17,7 @@ void ConnectionLog::ask(ServerCore &core, uint32_t now) {
     if (!is_wanted) return;
     core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(is_wanted.get());
-    Ref answer = Ref::steal(until_exit([&] { return PyObject_CallNoArgs(hook.get()); }));
+    Ref answer = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (!answer) {
         core.log_failure("log");
         return;
@@ -29,7 +29,7 @@ void ConnectionLog::log_open(ServerCore &core, WsObject *ws) {
     core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(opened.get());
     Ref keep = Ref::borrow(object(ws));
-    Ref result = Ref::steal(until_exit([&] { return PyObject_CallOneArg(hook.get(), keep.get()); }));
+    Ref result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
     if (!result) core.log_failure("log");
 }
 
@@ -37,9 +37,8 @@ void ConnectionLog::log_close(ServerCore &core, WsObject *ws, int code, std::str
     core.coroutines.leave_if_idle();
     Ref hook = Ref::borrow(closed.get());
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
-    Ref result = text ? Ref::steal(until_exit(
-                            [&] { return PyObject_CallFunction(hook.get(), "OiO", object(ws), code, text.get()); }))
-                      : Ref();
+    Ref result =
+        text ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "OiO", object(ws), code, text.get())) : Ref();
     if (!result) core.log_failure("log");
 }
 

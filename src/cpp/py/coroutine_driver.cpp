@@ -73,7 +73,7 @@ PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
         // It asked for one turn of the loop, and this is the next.
     }
     Ref coroutine = Ref::borrow(self->coroutine);
-    PySendResult result = until_exit([&] { return PyIter_Send(coroutine.get(), argument, out); });
+    PySendResult result = guarded<PyIter_Send>(coroutine.get(), argument, out);
     if (result != PYGEN_NEXT) Py_CLEAR(self->coroutine);
     return result;
 }
@@ -86,7 +86,7 @@ PyObject *send(PyObject *object, PyObject *argument) {
         return out;
     case PYGEN_RETURN: {
         Ref value = Ref::steal(out);
-        Ref stop = Ref::steal(PyObject_CallOneArg(PyExc_StopIteration, value.get()));
+        Ref stop = Ref::steal(guarded<PyObject_CallOneArg>(PyExc_StopIteration, value.get()));
         if (stop) PyErr_SetObject(PyExc_StopIteration, stop.get());
         return nullptr;
     }
@@ -97,19 +97,19 @@ PyObject *send(PyObject *object, PyObject *argument) {
 
 // 1: the future that the Task was to wait for takes the cancellation. -1 with an exception set.
 int cancel_first(Driver *self, PyObject *exception) {
-    Ref module = Ref::steal(PyImport_ImportModule("asyncio"));
-    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "CancelledError")) : Ref();
+    Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio"));
+    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "CancelledError")) : Ref();
     if (!type) return -1;
     if (!PyErr_GivenExceptionMatches(exception, type.get())) return 0;
     Ref first = Ref::borrow(self->first);
-    if (!PyObject_HasAttrString(first.get(), "cancel")) return 0;
-    Ref arguments = Ref::steal(PyObject_GetAttrString(exception, "args"));
+    if (!guarded<PyObject_HasAttrString>(first.get(), "cancel")) return 0;
+    Ref arguments = Ref::steal(guarded<PyObject_GetAttrString>(exception, "args"));
     bool has_message = arguments && PyTuple_Check(arguments.get()) && PyTuple_GET_SIZE(arguments.get()) > 0;
     PyErr_Clear();
-    Ref result =
-        Ref::steal(has_message ? PyObject_CallMethod(first.get(), "cancel", "O", PyTuple_GET_ITEM(arguments.get(), 0))
-                               : PyObject_CallMethod(first.get(), "cancel", nullptr));
-    return result ? PyObject_IsTrue(result.get()) : -1;
+    Ref result = Ref::steal(
+        has_message ? guarded<PyObject_CallMethod>(first.get(), "cancel", "O", PyTuple_GET_ITEM(arguments.get(), 0))
+                    : guarded<PyObject_CallMethod>(first.get(), "cancel", nullptr));
+    return result ? guarded<PyObject_IsTrue>(result.get()) : -1;
 }
 
 PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) {
@@ -133,8 +133,9 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
         if (taken) return first.release();
     }
     Ref coroutine = Ref::borrow(self->coroutine);
-    Ref method = Ref::steal(PyObject_GetAttrString(coroutine.get(), "throw"));
-    PyObject *result = method ? PyObject_Vectorcall(method.get(), args, static_cast<size_t>(count), nullptr) : nullptr;
+    Ref method = Ref::steal(guarded<PyObject_GetAttrString>(coroutine.get(), "throw"));
+    PyObject *result =
+        method ? guarded<PyObject_Vectorcall>(method.get(), args, static_cast<size_t>(count), nullptr) : nullptr;
     if (!result) Py_CLEAR(self->coroutine);
     return result;
 }
@@ -143,7 +144,7 @@ PyObject *close(PyObject *object, PyObject *) {
     Driver *self = as_driver(object);
     Ref coroutine = Ref::steal(std::exchange(self->coroutine, nullptr));
     Ref first = Ref::steal(std::exchange(self->first, nullptr));
-    return coroutine ? PyObject_CallMethod(coroutine.get(), "close", nullptr) : Py_NewRef(Py_None);
+    return coroutine ? guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr) : Py_NewRef(Py_None);
 }
 
 PyObject *await(PyObject *) {
@@ -166,14 +167,14 @@ PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
     self->core->coroutines.task_ended(task);
-    Ref is_cancelled = Ref::steal(PyObject_CallMethod(task, "cancelled", nullptr));
+    Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
     if (!is_cancelled) return nullptr;
     Ref error;
     if (is_cancelled.get() != Py_True) {
-        error = Ref::steal(PyObject_CallMethod(task, "exception", nullptr));
+        error = Ref::steal(guarded<PyObject_CallMethod>(task, "exception", nullptr));
         if (!error) return nullptr;
-        // Others have gone through the loop already, and end its run.
-        if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception)) Py_RETURN_NONE;
+        // What ends a run has gone through the loop already.
+        if (error.get() == Py_None || ends_run(error.get())) Py_RETURN_NONE;
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
         coroutine_failed(*self->core, as_ws(handle.get()), self->where);
     } else if (is_open_handler(self->where) && handle && as_ws(handle.get())->ws) {
@@ -184,9 +185,10 @@ PyObject *ended(PyObject *object, PyObject *task) {
 
 // The done callback of one whose exception was dealt with in the eager step: asyncio must not say nobody looked at it.
 PyObject *forget(PyObject *, PyObject *task) {
-    Ref is_cancelled = Ref::steal(PyObject_CallMethod(task, "cancelled", nullptr));
+    Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
     if (!is_cancelled) return nullptr;
-    return is_cancelled.get() == Py_True ? Py_NewRef(Py_None) : PyObject_CallMethod(task, "exception", nullptr);
+    return is_cancelled.get() == Py_True ? Py_NewRef(Py_None)
+                                         : guarded<PyObject_CallMethod>(task, "exception", nullptr);
 }
 
 // For tracebacks and names of Tasks: the user's coroutine is what they are about.
@@ -195,7 +197,7 @@ PyObject *get_attribute(PyObject *object, PyObject *name) {
     PyObject *coroutine = as_driver(object)->coroutine;
     if (own || !coroutine || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
     PyErr_Clear();
-    return PyObject_GetAttr(coroutine, name);
+    return guarded<PyObject_GetAttr>(coroutine, name);
 }
 
 PyMemberDef kMembers[] = {
@@ -214,7 +216,7 @@ PyMethodDef kMethods[] = {
 
 Driver *new_driver(ServerCore &core) {
     PyTypeObject *type = core.state->driver_type;
-    Driver *self = as_driver(type->tp_alloc(type, 0));
+    Driver *self = as_driver(new_object(type));
     if (!self) return nullptr;
     self->core = &core;
     self->core_object = Py_NewRef(core.self);

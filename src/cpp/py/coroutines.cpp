@@ -9,7 +9,7 @@ namespace {
 constexpr int kIterableCoroutine = 0x100;  // CO_ITERABLE_COROUTINE
 
 bool is_iterable_coroutine(PyObject *generator) {
-    Ref code = Ref::steal(PyObject_GetAttrString(generator, "gi_code"));
+    Ref code = Ref::steal(guarded<PyObject_GetAttrString>(generator, "gi_code"));
     if (!code || !PyCode_Check(code.get())) {
         PyErr_Clear();
         return false;
@@ -21,16 +21,16 @@ bool is_iterable_coroutine(PyObject *generator) {
 bool is_foreign_coroutine(PyObject *object) {
     PyAsyncMethods *methods = Py_TYPE(object)->tp_as_async;
     if (!methods || !methods->am_await) return false;
-    Ref module = Ref::steal(PyImport_ImportModule("collections.abc"));
-    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "Coroutine")) : Ref();
-    int answer = type ? PyObject_IsInstance(object, type.get()) : -1;
+    Ref module = Ref::steal(guarded<PyImport_ImportModule>("collections.abc"));
+    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "Coroutine")) : Ref();
+    int answer = type ? guarded<PyObject_IsInstance>(object, type.get()) : -1;
     if (answer < 0) PyErr_Clear();
     return answer > 0;
 }
 
 PyObject *call(PyObject *function, const Ref &first, const Ref &second) {
     PyObject *stack[] = {nullptr, first.get(), second.get()};
-    return PyObject_Vectorcall(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+    return guarded<PyObject_Vectorcall>(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
 }
 
 // The only object that `whole` refers to and that is a Context, or is none; a borrowed reference, or NULL.
@@ -67,8 +67,8 @@ size_t place_of(PyObject *variables, PyObject *context) {
 PyObject *context_of(PyObject *task) { return only_part(task, true); }
 
 bool is_cancelled_error(PyObject *error) {
-    Ref module = Ref::steal(PyImport_ImportModule("asyncio"));
-    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "CancelledError")) : Ref();
+    Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio"));
+    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "CancelledError")) : Ref();
     if (!type) PyErr_Clear();
     return type && PyErr_GivenExceptionMatches(error, type.get());
 }
@@ -107,8 +107,8 @@ bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
         PyErr_SetString(PyExc_TypeError, "tools must be a tuple of eight functions");
         return false;
     }
-    Ref context = Ref::steal(PyContext_CopyCurrent());
-    Ref tasks = tasks_ ? Ref::borrow(tasks_.get()) : Ref::steal(PySet_New(nullptr));
+    Ref context = Ref::steal(guarded<PyContext_CopyCurrent>());
+    Ref tasks = tasks_ ? Ref::borrow(tasks_.get()) : Ref::steal(guarded<PySet_New>(nullptr));
     if (!context || !tasks) return false;
     leave_if_idle();
     wake(std::exchange(spare_, Spare()), nullptr);
@@ -134,14 +134,14 @@ void Coroutines::forget_loop() {
 
 // -1 with an exception set.
 int Coroutines::is_running() {
-    Ref running = Ref::steal(PyObject_CallNoArgs(tools_.running_loop));
+    Ref running = Ref::steal(guarded<PyObject_CallNoArgs>(tools_.running_loop));
     return running ? running.get() == loop_.get() : -1;
 }
 
 // Makes sure that there is a loop that can run. False with an exception set.
 bool Coroutines::find_loop() {
     if (loop_) {
-        Ref is_closed = Ref::steal(PyObject_CallMethod(loop_.get(), "is_closed", nullptr));
+        Ref is_closed = Ref::steal(guarded<PyObject_CallMethod>(loop_.get(), "is_closed", nullptr));
         if (!is_closed) return false;
         if (is_closed.get() != Py_True) return true;
     }
@@ -170,7 +170,7 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
         result = start_later(ws, std::move(coroutine), where);
     } else {
         SavedError error;
-        Ref closed = Ref::steal(PyObject_CallMethod(coroutine.get(), "close", nullptr));
+        Ref closed = Ref::steal(guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr));
         if (!closed) PyErr_Clear();
     }
     if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, where);
@@ -203,10 +203,10 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
         driver->outcome = outcome.release();
         driver->has_failed = status == PYGEN_ERROR;
         if (driver->has_failed) {
-            Ref callback = Ref::steal(PyObject_GetAttrString(spare_.driver.get(), "forget"));
-            Ref added =
-                callback ? Ref::steal(PyObject_CallMethod(spare_.task.get(), "add_done_callback", "O", callback.get()))
-                         : Ref();
+            Ref callback = Ref::steal(guarded<PyObject_GetAttrString>(spare_.driver.get(), "forget"));
+            Ref added = callback ? Ref::steal(guarded<PyObject_CallMethod>(spare_.task.get(), "add_done_callback", "O",
+                                                                           callback.get()))
+                                 : Ref();
             if (!added) PyErr_Clear();
         }
         leave();
@@ -237,7 +237,7 @@ Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where) {
     Ref task = driver ? make_task(driver.get(), &context, &pristine) : Ref();
     if (!task) {
         SavedError error;
-        Ref closed = Ref::steal(PyObject_CallMethod(coroutine.get(), "close", nullptr));
+        Ref closed = Ref::steal(guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr));
         if (!closed) PyErr_Clear();
         return Ref();
     }
@@ -251,12 +251,13 @@ bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *
     Py_CLEAR(driver->kept);
     driver->where = where;
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
-    if (!tasks_ && !(tasks_ = Ref::steal(PySet_New(nullptr)))) return false;
+    if (!tasks_ && !(tasks_ = Ref::steal(guarded<PySet_New>(nullptr)))) return false;
     if (PySet_Add(tasks_.get(), task) != 0) return false;
-    Ref callback = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject *>(driver), "ended"));
-    Ref added = callback ? Ref::steal(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())) : Ref();
+    Ref callback = Ref::steal(guarded<PyObject_GetAttrString>(reinterpret_cast<PyObject *>(driver), "ended"));
+    Ref added =
+        callback ? Ref::steal(guarded<PyObject_CallMethod>(task, "add_done_callback", "O", callback.get())) : Ref();
     Ref name = added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", where)) : Ref();
-    return name && Ref::steal(PyObject_CallMethod(task, "set_name", "O", name.get()));
+    return name && Ref::steal(guarded<PyObject_CallMethod>(task, "set_name", "O", name.get()));
 }
 
 void Coroutines::task_ended(PyObject *task) {
@@ -267,13 +268,13 @@ void Coroutines::task_ended(PyObject *task) {
 void Coroutines::cancel_tasks() {
     if (!has_tasks()) return;
     SavedError error;
-    Ref current = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
-    Ref all = Ref::steal(PySequence_List(tasks_.get()));
+    Ref current = Ref::steal(guarded<PyObject_CallOneArg>(tools_.current_task, loop_.get()));
+    Ref all = Ref::steal(guarded<PySequence_List>(tasks_.get()));
     for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all.get()); i++) {
         PyObject *task = PyList_GET_ITEM(all.get(), i);
         if (task == current.get()) continue;
-        Ref asked = Ref::steal(PyObject_CallMethod(task, "cancel", nullptr));
-        if (!asked) PyErr_WriteUnraisable(task);
+        Ref asked = Ref::steal(guarded<PyObject_CallMethod>(task, "cancel", nullptr));
+        if (!asked) guarded<PyErr_WriteUnraisable>(task);
     }
     PyErr_Clear();
 }
@@ -282,12 +283,12 @@ void Coroutines::cancel_tasks() {
 
 // A Task in a context of its own, which is a copy of the one that the server was attached in.
 Ref Coroutines::make_task(PyObject *driver, Ref *context, Ref *pristine) {
-    Ref copy = Ref::steal(PyContext_Copy(base_context_.get()));
+    Ref copy = Ref::steal(guarded<PyContext_Copy>(base_context_.get()));
     if (!copy || PyContext_Enter(copy.get()) != 0) return Ref();
-    Ref task = Ref::steal(PyObject_CallFunctionObjArgs(tools_.make_task, driver, loop_.get(), nullptr));
+    Ref task = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(tools_.make_task, driver, loop_.get(), nullptr));
     {
         SavedError error;
-        if (PyContext_Exit(copy.get()) != 0) PyErr_WriteUnraisable(copy.get());
+        if (PyContext_Exit(copy.get()) != 0) guarded<PyErr_WriteUnraisable>(copy.get());
     }
     if (!task) return task;
     PyObject *own = context_of(task.get());
@@ -318,8 +319,9 @@ PyObject *Coroutines::park(Driver *driver) {
     if (!is_wanted()) return nullptr;
     if (!driver->parking) {
         Changing changing(is_changing_);
-        Ref parking = Ref::steal(PyObject_CallFunctionObjArgs(tools_.park, spare_.task.get(), loop_.get(), nullptr));
-        if (!parking) PyErr_WriteUnraisable(spare_.task.get());
+        Ref parking =
+            Ref::steal(guarded<PyObject_CallFunctionObjArgs>(tools_.park, spare_.task.get(), loop_.get(), nullptr));
+        if (!parking) guarded<PyErr_WriteUnraisable>(spare_.task.get());
         if (!parking || parking.get() == Py_None || !is_wanted()) return nullptr;
         Py_XSETREF(driver->parking, parking.release());
     }
@@ -341,7 +343,7 @@ void Coroutines::wake(const Spare &spare, PyObject *task) {
     Changing changing(is_changing_);
     Ref parking = Ref::steal(std::exchange(as_driver(spare.driver)->parking, nullptr));
     for (int i = 0; i < 2; i++) {
-        Ref woken = Ref::steal(PyObject_CallMethod(parking.get(), "wake", "O", task ? task : Py_None));
+        Ref woken = Ref::steal(guarded<PyObject_CallMethod>(parking.get(), "wake", "O", task ? task : Py_None));
         if (woken) return;
         if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
             PyErr_Clear();  // the loop is closed, and with it all its Tasks
@@ -360,7 +362,7 @@ bool Coroutines::enter() {
         if (!make_spare()) return false;
     }
     show(tools_.show);  // here and in leave(): while the spare is not entered, as Python code may run in it
-    Ref outer = Ref::steal(PyObject_CallOneArg(tools_.current_task, loop_.get()));
+    Ref outer = Ref::steal(guarded<PyObject_CallOneArg>(tools_.current_task, loop_.get()));
     if (!outer) return false;
     if (outer.get() != Py_None) {
         Ref left = Ref::steal(call(tools_.leave_task, loop_, outer));
@@ -382,20 +384,20 @@ bool Coroutines::enter() {
 // A parked Task is one of all_tasks() only while a coroutine uses it.
 void Coroutines::show(PyObject *how) {
     if (!as_driver(spare_.driver)->parking) return;
-    Ref done = Ref::steal(PyObject_CallOneArg(how, spare_.task.get()));
-    if (!done) PyErr_WriteUnraisable(spare_.task.get());
+    Ref done = Ref::steal(guarded<PyObject_CallOneArg>(how, spare_.task.get()));
+    if (!done) guarded<PyErr_WriteUnraisable>(spare_.task.get());
 }
 
 void Coroutines::leave() {
     SavedError error;
     Changing changing(is_changing_);
     entered_ = false;
-    if (PyContext_Exit(spare_.context.get()) != 0) PyErr_WriteUnraisable(spare_.task.get());
+    if (PyContext_Exit(spare_.context.get()) != 0) guarded<PyErr_WriteUnraisable>(spare_.task.get());
     Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
-    if (!left) PyErr_WriteUnraisable(spare_.task.get());
+    if (!left) guarded<PyErr_WriteUnraisable>(spare_.task.get());
     if (Ref outer = std::move(spare_.outer)) {
         Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
-        if (!back) PyErr_WriteUnraisable(outer.get());
+        if (!back) guarded<PyErr_WriteUnraisable>(outer.get());
     }
     show(tools_.hide);
 }

@@ -203,7 +203,7 @@ inline PyObject *Coroutines::variables() const {
         return run_outside(ws, Ref::steal(coroutine.release()), where);
     busy_ = true;  // until nothing of this coroutine runs any more
     PyObject *out = nullptr;
-    PySendResult status = until_exit([&] { return PyIter_Send(coroutine.get(), Py_None, &out); });
+    PySendResult status = guarded<PyIter_Send>(coroutine.get(), Py_None, &out);
     if (status == PYGEN_RETURN && out == Py_None) [[likely]] {
         Py_DECREF(out);
         out = nullptr;

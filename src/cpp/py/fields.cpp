@@ -82,18 +82,18 @@ bool FieldList::read(PyObject *object, For purpose) {
                      Py_TYPE(object)->tp_name);
         return false;
     }
-    if (PyObject_HasAttrString(object, "items")) {
-        items = Ref::steal(PyObject_CallMethod(object, "items", nullptr));
+    if (guarded<PyObject_HasAttrString>(object, "items")) {
+        items = Ref::steal(guarded<PyObject_CallMethod>(object, "items", nullptr));
     } else {
         items = Ref::borrow(object);
     }
     Ref sequence =
-        items ? Ref::steal(PySequence_Fast(items.get(), "headers must be a mapping or pairs of str")) : Ref();
+        items ? Ref::steal(guarded<PySequence_Fast>(items.get(), "headers must be a mapping or pairs of str")) : Ref();
     if (!sequence) return false;
     // Re-read the size each time: nothing here runs user code, but a list stays the caller's.
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.get()); i++) {
-        Ref pair =
-            Ref::steal(PySequence_Fast(PySequence_Fast_GET_ITEM(sequence.get(), i), "headers must be pairs of str"));
+        Ref pair = Ref::steal(
+            guarded<PySequence_Fast>(PySequence_Fast_GET_ITEM(sequence.get(), i), "headers must be pairs of str"));
         if (!pair) return false;
         if (PySequence_Fast_GET_SIZE(pair.get()) != 2) {
             PyErr_SetString(PyExc_TypeError, "headers must be pairs of a name and a value");

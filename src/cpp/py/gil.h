@@ -14,6 +14,7 @@ class LoopGil {
         if (!held_) [[unlikely]]
             take();
     }
+    bool is_held() const { return held_; }
     void release() {
         if (held_) {
             held_ = false;
@@ -23,11 +24,23 @@ class LoopGil {
 
   private:
     void take() {
-        until_exit([this] { PyEval_RestoreThread(saved_); });
+        guarded<PyEval_RestoreThread>(saved_);
         held_ = true;
     }
     bool held_ = true;
     PyThreadState *saved_ = nullptr;
+};
+
+// For something long that needs no Python, on any thread.
+class ReleasedGil {
+  public:
+    ReleasedGil() = default;
+    ~ReleasedGil() { guarded<PyEval_RestoreThread>(saved_); }
+    ReleasedGil(const ReleasedGil &) = delete;
+    ReleasedGil &operator=(const ReleasedGil &) = delete;
+
+  private:
+    PyThreadState *saved_ = PyEval_SaveThread();
 };
 
 }  // namespace uwserve

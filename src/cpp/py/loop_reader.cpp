@@ -29,7 +29,7 @@ PyObject *call_reader(PyObject *object, PyObject *const *, size_t count, PyObjec
     if (!as_reader(object)->core->pump(&pumped)) return nullptr;
     if (pumped == ServerCore::Pumped::kGoesOn || !as_reader(object)->on_end) Py_RETURN_NONE;
     Ref on_end = Ref::borrow(as_reader(object)->on_end);
-    return PyObject_CallFunction(on_end.get(), "i", static_cast<int>(pumped));
+    return guarded<PyObject_CallFunction>(on_end.get(), "i", static_cast<int>(pumped));
 }
 
 int reader_traverse(PyObject *object, visitproc visit, void *arg) {
@@ -62,7 +62,7 @@ PyMemberDef kMembers[] = {
 
 PyObject *new_loop_reader(ServerCore &core, PyObject *on_end) {
     PyTypeObject *type = core.state->loop_reader_type;
-    PyObject *object = type->tp_alloc(type, 0);
+    PyObject *object = new_object(type);
     if (!object) return nullptr;
     LoopReader *self = as_reader(object);
     self->call = call_reader;

@@ -83,7 +83,7 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
         owner = Ref::steal(PyBytes_FromStringAndSize(message.data(), size));
     } else {
         PyTypeObject *owner_type = core.state->view_owner_type;
-        owner = Ref::steal(owner_type->tp_alloc(owner_type, 0));
+        owner = Ref::steal(new_object(owner_type));
         if (owner) {
             ViewOwner *self = as_owner(owner.get());
             self->data = message.data();
@@ -92,13 +92,13 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
             self->loop = loop;
         }
     }
-    if (owner) result.object = Ref::steal(PyMemoryView_FromObject(owner.get()));
+    if (owner) result.object = Ref::steal(guarded<PyMemoryView_FromObject>(owner.get()));
     return result;
 }
 
 void release_view(ServerCore &core, BinaryMessage &message) {
     SavedError error;
-    Ref released = Ref::steal(PyObject_CallMethod(message.object.get(), "release", nullptr));
+    Ref released = Ref::steal(guarded<PyObject_CallMethod>(message.object.get(), "release", nullptr));
     if (!released) PyErr_Clear();  // BufferError: an export of the view itself is alive
     message.object.reset();
     if (Py_TYPE(message.owner.get()) != core.state->view_owner_type) return;

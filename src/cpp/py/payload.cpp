@@ -33,7 +33,7 @@ bool Payload::read_buffer(PyObject *object, PayloadKind kind, const char *what) 
                      Py_TYPE(object)->tp_name);
         return false;
     }
-    if (PyObject_GetBuffer(object, &buffer_, PyBUF_SIMPLE) < 0) {
+    if (guarded<PyObject_GetBuffer>(object, &buffer_, PyBUF_SIMPLE) < 0) {
         if (!PyErr_ExceptionMatches(PyExc_BufferError)) return false;
         PyErr_Clear();
         PyErr_Format(PyExc_TypeError, "%s must be a C-contiguous buffer", what);

@@ -19,7 +19,7 @@ class Payload {
   public:
     Payload() = default;
     ~Payload() {
-        if (has_buffer_) PyBuffer_Release(&buffer_);
+        if (has_buffer_) guarded<PyBuffer_Release>(&buffer_);
     }
     Payload(const Payload &) = delete;
     Payload &operator=(const Payload &) = delete;

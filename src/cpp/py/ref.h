@@ -58,7 +58,7 @@ class SavedError {
 inline Ref take_exception() {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
+    guarded<PyErr_NormalizeException>(&type, &value, &traceback);
     if (traceback && value) PyException_SetTraceback(value, traceback);
     Py_XDECREF(type);
     Py_XDECREF(traceback);

@@ -83,11 +83,11 @@ PyObject *get_url(PyObject *object, void *) {
 
 PyObject *get_header_items(PyObject *object, void *) {
     const HttpHead &head = *as_request(object)->head;
-    Ref list = Ref::steal(PyList_New(static_cast<Py_ssize_t>(head.fields.size())));
+    Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(head.fields.size())));
     if (!list) return nullptr;
     for (size_t i = 0; i < head.fields.size(); i++) {
         Ref name = Ref::steal(text(head.fields[i].name)), value = Ref::steal(text(head.fields[i].value));
-        PyObject *pair = name && value ? PyTuple_Pack(2, name.get(), value.get()) : nullptr;
+        PyObject *pair = name && value ? guarded<PyTuple_Pack>(2, name.get(), value.get()) : nullptr;
         if (!pair) return nullptr;
         PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), pair);
     }
@@ -139,8 +139,8 @@ PyMemberDef kMembers[] = {
 
 RequestObject *new_request(ServerCore &core, HttpConn &conn) {
     PyTypeObject *type = core.state->request_type;
-    Ref params = Ref::steal(PyDict_New());
-    PyObject *object = params ? type->tp_alloc(type, 0) : nullptr;
+    Ref params = Ref::steal(guarded<PyDict_New>());
+    PyObject *object = params ? new_object(type) : nullptr;
     if (!object) return nullptr;
     RequestObject *self = as_request(object);
     self->params = params.release();

@@ -18,10 +18,11 @@ PyObject *describe(const us_tls_info_t &info) {
                           : Ref::steal(PyBytes_FromStringAndSize(der.data(), static_cast<Py_ssize_t>(der.size())));
     Ref problem = Ref::steal(text_or_none(info.verify_error ? info.verify_error : ""));
     if (!name || !protocol || !certificate || !problem) return nullptr;
-    return Py_BuildValue("{s:s,s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "version", info.version, "cipher", info.cipher,
-                         "server_name", name.get(), "alpn_protocol", protocol.get(), "peer_certificate",
-                         certificate.get(), "authorized", !der.empty() && !info.verify_error ? Py_True : Py_False,
-                         "authorization_error", problem.get(), "session_reused", info.resumed ? Py_True : Py_False);
+    return guarded<Py_BuildValue>("{s:s,s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "version", info.version, "cipher", info.cipher,
+                                  "server_name", name.get(), "alpn_protocol", protocol.get(), "peer_certificate",
+                                  certificate.get(), "authorized",
+                                  !der.empty() && !info.verify_error ? Py_True : Py_False, "authorization_error",
+                                  problem.get(), "session_reused", info.resumed ? Py_True : Py_False);
 }
 
 }  // namespace

@@ -31,10 +31,10 @@ bool os_error(int error) {
 
 // socket.gaierror(code, text), as socket.bind() would raise.
 bool name_error(int gai) {
-    Ref module = Ref::steal(PyImport_ImportModule("socket"));
-    Ref type = module ? Ref::steal(PyObject_GetAttrString(module.get(), "gaierror")) : Ref();
+    Ref module = Ref::steal(guarded<PyImport_ImportModule>("socket"));
+    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "gaierror")) : Ref();
     if (!type) return false;
-    Ref value = Ref::steal(Py_BuildValue("(is)", gai, gai_strerror(gai)));
+    Ref value = Ref::steal(guarded<Py_BuildValue>("(is)", gai, gai_strerror(gai)));
     if (value) PyErr_SetObject(type.get(), value.get());
     return false;
 }
@@ -240,8 +240,7 @@ void ServerCore::run_posted() {
             continue;
         }
         coroutines.leave_if_idle();
-        Ref result =
-            Ref::steal(until_exit([&] { return PyObject_CallObject(work.callable.get(), work.arguments.get()); }));
+        Ref result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
         if (!result) {
             log_failure("call_soon");
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
@@ -268,7 +267,7 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
     if (!core->on_refused) return;
     core->coroutines.leave_if_idle();
     Ref hook = Ref::borrow(core->on_refused.get());
-    Ref news = Ref::steal(PyDict_New());
+    Ref news = Ref::steal(guarded<PyDict_New>());
     for (size_t i = 0; news && i < kRefusals; i++) {
         if (!counts[i]) continue;
         Ref number = Ref::steal(PyLong_FromUnsignedLongLong(counts[i]));
@@ -276,20 +275,23 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
             news.reset();
         }
     }
-    Ref result =
-        news ? Ref::steal(until_exit([&] { return PyObject_CallFunction(hook.get(), "dO", seconds, news.get()); }))
-             : Ref();
+    Ref result = news ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "dO", seconds, news.get())) : Ref();
     if (!result) core->log_failure("refused");
 }
 
 // --- failures of user code ---
 
+bool ends_run(PyObject *error) {
+    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
+           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
+}
+
 void ServerCore::log_failure(const char *where, WsObject *ws) {
     Ref error = take_exception();
     if (!error) return;
     // Where no run is there to be ended, it is logged like any other.
-    if (!PyErr_GivenExceptionMatches(error.get(), PyExc_Exception) && (running() || finishing_)) {
-        break_ = true;  // KeyboardInterrupt, SystemExit: they end the run, as in asyncio
+    if (ends_run(error.get()) && (running() || finishing_)) {
+        break_ = true;
         if (!run_error_) run_error_ = std::move(error);
         if (embedded_ && engine) us_wakeup_loop(engine->loop());  // the next pump raises it
         return;
@@ -297,14 +299,13 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
     handler_errors.count(where);
     if (!log_exception) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
-        PyErr_WriteUnraisable(self);
+        guarded<PyErr_WriteUnraisable>(self);
         return;
     }
     PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
     coroutines.leave_if_idle();
-    Ref result = Ref::steal(
-        until_exit([&] { return PyObject_CallFunction(log_exception.get(), "sOO", where, error.get(), socket); }));
-    if (!result) PyErr_WriteUnraisable(log_exception.get());
+    Ref result = Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", where, error.get(), socket));
+    if (!result) guarded<PyErr_WriteUnraisable>(log_exception.get());
 }
 
 void ServerCore::handler_failed(WsObject *ws, const char *where) {
@@ -316,9 +317,8 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
-    Ref result = Ref::steal(until_exit([&] {
-        return PyObject_CallFunctionObjArgs(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr);
-    }));
+    Ref result = Ref::steal(
+        guarded<PyObject_CallFunctionObjArgs>(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
@@ -327,6 +327,11 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
 }
 
 // --- garbage collection ---
+
+// Whether the sockets and what they refer to can be looked at: nothing of the core runs, nor waits without the GIL.
+bool ServerCore::is_still() const {
+    return engine && !is_forked && (!running() || (embedded_ && gil.is_held() && engine->loop()->depth == 0));
+}
 
 int ServerCore::traverse(visitproc visit, void *arg) {
     for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
@@ -344,8 +349,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
     }
-    // While no thread runs the loop, the sockets' references can be looked at.
-    if (running() || is_forked || !engine) return 0;
+    if (!is_still()) return 0;
     struct Visit {
         visitproc visit;
         void *arg;
@@ -373,7 +377,9 @@ void ServerCore::clear() {
     coroutines.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});
-    if (!engine || running() || is_forked) return;
+    if (!is_still()) return;
+    embedded_ = false;  // garbage is pumped by nobody: its event loop was closed without a word, or is garbage, too
+    loop_thread = 0;
     abandon_handles();
     us_socket_context_close(0, engine->http_context());  // ends streams, which runs user code
 }

@@ -55,6 +55,9 @@ constexpr size_t kMaxBacklogBytes = 1u << 30;
 // Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
 constexpr size_t kAlwaysTried = 16 * 1024;
 
+// Whether an exception ends a run, as in asyncio: KeyboardInterrupt and SystemExit, and no other.
+bool ends_run(PyObject *error);
+
 class ServerCore final : public WsHandler, public HttpHandler {
   public:
     explicit ServerCore(ModuleState *state);
@@ -244,6 +247,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void finish_if_idle();
     void finish();
     void abandon_handles();
+    bool is_still() const;
     static void on_release(void *self);
     static void on_report(void *self, const Refusals::Counts &counts, double seconds);
     static void on_signal(void *self);

@@ -222,7 +222,7 @@ PyObject *request_ip(PyObject *self, PyObject *object) {
     char text[INET6_ADDRSTRLEN];
     bool is_v4 = client.ip_length == 4;
     inet_ntop(is_v4 ? AF_INET : AF_INET6, client.ip, text, sizeof(text));
-    return Py_BuildValue("(sis)", text, static_cast<int>(client.port), is_v4 ? "IPv4" : "IPv6");
+    return guarded<Py_BuildValue>("(sis)", text, static_cast<int>(client.port), is_v4 ? "IPv4" : "IPv6");
 }
 
 PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -298,7 +298,7 @@ void ServerCore::on_request(HttpConn &conn) {
     conn.request = Py_NewRef(keep.get());  // ended by on_settled
     Ref hook = Ref::borrow(dispatch.get());
     coroutines.leave_if_idle();
-    Ref result = hook ? Ref::steal(until_exit([&] { return PyObject_CallOneArg(hook.get(), keep.get()); })) : Ref();
+    Ref result = hook ? Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get())) : Ref();
     if (hook && !result) log_failure("fetch");
     if (is_open(request) && !(result && request->deferred)) {
         engine->gate().respond(*request->conn, "500 Internal Server Error", {},

@@ -37,11 +37,11 @@ PyObject *leave_request_out(PyObject *self, PyObject *const *args, Py_ssize_t co
     }
     RequestObject *request = read_request(core, args[0], "Server._leave_out");
     if (!request) return nullptr;
-    if (!is_open(request)) return PyObject_CallNoArgs(args[1]);
+    if (!is_open(request)) return guarded<PyObject_CallNoArgs>(args[1]);
     ServerCore::Entry entry(*core);  // keeps the loop, which `own` reads at the end
     leave_out(*core, request);
     OwnWrites own(core->limits.stats, request->conn->s);
-    return PyObject_CallNoArgs(args[1]);
+    return guarded<PyObject_CallNoArgs>(args[1]);
 }
 
 // _observe(request): the handle, or None when this is no handshake that can be accepted. There is no compression.

@@ -162,7 +162,7 @@ bool ServerCore::ask_for_event_loop() {
         return false;
     }
     Ref hook = Ref::borrow(on_event_loop_wanted.get());
-    Ref result = Ref::steal(until_exit([&] { return PyObject_CallNoArgs(hook.get()); }));
+    Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (!result) return false;
     if (running() && !embedded_) break_ = true;
     return true;
@@ -201,7 +201,7 @@ void ServerCore::finish() {
     engine.reset();
     if (!on_stopped) return;
     Ref hook = Ref::borrow(on_stopped.get());
-    Ref result = Ref::steal(until_exit([&] { return PyObject_CallNoArgs(hook.get()); }));
+    Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (!result) log_failure("stop");
 }
 

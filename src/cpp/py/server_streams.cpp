@@ -40,8 +40,8 @@ class IteratorStream : public PythonStream {
         core_.gil.ensure();
         SavedError error;
         piece_.reset();
-        if (until_exit([&] { return PyObject_HasAttrString(object_.get(), "close"); })) {
-            Ref result = Ref::steal(until_exit([&] { return PyObject_CallMethod(object_.get(), "close", nullptr); }));
+        if (guarded<PyObject_HasAttrString>(object_.get(), "close")) {
+            Ref result = Ref::steal(guarded<PyObject_CallMethod>(object_.get(), "close", nullptr));
             if (!result) core_.log_failure(kWhere);
         }
         object_.reset();
@@ -51,7 +51,7 @@ class IteratorStream : public PythonStream {
         core_.coroutines.leave_if_idle();
         piece_.reset();
         payload_.reset();
-        piece_ = Ref::steal(until_exit([&] { return PyIter_Next(object_.get()); }));
+        piece_ = Ref::steal(guarded<PyIter_Next>(object_.get()));
         if (!piece_) {
             if (!PyErr_Occurred()) return Next::kEnd;
             core_.log_failure(kWhere);
@@ -110,8 +110,7 @@ class PushedStream : public PythonStream {
     static void tell(ServerCore &core, PyObject *callback, bool is_wanted) {
         core.coroutines.needs_turn();
         for (int i = 0; i < 2; i++) {
-            Ref result =
-                Ref::steal(until_exit([&] { return PyObject_CallOneArg(callback, is_wanted ? Py_True : Py_False); }));
+            Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback, is_wanted ? Py_True : Py_False));
             if (result) return;
             core.log_failure(kWhere);
         }
@@ -195,7 +194,7 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     ServerCore *core = core_of(self);
     if (!core || !check_count("Server.end_pushed", count, 2)) return nullptr;
     RequestObject *request = read_request(core, args[0], "Server.end_pushed");
-    int complete = request ? PyObject_IsTrue(args[1]) : -1;
+    int complete = request ? guarded<PyObject_IsTrue>(args[1]) : -1;
     if (complete < 0) return nullptr;
     PushedStream *stream = stream_of(request);
     if (!stream) Py_RETURN_FALSE;

@@ -34,9 +34,8 @@ struct Call {
         core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
-        Ref result = Ref::steal(until_exit([&] {
-            return PyObject_Vectorcall(handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
-        }));
+        Ref result = Ref::steal(
+            guarded<PyObject_Vectorcall>(handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
@@ -113,9 +112,8 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     core.coroutines.before_call(keep_handler.get());
     if (status && text) {
         PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
-        result = Ref::steal(until_exit([&] {
-            return PyObject_Vectorcall(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
-        }));
+        result = Ref::steal(
+            guarded<PyObject_Vectorcall>(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
     if (!result) {
         core.handler_failed(handle, "close");
@@ -140,7 +138,7 @@ void ServerCore::on_open(Socket *ws) {
     if (!options.open || !handle->ws) return;
     Ref handler = Ref::borrow(options.open.get());
     coroutines.before_call(handler.get());
-    Ref result = Ref::steal(until_exit([&] { return PyObject_CallOneArg(handler.get(), object(handle)); }));
+    Ref result = Ref::steal(guarded<PyObject_CallOneArg>(handler.get(), object(handle)));
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
             run_in_order(*this, handle, std::move(result), "open");

@@ -68,7 +68,7 @@ TimedCall *as_timed(PyObject *object) { return reinterpret_cast<TimedCall *>(obj
 PyObject *call(PyObject *object, PyObject *const *args, size_t count, PyObject *names) {
     Ref handler = Ref::borrow(as_timed(object)->handler);
     uint64_t begun = us_monotonic_ns();
-    PyObject *result = PyObject_Vectorcall(handler.get(), args, count, names);
+    PyObject *result = guarded<PyObject_Vectorcall>(handler.get(), args, count, names);
     as_timed(object)->times.add(us_monotonic_ns() - begun);  // the caller holds a reference to us
     return result;
 }
@@ -84,7 +84,7 @@ PyObject *make(PyTypeObject *type, PyObject *args, PyObject *names) {
         PyErr_Format(PyExc_TypeError, "a handler must be callable, got %.200s", Py_TYPE(handler)->tp_name);
         return nullptr;
     }
-    PyObject *object = type->tp_alloc(type, 0);
+    PyObject *object = new_object(type);
     if (!object) return nullptr;
     TimedCall *self = as_timed(object);
     self->handler = Py_NewRef(handler);
@@ -119,9 +119,10 @@ PyObject *record(PyObject *object, PyObject *ns) {
 PyObject *take(PyObject *object, PyObject *) {
     const Histogram times = std::exchange(as_timed(object)->times, Histogram());
     auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "count", number(times.count()), "total", number(times.total()),
-                         "p50", number(times.percentile(50)), "p90", number(times.percentile(90)), "p99",
-                         number(times.percentile(99)), "max", number(times.max()));
+    return guarded<Py_BuildValue>("{s:K,s:K,s:K,s:K,s:K,s:K}", "count", number(times.count()), "total",
+                                  number(times.total()), "p50", number(times.percentile(50)), "p90",
+                                  number(times.percentile(90)), "p99", number(times.percentile(99)), "max",
+                                  number(times.max()));
 }
 
 PyMethodDef kMethods[] = {

@@ -9,6 +9,7 @@
 #include "bind.h"
 #include "usockets/tls.h"
 #include "core_docs.h"
+#include "gil.h"
 #include "server_docs.h"
 
 namespace py = pybind11;
@@ -52,7 +53,7 @@ std::unique_ptr<TlsConfig> make_config(const py::list &given) {
     us_tls_error_t error;
     us_tls_config_t *native = nullptr;
     {
-        py::gil_scoped_release release;  // deriving a key from a passphrase takes its time
+        ReleasedGil released;  // deriving a key from a passphrase takes its time
         native = us_tls_config_new(entries, &error);
     }
     if (!native) throw py::value_error(labels[error.entry] + "." + error.option + " " + error.text);

@@ -28,7 +28,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
         PyErr_Format(PyExc_TypeError, "callback must be callable, not %.200s", Py_TYPE(callback)->tp_name);
         return nullptr;
     }
-    if (!self->ws) return PyObject_CallOneArg(callback, object);
+    if (!self->ws) return guarded<PyObject_CallOneArg>(callback, object);
     if (!self->core->on_loop_thread()) {
         self->core->refuse_thread("ServerWebSocket.cork");
         return nullptr;
@@ -37,7 +37,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
     ServerCore::Entry entry(*self->core);
     us_socket_t *s = raw(self->ws);
     PyObject *result = nullptr;
-    self->ws->cork([&] { result = until_exit([&] { return PyObject_CallOneArg(callback, object); }); });
+    self->ws->cork([&] { result = guarded<PyObject_CallOneArg>(callback, object); });
     SavedError error;
     after_cork(s);
     return result;
@@ -89,7 +89,7 @@ PyObject *resume(PyObject *object, PyObject *) {
 }
 
 PyObject *get_buffered_amount(PyObject *object, PyObject *) {
-    return PyObject_GetAttrString(object, "buffered_amount");
+    return guarded<PyObject_GetAttrString>(object, "buffered_amount");
 }
 
 }  // namespace

@@ -49,10 +49,10 @@ void release(MessagesObject *self) {
 
 // future.set_result(None), unless it was cancelled.
 PyObject *resolve(PyObject *, PyObject *future) {
-    Ref done = Ref::steal(PyObject_CallMethod(future, "done", nullptr));
+    Ref done = Ref::steal(guarded<PyObject_CallMethod>(future, "done", nullptr));
     if (!done) return nullptr;
     if (done.get() == Py_True) Py_RETURN_NONE;
-    return PyObject_CallMethod(future, "set_result", "O", Py_None);
+    return guarded<PyObject_CallMethod>(future, "set_result", "O", Py_None);
 }
 
 PyMethodDef kResolve = {"resolve", resolve, METH_O, nullptr};
@@ -67,10 +67,10 @@ void stop_waiting(MessageWaitObject *self) {
 // False with an exception set: no event loop runs here.
 bool start_waiting(MessageWaitObject *self) {
     MessagesObject *messages = self->messages;
-    Ref module = Ref::steal(PyImport_ImportModule("asyncio.events"));
-    Ref loop = module ? Ref::steal(PyObject_CallMethod(module.get(), "get_running_loop", nullptr)) : Ref();
-    Ref future = loop ? Ref::steal(PyObject_CallMethod(loop.get(), "create_future", nullptr)) : Ref();
-    PyObject *iterator = future ? PyObject_GetIter(future.get()) : nullptr;
+    Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio.events"));
+    Ref loop = module ? Ref::steal(guarded<PyObject_CallMethod>(module.get(), "get_running_loop", nullptr)) : Ref();
+    Ref future = loop ? Ref::steal(guarded<PyObject_CallMethod>(loop.get(), "create_future", nullptr)) : Ref();
+    PyObject *iterator = future ? guarded<PyObject_GetIter>(future.get()) : nullptr;
     if (!iterator) return false;
     self->future_iterator = iterator;
     messages->waiting = reinterpret_cast<PyObject *>(self);
@@ -96,7 +96,7 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
     for (;;) {
         if (self->future_iterator) {
             Ref iterator = Ref::borrow(self->future_iterator);
-            PySendResult sent = PyIter_Send(iterator.get(), argument, result);
+            PySendResult sent = guarded<PyIter_Send>(iterator.get(), argument, result);
             if (sent == PYGEN_NEXT) return sent;
             Ref ended = Ref::steal(std::exchange(*result, nullptr));
             stop_waiting(self);
@@ -185,7 +185,7 @@ void wait_dealloc(PyObject *object_) {
 
 PyObject *new_wait(PyObject *messages, bool closes) {
     PyTypeObject *type = as_messages(messages)->ws->core->state->messages_wait_type;
-    PyObject *wait = type->tp_alloc(type, 0);
+    PyObject *wait = new_object(type);
     if (!wait) return nullptr;
     as_wait(wait)->messages = as_messages(Py_NewRef(messages));
     as_wait(wait)->closes = closes;
@@ -233,7 +233,7 @@ PyObject *messages(PyObject *object_, PyObject *) {
     WsQueue *queue = queue_of(self);
     if (!queue) return nullptr;
     PyTypeObject *type = self->core->state->messages_type;
-    Ref result = Ref::steal(type->tp_alloc(type, 0));  // may run a finaliser
+    Ref result = Ref::steal(new_object(type));  // may run a finaliser
     if (!result) return nullptr;
     as_messages(result.get())->ws = as_ws(Py_NewRef(object_));
     if (queue->iterator) {
@@ -267,11 +267,11 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     if (iterator->thread == PyThread_get_thread_ident()) {
         result = Ref::steal(resolve(nullptr, future.get()));
     } else {
-        Ref loop = Ref::steal(PyObject_CallMethod(future.get(), "get_loop", nullptr));
+        Ref loop = Ref::steal(guarded<PyObject_CallMethod>(future.get(), "get_loop", nullptr));
         Ref function = loop ? Ref::steal(PyCFunction_New(&kResolve, nullptr)) : Ref();
         if (function) {
-            result =
-                Ref::steal(PyObject_CallMethod(loop.get(), "call_soon_threadsafe", "OO", function.get(), future.get()));
+            result = Ref::steal(
+                guarded<PyObject_CallMethod>(loop.get(), "call_soon_threadsafe", "OO", function.get(), future.get()));
         }
     }
     if (result) return;

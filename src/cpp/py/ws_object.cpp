@@ -87,7 +87,7 @@ PyObject *get_buffered_amount(PyObject *object, void *) {
 
 PyObject *get_subscriptions(PyObject *object, void *) {
     WsObject *self = as_ws(object);
-    if (!self->ws) return PyList_New(0);
+    if (!self->ws) return guarded<PyList_New>(0);
     if (!self->core->on_loop_thread()) {
         self->core->refuse_thread("ServerWebSocket.subscriptions");
         return nullptr;
@@ -96,7 +96,7 @@ PyObject *get_subscriptions(PyObject *object, void *) {
     std::vector<std::string> names;
     self->ws->iterateTopics([&](std::string_view topic) { names.emplace_back(topic); });
     std::sort(names.begin(), names.end());
-    Ref list = Ref::steal(PyList_New(static_cast<Py_ssize_t>(names.size())));
+    Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(names.size())));
     if (!list) return nullptr;
     for (size_t i = 0; i < names.size(); i++) {
         PyObject *name = PyUnicode_DecodeUTF8(names[i].data(), static_cast<Py_ssize_t>(names[i].size()), nullptr);
@@ -161,7 +161,7 @@ WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol
         if (!name) return nullptr;
     }
     PyTypeObject *type = core.state->websocket_type;
-    PyObject *object = type->tp_alloc(type, 0);  // zeroed
+    PyObject *object = new_object(type);  // zeroed
     if (!object) return nullptr;
     WsObject *self = as_ws(object);
     self->core = &core;

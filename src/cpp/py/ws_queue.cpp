@@ -77,7 +77,7 @@ std::optional<WsEvent> next_event(WsQueue &queue) {
 
 void deliver(ServerCore &core, WsObject *handle, WsEvent event) {
     if (event.as_view) {
-        BinaryMessage view{Ref::steal(PyMemoryView_FromObject(event.payload.get())), std::move(event.payload)};
+        BinaryMessage view{Ref::steal(guarded<PyMemoryView_FromObject>(event.payload.get())), std::move(event.payload)};
         if (!view.object) {
             core.handler_failed(handle, "message");
             return;
@@ -141,7 +141,7 @@ PyObject *task_done(PyObject *self, PyObject *task) {
 PyMethodDef kTaskDone = {"task_done", task_done, METH_O, nullptr};
 
 bool is_done(PyObject *task) {
-    Ref answer = Ref::steal(PyObject_CallMethod(task, "done", nullptr));
+    Ref answer = Ref::steal(guarded<PyObject_CallMethod>(task, "done", nullptr));
     if (!answer) PyErr_Clear();
     return answer && answer.get() == Py_True;
 }
@@ -153,7 +153,7 @@ bool hold_events(WsObject *handle, Ref task, Hold hold) {
     if (queue->hold != Hold::kNothing && !is_done(queue->task.get())) return true;  // of several, the first
     Ref callback = Ref::steal(PyCFunction_New(&kTaskDone, object(handle)));
     if (!callback) return false;
-    Ref added = Ref::steal(PyObject_CallMethod(task.get(), "add_done_callback", "O", callback.get()));
+    Ref added = Ref::steal(guarded<PyObject_CallMethod>(task.get(), "add_done_callback", "O", callback.get()));
     if (!added) return false;
     Ref before = std::exchange(queue->task, std::move(task));
     queue->hold = hold;

@@ -17,11 +17,11 @@ Ref how_it_closed(WsObject *handle) {
     std::string_view reason = handle->queue ? std::string_view(handle->queue->close_reason) : std::string_view();
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     if (!text) return Ref();
-    return Ref::steal(Py_BuildValue("iO", handle->close_code ? handle->close_code : 1006, text.get()));
+    return Ref::steal(guarded<Py_BuildValue>("iO", handle->close_code ? handle->close_code : 1006, text.get()));
 }
 
 void tell(ServerCore &core, const Ref &callback, PyObject *outcome) {
-    Ref result = Ref::steal(until_exit([&] { return PyObject_CallOneArg(callback.get(), outcome); }));
+    Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback.get(), outcome));
     if (!result) core.log_failure("waiting");
 }
 
