@@ -53,7 +53,12 @@ class Sender:
     def begin(self, response: Response) -> None:
         """Send the head, and what of the body is there."""
         server, request = self._server, self._request
-        if not server.respond_pushed(request, response.status, response.headers.items(), self.tell):
+        try:
+            taken = server.respond_pushed(request, response.status, response.headers.items(), self.tell)
+        except BaseException:  # a status that was changed to none
+            self.drop()
+            raise
+        if not taken:
             self._is_over = True  # nobody is there to be answered
         self.start()
 
@@ -84,9 +89,19 @@ class Sender:
             loop.call_soon(self._interrupt)  # the iterator itself may be what runs now
 
     def _interrupt(self) -> None:
-        """The client has gone while the iterator waits for something. A forced stop has cancelled its Task already."""
+        """The client has gone while the iterator waits for something.
+
+        A forced stop has cancelled its Task already; if it was the iterator that asked for the stop, it has the time of
+        every coroutine that does, which may be in the midst of its own ``finally``.
+        """
         if self._loop is not None and self._task is not None and not self._server.forced:
             self._task.cancel()
+
+    def _is_stepped(self) -> bool:
+        """Whether ``_run`` is being stepped, in its Task or before it has one."""
+        if self._task is None:
+            return self._has_begun
+        return asyncio._get_running_loop() is not None and asyncio.current_task() is self._task
 
     async def _run(self) -> None:
         self._has_begun = True
@@ -97,9 +112,9 @@ class Sender:
                 if not self._is_over:
                     raise
                 is_complete = False  # of no matter any more
-        except GeneratorExit:  # the event loop has gone, and nothing can be awaited
-            raise
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, GeneratorExit) and not self._is_stepped():
+                raise  # not the iterator's own: the event loop has gone, and nothing can be awaited
             self._end(False)
             await self._close()
             raise

@@ -197,8 +197,12 @@ def send(server: Server, request: Request, response: Response) -> None:
     headers = response.headers.items()
     if response.streamed:
         stream = response.stream()
-        if not server.respond_stream(request, response.status, headers, stream):
-            response.abandon()
+        taken = False
+        try:
+            taken = server.respond_stream(request, response.status, headers, stream)
+        finally:
+            if not taken:
+                response.abandon()
         return
     bodiless = response.status in (204, 304)
     server.respond(request, response.status, headers, None if bodiless else response.payload or b"")
