@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -229,8 +228,9 @@ def test_a_deadline_cuts(mode: str) -> None:
 
 @modes
 @pytest.mark.parametrize("then", ["goes on", "waits", "ends"])
-def test_a_source_that_stops_its_server(mode: str, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By force, inside itself: the connection is cut, and the server ends."""
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_source_that_stops_its_server(mode: str, turns: int, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By force, inside itself: the connection is cut, its ``finally`` awaited, and the server ends."""
     from uwserve import _modes
 
     monkeypatch.setattr(_modes, "CUT_SECONDS", 0.05)  # its Task is the one that a stop by itself does not cancel
@@ -240,6 +240,8 @@ def test_a_source_that_stops_its_server(mode: str, then: str, monkeypatch: pytes
         async def pieces() -> AsyncIterator[bytes]:
             try:
                 yield b"first"
+                for _ in range(turns):
+                    await asyncio.sleep(0)
                 server.stop(True)
                 if then == "waits":
                     await asyncio.Event().wait()
@@ -322,8 +324,6 @@ def leave_behind(kind: str, server: Server, paths: list[str], are_there: Any) ->
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain, and be right
         loop.close()
-        if kind == "uvloop":
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -340,7 +340,9 @@ def test_an_event_loop_that_ends_with_bodies_in_it(kind: str) -> None:
     assert not server.tasks
 
 
-def test_a_server_that_is_dropped_with_bodies_under_way() -> None:
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_a_server_that_is_dropped_with_bodies_under_way(kind: str, is_touched: bool) -> None:
     """Nothing keeps it alive: what its streams hold is seen by the garbage collector."""
     waits: list[str] = []
 
@@ -358,9 +360,10 @@ def test_a_server_that_is_dropped_with_bodies_under_way() -> None:
             return Response(pieces(server) if request.path == "/async" else sync_pieces(server))
 
         server = serve(port=0, hostname="127.0.0.1", fetch=fetch)
-        leave_behind("asyncio", server, ["/sync", "/async"], lambda: waits and server.pending_requests == 2)
-        server.stop()  # notices that its loop has gone; waits for its connections
-        assert not server.finished
+        leave_behind(kind, server, ["/sync", "/async"], lambda: waits and server.pending_requests == 2)
+        if is_touched:
+            server.stop()  # notices that its loop has gone; waits for its connections
+            assert not server.finished
         return weakref.ref(server)
 
     dropped = make()

@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import logging
 import os
 import signal
 import threading
+import weakref
 from typing import Any
 
 import pytest
 from event_loops import LOOPS, SECONDS, Peer, bound, run_on, until
-from ws_client import TEXT, Client, frame, handshake
+from loops import new_loop
+from ws_client import TEXT, Client, ConnectionEnded, frame, handshake
 
 import uwserve
 from uwserve import _modes, _tasks
@@ -259,6 +262,117 @@ def test_an_exit_that_no_run_can_raise(caplog: Any) -> None:
     with server:
         pass
     assert server.finished
+
+
+# --- event loops that are closed under a server ---
+
+
+def closed_under(loop_kind: str, server: uwserve.Server, meanwhile: Any) -> None:
+    """``serve_forever()`` in a loop that is closed without a word, after ``meanwhile(loop)`` in a thread."""
+
+    async def main() -> None:
+        serving = asyncio.ensure_future(server.serve_forever())
+        left.append(serving)
+        await until(lambda: server.running)
+        await asyncio.to_thread(meanwhile)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    left: list[Any] = []
+    loop = new_loop(loop_kind)
+    loop.run_until_complete(main())
+    left.pop()._log_destroy_pending = False  # asyncio would complain, and be right
+    loop.close()
+
+
+def test_sigterm_when_a_loop_was_closed_before(loop_kind: str) -> None:
+    """uvloop's leave their signal handler behind: it is in nobody's way."""
+    lost, server = bound(), bound()
+    closed_under(loop_kind, lost, lambda: None)
+
+    async def main() -> None:
+        serving = asyncio.ensure_future(server.serve_forever())
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+
+    run_on(loop_kind, main())
+    assert server.finished
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    lost.stop(True)
+    assert lost.finished
+
+
+def test_whoever_handles_sigterm_goes_on(loop_kind: str) -> None:
+    """Also after a loop that was closed: what is put back is what that loop has left."""
+
+    def own(number: int, frame: Any) -> None:
+        server.stop()
+
+    lost, server = bound(), bound()
+    closed_under(loop_kind, lost, lambda: None)
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+
+        async def main() -> None:
+            serving = asyncio.ensure_future(server.serve_forever())
+            await asyncio.sleep(0)
+            assert signal.getsignal(signal.SIGTERM) is own
+            os.kill(os.getpid(), signal.SIGTERM)
+            await serving
+
+        run_on(loop_kind, main())
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        lost.stop(True)
+        gc.collect()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("has_clients", [False, True])
+def test_a_server_whose_loop_was_closed_is_garbage(loop_kind: str, has_clients: bool) -> None:
+    """Nothing keeps it when nobody has it any more, its connections do not either; and SIGTERM is as it was."""
+    clients: list[Client] = []
+
+    def make() -> weakref.ref[uwserve.Server]:
+        server = bound(open=lambda ws: sockets.append((ws, server)))
+        sockets: list[Any] = []
+
+        def connect() -> None:
+            if has_clients:
+                clients.append(connected(server.port))
+
+        closed_under(loop_kind, server, connect)
+        return weakref.ref(server)
+
+    dropped = make()
+    for _ in range(3):
+        gc.collect()
+    assert dropped() is None
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    for client in clients:
+        with pytest.raises(ConnectionEnded):
+            client.read_frame()
+        client.close()
+
+
+def test_a_server_that_runs_needs_no_reference(loop_kind: str) -> None:
+    """The event loop that it is attached to has it."""
+
+    async def main() -> None:
+        server = bound(message=lambda ws, text: ws.server.stop(True))
+        await server.__aenter__()
+        peer, dropped = Peer(server), weakref.ref(server)
+        del server
+        for _ in range(3):
+            gc.collect()
+        async with peer:
+            await peer.send("stop")
+            await peer.expect_close(1001)
+            peer.writer.close()
+            await until(lambda: dropped() is None or dropped().finished)
+
+    run_on(loop_kind, main())
 
 
 # --- several servers, and others' code ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ class StopOnSigterm:
         if threading.current_thread() is not threading.main_thread():
             return
         if self._loop not in _on_sigterm:
+            forget_closed_loops()
             if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
                 return
             self._loop.add_signal_handler(signal.SIGTERM, _call_all, self._loop)
@@ -179,17 +180,35 @@ class StopOnSigterm:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        import signal
-
         if not self._installed:
             return
         stops = _on_sigterm.get(self._loop)
         if stops is None:
-            return  # the garbage collector has the event loop, too
+            return  # the garbage collector has the event loop, too, or another server has noticed that it is closed
         stops.discard(self)
         if not stops:
-            del _on_sigterm[self._loop]
-            self._loop.remove_signal_handler(signal.SIGTERM)
+            _give_back(self._loop)
+
+
+def forget_closed_loops() -> None:
+    """SIGTERM is no matter of event loops any more that were closed under their servers."""
+    for loop in tuple(_on_sigterm):
+        if loop.is_closed():
+            _give_back(loop)
+
+
+def _give_back(loop: asyncio.AbstractEventLoop) -> None:
+    """SIGTERM has its default disposition again; also where ``loop`` is one of uvloop's, which are closed without."""
+    import signal
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # the garbage collector's; the next server tries again
+        return
+    del _on_sigterm[loop]
+    loop.remove_signal_handler(signal.SIGTERM)
+    if getattr(signal.getsignal(signal.SIGTERM), "__self__", None) is loop:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _call_all(loop: asyncio.AbstractEventLoop) -> None:
@@ -221,7 +240,8 @@ class Once:
             self.done.set()
 
 
-_running: set[Owner[Any]] = set()
+_running: set[ref[Owner[Any]]] = set()
+"""Weak: what runs a server holds it, and one whose event loop was closed without a word is not to stay for this."""
 _registered = False
 
 
@@ -234,16 +254,16 @@ def keep_until_exit(server: Owner[Any]) -> None:
         _registered = True
         atexit.register(_stop_all)
         os.register_at_fork(after_in_child=_running.clear)
-    _running.add(server)
+    _running.add(ref(server, _running.discard))
 
 
 def release(server: Owner[Any]) -> None:
     """``server`` does not run any more."""
-    _running.discard(server)
+    _running.discard(ref(server))
 
 
 def _stop_all() -> None:
-    servers = list(_running)
+    servers = [server for one in tuple(_running) if (server := one()) is not None]
     for server in servers:
         server.stop(True)
     for server in servers:

@@ -10,10 +10,9 @@ import os
 import sys
 import threading
 
-from . import _stopping
-from ._dispatch import log_exception
+from . import _logs, _stopping
 from ._generics import DataT
-from ._lifecycle import Signals, StopOnSigterm
+from ._lifecycle import Signals, StopOnSigterm, forget_closed_loops
 from ._owner import Owner
 
 TYPE_CHECKING = False
@@ -124,7 +123,7 @@ class RunModes(Owner[DataT]):
         try:
             self._turn(-1)
         except BaseException as exc:  # SystemExit and KeyboardInterrupt out of a handler: nobody else would see them
-            log_exception("the server's thread, which ends", exc)
+            _logs.log_exception("the server's thread, which ends", exc)
         finally:
             self._unclaim()
 
@@ -295,12 +294,8 @@ class RunModes(Owner[DataT]):
             self.cancel_tasks()
             self._cut = self._loop.call_later(CUT_SECONDS, self._cut_tasks, True)
             return
-        import logging
-
-        logging.getLogger("uwserve").warning(
-            "the server ends without %d coroutines of handlers that do not end when they are cancelled",
-            len(self.tasks),
-        )
+        left = len(self.tasks)
+        _logs.warning(f"the server ends without {left} coroutines of handlers that do not end when they are cancelled")
         self.forget_tasks()
         self._pumped(self.pump())
 
@@ -336,6 +331,7 @@ class RunModes(Owner[DataT]):
     def _let_go_of_closed_loop(self) -> None:
         """Notice that the event loop was closed under the server, which then is bound, as before it was attached."""
         if self._loop is not None and self._loop.is_closed() and self._loop is not self._own_loop:
+            forget_closed_loops()
             self._leave()
 
     def _drain(self) -> None:
