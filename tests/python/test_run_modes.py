@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import signal
+import sys
 import threading
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from event_loops import bound, upgrade
 from http_client import Client as HttpClient
 from http_client import request
+from processes import process
 from ws_client import Client
 
 import uwserve
@@ -237,8 +240,6 @@ def rest_of(program: Any) -> str:
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_signals_stop_run(program: Any, number: str) -> None:
     """As without coroutines: clients are told, and may leave; handlers are put back."""
-    import signal
-
     client = talk(program, "loop")
     assert client.read_message() == "uvloop"
     program.send_signal(getattr(signal, number))
@@ -250,8 +251,6 @@ def test_signals_stop_run(program: Any, number: str) -> None:
 @pytest.mark.plain("a program with a server of its own")
 def test_a_second_signal_cancels(program: Any) -> None:
     """The first leaves coroutines their time, here a minute."""
-    import signal
-
     client = talk(program, "long")
     program.send_signal(signal.SIGTERM)
     assert client.read_close()[0] == 1001
@@ -267,6 +266,41 @@ def test_exits_end_the_run(program: Any, message: str, name: str) -> None:
     assert client.read_close()[0] == 1001
     client.close()
     assert rest_of(program).split("\n") == [name, "closed 1001", "finished True", ""]
+
+
+EMBEDDED = """
+import asyncio, contextlib, uvloop
+from uwserve import serve
+
+def fetch(request, server):
+    server.upgrade(request)
+
+def closed(ws, code, reason):
+    print("closed", code)
+
+async def main():
+    async with serve(port=0, hostname="127.0.0.1", fetch=fetch, websocket={"close": closed}) as server:
+        asyncio.get_running_loop().call_soon(print, server.port)
+        await server.serve_forever()
+
+with contextlib.suppress(KeyboardInterrupt):
+    LIBRARY.run(main())
+"""
+
+
+@pytest.mark.plain("a program with a server of its own")
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_a_program_of_asyncio(library: str, number: int) -> None:
+    """As in the documentation: clients are told, and nothing is on the terminal."""
+    with (
+        process(sys.executable, "-W", "error", "-c", EMBEDDED.replace("LIBRARY", library)) as run,
+        Client(("127.0.0.1", run.port())) as client,
+    ):
+        run.child.send_signal(number)
+        assert client.read_close()[0] == 1001
+        client.close()
+        assert run.end() == (0, "closed 1001\n", "")
 
 
 def test_run_in_a_thread_of_ones_own() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import subprocess
 import warnings
 
 import pytest
@@ -204,6 +206,33 @@ def test_old_versions_are_refused(good) -> None:
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(ssl.SSLError):
             peer(server, context=context)
+
+
+OPENSSL = shutil.which("openssl")
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="the command openssl is not here: nothing else can ask to renegotiate")
+def test_a_client_cannot_renegotiate(good) -> None:
+    """RFC 5246 section 7.2.2: the answer is the alert no_renegotiation, after which this client gives up by itself."""
+    with bound(tls=good, fetch=lambda r: None) as server:
+        server.start()
+        command = [OPENSSL, "s_client", "-tls1_2", "-connect", f"127.0.0.1:{server.port}"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            child.stdin.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            child.stdin.flush()
+            seen = b""
+            while b"HTTP/1.1 204" not in seen:
+                seen += child.stdout.read1()
+            child.stdin.write(b"R\n")
+            child.stdin.flush()
+            rest = child.communicate(timeout=TIMEOUT)[0]
+        finally:
+            child.kill()
+            child.communicate()
+        assert b"RENEGOTIATING" in rest
+        assert b"no renegotiation" in rest
+        peer(server).close()
 
 
 # --- what does not ---
