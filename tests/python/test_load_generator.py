@@ -97,7 +97,7 @@ def in_order(latency: dict[str, float]) -> bool:
         ("--size", "3", "--type", "binary"),
         ("--depth", "50", "--size", "128"),
         ("--size", "100000", "--depth", "3", "--type", "binary"),
-        ("--size", "3000000", "--connections", "2"),
+        ("--size", "3000000", "--connections", "2", "--seconds", "2"),
         ("--threads", "2"),
     ],
     ids=" ".join,
