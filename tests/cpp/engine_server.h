@@ -123,7 +123,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     }
 
     void publish(std::string_view data, uWS::OpCode opcode) {
-        engine->topics().publish(nullptr, "all", data, opcode, true);
+        engine->topics().publish(nullptr, "all", std::string(data), opcode, true);
     }
 
     void answer_waiting() {

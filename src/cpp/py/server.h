@@ -175,14 +175,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
     // may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
     bool has_room(us_socket_t *s, size_t length) {
-        size_t backlog = backlog_of(s);
-        if (backlog == 0 && length <= kAlwaysTried) [[likely]]
-            return true;
-        bool over_own = backlog && backlog + length > options.backpressure_limit;
-        if (!over_own && limits.has_memory(length)) return true;
-        limits.refused(over_own ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
-        return false;
+        return (length <= kAlwaysTried && backlog_of(s) == 0) || has_room_behind(s, length);
     }
+    bool has_room_behind(us_socket_t *s, size_t length);  // server_publish.cpp
     // For a message from another thread, before it is copied. A refusal is counted.
     bool has_room_to_post(size_t length);
 

@@ -50,6 +50,7 @@ struct us_watch_t;
 struct us_spill_t;
 struct us_linger_t;
 struct us_transport_t;
+struct iovec;
 struct us_networks_t;
 
 /* Order and size are uWebSockets' (it copies its own struct over this one): no further members. */
@@ -365,6 +366,10 @@ int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length
 /* Header and payload in one sendmsg; never answers 1..header_length on a live socket (spills the header and one byte). */
 int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload,
                      int payload_length);
+/* Ours: several parts, at most 1 GiB in all, in one sendmsg: bytes taken, 0..all, and what is left is the caller's. Not for
+ * TLS, nor while the socket is blocked or closing: us_socket_takes_parts() tells. Changes the parts. */
+int us_socket_takes_parts(const struct us_socket_t *s);
+size_t us_socket_write_parts(struct us_socket_t *s, struct iovec *parts, size_t count);
 void us_socket_shutdown(int ssl, struct us_socket_t *s);
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);

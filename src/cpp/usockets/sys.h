@@ -124,18 +124,24 @@ static inline ssize_t us_sys_send(int fd, const void *data, size_t length, int m
     return (ssize_t) syscall(SYS_sendto, fd, data, length, MSG_NOSIGNAL | more, nullptr, 0);
 }
 
-// Two parts in one call; `second` may be empty.
-static inline ssize_t us_sys_sendmsg(int fd, const void *first, size_t first_length, const void *second,
-                                     size_t second_length, int more = 0) {
-    size_t total = first_length + second_length;
+// All parts in one call.
+static inline ssize_t us_sys_sendmsg(int fd, iovec *parts, size_t count, int more = 0) {
+#ifdef USOCKETS_FAULT_INJECTION
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        total += parts[i].iov_len;
+    }
     if (us_sys_fails(US_SYS_SENDMSG, &total)) {
         return -1;
     }
-    first_length = first_length < total ? first_length : total;
-    iovec parts[2] = {{(void *) first, first_length}, {(void *) second, total - first_length}};
+    for (size_t i = 0; i < count; i++) {
+        parts[i].iov_len = parts[i].iov_len < total ? parts[i].iov_len : total;
+        total -= parts[i].iov_len;
+    }
+#endif
     msghdr message{};
     message.msg_iov = parts;
-    message.msg_iovlen = 2;
+    message.msg_iovlen = count;
     return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | more);
 }
 

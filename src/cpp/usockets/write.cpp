@@ -161,6 +161,43 @@ int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_m
     return taken;
 }
 
+// Parts of a plain socket that is not blocked, `length` bytes in all; as put().
+static inline uint32_t put_parts(us_socket_t *s, iovec *parts, size_t count, uint32_t length) {
+    ssize_t n;
+    do {
+        n = us_sys_sendmsg(s->fd, parts, count, more_flag(s));
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && !means_later(errno)) {
+        us_socket_doom(s);
+        return 0;
+    }
+    const uint32_t taken = n < 0 ? 0 : (uint32_t) n;
+    us_count_bytes(&s->context->loop->bytes_written_, taken);
+    if (taken < length) {
+        us_socket_block(s);
+    }
+    return taken;
+}
+
+int us_socket_takes_parts(const us_socket_t *s) {
+    return !s->context->transport_ && !s->blocked && !s->closed && !s->shut_down && !(s->flags_ & US_FLAG_DOOMED);
+}
+
+size_t us_socket_write_parts(us_socket_t *s, iovec *parts, size_t count) {
+    if (!us_socket_takes_parts(s)) {
+        return 0;
+    }
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        length += parts[i].iov_len;
+    }
+    const uint32_t taken = put_parts(s, parts, count, (uint32_t) length);
+    if (taken < length) {
+        us_socket_changed(s);
+    }
+    return taken;
+}
+
 int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload,
                      int payload_length) {
     const uint32_t h = (uint32_t) header_length;
@@ -172,18 +209,10 @@ int us_socket_write2(int, us_socket_t *s, const char *header, int header_length,
     if (s->context->transport_) {
         taken = s->blocked ? 0 : put2(s, header, h, payload, p);
     } else if (!s->blocked) {
-        ssize_t n;
-        do {
-            n = us_sys_sendmsg(s->fd, header, h, payload, p, more_flag(s));
-        } while (n < 0 && errno == EINTR);
-        if (n < 0 && !means_later(errno)) {
-            us_socket_doom(s);
+        iovec parts[2] = {{(void *) header, h}, {(void *) payload, p}};
+        taken = put_parts(s, parts, 2, h + p);
+        if (s->flags_ & US_FLAG_DOOMED) {
             return 0;
-        }
-        taken = n < 0 ? 0 : (uint32_t) n;
-        us_count_bytes(&s->context->loop->bytes_written_, taken);
-        if (taken < h + p) {
-            us_socket_block(s);
         }
     }
     if (taken == h + p) {

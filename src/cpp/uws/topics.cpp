@@ -6,12 +6,18 @@ namespace uwserve {
 
 namespace {
 
-// The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
-constexpr size_t kMaxQueuedBytes = 1u << 20;
-
 // Upstream hands its messages' opcode back to us alone. The message's number travels in the bits above it.
 static_assert(sizeof(uWS::TopicTreeMessage::opCode) == 4);
 int with_sequence(uWS::OpCode opcode, uint32_t sequence) { return static_cast<int>(sequence << 4 | opcode); }
+uWS::OpCode opcode_of(const uWS::TopicTreeMessage &message) { return static_cast<uWS::OpCode>(message.opCode & 15); }
+uint32_t sequence_of(const uWS::TopicTreeMessage &message) { return static_cast<uint32_t>(message.opCode) >> 4; }
+
+// A stream with a context of its own compresses message after message, and sees what the kernel gets.
+uWS::DeflationStream *deflation_of(Socket *ws, const uWS::TopicTreeMessage &message) {
+    uWS::DeflationStream *stream = message.compress ? WebSocketDoor::deflation(websocket_data(raw(ws))) : nullptr;
+    return stream && stream->settings.send_window && !message.message.empty() ? stream : nullptr;
+}
+bool has_context(const uWS::DeflationStream *stream) { return stream && stream->settings.send_memory; }
 
 }  // namespace
 
@@ -48,17 +54,28 @@ void Topics::install(App &app) {
     loop->addPreHandler(tree_, [this](uWS::Loop *) { drain(); });
 }
 
-void Topics::publish(uWS::Subscriber *except, std::string_view topic, std::string_view message, uWS::OpCode opcode,
+void Topics::publish(uWS::Subscriber *except, std::string_view topic, std::string message, uWS::OpCode opcode,
                      bool compress) {
-    tree_->publish(except, topic, {std::string(message), with_sequence(opcode, next_sequence()), compress});
-    queued_bytes_ += message.size();
-    if (queued_bytes_ > kMaxQueuedBytes) drain();
+    const size_t size = message.size();
+    try {
+        tree_->publish(except, topic, {std::move(message), with_sequence(opcode, next_sequence()), compress});
+    } catch (const std::bad_alloc &) {
+        // Upstream has noted it for every subscriber, and finds no memory to keep it: their notes would point nowhere.
+        for (uWS::Subscriber *subscriber : *tree_->lookupTopic(topic)) {
+            if (subscriber != except) TopicTreeDoor::take_back(subscriber);
+        }
+        drain();  // which forgets who has nothing left
+        throw;
+    }
+    queued_bytes_ += size;
+    num_queued_++;
+    if (queued_bytes_ > kMaxQueued) drain();
 }
 
 void Topics::drain() {
     tree_->drain();
     queued_.clear();
-    queued_bytes_ = 0;
+    queued_bytes_ = num_queued_ = 0;
 }
 
 Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
@@ -66,7 +83,35 @@ Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view mess
     return send_message(reinterpret_cast<Socket *>(s), message, opcode, compress, &large_, sequence);
 }
 
-// One message of a subscriber's batch. False: go on with the next.
+// A large message must not push a backlog over the limit (defect S7); upstream looks only whether it is over it.
+bool Topics::drops(us_socket_t *s, size_t size) {
+    if (size < uWS::LoopData::CORK_BUFFER_SIZE) return false;
+    auto *options = static_cast<ContextData *>(us_socket_context_ext(0, s->context));
+    const size_t backlog = backlog_of(s);
+    if (!backlog) return s->blocked && !limits_.has_memory(size);
+    if (!options->maxBackpressure || backlog + size <= options->maxBackpressure) return false;
+    if (options->closeOnBackpressureLimit) us_socket_shutdown_read(0, s);
+    return true;
+}
+
+// Each message is judged by itself: a drop says nothing about the next. In line: small messages pay for every call.
+[[gnu::always_inline]] inline void Topics::send_one(Socket *ws, uWS::TopicTreeMessage &message) {
+    us_socket_t *s = raw(ws);
+    const uWS::OpCode opcode = opcode_of(message);
+    const size_t size = message.message.size();
+    Socket::SendStatus status = Socket::DROPPED;
+    try {
+        if (!drops(s, size)) {
+            status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
+        }
+    } catch (const std::bad_alloc &) {
+        us_socket_shutdown_read(0,
+                                s);  // who knows how much of the frame is gone: the connection ends, and nobody else's
+    }
+    limits_.sent(s, opcode, size, status);
+}
+
+// One message of those that a subscriber is to get. False: go on with the next.
 bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags) {
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
@@ -74,16 +119,57 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
         corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
         if (corked_) AsyncSocketDoor::cork(async);
     }
-    auto opcode = static_cast<uWS::OpCode>(message.opCode & 15);
-    auto sequence = static_cast<uint32_t>(message.opCode) >> 4;
-    // Each message is judged by itself: a drop says nothing about the next.
-    Socket::SendStatus status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence);
-    limits_.sent(raw(ws), opcode, message.message.size(), status);
-    if (corked_ && (flags & TopicTree::IteratorFlags::LAST)) {
-        corked_ = false;
-        AsyncSocketDoor::uncork(async);
+    const bool is_last = flags & TopicTree::IteratorFlags::LAST;
+    if (!batch_.is_open() && !is_last && !fits_cork(raw(ws), message.message.size())) [[unlikely]] {
+        if (!has_context(deflation_of(ws, message))) batch_.open(ws);
+    }
+    if (!batch_.is_open() || !gather(ws, message)) [[likely]]
+        send_one(ws, message);
+    if (is_last) {
+        if (batch_.is_open()) flush_batch();
+        if (corked_) {
+            corked_ = false;
+            AsyncSocketDoor::uncork(async);
+        }
     }
     return false;
+}
+
+// Adds a message to the open batch. False: the batch is flushed, and the message goes by itself.
+[[gnu::noinline]] bool Topics::gather(Socket *ws, uWS::TopicTreeMessage &message) {
+    std::string_view payload = message.message;
+    size_t compressed_size = 0;
+    if (uWS::DeflationStream *stream = deflation_of(ws, message)) {
+        if (has_context(stream)) {
+            flush_batch();
+            return false;
+        }
+        if (auto form =
+                queued_.compressed(*stream->codecs, payload, sequence_of(message), stream->settings.send_window)) {
+            payload = *form;
+            compressed_size = payload.size();
+        }
+    }
+    if (!batch_.add(payload, opcode_of(message), compressed_size != 0)) {
+        flush_batch();
+        return false;
+    }
+    gathered_[num_gathered_++] = {&message, compressed_size};
+    return true;
+}
+
+[[gnu::noinline]] void Topics::flush_batch() {
+    Socket *ws = batch_.socket();
+    auto [whole, split] = batch_.flush();
+    const size_t sent = whole + split, num = num_gathered_;
+    num_gathered_ = 0;
+    for (size_t i = 0; i < sent; i++) {
+        auto [message, compressed_size] = gathered_[i];
+        limits_.stats.sent[opcode_of(*message)].add(message->message.size());
+        if (compressed_size) limits_.stats.sent.add_compressed(message->message.size(), compressed_size);
+    }
+    if (split) limits_.stats.backpressured.add();
+    for (size_t i = sent; i < num; i++) send_one(ws, *gathered_[i].message);
 }
 
 }  // namespace uwserve

@@ -13,6 +13,7 @@
 
 #include "limits.h"
 #include "uws.h"
+#include "ws_batch.h"
 
 namespace uwserve {
 
@@ -36,10 +37,10 @@ class Topics {
     void install(App &app);
     TopicTree *tree() const { return tree_; }
 
-    // For a message below upstream's cork buffer: queued until the end of the iteration, or until too much is queued.
-    void publish(uWS::Subscriber *except, std::string_view topic, std::string_view message, uWS::OpCode opcode,
+    // Queued until the end of the iteration, or until too much is queued. Throws std::bad_alloc, and nobody gets it then.
+    void publish(uWS::Subscriber *except, std::string_view topic, std::string message, uWS::OpCode opcode,
                  bool compress);
-    // For a larger one: to every subscriber that `wants` it, at once. `wants(socket)`, `sent(socket, status)`.
+    // To every subscriber that `wants` it, at once. `wants(socket)`, `sent(socket, status)`.
     template <typename Wants, typename Sent>
     void send_now(const uWS::Topic &topic, uWS::Subscriber *except, std::string_view message, uWS::OpCode opcode,
                   bool compress, Wants wants, Sent sent) {
@@ -52,10 +53,21 @@ class Topics {
         large_.clear();
     }
     void drain();
+    // Whether publish() of so many bytes is likely to send what is queued to a topic's subscribers.
+    bool will_drain(size_t size) const {
+        return queued_bytes_ + size > kMaxQueued || (num_queued_ && num_queued_ % Batch::kMostMessages == 0);
+    }
     size_t queued_bytes() const { return queued_bytes_; }
 
   private:
+    // The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
+    static constexpr size_t kMaxQueued = 1u << 20;
+
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
+    bool gather(Socket *ws, uWS::TopicTreeMessage &message);
+    void flush_batch();
+    bool drops(us_socket_t *s, size_t size);
+    void send_one(Socket *ws, uWS::TopicTreeMessage &message);
     Socket::SendStatus send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
                                        uint32_t sequence);
     uint32_t next_sequence() { return sequence_ = (sequence_ + 1) & 0x7FFFFFF; }
@@ -64,9 +76,17 @@ class Topics {
     Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
     TopicTree *tree_ = nullptr;
     FanOut queued_, large_;
-    size_t queued_bytes_ = 0;
+    size_t queued_bytes_ = 0, num_queued_ = 0;
     uint32_t sequence_ = 0;
-    bool corked_ = false;  // by the batch that is being delivered
+    bool corked_ = false;  // by the messages that are being delivered
+    Batch batch_;
+    // What is in it, for statistics and in case that it does not go out whole.
+    struct Gathered {
+        uWS::TopicTreeMessage *message;
+        size_t compressed_size;  // 0: sent as it is
+    };
+    std::array<Gathered, Batch::kMostMessages> gathered_;
+    size_t num_gathered_ = 0;
 };
 
 }  // namespace uwserve

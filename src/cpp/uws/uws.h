@@ -44,9 +44,15 @@ struct Backdoor;  // only names the specialisations below
 
 }  // namespace uwserve
 
-// Upstream befriends every specialisation of its own templates. These two, on a tag of ours, are the only way in this
+// Upstream befriends every specialisation of its own templates. These three, on a tag of ours, are the only way in this
 // code base to state that upstream keeps private; they hold no data and change no behaviour.
 namespace uWS {
+
+template <>
+struct TopicTree<uwserve::Backdoor, uwserve::Backdoor> {
+    // The last message that waits for a subscriber does so no more. It stays in the list of those that are to be drained.
+    static void take_back(Subscriber *subscriber) { subscriber->numMessageIndices--; }
+};
 
 template <>
 struct WebSocket<false, true, uwserve::Backdoor> {
@@ -78,6 +84,7 @@ namespace uwserve {
 
 using WebSocketDoor = uWS::WebSocket<false, true, Backdoor>;
 using AsyncSocketDoor = uWS::WebSocketContext<false, true, Backdoor>;
+using TopicTreeDoor = uWS::TopicTree<Backdoor, Backdoor>;
 
 inline us_socket_t *raw(Socket *ws) { return reinterpret_cast<us_socket_t *>(ws); }
 inline PerSocket *per_socket(us_socket_t *ws) { return reinterpret_cast<Socket *>(ws)->getUserData(); }

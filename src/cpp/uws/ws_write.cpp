@@ -6,9 +6,6 @@ namespace uwserve {
 
 namespace {
 
-// A payload up to this size is copied behind its header: less work than a second part for the kernel.
-constexpr size_t kCopied = 512;
-
 // The first part of a write in two goes at once or is kept below; only up to this size is the latter promised.
 static_assert(uWS::LoopData::CORK_BUFFER_SIZE <= 16 * 1024);
 

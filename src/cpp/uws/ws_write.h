@@ -11,6 +11,15 @@
 namespace uwserve {
 
 constexpr size_t kLongestHeader = 10;  // of a server's frame (RFC 6455 5.2)
+// A payload up to this size is copied behind its header: less work than a second part for the kernel.
+constexpr size_t kCopied = 512;
+
+// Whether upstream's cork buffer has room for a message, and is this socket's, or nobody's.
+inline bool fits_cork(us_socket_t *s, size_t size) {
+    uWS::LoopData *loop = loop_data(s->context->loop);
+    return (!loop->corkedSocket || loop->corkedSocket == s) &&
+           loop->corkOffset + size + kLongestHeader < uWS::LoopData::CORK_BUFFER_SIZE;
+}
 
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
@@ -18,10 +27,7 @@ constexpr size_t kLongestHeader = 10;  // of a server's frame (RFC 6455 5.2)
 
 // `message` is compressed already if it is `compressed`.
 inline Socket::SendStatus write_message(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
-    us_socket_t *s = raw(ws);
-    uWS::LoopData *loop = loop_data(s->context->loop);
-    bool may_cork = !loop->corkedSocket || loop->corkedSocket == s;
-    if (may_cork && loop->corkOffset + message.size() + kLongestHeader < uWS::LoopData::CORK_BUFFER_SIZE) [[likely]]
+    if (fits_cork(raw(ws), message.size())) [[likely]]
         return ws->send(message, opcode, compressed);
     return write_uncorked(ws, message, opcode, compressed);
 }
