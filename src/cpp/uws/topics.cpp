@@ -105,8 +105,7 @@ bool Topics::drops(us_socket_t *s, size_t size) {
             status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
         }
     } catch (const std::bad_alloc &) {
-        us_socket_shutdown_read(0,
-                                s);  // who knows how much of the frame is gone: the connection ends, and nobody else's
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
     }
     limits_.sent(s, opcode, size, status);
 }
