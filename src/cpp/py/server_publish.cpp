@@ -45,10 +45,7 @@ bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
 }  // namespace
 
 bool ServerCore::has_room_behind(us_socket_t *s, size_t length) {
-    // What its topics hold for the socket goes first, and may be what fills it.
-    if (uWS::Subscriber *subscriber = subscriber_of(reinterpret_cast<Socket *>(s)); subscriber && engine) {
-        engine->topics().tree()->drain(subscriber);
-    }
+    send_queued(reinterpret_cast<Socket *>(s));  // which goes first, and may be what fills it
     const size_t backlog = backlog_of(s);
     const bool over_own = backlog && backlog + length > options.backpressure_limit;
     if (!over_own && limits.has_memory(length)) return true;

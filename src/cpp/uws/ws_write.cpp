@@ -13,15 +13,18 @@ bool has_backlog(us_socket_t *s) { return websocket_data(s)->buffer.totalLength(
 
 }  // namespace
 
+void send_queued(Socket *ws) {
+    if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
+        static_cast<ContextData *>(us_socket_context_ext(0, raw(ws)->context))->topicTree->drain(subscriber);
+    }
+}
+
 Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
     us_socket_t *s = raw(ws);
     uWS::LoopData *loop = loop_data(s->context->loop);
     // Behind a backlog there is no way around a copy, and upstream knows the limit.
     if (has_backlog(s)) return ws->send(message, opcode, compressed);
-    // What its topics hold for the socket comes first.
-    if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
-        static_cast<ContextData *>(us_socket_context_ext(0, s->context))->topicTree->drain(subscriber);
-    }
+    send_queued(ws);
     bool is_corked = loop->corkedSocket == s;
     size_t corked = is_corked ? loop->corkOffset : 0;
     if (has_backlog(s) || corked + kLongestHeader > uWS::LoopData::CORK_BUFFER_SIZE) {

@@ -21,6 +21,9 @@ inline bool fits_cork(us_socket_t *s, size_t size) {
            loop->corkOffset + size + kLongestHeader < uWS::LoopData::CORK_BUFFER_SIZE;
 }
 
+// What its topics hold for the socket goes out. Out of line, as upstream's send() has the same in line, and should keep it.
+[[gnu::noinline]] void send_queued(Socket *ws);
+
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
                                                     bool compressed);
