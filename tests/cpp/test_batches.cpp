@@ -14,6 +14,8 @@ static int allocations_until_failure = 0;  // 1: the next one fails, once; 0: no
     if (void *memory = malloc(size ? size : 1)) return memory;
     throw std::bad_alloc();
 }
+// A runtime of a sanitizer has one of its own, whose memory is not for the delete below.
+[[gnu::noinline]] void *operator new(size_t size, const std::nothrow_t &) noexcept { return malloc(size ? size : 1); }
 [[gnu::noinline]] void operator delete(void *memory) noexcept { free(memory); }
 [[gnu::noinline]] void operator delete(void *memory, size_t) noexcept { free(memory); }
 
