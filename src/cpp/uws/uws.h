@@ -45,7 +45,7 @@ struct Backdoor;  // only names the specialisations below
 }  // namespace uwserve
 
 // Upstream befriends every specialisation of its own templates. These three, on a tag of ours, are the only way in this
-// code base to state that upstream keeps private; they hold no data and change no behaviour.
+// code base to state that upstream keeps private; they hold no data and decide nothing.
 namespace uWS {
 
 template <>

@@ -201,10 +201,8 @@ def _give_back(loop: asyncio.AbstractEventLoop) -> None:
     """SIGTERM has its default disposition again; also where ``loop`` is one of uvloop's, which are closed without."""
     import signal
 
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # the garbage collector's; the next server tries again
-        return
+    if threading.current_thread() is not threading.main_thread():
+        return  # the garbage collector's; the next server tries again
     del _on_sigterm[loop]
     loop.remove_signal_handler(signal.SIGTERM)
     if getattr(signal.getsignal(signal.SIGTERM), "__self__", None) is loop:
