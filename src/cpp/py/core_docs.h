@@ -69,8 +69,8 @@ constexpr char kSetLimits[] =
     R"(set_limits(self, *, max_connections, max_connections_per_address, exempt_local, max_pending_heads, max_control_frames_per_second, max_tiny_fragments_per_second, max_buffered_bytes, report_ms)
 --
 
-For the facade. Live. 0 turns a limit off. exempt_local: loopback and trusted proxies are free of
-max_connections_per_address.
+For the facade. Live. 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted
+proxies always are.
 )";
 
 constexpr char kSetTls[] = R"(set_tls(self, config)

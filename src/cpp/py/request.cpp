@@ -114,6 +114,9 @@ PyObject *get_is_upgrade(PyObject *object, void *) {
 
 PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
 
+// A PROXY header has named no client: the address is the proxy's.
+PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
+
 PyGetSetDef kAttributes[] = {
     {"method", get_method, nullptr, docs::kMethod, nullptr},
     {"url", get_url, nullptr, docs::kUrl, nullptr},
@@ -126,6 +129,7 @@ PyGetSetDef kAttributes[] = {
     {"is_upgrade", get_is_upgrade, nullptr, docs::kIsUpgrade, nullptr},
     {"tls", get_request_tls, nullptr, docs::kTls, nullptr},
     {"answered", get_answered, nullptr, docs::kAnswered, nullptr},
+    {"_is_unknown", get_is_unknown, nullptr, nullptr, nullptr},  // of the facade's
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -149,7 +153,7 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
     self->core = &core;
     self->core_object = Py_NewRef(core.self);
     self->conn = &conn;
-    self->client = core.proxies.client_of(conn.s, *conn.head);
+    self->client = conn.client;
     conn.body.clear();
     return self;
 }

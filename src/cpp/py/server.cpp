@@ -73,11 +73,6 @@ bool ServerCore::make_engine() {
     if (!engine) return os_error(errno);
     us_loop_on_release(engine->loop(), on_release, this);
     limits.refusals.install(engine->loop(), on_report, this);
-    limits.trusted_user = this;
-    limits.is_trusted_proxy = [](void *self, const us_socket_t *s) {
-        us_networks_t trusted = static_cast<ServerCore *>(self)->proxies.view();
-        return us_networks_contain(&trusted, s->ip, s->ip_length);
-    };
     apply_options();
     if (tls_) us_socket_context_set_tls(engine->http_context(), tls_.get());
     return true;
@@ -139,7 +134,7 @@ void ServerCore::apply_options() {
     engine->guard().set_liveness(Liveness(options.idle_timeout, options.send_pings, options.ping_interval));
     engine->guard().set_max_lifetime(options.max_lifetime);
     engine->gate().idle_timeout = http_idle_timeout;
-    proxy_networks = proxies.view();
+    proxy_networks = limits.proxies.view();
     us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
                             http_idle_timeout ? http_idle_timeout : kOpeningSeconds);
     us_socket_context_tls_deadline(engine->http_context(), http_idle_timeout ? 0 : kOpeningSeconds);

@@ -208,10 +208,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
     us_listen_socket_t *listener = nullptr;
     int local_port = 0;
-    us_networks_t proxy_networks{};  // of `proxies`, as the listening context looks at them
+    us_networks_t proxy_networks{};  // of the trusted proxies, as the listening context looks at them
     uint32_t pending_websockets = 0;  // without the observers
     uint32_t observers = 0;  // server_observers.cpp
-    TrustedProxies proxies;
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
     uint64_t max_request_body_size = 128ull << 20;

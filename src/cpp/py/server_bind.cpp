@@ -100,7 +100,7 @@ void set_proxies(ServerCore &core, const std::vector<std::pair<py::bytes, unsign
     ForwardedField believed = field == "x-forwarded-for" ? ForwardedField::kXForwardedFor
                               : field == "forwarded"     ? ForwardedField::kForwarded
                                                          : ForwardedField::kNone;
-    core.proxies = TrustedProxies(std::move(list), local, believed);
+    core.limits.proxies = TrustedProxies(std::move(list), local, believed);
     core.proxy_protocol = proxy_protocol;
     core.apply_options();
 }

@@ -362,6 +362,11 @@ void us_socket_context_tls_deadline(us_socket_context_t *context, unsigned int s
     context->tls_seconds_ = seconds;
 }
 
+bool us_socket_tls_may_ask(us_socket_t *s, std::string_view host) {
+    us_tls_state_t *state = s->context->transport_ == &TLS ? us_tls_of(s) : nullptr;
+    return !state || !state->config->has_demands || us_tls_config_may_ask(state->config, state->ssl, host);
+}
+
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info) {
     us_tls_state_t *state = s->context->transport_ == &TLS ? us_tls_of(s) : nullptr;
     if (!state || !state->established) {

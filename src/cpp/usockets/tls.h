@@ -57,5 +57,9 @@ struct us_tls_info_t {
 // False: not TLS, or the handshake is not done.
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info);
 
+// Whether a request on this connection may name `host` (with or without a port): false when the site that has the name asks
+// for a client certificate, and not on the same terms as the site that the handshake was with. True without TLS.
+bool us_socket_tls_may_ask(us_socket_t *s, std::string_view host);
+
 // The library as it names itself: `built` against, or in use. Any thread.
 const char *us_tls_library(int built);

@@ -60,6 +60,27 @@ static int on_client_hello(SSL *ssl, int *alert, void *user) {
     return SSL_CLIENT_HELLO_SUCCESS;
 }
 
+// The name of an authority (RFC 3986 3.2.2), whose port and brackets don't count.
+static std::string_view name_of(std::string_view authority) {
+    if (!authority.empty() && authority[0] == '[') {
+        return authority.substr(1, authority.find(']') - 1);
+    }
+    return authority.substr(0, authority.find(':'));
+}
+
+bool us_tls_config_may_ask(const us_tls_config_t *config, SSL *ssl, std::string_view host) {
+    const us_tls_site_t &asked = site_for(config, name_of(host));
+    if (asked.demands.empty()) {
+        return true;
+    }
+    for (const us_tls_site_t &site : config->sites) {
+        if (site.context == SSL_get_SSL_CTX(ssl)) {
+            return site.demands == asked.demands;
+        }
+    }
+    return false;
+}
+
 static void destroy(us_tls_config_t *config) {
     for (us_tls_site_t &site : config->sites) {
         SSL_CTX_free(site.context);
@@ -93,6 +114,7 @@ us_tls_config_t *us_tls_config_new(const std::vector<us_tls_entry_t> &entries, u
             destroy(config);
             return nullptr;
         }
+        config->has_demands |= site.demands != config->sites[0].demands;
         if (!us_tls_use_ticket_keys(site.context, &config->ticket_keys)) {
             us_out_of_memory();
         }

@@ -35,6 +35,7 @@ struct us_tls_site_t {
     SSL_CTX *context = nullptr;
     std::string suites13;  // what SSL_set_SSL_CTX() does not carry over
     std::string alpn;  // in wire format
+    std::string demands;  // on the client's certificate: equal for two sites that admit the same clients; empty: none
     int verify_mode = SSL_VERIFY_NONE;
     SSL_verify_cb verify = nullptr;
 };
@@ -54,6 +55,7 @@ struct us_tls_config_t {
     std::atomic<int> references{1};
     us_tls_ticket_keys_t ticket_keys;
     std::vector<us_tls_site_t> sites;  // not resized after it was built
+    bool has_demands = false;  // that differ from site to site
     std::unordered_map<std::string, size_t> exact, wildcard;  // "example.com"; the wildcard's without its "*."
 };
 
@@ -99,6 +101,9 @@ static inline void us_tls_forget_errors() {
 }
 
 bool us_tls_use_ticket_keys(SSL_CTX *context, us_tls_ticket_keys_t *keys);  // which outlive it
+
+// tls_config.cpp
+bool us_tls_config_may_ask(const us_tls_config_t *config, SSL *ssl, std::string_view host);
 
 // tls_bio.cpp
 BIO *us_tls_bio_new(us_tls_state_t *state);

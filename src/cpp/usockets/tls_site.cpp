@@ -197,13 +197,18 @@ static bool use_protocols(us_tls_site_t *site, const std::vector<std::string> &p
     return true;
 }
 
+static std::string demands_of(const us_tls_entry_t &entry) {
+    std::string demands(entry.request_cert ? "request" : "none");
+    demands += entry.reject_unauthorized ? " reject" : " accept";
+    return demands.append("\n").append(entry.ca);
+}
+
 static bool set_session_context(SSL_CTX *context, const us_tls_entry_t &entry) {
-    std::string facts(entry.request_cert ? "request" : "none");
-    facts += entry.reject_unauthorized ? " reject" : " accept";
+    std::string facts;
     for (const std::string &name : entry.server_names) {
-        facts.append(" ").append(name);
+        facts.append(name).append(" ");
     }
-    facts.append("\n").append(entry.ca);
+    facts.append("\n").append(demands_of(entry));
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int length = 0;
     static_assert(SSL_MAX_SID_CTX_LENGTH == 32, "as long as a SHA-256 digest");
@@ -229,6 +234,7 @@ bool us_tls_site_open(us_tls_site_t *site, const us_tls_entry_t &entry, us_tls_e
         return refuse(error, "cert", "OpenSSL cannot be set up");
     }
     if (entry.request_cert) {
+        site->demands = demands_of(entry);
         site->verify_mode = SSL_VERIFY_PEER | (entry.reject_unauthorized ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
         site->verify = entry.reject_unauthorized ? nullptr : accept_any;
         SSL_CTX_set_verify(context, site->verify_mode, site->verify);

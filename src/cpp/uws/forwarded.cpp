@@ -114,11 +114,17 @@ bool TrustedProxies::trusts(const ClientAddress &address) const {
     return us_networks_contain(&networks, address.ip, address.ip_length);
 }
 
-ClientAddress TrustedProxies::client_of(const us_socket_t *peer, const HttpHead &head) const {
+ClientAddress TrustedProxies::peer_of(const us_socket_t *peer) {
     ClientAddress client;
     memcpy(client.ip, peer->ip, sizeof(client.ip));
     client.ip_length = peer->ip_length;
     client.port = peer->remote_port;
+    client.is_unknown = peer->proxied_unknown;
+    return client;
+}
+
+ClientAddress TrustedProxies::client_of(const us_socket_t *peer, const HttpHead &head) const {
+    ClientAddress client = peer_of(peer);
     if (field_ == ForwardedField::kNone || (networks_.empty() && !local_)) return client;
     // A proxy that relays bytes and could not name its client: the fields are that client's own.
     if (peer->proxied_unknown || !trusts(client)) return client;

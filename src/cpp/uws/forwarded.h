@@ -4,6 +4,7 @@
 // peer itself and goes from the right, over every address that is a trusted proxy's, to the first that is not (defect H15).
 #pragma once
 
+#include <cstring>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,11 @@ struct ClientAddress {
     uint8_t ip[16] = {};
     uint8_t ip_length = 0;  // 4, 16, or 0: a unix socket
     uint16_t port = 0;  // 0: a field does not tell
+    bool is_unknown = false;  // a PROXY header named nobody, so that the address is the proxy's and says nothing
+
+    bool operator==(const ClientAddress &other) const {  // the port does not count
+        return ip_length == other.ip_length && memcmp(ip, other.ip, ip_length) == 0;
+    }
 };
 
 // Which field the proxies set. Never more than one: they overwrite or extend that one, and pass others on as they came.
@@ -31,6 +37,8 @@ class TrustedProxies {
         : networks_(std::move(networks)), local_(local), field_(field) {}
 
     us_networks_t view() const { return {networks_.data(), networks_.size(), local_}; }
+    // The peer's own address, as the connection's PROXY header has it.
+    static ClientAddress peer_of(const us_socket_t *peer);
     // Loop thread only. The peer's own address when it is no trusted proxy, or when its field is missing or malformed.
     ClientAddress client_of(const us_socket_t *peer, const HttpHead &head) const;
 

@@ -82,6 +82,7 @@ us_socket_t *HttpGate::on_close(us_socket_t *s, int code, void *reason) {
         if (conn->state == HttpConn::State::kPending) gate->pending--;
         if (conn->ready_queued) std::erase(gate->ready_, conn);
         gate->heads_.remove(*conn);
+        gate->release_client(*conn);
         delete conn;
     }
     return s;
@@ -288,6 +289,7 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
         refuse(conn, status, why);
         return false;
     }
+    if (!admit(conn)) return false;
     heads_.remove(conn);
     conn.head->close |= winding_down_ || (conn.half_closed && in.empty());
     conn.state = HttpConn::State::kBody;
@@ -337,7 +339,10 @@ void HttpGate::dispatch(HttpConn &conn) {
     if (s->closed) return;
     us_socket_timeout(0, s, idle_timeout);
     conn.unread = 0;
-    handler_.on_request(conn);
+    if (conn.over_limit) [[unlikely]]
+        answer_over_limit(conn);
+    else
+        handler_.on_request(conn);
 }
 
 void HttpGate::on_upstream_request(Response *response) {
@@ -348,6 +353,7 @@ void HttpGate::on_upstream_request(Response *response) {
 
 void HttpGate::response_done(HttpConn &conn) {
     pending--;
+    release_client(conn);
     if (asks_for_websocket(*conn.head)) limits_.stats.declined.add();
     conn.response = nullptr;
     handler_.on_settled(conn);

@@ -74,6 +74,9 @@ struct HttpConn : PendingHead {
     bool ready_queued = false;
     bool half_closed = false;  // the client has sent its FIN: no more requests than what is held
     bool responding = false;  // a response was begun
+    bool client_counted = false;  // the limit of connections counts the request for `client`
+    bool over_limit = false;  // it has too many already: the request is answered with 429
+    ClientAddress client;  // of the request whose head was taken last
     std::optional<unsigned> own_timeout;  // seconds; of the request that is pending
     bool head_timed = true;  // the timer counts for the head that has begun (the first: since the connection was made)
     Response *response = nullptr;  // upstream's, while kPending
@@ -153,6 +156,9 @@ class HttpGate {
 
     void consume(HttpConn &conn, std::string_view in);
     bool take_head(HttpConn &conn, std::string_view &in);
+    bool admit(HttpConn &conn);  // http_admission.cpp
+    void answer_over_limit(HttpConn &conn);
+    void release_client(HttpConn &conn);
     bool take_body(HttpConn &conn, std::string_view &in);
     void dispatch(HttpConn &conn);
     void limit_held(HttpConn &conn);

@@ -185,6 +185,7 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
     pending--;
     if (conn.ready_queued) std::erase(ready_, &conn);
     heads_.remove(conn);
+    if (conn.client_counted) limits_.client_stays(s, conn.client);
     s->user = nullptr;
     delete &conn;
 

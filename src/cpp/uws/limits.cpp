@@ -88,12 +88,15 @@ bool Limits::address_opened(us_socket_t *s) {
     if (!s->ip_length) return true;  // a unix socket
     uint32_t count = addresses_.add(s->ip, s->ip_length);
     s->user_bits |= kAddressCounted;
-    if (!figures.max_connections_per_address || count <= figures.max_connections_per_address) [[likely]]
+    return admits(count, s->ip, s->ip_length);
+}
+
+bool Limits::admits(uint32_t count, const uint8_t *ip, unsigned length) {
+    uint32_t max = figures.max_connections_per_address;
+    if (!max || count <= max) [[likely]]
         return true;
-    if (figures.exempt_local &&
-        (is_loopback(s->ip, s->ip_length) || (is_trusted_proxy && is_trusted_proxy(trusted_user, s)))) {
-        return true;
-    }
+    us_networks_t trusted = proxies.view();
+    if ((figures.exempt_local && is_loopback(ip, length)) || us_networks_contain(&trusted, ip, length)) return true;
     refused(Refusal::kConnectionsPerAddress);
     return false;
 }
@@ -101,6 +104,22 @@ bool Limits::address_opened(us_socket_t *s) {
 void Limits::address_closed(us_socket_t *s) {
     if (s->user_bits & kAddressCounted) addresses_.remove(s->ip, s->ip_length);
     s->user_bits &= static_cast<uint8_t>(~kAddressCounted);
+}
+
+bool Limits::client_arrived(const ClientAddress &client) {
+    if (admits(addresses_.add(client.ip, client.ip_length), client.ip, client.ip_length)) return true;
+    client_left(client);
+    return false;
+}
+
+void Limits::client_left(const ClientAddress &client) { addresses_.remove(client.ip, client.ip_length); }
+
+void Limits::client_stays(us_socket_t *s, const ClientAddress &client) {
+    address_closed(s);
+    memcpy(s->ip, client.ip, sizeof(s->ip));
+    s->ip_length = client.ip_length;
+    s->remote_port = client.port;
+    s->user_bits |= kAddressCounted;
 }
 
 // --- buffered bytes ---

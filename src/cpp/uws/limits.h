@@ -1,7 +1,7 @@
 // A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
 //
 // Where each limit is applied: connections here, asked by the socket layer at accept; connections per address here, asked
-// by the gate at on_open, where the address is final; pending heads in the gate, which has them in a list by age; rates of
+// by the gate at on_open and, for the clients behind a trusted proxy, with each request head; pending heads in the gate, which has them in a list by age; rates of
 // frames in the guard, from counters beside each WebSocket (frame_rate.h); buffered bytes wherever something would grow.
 //
 // Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
@@ -17,6 +17,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "forwarded.h"
 #include "refusals.h"
 #include "stats.h"
 #include "uws.h"
@@ -27,7 +28,7 @@ namespace uwserve {
 struct LimitFigures {
     uint32_t max_connections = 0;
     uint32_t max_connections_per_address = 0;
-    bool exempt_local = false;  // the figure above is the default: loopback and trusted proxies go free
+    bool exempt_local = false;  // the figure above is the default: loopback goes free
     uint32_t max_pending_heads = 0;
     uint32_t max_control_frames_per_second = 0;
     uint32_t max_tiny_fragments_per_second = 0;
@@ -85,8 +86,14 @@ class Limits {
     void refused(Refusal cause) { refusals.count(cause); }
 
     // --- connections ---
+    // By address. A connection counts for its own as long as it lives; it is refused for that only if the address is no
+    // trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts for the client that it
+    // names until it is answered, and the WebSocket that comes of it for that client instead of the proxy.
     bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
     void address_closed(us_socket_t *s);
+    bool client_arrived(const ClientAddress &client);  // false: one too many, counted; client_left() must not follow
+    void client_left(const ClientAddress &client);
+    void client_stays(us_socket_t *s, const ClientAddress &client);  // address_closed() is its client_left()
 
     // --- rates ---
     // A WebSocket has sent a control frame, or a fragment of that many bytes; false: too many lately, counted.
@@ -142,13 +149,12 @@ class Limits {
     LimitFigures figures;
     Refusals refusals;
     Stats stats;  // here, because whoever counts has the limits at hand
-    // Set by whoever knows: a connection from a proxy that speaks for many clients.
-    bool (*is_trusted_proxy)(void *user, const us_socket_t *s) = nullptr;
-    void *trusted_user = nullptr;
+    TrustedProxies proxies;
 
   private:
     static int on_accept(us_socket_context_t *context);
     static void on_accept_error(us_socket_context_t *context, int error);
+    bool admits(uint32_t count, const uint8_t *ip, unsigned length);
     size_t kept_for(us_socket_t *s) const;
     void apply_backpressure_limit();
 

@@ -14,6 +14,7 @@ const char *refusal_name(Refusal cause) {
         "http_413",
         "http_414",
         "http_417",
+        "http_421",
         "http_431",
         "http_501",
         "http_503",
@@ -45,6 +46,8 @@ Refusal refusal_of_status(int status) {
         return Refusal::kHttp414;
     case 417:
         return Refusal::kHttp417;
+    case 421:
+        return Refusal::kHttp421;
     case 431:
         return Refusal::kHttp431;
     case 501:

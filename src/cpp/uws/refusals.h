@@ -26,6 +26,7 @@ enum class Refusal : uint8_t {
     kHttp413,
     kHttp414,
     kHttp417,
+    kHttp421,  // a host whose demands on the certificate the connection has not met
     kHttp431,
     kHttp501,
     kHttp503,  // over max_buffered_bytes

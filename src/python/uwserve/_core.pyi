@@ -733,6 +733,8 @@ class Request:
         Bun: Request.json.
         """
     _headers: Headers | None
+    @property
+    def _is_unknown(self) -> bool: ...
 
 @final
 class TimedCall:
@@ -810,7 +812,7 @@ class ServerCore(Generic[DataT]):
     def set_proxies(
         self, *, networks: Sequence[tuple[bytes, int]], local: bool, field: str, proxy_protocol: bool
     ) -> None: ...
-    # 0 turns a limit off. exempt_local: loopback and trusted proxies are free of max_connections_per_address.
+    # 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted proxies always are.
     def set_limits(
         self,
         *,

@@ -108,6 +108,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "http_413": ("request{s}", "413, max_request_body_size"),
     "http_414": ("request{s}", "414 target too long"),
     "http_417": ("request{s}", "417 unknown expectation"),
+    "http_421": ("request{s}", "421 a host whose client certificates were not asked for"),
     "http_431": ("request{s}", "431 head too large"),
     "http_501": ("request{s}", "501 not implemented"),
     "http_503": ("request{s}", "max_buffered_bytes"),

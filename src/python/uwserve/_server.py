@@ -295,7 +295,9 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[A
                                                                                     503, sockets are closed with 1013
       =================================  =========================================  ===================================
 
-      An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. A pending
+      An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. Trusted
+      proxies go free of it: a request that they forward counts for its client until it is answered, a WebSocket as long
+      as it is open, and one too many gets 429. A pending
       head is a connection whose first request has not arrived. Tiny is a fragment of under 16 bytes. What is refused is
       counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
 

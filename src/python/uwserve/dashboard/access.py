@@ -1,10 +1,12 @@
 """Who may look at the dashboard: by network, and never by way of another site or of a proxy that nobody told us about.
 
-Three things can make a stranger look like somebody on this machine, and each is answered here:
+Unknown is not local: a client without an address is let in only where unix sockets are, and only if it is one's peer.
+Four things can make a stranger look like somebody on this machine, and each is answered here:
 
 * A reverse proxy on the machine that is not in ``trusted_proxies``: all its clients come from 127.0.0.1. Such a proxy
   says that it forwards (``X-Forwarded-For``, ``Via``, ...), and then its own address counts for nothing. One that says
   nothing of the kind cannot be told from somebody on this machine.
+* A trusted proxy whose PROXY header names nobody (UNKNOWN, LOCAL, an unspecified family): the address is the proxy's.
 * DNS rebinding: a page of evil.example whose name suddenly means 127.0.0.1 has our origin as the browser sees it, but
   it asks with its own name. Only addresses, ``localhost`` and names that were given to the server are answered.
 * A page of another site that opens our WebSocket (RFC 6455 section 10.2): the browser tells its origin.
@@ -59,6 +61,8 @@ class Access:
         return bool(host) and origin.lower().partition("://")[2] == host
 
     def _refusal(self, request: Request) -> str:
+        if request._is_unknown:
+            return "the PROXY header of its connection names no client"
         ip = self._server.request_ip(request)
         address = _address(ip[0]) if ip else None
         if not self._is_named(request, address):

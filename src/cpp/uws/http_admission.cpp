@@ -1,0 +1,46 @@
+// Whether a request may be made at all: judged when its head is complete, before anything of its body is kept.
+//
+// Its client. A trusted proxy sends the requests of many clients over one connection, so the limit of connections per
+// address cannot be applied where that is accepted. Each such request counts for the client that the proxy names from here
+// until it is answered (release_client), or for the life of the WebSocket that it becomes (Limits::client_stays).
+//
+// Its host. The handshake has chosen a site, with its demands on the client's certificate, by the server name (SNI); the
+// request names one again. What it names must demand no more than this connection has met (RFC 9110 7.4, 15.5.20).
+#include "http_gate.h"
+
+#include "usockets/tls.h"
+
+namespace uwserve {
+
+bool HttpGate::admit(HttpConn &conn) {
+    us_socket_t *s = conn.s;
+    if (!us_socket_tls_may_ask(s, conn.head->host)) [[unlikely]] {
+        refuse(conn, 421, "this connection has not met what that host demands");
+        return false;
+    }
+    conn.client = limits_.proxies.client_of(s, *conn.head);
+    conn.over_limit = false;
+    if (!conn.client.ip_length || conn.client == TrustedProxies::peer_of(s)) return true;  // the connection counts
+    conn.client_counted = limits_.client_arrived(conn.client);
+    if (conn.client_counted) [[likely]]
+        return true;
+    if (conn.head->content_length) {
+        refuse(conn, 429, "too many connections from this address");
+        return false;
+    }
+    conn.over_limit = true;  // the proxy may keep its connection: it is others', too
+    return true;
+}
+
+void HttpGate::answer_over_limit(HttpConn &conn) {
+    static constexpr std::pair<std::string_view, std::string_view> fields[] = {
+        {"Content-Type", "text/plain;charset=utf-8"}};
+    respond(conn, "429 Too Many Requests", fields, "too many connections from this address", nullptr);
+}
+
+void HttpGate::release_client(HttpConn &conn) {
+    if (conn.client_counted) limits_.client_left(conn.client);
+    conn.client_counted = false;
+}
+
+}  // namespace uwserve
