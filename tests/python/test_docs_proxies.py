@@ -1,7 +1,7 @@
 """The configurations of docs/guide/proxies.md, in the real proxies, in front of a server: sockets and addresses pass.
 
-Each proxy listens on a free port of loopback. The client comes from 127.0.0.2, the proxy from 127.0.0.1, so that what
-the server believes shows. A proxy that is not installed is skipped, with its name.
+Each proxy listens on a free port of loopback. The client comes from 127.0.0.2, the proxy from 127.0.0.1 (or a unix
+socket), so that what the server believes shows. A proxy that is not installed is skipped, with its name.
 """
 
 from __future__ import annotations
@@ -73,19 +73,23 @@ def path_with_sbin() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
-@pytest.fixture(params=sorted(PROXIES | {"haproxy-proxy-protocol": None}))
+UNIX_PATH = "/run/app/app.sock"
+NAMES = sorted({*PROXIES, "haproxy-proxy-protocol", "nginx-unix"})
+
+
+@pytest.fixture(params=NAMES)
 def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[uwserve.Server, int]]:
     """(the server, the port of the proxy in front of it)."""
     name = request.param
     found = shutil.which(program(name), path=path_with_sbin())
     if found is None:
         pytest.skip(f"{program(name)} is not installed (make proxies): its documented configuration was not tried")
-    with server_behind(name) as server, running(name, found, server.port or 0, tmp_path) as port:
+    with server_behind(name, tmp_path) as server, running(name, found, server.port or 0, tmp_path) as port:
         yield server, port
 
 
 @contextlib.contextmanager
-def server_behind(name: str) -> Iterator[uwserve.Server]:
+def server_behind(name: str, folder: Path) -> Iterator[uwserve.Server]:
     def fetch(request: uwserve.Request, server: uwserve.Server) -> Any:
         if server.upgrade(request):
             return None
@@ -95,12 +99,22 @@ def server_behind(name: str) -> Iterator[uwserve.Server]:
         "open": lambda ws: ws.send(ws.remote_address),
         "message": lambda ws, message: ws.close(4000, "told to") if message == "close" else ws.send(message),
     }
-    options: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"]}
+    options: dict[str, Any] = {"trusted_proxies": ["127.0.0.1"], "hostname": "127.0.0.1", "port": 0}
     if name.endswith("proxy-protocol"):
         options |= {"proxy_protocol": True, "forwarded_header": None}
-    with uwserve.serve(fetch=fetch, websocket=websocket, hostname="127.0.0.1", port=0, **options) as server:
+    if name.endswith("-unix"):  # nginx's workers are another user's, where it is started by root
+        options = {"trusted_proxies": ["unix"], "unix": folder / "app.sock", "unix_mode": 0o666}
+        let_others_in(folder)
+    with uwserve.serve(fetch=fetch, websocket=websocket, **options) as server:
         server.start()
         yield server
+
+
+def let_others_in(folder: Path) -> None:
+    """Other users reach what is in the test's own folder, as far as it says so itself."""
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == os.getuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 @contextlib.contextmanager
@@ -108,12 +122,14 @@ def running(name: str, found: str, server_port: int, folder: Path) -> Iterator[i
     """The proxy with its documented configuration, on a free port."""
     around, check, run = PROXIES[program(name)]
     text = CONFIGURATIONS[name].text
-    assert text.count("3000") == 1
+    upstream = UNIX_PATH if name.endswith("-unix") else "3000"
+    replacement = str(folder / "app.sock") if name.endswith("-unix") else str(server_port)
+    assert text.count(upstream) == 1
     assert text.count("8080") == 1
     for attempt in range(3):
         port = free_port()  # somebody may take it before the proxy does: then once more
         config = folder / f"config{attempt}"
-        config.write_text(around.format(text.replace("3000", str(server_port)).replace("8080", str(port))))
+        config.write_text(around.format(text.replace(upstream, replacement).replace("8080", str(port))))
         environment = bare_environment() | {
             "HOME": str(folder),
             "XDG_DATA_HOME": str(folder),
@@ -154,7 +170,26 @@ def client(port: int, **headers: str) -> Any:
 
 
 def test_every_configuration_is_run() -> None:
-    assert set(CONFIGURATIONS) == PROXIES.keys() | {"haproxy-proxy-protocol"}
+    assert sorted(CONFIGURATIONS) == NAMES
+
+
+def test_without_unix_mode_nginx_cannot_connect(tmp_path: Path) -> None:
+    """Why the documentation gives the path a mode: as the umask leaves it, another user gets 502."""
+    found = shutil.which("nginx", path=path_with_sbin())
+    if found is None or os.getuid() != 0:
+        pytest.skip("needs nginx (make proxies), started by root so that its workers are another user's")
+    let_others_in(tmp_path)
+    path = tmp_path / "app.sock"
+    for mode, status in ((None, b"502"), (0o666, b"200")):
+        with uwserve.serve(fetch=lambda request: "ok", unix=path, unix_mode=mode) as server:
+            server.start()
+            with (
+                running("nginx-unix", found, 0, tmp_path) as port,
+                socket.create_connection(("127.0.0.1", port)) as sock,
+            ):
+                sock.settimeout(DEADLINE)
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert sock.recv(100).startswith(b"HTTP/1.1 " + status), mode
 
 
 def test_messages_and_the_address_pass(proxied: tuple[uwserve.Server, int]) -> None:

@@ -72,6 +72,7 @@ SERVER: Table = {
     **{
         name: (ANSWERED, lambda both, name=name: getattr(both[0], name))
         for name in (
+            "addresses",
             "port",
             "hostname",
             "url",
@@ -132,10 +133,14 @@ INTERNAL: Table = {
     "start_coroutine": (REFUSED, lambda both: both[0].start_coroutine(None)),
     "listen_tcp": (
         ANSWERED,
-        lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_tcp(None, 0, False, False)),
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_tcp([], 0, False, False)),
     ),
-    "listen_unix": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_unix(b"x"))),
-    "listen_fd": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_fd(0))),
+    "listen_unix": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_unix(b"x", -1)),
+    ),
+    "listen_fds": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_fds([]))),
+    "listening_descriptors": (REFUSED, lambda both: both[0].listening_descriptors()),
     "run_loop": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].run_loop)),
     "set_websocket": (REFUSED, lambda both: both[0].set_websocket(**uwserve._server._NO_WEBSOCKET, enabled=False)),
     "set_http": (REFUSED, lambda both: both[0].set_http(idle_timeout=1, max_request_body_size=1)),

@@ -27,6 +27,7 @@ def test_serve_defaults() -> None:
         "port": 3000,
         "hostname": "0.0.0.0",
         "unix": None,
+        "unix_mode": None,
         "fd": None,
         "tls": None,
         "routes": None,

@@ -80,24 +80,32 @@ For the facade. For connections from now on; the first time before listening. Th
 runs.
 )";
 
-constexpr char kListenTcp[] = R"(listen_tcp(self, hostname, port, reuse_port, ipv6_only)
+constexpr char kListenTcp[] = R"(listen_tcp(self, hosts, port, reuse_port, ipv6_only)
 --
 
-For the facade, once. OSError with errno on failure (gaierror for names).
+For the facade, once. On all of these numeric addresses, with one port for all when it is 0; beside others, one whose family
+is not there is left out. Returns [(numeric address, port)]. OSError with errno on failure; its filename is the address.
 )";
 
-constexpr char kListenUnix[] = R"(listen_unix(self, path)
+constexpr char kListenUnix[] = R"(listen_unix(self, path, mode)
 --
 
-For the facade, once. bytes; an abstract name starts with NUL. OSError with errno on failure.
+For the facade, once. bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
+[(path, -1)]. OSError with errno on failure.
 )";
 
-constexpr char kListenFd[] = R"(listen_fd(self, fd)
+constexpr char kListenFds[] = R"(listen_fds(self, fds)
 --
 
-For the facade, once. Listens on a bound and listening descriptor, which is taken over, unless OSError: EBADF, ENOTSOCK,
-ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening). Returns numeric address and
-port, or path and -1.
+For the facade, once. Listens on bound and listening descriptors, which are taken over, unless OSError: EBADF, ENOTSOCK,
+ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening); those before it are, too. Returns
+[(numeric address, port)], or path and -1.
+)";
+
+constexpr char kListeningDescriptors[] = R"(listening_descriptors(self)
+--
+
+For the facade. Those of the listening sockets, which stay the core's; to be copied. The server's thread.
 )";
 
 constexpr char kRunLoop[] = R"(run_loop(self, signal_fd=-1)

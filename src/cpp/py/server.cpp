@@ -1,13 +1,8 @@
-// Life cycle of a server: listening and forks; work posted by other threads; failures of handlers. Running is in
-// server_run.cpp, stopping in server_stop.cpp.
+// Life cycle of a server: its options and forks; work posted by other threads; failures of handlers. Listening is in
+// server_listen.cpp, running in server_run.cpp, stopping in server_stop.cpp.
 #include "server.h"
 
-#include <netdb.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <iterator>
 
 #include "threads.h"
@@ -20,24 +15,6 @@ namespace {
 
 // What a PROXY header and a TLS handshake may take when HTTP connections have no idle timeout.
 constexpr unsigned kOpeningSeconds = 10;
-
-constexpr int kHttpSocketBytes = sizeof(uWS::HttpResponseData<false>);
-
-bool os_error(int error) {
-    errno = error;
-    PyErr_SetFromErrno(PyExc_OSError);
-    return false;
-}
-
-// socket.gaierror(code, text), as socket.bind() would raise.
-bool name_error(int gai) {
-    Ref module = Ref::steal(guarded<PyImport_ImportModule>("socket"));
-    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "gaierror")) : Ref();
-    if (!type) return false;
-    Ref value = Ref::steal(guarded<Py_BuildValue>("(is)", gai, gai_strerror(gai)));
-    if (value) PyErr_SetObject(type.get(), value.get());
-    return false;
-}
 
 }  // namespace
 
@@ -58,25 +35,7 @@ ServerCore::~ServerCore() {
     engine.reset();
 }
 
-// --- listening ---
-
-bool ServerCore::make_engine() {
-    if (engine || finished) {
-        PyErr_SetString(PyExc_RuntimeError, "this server was already bound");
-        return false;
-    }
-    if (!self) {
-        PyErr_SetString(PyExc_RuntimeError, "set_hooks() comes first");
-        return false;
-    }
-    engine = Engine::create(*this, *this, limits);
-    if (!engine) return os_error(errno);
-    us_loop_on_release(engine->loop(), on_release, this);
-    limits.refusals.install(engine->loop(), on_report, this);
-    apply_options();
-    if (tls_) us_socket_context_set_tls(engine->http_context(), tls_.get());
-    return true;
-}
+// --- configuration ---
 
 bool ServerCore::set_tls(us_tls_config_t *config) {
     if (engine && !tls_) {
@@ -87,40 +46,6 @@ bool ServerCore::set_tls(us_tls_config_t *config) {
     us_tls_config_ref(config);
     tls_.reset(config);
     if (engine) us_socket_context_set_tls(engine->http_context(), config);
-    return true;
-}
-
-// What a listen function came back with; errno is still its own.
-bool ServerCore::took(us_listen_socket_t *made) {
-    listener = made;
-    if (listener) return true;
-    int error = errno, gai = us_gai_error();
-    engine.reset();
-    finished = true;
-    return error ? os_error(error) : name_error(gai);
-}
-
-bool ServerCore::listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only) {
-    if (!make_engine()) return false;
-    int flags =
-        (reuse_port ? LIBUS_LISTEN_DEFAULT : LIBUS_LISTEN_EXCLUSIVE_PORT) | (ipv6_only ? LIBUS_LISTEN_IPV6_ONLY : 0);
-    errno = 0;
-    if (!took(us_socket_context_listen(0, engine->http_context(), host, port, flags, kHttpSocketBytes))) return false;
-    local_port = us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listener));
-    return true;
-}
-
-bool ServerCore::listen_unix(std::string_view path) {
-    return make_engine() &&
-           took(us_listen_unix(engine->http_context(), path.data(), path.size(), -1, kHttpSocketBytes));
-}
-
-bool ServerCore::listen_fd(int fd, std::string *address, int *port) {
-    us_listen_address_t where;
-    if (!make_engine() || !took(us_listen_fd(engine->http_context(), fd, kHttpSocketBytes, &where))) return false;
-    address->assign(where.text, static_cast<size_t>(where.length));
-    *port = where.port;
-    local_port = std::max(where.port, 0);
     return true;
 }
 

@@ -90,11 +90,14 @@ class ServerCore final : public WsHandler, public HttpHandler {
         us_loop_t *loop_ = nullptr;
     };
 
-    // --- life cycle (server.cpp, server_run.cpp, server_stop.cpp); all return false with an exception set ---
-    bool listen_tcp(const char *host, int port, bool reuse_port, bool ipv6_only);
-    bool listen_unix(std::string_view path);
-    // On a descriptor that is bound and listens; it is taken over on success. *port is -1 for a unix socket.
-    bool listen_fd(int fd, std::string *address, int *port);
+    // --- life cycle (server.cpp, server_listen.cpp, ..._run.cpp, ..._stop.cpp); all return false with an exception set ---
+    // On all of these numeric addresses; the error is an OSError whose filename is the one that failed.
+    bool listen_tcp(const std::vector<std::string> &hosts, int port, bool reuse_port, bool ipv6_only);
+    bool listen_unix(std::string_view path, int mode);  // mode -1: the umask's
+    // On descriptors that are bound and listen; they are taken over on success, and before one that fails.
+    bool listen_fds(const std::vector<int> &fds);
+    std::vector<us_listen_address_t> addresses() const;  // while it listens
+    std::vector<int> listening_descriptors() const;
     bool run(int signal_fd);
     bool stop(bool force);  // server_stop.cpp
     bool stop_within(double seconds, int code, std::string reason);
@@ -206,7 +209,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<BufferGrave> grave = std::make_shared<BufferGrave>();
-    us_listen_socket_t *listener = nullptr;
+    std::vector<us_listen_socket_t *> listeners;  // the engine's; empty once it stops
     int local_port = 0;
     us_networks_t proxy_networks{};  // of the trusted proxies, as the listening context looks at them
     uint32_t pending_websockets = 0;  // without the observers
@@ -225,7 +228,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     };
     bool post(Posted work, const char *call);
     bool make_engine();
-    bool took(us_listen_socket_t *made);
+    bool cannot_listen(int error, int gai, const char *where);
+    void close_listeners();
     bool check_can_run(const char *call);
     bool raise_run_error();
     void take_posted();

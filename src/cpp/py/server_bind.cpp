@@ -121,18 +121,27 @@ void set_tls(ServerCore &core, const TlsConfig &config) {
     check(core.set_tls(config.native));
 }
 
-void listen_tcp(ServerCore &core, const py::object &hostname, int port, bool reuse_port, bool ipv6_only) {
-    std::string host = hostname.is_none() ? std::string() : hostname.cast<std::string>();
-    check(core.listen_tcp(hostname.is_none() ? nullptr : host.c_str(), port, reuse_port, ipv6_only));
+py::list addresses(const ServerCore &core) {
+    py::list list;
+    for (const us_listen_address_t &where : core.addresses())
+        list.append(py::make_tuple(py::bytes(where.text, static_cast<size_t>(where.length)), where.port));
+    return list;
 }
 
-void listen_unix(ServerCore &core, const py::bytes &path) { check(core.listen_unix(std::string_view(path))); }
+py::list listen_tcp(ServerCore &core, const std::vector<std::string> &hosts, int port, bool reuse_port,
+                    bool ipv6_only) {
+    check(core.listen_tcp(hosts, port, reuse_port, ipv6_only));
+    return addresses(core);
+}
 
-py::tuple listen_fd(ServerCore &core, int fd) {
-    std::string address;
-    int port = 0;
-    check(core.listen_fd(fd, &address, &port));
-    return py::make_tuple(py::bytes(address), port);
+py::list listen_unix(ServerCore &core, const py::bytes &path, int mode) {
+    check(core.listen_unix(std::string_view(path), mode));
+    return addresses(core);
+}
+
+py::list listen_fds(ServerCore &core, const std::vector<int> &fds) {
+    check(core.listen_fds(fds));
+    return addresses(core);
 }
 
 // TypeError or ValueError for what close() would refuse.
@@ -279,10 +288,15 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
              py::arg("max_buffered_bytes"), py::arg("report_ms"), docs::kSetLimits)
         .def("set_tls", &set_tls, py::arg("config"), docs::kSetTls)
-        .def("listen_tcp", &listen_tcp, py::arg("hostname").none(true), py::arg("port"), py::arg("reuse_port"),
-             py::arg("ipv6_only"), docs::kListenTcp)
-        .def("listen_unix", &listen_unix, py::arg("path"), docs::kListenUnix)
-        .def("listen_fd", &listen_fd, py::arg("fd"), docs::kListenFd)
+        .def("listen_tcp", &listen_tcp, py::arg("hosts"), py::arg("port"), py::arg("reuse_port"), py::arg("ipv6_only"),
+             docs::kListenTcp)
+        .def("listen_unix", &listen_unix, py::arg("path"), py::arg("mode"), docs::kListenUnix)
+        .def("listen_fds", &listen_fds, py::arg("fds"), docs::kListenFds)
+        .def("listening_descriptors",
+             [](ServerCore &core) {
+        if (!core.on_loop_thread()) check(core.refuse_thread("Server.listening_descriptors"));
+        return core.listening_descriptors();
+    }, docs::kListeningDescriptors)
         .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1,
              docs::kRunLoop)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },

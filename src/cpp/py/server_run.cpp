@@ -52,7 +52,7 @@ bool ServerCore::check_can_run(const char *call) {
                      describe_thread(loop_thread.load()).c_str());
         return false;
     }
-    if (finished || !listener) {
+    if (finished || listeners.empty()) {
         PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
         return false;
     }
@@ -196,7 +196,7 @@ void ServerCore::finish() {
     run_posted();
     limits.refusals.detach();  // with the last report
     finished = true;
-    listener = nullptr;
+    listeners.clear();
     stop_timer_ = nullptr;  // goes with its loop
     engine.reset();
     if (!on_stopped) return;

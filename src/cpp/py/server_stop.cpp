@@ -35,7 +35,7 @@ WsObject *handle_of(us_socket_t *s) {
 void ServerCore::begin_stop(unsigned fresh_seconds) {
     if (stopping) return;
     stopping = true;
-    us_listen_socket_close(0, listener);
+    close_listeners();
     engine->gate().wind_down(fresh_seconds);
     close_observers();
 }

@@ -288,6 +288,8 @@ struct us_listen_address_t {
     int length;
     int port;
 };
+int us_listen_socket_fd(struct us_listen_socket_t *listener);
+bool us_listen_socket_address(struct us_listen_socket_t *listener, struct us_listen_address_t *where);
 int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */

@@ -62,6 +62,12 @@ static int address_of(int fd, us_listen_address_t *where) {
     return 0;
 }
 
+int us_listen_socket_fd(us_listen_socket_t *listener) { return listener->s.fd; }
+
+bool us_listen_socket_address(us_listen_socket_t *listener, us_listen_address_t *where) {
+    return address_of(listener->s.fd, where) == 0;
+}
+
 us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socket_ext_size,
                                  us_listen_address_t *where) {
     if (context->loop->error) {

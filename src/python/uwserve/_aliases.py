@@ -17,6 +17,7 @@ SERVE_OPTIONS: Mapping[str, str] = {
     "maxRequestBodySize": "max_request_body_size",
     "reusePort": "reuse_port",
     "ipv6Only": "ipv6_only",
+    "unixMode": "unix_mode",
     "trustedProxies": "trusted_proxies",
     "forwardedHeader": "forwarded_header",
     "proxyProtocol": "proxy_protocol",

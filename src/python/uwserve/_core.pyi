@@ -827,12 +827,18 @@ class ServerCore(Generic[DataT]):
     ) -> None: ...
     # For connections from now on; the first time before listening. Loop thread, or while nothing runs.
     def set_tls(self, config: TlsConfig) -> None: ...
-    # OSError with errno on failure (gaierror for names). May be called once.
-    def listen_tcp(self, hostname: str | None, port: int, reuse_port: bool, ipv6_only: bool) -> None: ...
-    def listen_unix(self, path: bytes) -> None: ...  # an abstract name starts with NUL
-    # On a bound and listening descriptor, which is taken over, unless OSError: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no
-    # stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening). Numeric address and port, or path and -1.
-    def listen_fd(self, fd: int) -> tuple[bytes, int]: ...
+    # One of these may be called, once. Each returns the addresses and their ports, or the path and -1.
+    # On all of these numeric addresses, with one port for all when it is 0; beside others, one whose family is not there
+    # is left out. OSError with errno on failure; its filename is the address.
+    def listen_tcp(
+        self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool
+    ) -> list[tuple[bytes, int]]: ...
+    # An abstract name starts with NUL; mode: permission bits, -1 for the umask's.
+    def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]: ...
+    # On bound and listening descriptors, which are taken over, unless OSError: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no
+    # stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening); those before it are, too.
+    def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]: ...
+    def listening_descriptors(self) -> list[int]: ...  # the core's: to be copied
     # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
     # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
     # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.

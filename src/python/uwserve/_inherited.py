@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from ._addresses import tcp
 from ._checks import wrong_type
 
 TYPE_CHECKING = False
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 FIRST = 3
 """Where systemd's descriptors begin (SD_LISTEN_FDS_START)."""
 
-supply: Callable[[Mapping[str, Any]], int] | None = None
-"""Set in a process that ``uwserve serve --reload`` restarts: the descriptor for these options, bound once and kept open
-by the parent, so that nobody is refused in between."""
+supply: Callable[[Mapping[str, Any]], list[int]] | None = None
+"""Set in a process that ``uwserve serve --reload`` restarts: the descriptors for these options, bound once and kept
+open by the parent, so that nobody is refused in between."""
 
-CONFLICTS = ("port", "hostname", "unix", "reuse_port", "ipv6_only")
+CONFLICTS = ("port", "hostname", "unix", "unix_mode", "reuse_port", "ipv6_only")
 """Options that say where to listen, or how: with a descriptor that is settled."""
 
 _WHY: Mapping[int, str] = {
@@ -68,12 +69,14 @@ def _systemd(label: str) -> int:
     return FIRST
 
 
-def listen(core: ServerCore, fd: int) -> tuple[str | None, int | None, bytes | None]:
-    """Take ``fd`` over; (address, port, None) of a TCP socket, (None, None, path) of a unix one."""
+def listen(core: ServerCore, fds: list[int]) -> tuple[tuple[tuple[str, int], ...], bytes | None]:
+    """Take ``fds`` over; (addresses, None) of TCP sockets, ((), path) of a unix one."""
     try:
-        os.fstat(fd)  # before the core opens descriptors of its own, of which one could get that number
-        address, port = core.listen_fd(fd)
+        for fd in fds:
+            os.fstat(fd)  # before the core opens descriptors of its own, of which one could get that number
+        found = core.listen_fds(fds)
     except OSError as error:
         why = _WHY.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
         raise OSError(error.errno, f"fd {fd} {why}") from None
-    return (None, None, address) if port < 0 else (os.fsdecode(address), port, None)
+    path, port = found[0]
+    return tcp(found), path if port < 0 else None

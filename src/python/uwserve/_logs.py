@@ -119,7 +119,9 @@ def _info(text: str, *args: object) -> None:
 
 
 def listening(server: Server) -> None:
-    _info("Listening on %s", server.url)
+    several = len(server.addresses) > 1
+    hosts = f" ({', '.join(host for host, _ in server.addresses)})" if several else ""
+    _info("Listening on %s%s", server.url, hosts)
 
 
 def nobody_upgrades() -> None:

@@ -6,7 +6,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 
 from __future__ import annotations
 
-from . import _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
+from . import _addresses, _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
 from ._callables import check_handler, check_request_handler
 from ._checks import boolean, integer, text
 from ._generics import DataT, Generic
@@ -316,6 +316,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "port": (integer(0, 65535), 3000),
     "hostname": (_checks.hostname, "0.0.0.0"),
     "unix": (_checks.unix_path, None),
+    "unix_mode": (_addresses.unix_mode, None),
     "fd": (_inherited.check_fd, None),
     "tls": (check_tls, None),
     "routes": (_routes, None),
@@ -350,6 +351,7 @@ def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
                 raise TypeError(f"serve(): {first} and {name} cannot both be given")
     options = {name: default for name, (_, default) in SERVE.items()} | checked
     _proxies.check_together(options)
+    _addresses.check_together(options)
     return options
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
+from . import _addresses, _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
 from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
 from ._generics import DataT, overload
@@ -46,6 +46,10 @@ class Server(RunModes[DataT]):
     """The port it listens on, an int, also when 0 was asked for; ``None`` for a unix socket. Bun: Server.port."""
     hostname: str | None
     """The address or name it was told to listen on, a str; ``None`` for a unix socket. Bun: Server.hostname."""
+    addresses: tuple[tuple[str, int], ...]
+    """Where it listens: a tuple of (address, port), two for a name like localhost that has two; ``()``: unix socket.
+
+    The address is numeric, the port the same in all. It stays after the stop. Bun: none; ours."""
     id: str
     """The name given as ``id``, a str. Bun: Server.id."""
     development: bool
@@ -76,22 +80,14 @@ class Server(RunModes[DataT]):
         self._apply(self._options)
         self._unix: bytes | None = options["unix"]
         self.hostname = None if self._unix is not None else options["hostname"]
-        self.port = None if self._unix is not None else options["port"]
-        try:
-            fd: int | None = options["fd"]
-            if fd is None and _inherited.supply is not None:
-                fd = _inherited.supply(options)
-            if fd is not None:
-                self.hostname, self.port, self._unix = _inherited.listen(self, fd)
-            elif self._unix is not None:
-                self.listen_unix(self._unix)
-            else:
-                self.listen_tcp(self.hostname, options["port"], options["reuse_port"], options["ipv6_only"])
-                self.port = self.local_port
-        except OSError as error:  # the same one, with the address in its text
-            if options["fd"] is not None:
-                raise
-            raise type(error)(error.errno, f"{error.strerror}: {self._address()}") from None
+        if options["fd"] is not None:
+            self.addresses, self._unix = _inherited.listen(self, [options["fd"]])
+            self.hostname = self.addresses[0][0] if self.addresses else None
+        elif _inherited.supply is not None:
+            self.addresses, self._unix = _inherited.listen(self, _inherited.supply(options))
+        else:
+            self.addresses = _addresses.listen(self, options)
+        self.port = self.addresses[0][1] if self.addresses else None
         _logs.listening(self)
         if options["websocket"] is not None and options["fetch"] is None and options["routes"] is None:
             _logs.nobody_upgrades()
@@ -166,8 +162,8 @@ class Server(RunModes[DataT]):
         ``trusted_proxies`` and ``forwarded_header`` for new requests.
 
         Args:
-            **options: those of ``serve()``, in either spelling, but ``port``, ``hostname``, ``unix``, ``fd``,
-                ``reuse_port`` and ``ipv6_only``; see ``uwserve.types.ReloadOptions``.
+            **options: those of ``serve()``, in either spelling, but ``port``, ``hostname``, ``unix``,
+                ``unix_mode``, ``fd``, ``reuse_port`` and ``ipv6_only``; see ``uwserve.types.ReloadOptions``.
 
         Returns:
             None, when the server's thread has taken them over.
@@ -194,9 +190,8 @@ class Server(RunModes[DataT]):
 
     def _address(self) -> str:
         if self._unix is not None:
-            return os.fsdecode(self._unix.replace(b"\0", b"@"))  # as ss(8) and /proc/net/unix show abstract names
-        host = self.hostname or ""
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+            return _addresses.shown_path(self._unix)
+        return _addresses.shown(self.hostname or "", self.port)
 
     # The hook the core calls for each request; on the loop's thread.
     def _dispatch(self, request: _core.Request) -> None:
@@ -266,7 +261,10 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[A
 
     Where it listens:
 
-    * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``; or ``unix``, a path (a leading NUL: an abstract name).
+    * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``: an address, or a name, which stands for every address that it
+      has (``server.addresses`` tells), with one port for all; or ``unix``, a path (a leading NUL: an abstract name).
+    * ``unix_mode``: the permission bits of ``unix``, ``0o660`` say; they are set before anybody can connect. ``None``:
+      what the umask leaves, as a rule 0o755, so that only the same user (and root) can connect.
     * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
       parent process, or ``"systemd"``, the first socket of systemd's socket activation. The server takes it over: it
       becomes non-blocking and is closed when the server stops, so give it away (``socket.detach()``). If ``serve()``

@@ -319,10 +319,12 @@ class ServeOptions(ReloadOptions[DataT], total=False):
     port: int
     hostname: str
     unix: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
+    unix_mode: int | None
     fd: int | Literal["systemd"] | None
     reuse_port: bool
     ipv6_only: bool
     # Bun's spellings.
+    unixMode: int | None
     reusePort: bool
     ipv6Only: bool
 

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import _inherited
+from .. import _addresses, _core, _inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,33 +49,36 @@ class Restarts:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # which the supervisor waits for
         self._supervisor = socket.socket(fileno=int(os.environ.pop(VARIABLE)))
         self._supervisor.set_inheritable(False)
-        self._sockets: dict[str, int] = {}
+        self._sockets: dict[str, list[int]] = {}
         self.is_first = False
-        while True:  # LISTEN with a descriptor, for each; then whether a banner is wanted
-            data, descriptors, _, _ = socket.recv_fds(self._supervisor, 1 << 16, 1)
+        while True:  # LISTEN with descriptors, for each; then whether a banner is wanted
+            data, descriptors, _, _ = socket.recv_fds(self._supervisor, 1 << 16, KEPT)
             if not data.startswith(LISTEN):
                 self.is_first = data == FIRST
                 break
-            os.set_inheritable(descriptors[0], False)
-            self._sockets[data[len(LISTEN) :].decode()] = descriptors[0]
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            self._sockets[data[len(LISTEN) :].decode()] = descriptors
         _inherited.supply = self.supply
         atexit.register(_ignore_signals)  # before the application's: it is called last
         self._server: Server | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen_to_supervisor, name="uwserve reload", daemon=True).start()
 
-    def supply(self, options: Mapping[str, Any]) -> int:
-        """A listening socket for these options: an earlier process's, or a new one, which the supervisor gets, too."""
+    def supply(self, options: Mapping[str, Any]) -> list[int]:
+        """Listening sockets for these options: an earlier process's, or new ones, which the supervisor gets, too."""
         where = [options[name] for name in ("hostname", "port", "reuse_port", "ipv6_only")]
         unix: bytes | None = options["unix"]
         key = json.dumps(where if unix is None else unix.decode("latin-1"))
         kept = self._sockets.get(key)
         if kept is not None:
-            return os.dup(kept)
-        made = _bind_unix(unix) if unix is not None else _bind_tcp(options)
-        with made:
-            socket.send_fds(self._supervisor, [LISTEN + key.encode()], [made.fileno()])
-            return made.detach()
+            return [os.dup(descriptor) for descriptor in kept]
+        try:
+            made = _bind_tcp(options) if unix is None else [_bind_unix(unix, options["unix_mode"])]
+        except OSError as error:
+            raise error if unix is None else _addresses.named(error, options) from None
+        socket.send_fds(self._supervisor, [LISTEN + key.encode()], [each.fileno() for each in made])
+        return [each.detach() for each in made]
 
     def serving(self, server: Server) -> None:
         """The server's loop runs: from now on a restart stops it gently."""
@@ -117,12 +120,14 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _bind_unix(path: bytes) -> socket.socket:
+def _bind_unix(path: bytes, mode: int | None) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not path.startswith(b"\0") and _is_left_over(path):
             os.unlink(path)
         made.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)  # nobody can connect before listen()
         made.listen(socket.SOMAXCONN)
     except BaseException:
         made.close()
@@ -144,19 +149,12 @@ def _is_left_over(path: bytes) -> bool:
     return False
 
 
-def _bind_tcp(options: Mapping[str, Any]) -> socket.socket:
-    found = socket.getaddrinfo(options["hostname"], options["port"], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if options["reuse_port"]:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(options["ipv6_only"]))
-        made.bind(address)
-        made.listen(socket.SOMAXCONN)
-    except BaseException:
-        made.close()
-        raise
-    return made
+def _bind_tcp(options: Mapping[str, Any]) -> list[socket.socket]:
+    """Bound by a core, and so by its rules (all addresses of a name, one port); what it listens on is copied."""
+    core = _core.ServerCore()
+    nobody: Any = None
+    core.set_hooks(nobody, nobody, nobody, nobody, nobody)  # it never runs
+    _addresses.listen(core, options)
+    copies = [socket.socket(fileno=os.dup(descriptor)) for descriptor in core.listening_descriptors()]
+    core.stop_core(True)
+    return copies

@@ -124,6 +124,8 @@ def _facts(arguments: argparse.Namespace, server: Server) -> list[tuple[str, str
     facts: list[tuple[str, str]] = []
     if server.hostname in ("0.0.0.0", "::"):
         facts.append(("listens", f"on all addresses, {server.hostname}"))
+    elif len(server.addresses) > 1:
+        facts.append(("listens", "on " + " and ".join(address for address, _ in server.addresses)))
     if options["tls"] is not None:
         facts.append(("TLS", "1.2 and 1.3; WebSockets at wss://"))
     if options["dashboard"] is not None:

@@ -7,7 +7,7 @@ import importlib
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, _dashboard, _stopping
+from .. import __version__, _addresses, _dashboard, _stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +112,9 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument("--port", type=_port, help=f"the TCP port, 0 for any free one (default: {port})")
     group.add_argument("--unix", metavar="PATH", help="a unix socket instead")
     group.add_argument(
+        "--unix-mode", type=_mode, metavar="MODE", help="its permission bits, octal: 660 (default: the umask's)"
+    )
+    group.add_argument(
         "--fd", metavar="NUMBER|systemd", help="an inherited socket instead: a descriptor, or systemd's first"
     )
     group = parser.add_argument_group("TLS")
@@ -211,6 +214,17 @@ def _path(text: str) -> str:
     return text
 
 
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an octal number, such as 660") from None
+    try:
+        return _addresses.unix_mode("the mode", mode) or 0
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _seconds(text: str) -> float:
     try:
         return _stopping.check_timeout("the timeout", float(text))
@@ -230,19 +244,26 @@ def listen_options(arguments: argparse.Namespace) -> dict[str, Any]:
     from .errors import UsageError
 
     if arguments.fd is not None:
-        if any(value is not None for value in (arguments.port, arguments.host, arguments.unix)):
-            raise UsageError("--fd cannot be given together with --port, --host or --unix")
+        if any(value is not None for value in (arguments.port, arguments.host, arguments.unix, arguments.unix_mode)):
+            raise UsageError("--fd cannot be given together with --port, --host, --unix or --unix-mode")
         return {"fd": int(arguments.fd) if arguments.fd.isdecimal() else arguments.fd}
     if arguments.unix is not None:
         if arguments.port is not None or arguments.host is not None:
             raise UsageError("--unix cannot be given together with --port or --host")
         if not arguments.unix:
             raise UsageError("--unix needs a path")
-        return {"unix": arguments.unix}
+        return {"unix": arguments.unix} | _mode_of(arguments)
     if arguments.host == "":
         raise UsageError("--host needs an address or a host name")
     given = {"port": arguments.port, "hostname": arguments.host}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and arguments.unix_mode is not None:
+        raise UsageError("--unix-mode cannot be given together with --port or --host")
+    return given | _mode_of(arguments)
+
+
+def _mode_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.unix_mode is None else {"unix_mode": arguments.unix_mode}
 
 
 def other_options(arguments: argparse.Namespace) -> dict[str, Any]:

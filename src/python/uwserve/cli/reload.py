@@ -88,7 +88,7 @@ class Supervisor:
         self._killed = False  # after that deadline: there is only its end to wait for
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._sockets: dict[bytes, int] = {}
+        self._sockets: dict[bytes, list[int]] = {}
         self._paths: set[str] = set()  # of unix sockets that are ours to remove
         self._is_first = True
         self._is_serving = False
@@ -167,8 +167,8 @@ class Supervisor:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            for key, descriptor in self._sockets.items():
-                socket.send_fds(ours, [child.LISTEN + key], [descriptor])
+            for key, descriptors in self._sockets.items():
+                socket.send_fds(ours, [child.LISTEN + key], descriptors)
             ours.send(child.FIRST if self._is_first else child.SERVING)
             environment = os.environ | {child.VARIABLE: str(theirs.fileno())}
             command = [sys.executable, "-m", "uwserve", *_arguments(self._inherited)]
@@ -181,7 +181,7 @@ class Supervisor:
         """Listening sockets that it has bound, and that it serves."""
         while self._control is not None:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, child.KEPT)
             except (BlockingIOError, ConnectionResetError):
                 return
             if not data:
@@ -190,12 +190,14 @@ class Supervisor:
                 self._is_serving = True
                 self._is_first = False
             elif data.startswith(child.LISTEN) and descriptors:
-                os.set_inheritable(descriptors[0], False)
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)
                 key = data[len(child.LISTEN) :]
                 if key in self._sockets or len(self._sockets) >= child.KEPT:
-                    os.close(descriptors[0])
+                    for descriptor in descriptors:
+                        os.close(descriptor)
                     continue
-                self._sockets[key] = descriptors[0]
+                self._sockets[key] = descriptors
                 path = json.loads(key)
                 if isinstance(path, str) and not path.startswith("\0"):
                     self._paths.add(path)
@@ -218,8 +220,9 @@ class Supervisor:
             self._process.wait()
         if self._control is not None:
             self._control.close()
-        for descriptor in self._sockets.values():
-            os.close(descriptor)
+        for descriptors in self._sockets.values():
+            for descriptor in descriptors:
+                os.close(descriptor)
         for path in self._paths:
             Path(os.fsdecode(path.encode("latin-1"))).unlink(missing_ok=True)
 

@@ -66,7 +66,7 @@ def chat(arguments: argparse.Namespace) -> int:
 def _demo_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Unlike a server of yours, a demonstration is for this machine unless told otherwise."""
     where = parser.listen_options(arguments)
-    if "unix" not in where and "fd" not in where:
+    if not {"unix", "unix_mode", "fd"} & where.keys():
         where = {"port": 3000, "hostname": "127.0.0.1"} | where
     return where | parser.other_options(arguments)
 

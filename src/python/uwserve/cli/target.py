@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-WHERE = ("port", "hostname", "unix", "fd")
+WHERE = ("port", "hostname", "unix", "unix_mode", "fd")
 
 
 def load(arguments: argparse.Namespace) -> Server:
@@ -74,9 +74,9 @@ def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     """A dict's options, in either spelling, under those ``given``; one place to listen at replaces all others."""
     gone = set(given)
     if "fd" in given or "unix" in given:
-        gone |= {*WHERE, "reuse_port", "ipv6_only"}
+        gone |= {*WHERE, "reuse_port", "ipv6_only"} - ({"unix_mode"} if "unix" in given else set())
     elif "port" in given or "hostname" in given:
-        gone |= {"unix", "fd"}
+        gone |= {"unix", "unix_mode", "fd"}
     kept = {name: value for name, value in options.items() if _aliases.SERVE_OPTIONS.get(name, name) not in gone}
     if "dashboard" in given:
         given = {**given, "dashboard": _merged(options.get("dashboard"), given["dashboard"])}

@@ -33,7 +33,7 @@ E = TypeVar("E", bound=BaseException)
 
 GRACE = 1.0
 """Seconds that coroutines of handlers get to end after the test, before they are cancelled."""
-ADDRESS = frozenset(("port", "hostname", "unix", "fd", "reuse_port", "ipv6_only"))
+ADDRESS = frozenset(("port", "hostname", "unix", "unix_mode", "fd", "reuse_port", "ipv6_only"))
 """Options of a target that are of no use to a test."""
 MAX_SIZE = 64 << 20
 """Bytes of the largest message a client takes."""
@@ -305,7 +305,7 @@ def serving(
     ``options`` are those of ``uwserve.serve``. Without ``fetch`` and ``routes`` every handshake is accepted. ``target``
     is what the command ``uwserve serve`` takes: a ``Server`` that does not run yet (then there are no ``options``), a
     dict of options, of which those that say where it listens (``port``, ``hostname``, ``ipv6_only``, ``reuse_port``,
-    ``unix``, ``fd``) do not count, or a function that returns either.
+    ``unix``, ``unix_mode``, ``fd``) do not count, or a function that returns either.
 
     * ``raise_errors``: raise in the test what handlers raise and no ``error`` handler takes.
     * ``timeout``: seconds, for every wait of this server's clients and for its end.
