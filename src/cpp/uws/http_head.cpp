@@ -128,6 +128,12 @@ Refusal parse_content_length(HttpHead &head, std::string_view value) {
     return kAccepted;
 }
 
+// Fields of one value that decide who is asking, and how the body is read. Two of them would be joined to a value that nobody
+// has sent, or a proxy could go by the first and the application by the last (RFC 9110 5.3).
+bool is_single(std::string_view name) {
+    return name == "authorization" || name == "content-type" || name == "origin" || name == "proxy-authorization";
+}
+
 // The fields that decide where this message ends and what becomes of the connection. Anything that two parsers could
 // read differently is refused: that is what request smuggling lives on (RFC 9112 section 11.2).
 Refusal interpret_fields(HttpHead &head) {
@@ -160,6 +166,10 @@ Refusal interpret_fields(HttpHead &head) {
         } else if (field.name == "expect" && !head.is_http10) {
             if (!equals_ignoring_case(field.value, "100-continue")) return {417, "unknown expectation"};
             head.expects_continue = true;
+        } else if (is_single(field.name)) {
+            int count = 0;
+            head.field(field.name, &count);
+            if (count > 1) return {400, "more than one field of a name that may be there once"};
         }
     }
     return kAccepted;

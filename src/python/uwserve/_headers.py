@@ -180,12 +180,16 @@ class Headers:
             default: what to return when there is none.
 
         Returns:
-            Its value, several joined with ``", "`` (RFC 9110 section 5.3), or default.
+            Its value, or default. Several are joined: those of ``Cookie`` with ``"; "``, as one field would have them
+            (RFC 9113 section 8.2.3), all others with ``", "`` (RFC 9110 section 5.3). That is right for lists; what a
+            ``Set-Cookie`` holds cannot be told apart afterwards, so there is ``get_set_cookie()``.
 
         Bun: Headers.get.
         """
         values = self.get_list(name)
-        return ", ".join(values) if values else default
+        if not values:
+            return default
+        return values[0] if len(values) == 1 else ("; " if name.lower() == "cookie" else ", ").join(values)
 
     def get_list(self, name: str) -> list[str]:
         """Look up every field of a name.
