@@ -7,6 +7,7 @@
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
 # make pgo    build for what runs most: counted, trained, built again (GCC); installs that into .venv
+# make compilers  the sdist, built by GCC and by Clang, with and without libdeflate
 # make autobahn  the public protocol suite against an echo server; AUTOBAHN_ARGS="9 12.1" chooses sections
 # make fuzz   each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
@@ -41,6 +42,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 GUARD := build/guard
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Without their short form, which pip 23.0 of Debian 12 does not know.
+SET := --config-settings
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The suite must not import the working tree instead of what was installed.
 unexport PYTHONPATH
@@ -59,7 +62,7 @@ t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 .PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
-    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo \
+    clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo compilers \
     docs proxies stub
 
 run: $(VENV)/.installed
@@ -146,13 +149,19 @@ bench-guard bench-guard-record: $(GUARD)/.done valgrind
 # As it is shipped, but with the names of its functions.
 $(GUARD)/.done: $(VENV)/.made $(SOURCES)
 	rm -rf $(GUARD)/package
-	$(PIP) install . --no-deps --target $(GUARD)/package -C install.strip=false -C build-dir=$(GUARD)/build
+	$(PIP) install . --no-deps --target $(GUARD)/package $(SET) install.strip=false $(SET) build-dir=$(GUARD)/build
 	touch $@
 
 pgo: $(VENV)/.made
 	sh tools/profile_guided.sh $(BIN)/python . $(CURDIR)/build/pgo
-	$(PIP) install . --force-reinstall -C build-dir=$(CURDIR)/build/pgo -C cmake.define.UWSERVE_PGO=USE
+	$(PIP) install . --force-reinstall $(SET) build-dir=$(CURDIR)/build/pgo $(SET) cmake.define.UWSERVE_PGO=USE
 	touch $(VENV)/.installed
+
+# The sdist with each compiler that is here, with and without libdeflate; warnings are errors, and each result is tried.
+compilers: $(VENV)/.wheel
+	rm -rf build/compilers
+	$(BIN)/python -m build --sdist --outdir build/compilers .
+	sh tools/compilers.sh $(BIN)/python build/compilers/uwserve-*.tar.gz $(CURDIR)/build/compilers
 
 valgrind:
 	@if command -v valgrind >/dev/null; then :; \
@@ -212,7 +221,7 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.made $(SOURCES)
-	$(PIP) install .
+	$(PIP) install . $(SET) cmake.define.UWSERVE_WERROR=ON
 	touch $@
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.autobahn $(VENV)/.wheel $(VENV)/.bench $(VENV)/.docs: $(VENV)/.made pyproject.toml
@@ -244,8 +253,8 @@ define sanitized
 	$(call ctest,$(1))
 	$(BIN)/python -m venv $(VENV)-$(1)
 	$(VENV)-$(1)/bin/python -m pip --quiet install -r $(VENV)/.test.txt
-	$(VENV)-$(1)/bin/python -m pip --quiet install . -C build-dir=build/$(1)-python -C cmake.build-type=RelWithDebInfo \
-	    -C install.strip=false -C "cmake.define.UWSERVE_SANITIZE=$(2)"
+	$(VENV)-$(1)/bin/python -m pip --quiet install . $(SET) build-dir=build/$(1)-python $(SET) cmake.build-type=RelWithDebInfo \
+	    $(SET) install.strip=false $(SET) cmake.define.UWSERVE_WERROR=ON $(SET) "cmake.define.UWSERVE_SANITIZE=$(2)"
 	preload="$$($${CXX:-c++} -print-file-name=$(3)) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)"; \
 	$(call pytest,env LD_PRELOAD="$$preload" PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(1) $(4) $(VENV)-$(1)/bin/python,$(SANITIZED_WORKERS),-o timeout=900)
 endef

@@ -100,7 +100,7 @@ def test_the_release_is_built_as_the_profile_was_taken() -> None:
     settings = dict(build["config-settings"])
     assert settings.pop("cmake.define.UWSERVE_PGO") == "USE"
     assert settings.pop("build-dir") == folder
-    assert [word for key, value in settings.items() for word in ("-C", f"{key}={value}")] == options
+    assert [word for key, value in settings.items() for word in ("--config-settings", f"{key}={value}")] == options
 
 
 def test_licences_of_all_that_wheels_contain() -> None:

@@ -37,7 +37,7 @@ class FastDeflater {
     Result run(std::string_view message, Scratch &out, std::string_view *packed);
 
   private:
-    libdeflate_compressor *compressor_ = nullptr;
+    [[maybe_unused]] libdeflate_compressor *compressor_ = nullptr;  // unused without libdeflate
 };
 
 }  // namespace uwserve
