@@ -30,10 +30,11 @@ INTERNAL = {
     "Server": frozenset(
         (
             "attach_core", "cancel_tasks", "check_close", "compressions", "count_handler_error", "defer", "detach_core",
-            "end_pushed", "forced", "forget_event_loop", "forget_tasks", "listen_fds", "listening_descriptors", "listen_tcp", "listen_unix",
-            "live_handles", "local_port", "loop_reader", "pump", "push_piece", "respond", "respond_pushed",
-            "respond_stream", "run_loop", "set_connection_log", "set_event_loop", "set_hooks", "set_http", "set_limits",
-            "set_proxies", "set_tls", "set_websocket", "start_coroutine", "stop_core", "stop_within",
+            "end_pushed", "forced", "forget_event_loop", "forget_tasks", "listen_fds", "listen_tcp", "listen_unix",
+            "listening_descriptors", "live_handles", "local_port", "loop_reader", "pump", "push_piece", "respond",
+            "respond_pushed", "respond_stream", "run_loop", "set_connection_log", "set_event_loop", "set_hooks",
+            "set_http", "set_limits", "set_proxies", "set_tls", "set_websocket", "start_coroutine", "stop_core",
+            "stop_within",
         )
     ),
 }  # fmt: skip

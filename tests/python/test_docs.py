@@ -35,8 +35,8 @@ SECONDS = 60
 
 # Commands of shell blocks that are there on a system and not ours; they are looked at, not run.
 SYSTEM = {
-    "apt-get", "bash", "caddy", "cat", "cd", "curl", "docker", "env", "export", "git", "haproxy", "kill", "nginx",
-    "openssl", "podman", "systemctl", "journalctl", "sysctl", "ulimit", "ss", "npm",
+    "apt-get", "bash", "caddy", "cat", "cd", "curl", "docker", "env", "export", "git", "haproxy", "install", "kill",
+    "nginx", "pyinstaller", "openssl", "podman", "systemctl", "journalctl", "sysctl", "ulimit", "ss", "npm",
 }  # fmt: skip
 EXTRAS = re.compile(r"uwserve(?:\[([\w,]+)\])?(?:==[\w.]+)?")
 

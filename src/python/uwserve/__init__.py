@@ -6,8 +6,14 @@
 
 from __future__ import annotations
 
+try:
+    from ._core import Request, ServerWebSocket
+except ImportError as error:
+    from . import _missing
+
+    raise _missing.extension(error, __path__[0]) from None
+
 from . import _aliases, _waiting
-from ._core import Request, ServerWebSocket
 from ._headers import Headers
 from ._http import Response, complete_request_type
 from ._options import WebSocketHandler

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import _missing
 from .._page import page as make_page
 
 if TYPE_CHECKING:
@@ -24,4 +25,4 @@ def page() -> Response:
 
 
 def _read(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+    return _missing.page(_HERE / name)

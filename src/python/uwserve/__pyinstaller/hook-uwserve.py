@@ -1,0 +1,6 @@
+"""The files of pages, which nothing imports, and the modules that the extension imports, which no bytecode shows."""
+
+from PyInstaller.utils.hooks import collect_data_files
+
+datas = collect_data_files("uwserve", includes=["**/*.html", "**/*.css", "**/*.js"])
+hiddenimports = ["asyncio", "asyncio.events", "collections.abc", "os", "socket", "threading"]

@@ -1,0 +1,44 @@
+"""What is wrong with an installation without its extension or its files, in words that say what to do."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def extension(error: ImportError, package: str) -> ImportError:
+    """For an ``_core`` that cannot be imported from the folder ``package``; the same error when nothing is known."""
+    import glob
+    import os
+    import sysconfig
+
+    if not os.path.isdir(package):
+        return ImportError(
+            f"uwserve cannot be imported from a zip archive ({package}): its extension must be a file of its own. "
+            "Put it beside the archive (pip install --target), or use a tool that unpacks (shiv, PEX, PyInstaller)"
+        )
+    here = sysconfig.get_config_var("EXT_SUFFIX")
+    there = [os.path.basename(path) for path in glob.glob(os.path.join(package, "_core.*.so"))]
+    if f"_core{here}" in there:
+        return error  # it is there, and says itself what it lacks
+    what = f"there is only {', '.join(there)}, for another Python or machine" if there else "it is not there"
+    return ImportError(
+        f"uwserve's extension _core{here} is missing in {package}: {what}. Install uwserve with this interpreter; "
+        "a program that was packed must take it along"
+    )
+
+
+def page(path: Path) -> str:
+    """The text of a page's file. ``FileNotFoundError`` that tells packed programs what they lack."""
+    import errno
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            errno.ENOENT,
+            "a page of uwserve's is missing: a packed program must take the package's files along (PyInstaller does by "
+            "itself; Nuitka: --include-package-data=uwserve)",
+            str(path),
+        ) from None
