@@ -177,11 +177,12 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool has_room(us_socket_t *s, size_t length) {
         return (length <= kAlwaysTried && backlog_of(s) == 0) || has_room_behind(s, length);
     }
-    bool has_room_behind(us_socket_t *s, size_t length);  // server_publish.cpp
+    // `owed`: what others have been promised of the memory, and do not hold yet.
+    bool has_room_behind(us_socket_t *s, size_t length, size_t owed = 0);  // server_publish.cpp
     // For a message from another thread, before it is copied. A refusal is counted.
     bool has_room_to_post(size_t length);
 
-    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
+    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody or a copy was dropped ---
     Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                        bool compress);
 

@@ -153,8 +153,8 @@ class ServerWebSocket(Generic[DataT]):
             ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued, in order; the result then is the
-        length of the payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, in order, and the result is about that alone: the
+        length of the payload, or 0 when there is no room for the copy. Whether the socket has room is seen later, and counted.
 
         Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
         """
@@ -211,16 +211,17 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message, once for all subscribers with equal settings.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody else is subscribed, when
-            no subscriber had room for it, and for an empty message.
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            nobody else is subscribed, when a subscriber had no room for it (the others get it all the same), and for an empty
+            message. What was dropped for whom is counted: ``server.stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of
-        the payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
         Bun: ServerWebSocket.publish.
         """
@@ -235,7 +236,8 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message where clients have negotiated that.
 
         Returns:
-            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+            As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+            dropped or nobody is there to get one.
 
         Raises:
             TypeError: topic or data is no str, or compress is no bool.
@@ -255,7 +257,8 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message where clients have negotiated that.
 
         Returns:
-            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+            As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+            dropped or nobody is there to get one.
 
         Raises:
             TypeError: topic is no str, data not bytes-like, or compress no bool.
@@ -952,16 +955,17 @@ class ServerCore(Generic[DataT]):
                 have negotiated permessage-deflate.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed, when no
-            subscriber had room for it, when the server has stopped, and for an empty message.
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            nobody is subscribed, when a subscriber had no room for it (the others get it all the same), when the server has
+            stopped, and for an empty message. What was dropped for whom is counted: ``stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of the
-        payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
         Bun: Server.publish. RFC 7692 for compression.
         """
