@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from ws_client import BINARY, CLOSE, CONT, PING, TEXT, ConnectionEnded, Frame, close_frame, close_payload, frame
+from ws_client import BINARY, CLOSE, CONT, PING, TEXT, Frame, close_frame, close_payload, frame
 
 VALID = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
 INVALID = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535, 65536, -1, 1 << 70]
@@ -272,18 +272,6 @@ def test_terminate(serving, transport):
     inside = live.on_loop(lambda: (ws.terminate(), ws.ready_state, list(live.events.queue)))
     assert inside == (None, 3, [("close", ws, 1006, "")])
     client.expect_end()
-
-
-def test_terminate_drops_what_is_corked(serving):
-    """terminate() in a handler that has just sent: it returns, the close is 1006, no Close frame comes."""
-    live = serving(message=lambda ws, message: (ws.send("x"), ws.terminate()))
-    client = live.connect()
-    client.send("go")
-    assert live.wait_for("close")[1:] == (1006, "")
-    try:
-        assert all(f.opcode == TEXT for f in client.read_to_end())
-    except ConnectionEnded:
-        pass
 
 
 def test_open_raising(serving, logged):

@@ -405,9 +405,11 @@ class ServerWebSocket(Generic[DataT]):
         Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
         """
     def terminate(self) -> None:
-        """Cut the connection, without a Close frame; what is queued is lost.
+        """Cut the connection, without a Close frame.
 
-        The ``close`` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
+        What was sent and published to it before is handed to the network first, as far as that takes it at once, and still
+        arrives if the peer reads it; what waits for a slow peer is lost. The ``close`` handler runs inside this call with 1006
+        and "". On a closed socket nothing happens.
 
         Returns:
             None.
