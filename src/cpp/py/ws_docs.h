@@ -314,8 +314,11 @@ Close the connection: send what is queued, then a Close frame, then end the stre
 The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
 still sends is ignored. On a closed socket nothing happens.
 
+Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
+
 Args:
-    code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
+    code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999; 0, 1005 or 1006 for none.
     reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
 
 Returns:
