@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,7 @@ struct WebSocketOptions {
     bool serial = false;
     bool enabled = false;
     DeflateOptions deflate;
-    std::vector<std::string> protocols;
+    std::optional<std::vector<std::string>> protocols;  // none: the first that the client offers
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
 // Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
@@ -200,6 +201,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
     Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
+    Ref on_unknown_protocol;  // called once, and then gone
     HandlerErrors handler_errors;
     uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;

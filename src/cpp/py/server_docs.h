@@ -27,8 +27,9 @@ Args:
     options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
     headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
     data: becomes ``ws.data``; anything.
-    protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
-        that was offered is selected.
+    protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
+        Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
+        selected; and without that option, the first that the client offers.
 
 Returns:
     True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the

@@ -387,8 +387,11 @@ class ServerWebSocket(Generic[DataT]):
         The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
         still sends is ignored. On a closed socket nothing happens.
 
+        Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+        send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
+
         Args:
-            code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
+            code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999; 0, 1005 or 1006 for none.
             reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
 
         Returns:
@@ -767,6 +770,7 @@ class ServerCore(Generic[DataT]):
     #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
     #   on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
+    #   on_unknown_protocol(name): selected because a client offered it, without anything from the application; once.
     #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
@@ -775,6 +779,7 @@ class ServerCore(Generic[DataT]):
         on_stopped: Callable[[], None],
         on_refused: Callable[[float, dict[str, int]], None],
         on_event_loop_wanted: Callable[[], None],
+        on_unknown_protocol: Callable[[str], None] | None = None,
     ) -> None: ...
     # is_wanted() is asked at most once a second whether connections are to be logged; if so, the others log them.
     def set_connection_log(
@@ -806,7 +811,7 @@ class ServerCore(Generic[DataT]):
         publish_to_self: bool,
         serial: bool,
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
-        protocols: Sequence[str],
+        protocols: Sequence[str] | None,
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
     ) -> None: ...
     def set_http(self, *, idle_timeout: int, max_request_body_size: int) -> None: ...
@@ -917,8 +922,9 @@ class ServerCore(Generic[DataT]):
             options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
             headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
             data: becomes ``ws.data``; anything.
-            protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
-                that was offered is selected.
+            protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
+                Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
+                selected; and without that option, the first that the client offers.
 
         Returns:
             True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
