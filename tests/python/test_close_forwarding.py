@@ -119,6 +119,7 @@ def test_messages_end_with_it(serving):
     assert told == [(1005, "")]
 
 
+@pytest.mark.plain("the server that it makes speaks plain TCP")
 @pytest.mark.parametrize("code", NONE)
 def test_the_testing_client(code):
     """It sends one, too, and the server answers in kind."""
