@@ -253,3 +253,18 @@ def test_small_answers(serving):
     while not told.having(-1):
         live.on_loop(told.turn, publisher("server", live, None), 8000, 1, False)
     assert live.on_loop(publish, "t", "") == -1
+
+
+@pytest.mark.parametrize("way", ["server", "publish"])
+def test_from_another_thread(serving, way):
+    """The answer there is about the hand-over. What then has no room is counted, every copy; nothing is lost unseen."""
+    live, ws, _other, [(client, slow)] = slow_room(serving, 1)
+    publish = publisher(way, live, ws)
+    answers = [publish(numbered(number, 8000, False)) for number in range(1000)]
+    assert answers == [8000] * 1000
+    live.on_loop(lambda: None)
+    dropped = live.on_loop(live.server.stats)["dropped_sends"]
+    got = numbers_until_end(client, live, slow)
+    assert dropped > 0
+    assert got == sorted(set(got))
+    assert len(got) + dropped == 1000
