@@ -123,7 +123,10 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     }
 
     void publish(std::string_view data, uWS::OpCode opcode) {
-        engine->topics().publish(nullptr, "all", std::string(data), opcode, true);
+        uwserve::Topics &topics = engine->topics();
+        if (uWS::Topic *topic = topics.tree()->lookupTopic("all")) {
+            topics.publish(nullptr, *topic, std::string(data), opcode, true);
+        }
     }
 
     void answer_waiting() {

@@ -160,8 +160,7 @@ TEST(a_client_that_is_published_to_and_silent_is_reaped) {
     const std::string news(3000, 'n');
     unsigned second = 0;
     for (; aged.peer().ws && second < 30; second++) {
-        for (int i = 0; i < 5; i++)
-            aged.server.engine->topics().publish(nullptr, "all", news, uWS::OpCode::TEXT, false);
+        for (int i = 0; i < 5; i++) aged.server.publish(news, uWS::OpCode::TEXT);
         aged.server.send(aged.peer(), news, uWS::OpCode::TEXT, false);
         aged.pass(1);
         CHECK(!aged.hear().empty() || !aged.peer().ws);

@@ -187,8 +187,77 @@ SAFARI = "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Versi
     ],
 )
 def test_safari(ask, version, answer):
-    """15.0 to 15.3 do not keep to client_no_context_takeover: they get no compression at all."""
+    """On a Mac, 15.0 to 15.3 do not keep to client_no_context_takeover: they get no compression at all."""
     assert ask(True, DEFLATE, agent=SAFARI.format(version)) == answer
+
+
+IOS = "Mozilla/5.0 ({}; CPU {}OS {} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) {}"
+
+
+@pytest.mark.parametrize(
+    "browser",
+    [
+        "Version/15.2 Mobile/15E148 Safari/604.1",
+        "CriOS/97.0.4692.84 Mobile/15E148 Safari/604.1",
+        "FxiOS/40.0 Mobile/15E148 Safari/605.1.15",
+        "Version/15.0 EdgiOS/97.0.1072.80 Mobile/15E148 Safari/604.1",
+        "GSA/190.0.420972023 Mobile/15E148 Safari/604.1",
+        "Mobile/15E148",
+        "Mobile/15E148 Instagram 217.0.0.15.118 (iPhone12,1; iOS 15_2; en_US; en-US; scale=2.00; 828x1792; 333717274)",
+    ],
+    ids=["Safari", "Chrome", "Firefox", "Edge", "Google", "WKWebView", "Instagram"],
+)
+@pytest.mark.parametrize(
+    ("system", "answer"),
+    [
+        ("15_0", None),
+        ("15_2", None),
+        ("15_3_1", None),
+        ("15_4", SHARED),
+        ("15_4_1", SHARED),
+        ("14_8_1", SHARED),
+        ("16_2", SHARED),
+        ("9_15_2", SHARED),
+    ],
+)
+@pytest.mark.parametrize("device", [("iPhone", "iPhone "), ("iPad", "")], ids=["iPhone", "iPad"])
+def test_every_browser_of_ios_is_the_same_engine(ask, device, system, answer, browser):
+    """The system's version decides, whatever the browser calls itself."""
+    agent = IOS.format(*device, system, browser.replace("15.2", "16.1") if answer else browser)
+    assert ask(True, DEFLATE, agent=agent) == answer
+
+
+@pytest.mark.parametrize(
+    ("agent", "answer"),
+    [
+        ("Chatter/3 CFNetwork/1325.0.1 Darwin/21.1.0", None),
+        ("Chatter/3 CFNetwork/1327.0.4 Darwin/21.2.0", None),
+        ("Chatter/3 CFNetwork/1331.0.7 Darwin/21.4.0", SHARED),
+        ("Chatter/3 CFNetwork/1240.0.4 Darwin/20.6.0", SHARED),
+        ("Go-http-client/1.1 Darwin/21.2.0", SHARED),
+        # WebKit of other systems, and other engines where WebKit once was.
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/15.0 Safari/605.1.15",
+            SHARED,
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/97.0.4692.99 Safari/537.36",
+            SHARED,
+        ),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:96.0) Gecko/20100101 Firefox/96.0", SHARED),
+        (
+            "Mozilla/5.0 (Linux; Android 12; SM-S901B) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "SamsungBrowser/15.0 Chrome/90.0.4430.210 Mobile Safari/537.36",
+            SHARED,
+        ),
+        # Says neither its version nor the system's, so that nothing can be done for it.
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)", SHARED),
+        ("", SHARED),
+    ],
+)
+def test_no_other_engine_is_taken_for_it(ask, agent, answer):
+    assert ask(True, DEFLATE, agent=agent) == answer
 
 
 def test_no_offer_no_answer(ask):

@@ -66,7 +66,7 @@ def test_websocket_defaults() -> None:
         "publish_to_self": False,
         "serial": False,
         "per_message_deflate": ("disable", "disable"),
-        "protocols": (),
+        "protocols": None,
     }
 
 
@@ -78,8 +78,8 @@ SERVE_RANGES = [
     ("maxRequestBodySize", 0, 4 * GIB - 1),
 ]
 WEBSOCKET_RANGES = [
-    ("max_payload_length", 1, GIB),
-    ("maxPayloadLength", 1, GIB),
+    ("max_payload_length", 0, GIB),
+    ("maxPayloadLength", 0, GIB),
     ("idle_timeout", 0, 960),
     ("idleTimeout", 0, 960),
     ("ping_interval", 0, 960),
@@ -242,7 +242,8 @@ def test_one_dict_or_keywords() -> None:
 def test_subprotocols() -> None:
     assert websocket(protocols=["chat.v2", "chat"])["protocols"] == ("chat.v2", "chat")
     assert websocket(protocols=())["protocols"] == ()
-    for wrong in ("chat", b"chat", {"chat"}, {"chat": 1}, 5, None, iter(["chat"])):
+    assert websocket(protocols=None)["protocols"] is None
+    for wrong in ("chat", b"chat", {"chat"}, {"chat": 1}, 5, iter(["chat"])):
         with pytest.raises(TypeError, match=r"websocket\.protocols must be a sequence of str"):
             websocket(protocols=wrong)
     with pytest.raises(TypeError, match=r"each of websocket\.protocols must be a str, got int: 1"):

@@ -149,7 +149,7 @@ def test_closes() -> None:
             assert ws.close().code == 1000
             assert ws.receive() == "kept"
         with server.connect() as ws:
-            for code in (999, 1004, 1005, 1006, 1015, 2999, 5000):
+            for code in (999, 1004, 1015, 2999, 5000):
                 with pytest.raises(ValueError, match=f"code must be .*got {code}"):
                     ws.close(code)
             with pytest.raises(ValueError, match="at most 123 bytes of UTF-8, got 124"):

@@ -18,7 +18,8 @@ may be None), alpn_protocols and server_name (lists of str), request_cert and re
 with the label of the entry, the option and what OpenSSL said. Any thread.
 )";
 
-constexpr char kSetHooks[] = R"(set_hooks(self, dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted)
+constexpr char kSetHooks[] =
+    R"(set_hooks(self, dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted, on_unknown_protocol=None)
 --
 
 For the facade, before listening. All are called on the server's thread.
@@ -27,7 +28,8 @@ dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
 exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
 stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
 seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
-in that.
+in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
+application (called at most once).
 )";
 
 constexpr char kSetConnectionLog[] = R"(set_connection_log(self, is_wanted, opened, closed)

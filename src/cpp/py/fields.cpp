@@ -53,8 +53,15 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
     std::string lower = lower_case(name);
     if (purpose == For::kUpgrade) {
         if (lower == "sec-websocket-protocol") {
-            protocol_ = value;
-            return true;
+            bool valid = true;
+            for_each_element(value, [&](std::string_view element) {
+                valid = valid && is_token(element);
+                protocols_.emplace_back(element);
+            });
+            if (!valid)
+                PyErr_Format(PyExc_ValueError, "header %R is a list of tokens (RFC 6455 4.2.2), got %R", name_object,
+                             value_object);
+            return valid;
         }
         if (lower == "upgrade" || lower == "connection" || lower == "content-length" || lower == "transfer-encoding" ||
             lower == "date" || lower.starts_with("sec-websocket-")) {

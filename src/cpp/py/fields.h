@@ -19,14 +19,14 @@ class FieldList {
     bool read(PyObject *object, For purpose);
     Fields fields() const { return {views_.data(), views_.size()}; }
     bool wants_close() const { return wants_close_; }
-    // Sec-WebSocket-Protocol among the fields of an upgrade; "" if none.
-    const std::string &protocol() const { return protocol_; }
+    // The names in the Sec-WebSocket-Protocol fields of an upgrade.
+    const std::vector<std::string> &protocols() const { return protocols_; }
 
   private:
     bool add(PyObject *name, PyObject *value, For purpose);
     std::deque<std::pair<std::string, std::string>> owned_;
     std::vector<std::pair<std::string_view, std::string_view>> views_;
-    std::string protocol_;
+    std::vector<std::string> protocols_;
     bool wants_close_ = false;
 };
 

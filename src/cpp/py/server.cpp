@@ -254,9 +254,10 @@ bool ServerCore::is_still() const {
 }
 
 int ServerCore::traverse(visitproc visit, void *arg) {
-    for (Ref *ref : {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong,
-                     &options.error, &dispatch, &log_exception, &on_stopped, &on_refused, &on_event_loop_wanted,
-                     &connections_log.is_wanted, &connections_log.opened, &connections_log.closed}) {
+    for (Ref *ref :
+         {&options.open, &options.message, &options.close, &options.drain, &options.ping, &options.pong, &options.error,
+          &dispatch, &log_exception, &on_stopped, &on_refused, &on_event_loop_wanted, &on_unknown_protocol,
+          &connections_log.is_wanted, &connections_log.opened, &connections_log.closed}) {
         Py_VISIT(ref->get());
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
@@ -292,8 +293,8 @@ int ServerCore::traverse(visitproc visit, void *arg) {
 
 void ServerCore::clear() {
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
-    Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused),
-                   std::move(on_event_loop_wanted)};
+    Ref hooks[] = {std::move(dispatch),   std::move(log_exception),        std::move(on_stopped),
+                   std::move(on_refused), std::move(on_event_loop_wanted), std::move(on_unknown_protocol)};
     coroutines.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});

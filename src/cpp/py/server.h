@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,7 @@ struct WebSocketOptions {
     bool serial = false;
     bool enabled = false;
     DeflateOptions deflate;
-    std::vector<std::string> protocols;
+    std::optional<std::vector<std::string>> protocols;  // none: the first that the client offers
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
 // Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
@@ -180,11 +181,12 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool has_room(us_socket_t *s, size_t length) {
         return (length <= kAlwaysTried && backlog_of(s) == 0) || has_room_behind(s, length);
     }
-    bool has_room_behind(us_socket_t *s, size_t length);  // server_publish.cpp
+    // `owed`: what others have been promised of the memory, and do not hold yet.
+    bool has_room_behind(us_socket_t *s, size_t length, size_t owed = 0);  // server_publish.cpp
     // For a message from another thread, before it is copied. A refusal is counted.
     bool has_room_to_post(size_t length);
 
-    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody ---
+    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody or a copy was dropped ---
     Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                        bool compress);
 
@@ -202,6 +204,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::unique_ptr<Engine> engine;
     WebSocketOptions options;
     Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
+    Ref on_unknown_protocol;  // called once, and then gone
     HandlerErrors handler_errors;
     uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;

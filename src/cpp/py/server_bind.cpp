@@ -27,7 +27,7 @@ void check(bool ok) {
 Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::borrow(object.ptr()); }
 
 void set_hooks(py::object self, py::object dispatch, py::object log_exception, py::object on_stopped,
-               py::object on_refused, py::object on_event_loop_wanted) {
+               py::object on_refused, py::object on_event_loop_wanted, py::object on_unknown_protocol) {
     auto &core = self.cast<ServerCore &>();
     if (core.engine || core.finished) throw std::runtime_error("this server was already bound");
     core.self = self.ptr();
@@ -36,6 +36,7 @@ void set_hooks(py::object self, py::object dispatch, py::object log_exception, p
     core.on_stopped = optional(on_stopped);
     core.on_refused = optional(on_refused);
     core.on_event_loop_wanted = optional(on_event_loop_wanted);
+    core.on_unknown_protocol = optional(on_unknown_protocol);
 }
 
 // Both directions by the names of the option.
@@ -49,8 +50,8 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
                    unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit,
                    bool close_on_backpressure_limit, bool send_pings, bool publish_to_self, bool serial,
-                   const std::pair<std::string, std::string> &per_message_deflate, std::vector<std::string> protocols,
-                   bool enabled) {
+                   const std::pair<std::string, std::string> &per_message_deflate,
+                   std::optional<std::vector<std::string>> protocols, bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
     options.open = optional(open);
@@ -272,7 +273,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
     py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable), docs::kServerCore);
     type.def(py::init([state] { return std::make_unique<ServerCore>(state); }), docs::kInit)
         .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"),
-             py::arg("on_refused"), py::arg("on_event_loop_wanted"), docs::kSetHooks)
+             py::arg("on_refused"), py::arg("on_event_loop_wanted"), py::arg("on_unknown_protocol") = py::none(),
+             docs::kSetHooks)
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),

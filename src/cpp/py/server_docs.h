@@ -27,8 +27,9 @@ Args:
     options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
     headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
     data: becomes ``ws.data``; anything.
-    protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
-        that was offered is selected.
+    protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
+        Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
+        selected; and without that option, the first that the client offers.
 
 Returns:
     True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
@@ -58,16 +59,17 @@ Args:
         have negotiated permessage-deflate.
 
 Returns:
-    The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed, when no
-    subscriber had room for it, when the server has stopped, and for an empty message.
+    The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+    nobody is subscribed, when a subscriber had no room for it (the others get it all the same), when the server has
+    stopped, and for an empty message. What was dropped for whom is counted: ``stats()["dropped_sends"]``.
 
 Raises:
     TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of the
-payload, or 0 when there is no room.
+Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
 Bun: Server.publish. RFC 7692 for compression.
 )";

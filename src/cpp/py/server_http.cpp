@@ -126,24 +126,37 @@ PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     return task ? task.release() : Py_NewRef(Py_None);
 }
 
-// The subprotocol to select, "" for none: the one asked for, which the client must have offered, or the first of the
-// server's that it did (RFC 6455 4.2.2). False with ValueError set.
-bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::string &asked,
-                     std::string *chosen) {
-    auto offered = [&](std::string_view name) {
-        return std::find(handshake.protocols.begin(), handshake.protocols.end(), name) != handshake.protocols.end();
-    };
-    if (!asked.empty()) {
-        if (!offered(asked)) {
-            PyErr_Format(PyExc_ValueError, "protocol '%.200s' was not offered by the client", asked.c_str());
-            return false;
-        }
-        *chosen = asked;
+// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
+// client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
+// clients give up when none is selected. False with ValueError set.
+bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::vector<std::string> &asked,
+                     std::string *chosen, bool *is_unknown) {
+    const auto &offers = handshake.protocols;
+    const auto &spoken = core.options.protocols;
+    const std::vector<std::string> *known = !asked.empty() ? &asked : spoken ? &*spoken : nullptr;
+    if (!known) {
+        *is_unknown = !offers.empty();
+        if (*is_unknown) *chosen = offers.front();
         return true;
     }
-    auto found = std::find_if(core.options.protocols.begin(), core.options.protocols.end(), offered);
-    if (found != core.options.protocols.end()) *chosen = *found;
+    auto found = std::find_if(known->begin(), known->end(), [&](const std::string &name) {
+        return std::find(offers.begin(), offers.end(), name) != offers.end();
+    });
+    if (found != known->end()) {
+        *chosen = *found;
+    } else if (!asked.empty()) {
+        PyErr_Format(PyExc_ValueError, "protocol '%.200s' was not offered by the client", asked.front().c_str());
+        return false;
+    }
     return true;
+}
+
+// Once for each server, at the end of the upgrade, as whoever logs may do anything.
+[[gnu::cold]] void tell_unknown_protocol(ServerCore &core, const std::string &name) {
+    Ref hook = std::move(core.on_unknown_protocol);
+    if (!hook) return;
+    Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "s", name.c_str()));
+    if (!result) core.log_failure("upgrade");
 }
 
 PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -168,7 +181,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     RequestObject *request = read_request(core, given[0], "Server.upgrade");
     FieldList headers;
     if (!request || !headers.read(given[1], FieldList::For::kUpgrade)) return nullptr;
-    std::string asked = headers.protocol();
+    std::vector<std::string> asked = headers.protocols();
+    bool selects_none = false;
     if (given[3] && given[3] != Py_None) {
         const char *name = PyUnicode_Check(given[3]) ? PyUnicode_AsUTF8(given[3]) : nullptr;
         if (!name) {
@@ -176,7 +190,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
                 PyErr_Format(PyExc_TypeError, "protocol must be str or None, not %.200s", Py_TYPE(given[3])->tp_name);
             return nullptr;
         }
-        asked = name;
+        selects_none = !*name;
+        asked = {name};
     }
     if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
     Handshake handshake = read_handshake(*request->head);
@@ -195,7 +210,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         Py_RETURN_FALSE;
     }
     std::string protocol;
-    if (!choose_protocol(*core, handshake, asked, &protocol)) return nullptr;
+    bool is_unknown = false;
+    if (!selects_none && !choose_protocol(*core, handshake, asked, &protocol, &is_unknown)) return nullptr;
     ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
     Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
@@ -210,6 +226,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     user.handle = handle.release();  // the engine's reference, given back at close
     user.compression = extensions.agreed;
     gate.upgrade(conn, {handshake.key, protocol, extensions.field, headers.fields(), user});
+    if (is_unknown && core->on_unknown_protocol) [[unlikely]]
+        tell_unknown_protocol(*core, protocol);
     Py_RETURN_TRUE;
 }
 

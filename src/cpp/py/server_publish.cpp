@@ -2,6 +2,10 @@
 // subscriber gets all of them with one system call; large ones that gain nothing by it are written to each subscriber at
 // once, under each one's own limit (defect S7). Both without the GIL if it takes long: nothing of Python's is touched, and
 // only this thread touches the sockets and the topics.
+//
+// The answer is true when it is given, so each subscriber's copy is admitted or refused here, by has_room_behind(), which is
+// also what send() asks, and never later. Most cost nothing for each subscriber: a socket without backlog has room for what
+// topics hold for it, as long as that is no more than its limit. Before it would be more, the topics are drained.
 #include "server.h"
 
 namespace uwserve {
@@ -35,20 +39,118 @@ class WithoutGil {
 
 us_socket_t *socket_of(uWS::Subscriber *subscriber) { return static_cast<us_socket_t *>(subscriber->user); }
 
+bool is_blocked(us_socket_t *s) { return s->blocked || backlog_of(s); }
+
 bool any_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
     for (uWS::Subscriber *subscriber : topic) {
-        if (subscriber != except && (socket_of(subscriber)->blocked || backlog_of(socket_of(subscriber)))) return true;
+        if (subscriber != except && is_blocked(socket_of(subscriber))) return true;
     }
     return false;
 }
 
+// A message on its way to the subscribers of a topic, and what becomes of it.
+struct Publication {
+    ServerCore &core;
+    const uWS::Topic &topic;
+    uWS::Subscriber *except;
+    std::string_view message;
+    uWS::OpCode opcode;
+    bool compress;
+    bool is_ample;  // memory would do if nobody took anything
+    bool any_blocked;
+
+    bool backpressure = false;
+    size_t dropped = 0;  // copies
+
+    Topics &topics() const { return core.engine->topics(); }
+    size_t framed() const { return message.size() + kLongestHeader; }
+    // While nobody runs the loop, the GIL is what keeps other threads off it.
+    LoopGil *unlocked_for(size_t bytes) const {
+        return core.running() && topic.size() * bytes > kLongFanOut ? &core.gil : nullptr;
+    }
+
+    void refuse(us_socket_t *s) {
+        dropped++;
+        if (core.options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
+    }
+    void queue();
+    void send_now();
+
+  private:
+    bool has_room(us_socket_t *s, size_t owed) const;
+    std::vector<uWS::Subscriber *> judge();
+};
+
+// What is queued goes out with this call, or first, when it is not known to fit together with the message.
+bool Publication::has_room(us_socket_t *s, size_t owed) const {
+    const size_t most = backlog_of(s) + topics().queued_bytes() + framed();
+    if (is_ample && most <= core.options.backpressure_limit && !s->read_shutdown) return true;
+    return core.has_room_behind(s, message.size(), owed);
+}
+
+// Those without room. Nothing is queued for them any more.
+[[gnu::noinline]] std::vector<uWS::Subscriber *> Publication::judge() {
+    std::vector<uWS::Subscriber *> refused;
+    size_t receivers = 0, owed = 0;
+    for (uWS::Subscriber *subscriber : topic) {
+        if (subscriber == except) continue;
+        receivers++;
+        us_socket_t *s = socket_of(subscriber);
+        if (!is_blocked(s)) continue;
+        if (has_room(s, owed)) {
+            owed += framed();
+            backpressure = true;
+        } else {
+            refused.push_back(subscriber);
+            refuse(s);
+        }
+    }
+    return refused;
+}
+
+void Publication::queue() {
+    std::vector<uWS::Subscriber *> refused;
+    if (any_blocked) [[unlikely]]
+        refused = judge();
+    std::string copy(message);
+    WithoutGil unlocked(topics().will_drain(framed()) ? unlocked_for(topics().queued_bytes()) : nullptr);
+    topics().publish(except, topic, std::move(copy), opcode, compress, refused);
+}
+
+void Publication::send_now() {
+    Limits &limits = core.limits;
+    SpareMemory *spare = &core.engine->guard().spare_backlog;
+    auto wants = [&](us_socket_t *s) {
+        if (core.has_room(s, message.size())) {
+            if (reserve_backlog(s, message.size(), spare)) return true;
+            limits.refused(Refusal::kSendsBufferedBytes);
+        }
+        refuse(s);
+        return false;
+    };
+    auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
+        backpressure |= status == Socket::BACKPRESSURE || s->blocked;
+        dropped += status == Socket::DROPPED;
+        limits.sent(s, opcode, message.size(), status);
+        trim_backlog(s, spare);
+    };
+    WithoutGil unlocked(unlocked_for(message.size()));
+    // Sending calls nobody back, so the topic stays as it is.
+    topics().send_now(topic, except, message, opcode, compress, wants, sent);
+}
+
 }  // namespace
 
-bool ServerCore::has_room_behind(us_socket_t *s, size_t length) {
+bool ServerCore::has_room_behind(us_socket_t *s, size_t length, size_t owed) {
     send_queued(reinterpret_cast<Socket *>(s));  // which goes first, and may be what fills it
     const size_t backlog = backlog_of(s);
-    const bool over_own = backlog && backlog + length > options.backpressure_limit;
-    if (!over_own && limits.has_memory(length)) return true;
+    // What is about to be closed for its limit sends nothing any more.
+    const bool over_own = backlog && (s->read_shutdown || backlog + length > options.backpressure_limit);
+    if (!over_own) {
+        if (limits.has_memory(engine->topics().pending_bytes() + owed + length)) return true;
+        engine->topics().drain();  // most of it is what the kernel takes
+        if (limits.has_memory(owed + length)) return true;
+    }
     limits.refused(over_own ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
     return false;
 }
@@ -65,41 +167,25 @@ Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::stri
     if (except && found->size() == 1 && found->count(except)) return 0;
 
     us_loop_t *loop = engine->loop();
-    bool backpressure = loop->num_blocked && any_blocked(*found, except);
-    Py_ssize_t taken = static_cast<Py_ssize_t>(message.size());
-    // Who has backpressure already is told of drops.
-    const size_t size = message.size();
-    bool queues = size < kLargeMessage || (size <= kGathered && !backpressure && found->size() >= kWorthACopy &&
-                                           !is_secure() && limits.has_memory(size));
-    // While nobody runs the loop, the GIL is what keeps other threads off it.
-    auto unlocked_for = [&](size_t bytes) { return running() && found->size() * bytes > kLongFanOut ? &gil : nullptr; };
-    if (queues) {
-        std::string copy(message);
-        WithoutGil unlocked(topics.will_drain(size) ? unlocked_for(topics.queued_bytes()) : nullptr);
-        topics.publish(except, topic, std::move(copy), opcode, compress);
+    const size_t size = message.size(), queued = topics.queued_bytes();
+    Publication to_all{*this, *found, except, message, opcode, compress, true, false};
+    if (loop->num_blocked) us_loop_settle(loop);
+    to_all.is_ample = limits.has_memory_elsewhere(topics.pending_bytes() + found->size() * to_all.framed());
+    if (queued && (!to_all.is_ample || queued + to_all.framed() > options.backpressure_limit)) [[unlikely]] {
+        WithoutGil unlocked(to_all.unlocked_for(queued));
+        topics.drain();
+    }
+    to_all.any_blocked = loop->num_blocked && any_blocked(*found, except);
+    // What is large has to find room by itself, and does so best on its way.
+    if (size < kLargeMessage ||
+        (size <= kGathered && !to_all.any_blocked && to_all.is_ample && found->size() >= kWorthACopy && !is_secure())) {
+        to_all.queue();
     } else {
-        size_t dropped = 0, receivers = 0;
-        SpareMemory *spare = &engine->guard().spare_backlog;
-        auto wants = [&](us_socket_t *s) {
-            receivers++;
-            bool over_limit = !has_room(s, message.size());
-            if (!over_limit && reserve_backlog(s, message.size(), spare)) return true;
-            dropped++;
-            if (over_limit && options.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
-            return false;
-        };
-        auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
-            backpressure |= status == Socket::BACKPRESSURE;
-            limits.sent(s, opcode, message.size(), status);
-            trim_backlog(s, spare);
-        };
-        WithoutGil unlocked(unlocked_for(message.size()));
-        // Sending calls nobody back, so the topic stays as it is.
-        topics.send_now(*found, except, message, opcode, compress, wants, sent);
-        if (dropped == receivers) taken = 0;
+        to_all.send_now();
     }
     if (!us_loop_is_iterating(loop)) us_wakeup_loop(loop);  // upstream drains topics in iterations only (defect T6)
-    return taken && backpressure ? -1 : taken;
+    if (to_all.dropped) return 0;
+    return to_all.backpressure ? -1 : static_cast<Py_ssize_t>(size);
 }
 
 }  // namespace uwserve

@@ -258,16 +258,18 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     return keep;
 }
 
+// What was accepted before goes first, as far as the kernel takes it; the rest is lost.
 void ServerCore::terminate_handle(WsObject *handle) {
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
+    write_accepted(ws);
     Ref keep = detach(*this, handle);
     // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
     limits.stats.topics.leaves_all(subscriber_of(ws));
     std::vector<std::string> topics;
     ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });
     for (const std::string &topic : topics) ws->unsubscribe(topic);
-    us_socket_close(0, s, 0, nullptr);
+    us_socket_close_delivering(s);
     end_handle(*this, std::move(keep), 1006, {});
 }
 

@@ -55,9 +55,10 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
     if (!read_args(call, args, count, names, parameters, 0, 2, given)) return nullptr;
     long code = 1000;
     std::string reason;
-    if (given[0] && !read_close_code(given[0], &code)) return nullptr;
+    if (given[0] && !read_close_code(given[0], &code, true)) return nullptr;
     if (given[1] && !read_close_reason(given[1], &reason)) return nullptr;
     if (!self->ws) Py_RETURN_NONE;
+    if (code == kNoStatus) reason.clear();  // it stands behind a code
     return done(run_or_post(
         self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
 }
@@ -94,7 +95,7 @@ PyObject *get_buffered_amount(PyObject *object, PyObject *) {
 
 }  // namespace
 
-bool read_close_code(PyObject *object, long *code) {
+bool read_close_code(PyObject *object, long *code, bool may_have_none) {
     if (!PyLong_Check(object) || PyBool_Check(object)) {
         PyErr_Format(PyExc_TypeError, "code must be int, not %.200s", Py_TYPE(object)->tp_name);
         return false;
@@ -102,7 +103,12 @@ bool read_close_code(PyObject *object, long *code) {
     int overflow = 0;
     *code = PyLong_AsLongAndOverflow(object, &overflow);
     if (!overflow && is_close_code(*code)) return true;
-    PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4), got %R", object);
+    if (!overflow && may_have_none && (*code == 0 || *code == kNoStatus || *code == 1006)) {
+        *code = kNoStatus;
+        return true;
+    }
+    PyErr_Format(PyExc_ValueError, "code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 7.4)%s, got %R",
+                 may_have_none ? ", or 0, 1005 or 1006 for a Close without one" : "", object);
     return false;
 }
 

@@ -45,8 +45,8 @@ Raises:
     ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
     RuntimeError: in a child made by fork.
 
-Threads: any. On another thread than the server's the message is copied and queued, in order; the result then is the
-length of the payload, or 0 when there is no room.
+Threads: any. Another thread than the server's hands a copy over, in order, and the result is about that alone: the
+length of the payload, or 0 when there is no room for the copy. Whether the socket has room is seen later, and counted.
 
 Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
 )";
@@ -155,16 +155,17 @@ Args:
     compress: True compresses the message, once for all subscribers with equal settings.
 
 Returns:
-    The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody else is subscribed, when
-    no subscriber had room for it, and for an empty message.
+    The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+    nobody else is subscribed, when a subscriber had no room for it (the others get it all the same), and for an empty
+    message. What was dropped for whom is counted: ``server.stats()["dropped_sends"]``.
 
 Raises:
     TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of
-the payload, or 0 when there is no room.
+Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
 Bun: ServerWebSocket.publish.
 )";
@@ -180,7 +181,8 @@ Args:
     compress: True compresses the message where clients have negotiated that.
 
 Returns:
-    As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+    As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+    dropped or nobody is there to get one.
 
 Raises:
     TypeError: topic or data is no str, or compress is no bool.
@@ -203,7 +205,8 @@ Args:
     compress: True compresses the message where clients have negotiated that.
 
 Returns:
-    As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+    As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+    dropped or nobody is there to get one.
 
 Raises:
     TypeError: topic is no str, data not bytes-like, or compress no bool.
@@ -311,8 +314,11 @@ Close the connection: send what is queued, then a Close frame, then end the stre
 The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
 still sends is ignored. On a closed socket nothing happens.
 
+Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
+
 Args:
-    code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
+    code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999; 0, 1005 or 1006 for none.
     reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
 
 Returns:
@@ -332,9 +338,11 @@ Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
 constexpr char kTerminate[] = R"(terminate($self, /)
 --
 
-Cut the connection, without a Close frame; what is queued is lost.
+Cut the connection, without a Close frame.
 
-The ``close`` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
+What was sent and published to it before is handed to the network first, as far as that takes it at once, and still
+arrives if the peer reads it; what waits for a slow peer is lost. The ``close`` handler runs inside this call with 1006
+and "". On a closed socket nothing happens.
 
 Returns:
     None.

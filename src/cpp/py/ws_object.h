@@ -72,8 +72,12 @@ bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObje
 // The same from a dict (borrowed, NULL when absent). False with TypeError for an unknown key.
 bool read_dict(const char *call, PyObject *dict, const char *const *parameters, int total, PyObject **out);
 
-// The status code and the reason of a Close frame (RFC 6455 7.4, 5.5). False with TypeError or ValueError set.
-bool read_close_code(PyObject *object, long *code);
+// What the close handler sees of a Close without a status code (RFC 6455 7.1.5).
+constexpr long kNoStatus = 1005;
+
+// The status code and the reason of a Close frame (RFC 6455 7.4, 5.5). False with TypeError or ValueError set. With
+// `may_have_none`, the codes that a close handler is given but no frame carries, and Bun's 0, are taken for kNoStatus.
+bool read_close_code(PyObject *object, long *code, bool may_have_none = false);
 bool read_close_reason(PyObject *object, std::string *reason);
 
 // A METH_FASTCALL function as a PyMethodDef holds it.

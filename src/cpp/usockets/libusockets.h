@@ -372,9 +372,16 @@ int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int hea
  * TLS, nor while the socket is blocked or closing: us_socket_takes_parts() tells. Changes the parts. */
 int us_socket_takes_parts(const struct us_socket_t *s);
 size_t us_socket_write_parts(struct us_socket_t *s, struct iovec *parts, size_t count);
+/* Ours, for a socket that is about to be closed: tries the kernel once more, whatever it took less of before. Nonzero: what
+ * waited below has gone, and writes go to the kernel again. No on_writable follows. */
+int us_socket_retry(struct us_socket_t *s);
 void us_socket_shutdown(int ssl, struct us_socket_t *s);
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);
+/* Ours: us_socket_close() with (0, NULL) that takes nothing from the peer that the kernel has: where some of it is still on
+ * its way, our FIN goes behind it and the descriptor lingers (linger.cpp), as unread input would make close() a reset,
+ * which ends the delivery. */
+void us_socket_close_delivering(struct us_socket_t *s);
 /* Ours: us_socket_close() with (0, NULL) and without ceremony: the peer gets a reset, the kernel keeps nothing. */
 void us_socket_reset(struct us_socket_t *s);
 struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s,

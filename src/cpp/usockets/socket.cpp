@@ -158,6 +158,11 @@ void us_socket_reset(us_socket_t *s) {
     us_socket_close(0, s, 0, nullptr);
 }
 
+void us_socket_close_delivering(us_socket_t *s) {
+    s->shut_down = s->shut_down || us_socket_unacknowledged(s);
+    us_socket_close(0, s, 0, nullptr);
+}
+
 void us_socket_discard(us_socket_t *s) {
     if (!s->closed) {
         release_fd(s, false);

@@ -275,6 +275,20 @@ void us_socket_finish_writing(us_socket_t *s) {
     }
 }
 
+int us_socket_retry(us_socket_t *s) {
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED)) {
+        return 0;
+    }
+    if (s->blocked) {
+        us_socket_changed(s);
+        if (!flush(s)) {
+            return 0;
+        }
+        us_socket_unblock(s);
+    }
+    return 1;
+}
+
 void us_socket_writable(us_socket_t *s) {
     if (s->blocked) {
         us_socket_changed(s);

@@ -151,13 +151,8 @@ void Limits::set_backpressure_limit(size_t bytes) {
     apply_backpressure_limit();
 }
 
-void Limits::lift_backpressure_limit(bool lifted) {
-    is_lifted_ = lifted;
-    apply_backpressure_limit();
-}
-
-// Fan-out of topics goes to the sockets inside upstream, which knows only its own limit: whoever has a backlog is passed
-// over while memory is short.
+// Upstream knows only its own limit, and answers Pings by itself: whoever has a backlog is passed over while memory is
+// short.
 void Limits::apply_backpressure_limit() {
     auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));
     data->maxBackpressure = is_lifted_ ? 0 : has_memory_elsewhere(0) ? backpressure_limit_ : 1;

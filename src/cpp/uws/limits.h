@@ -143,8 +143,13 @@ class Limits {
     void discharge(us_socket_t *s);  // s has closed
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
     void set_backpressure_limit(size_t bytes);
-    // For the time of a closing handshake, whose Close frame upstream would drop like any message (defect S3).
-    void lift_backpressure_limit(bool lifted);
+    // For what is admitted already, and is not to be judged again: the Close frame of a closing handshake (defect S3), and
+    // what topics hold. The result is what was so before, for whoever ends it.
+    bool lift_backpressure_limit(bool lifted) {
+        const bool before = std::exchange(is_lifted_, lifted);
+        apply_backpressure_limit();
+        return before;
+    }
 
     LimitFigures figures;
     Refusals refusals;

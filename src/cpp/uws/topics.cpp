@@ -54,20 +54,27 @@ void Topics::install(App &app) {
     loop->addPreHandler(tree_, [this](uWS::Loop *) { drain(); });
 }
 
-void Topics::publish(uWS::Subscriber *except, std::string_view topic, std::string message, uWS::OpCode opcode,
-                     bool compress) {
-    const size_t size = message.size();
+void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::string message, uWS::OpCode opcode,
+                     bool compress, std::span<uWS::Subscriber *const> refused) {
+    const size_t size = message.size() + kLongestHeader;
     try {
-        tree_->publish(except, topic, {std::move(message), with_sequence(opcode, next_sequence()), compress});
+        tree_->publish(except, topic.name, {std::move(message), with_sequence(opcode, next_sequence()), compress});
     } catch (const std::bad_alloc &) {
         // Upstream has noted it for every subscriber, and finds no memory to keep it: their notes would point nowhere.
-        for (uWS::Subscriber *subscriber : *tree_->lookupTopic(topic)) {
+        for (uWS::Subscriber *subscriber : topic) {
             if (subscriber != except) TopicTreeDoor::take_back(subscriber);
         }
         drain();  // which forgets who has nothing left
         throw;
     }
+    // The tree gives it to every subscriber; from these it is taken at once, as the one message that they have queued.
+    for (uWS::Subscriber *subscriber : refused) {
+        discards_ = true;
+        tree_->drain(subscriber);
+        discards_ = false;
+    }
     queued_bytes_ += size;
+    pending_bytes_ += size * (topic.size() - refused.size());
     num_queued_++;
     if (queued_bytes_ > kMaxQueued) drain();
 }
@@ -75,7 +82,7 @@ void Topics::publish(uWS::Subscriber *except, std::string_view topic, std::strin
 void Topics::drain() {
     tree_->drain();
     queued_.clear();
-    queued_bytes_ = num_queued_ = 0;
+    queued_bytes_ = pending_bytes_ = num_queued_ = 0;
 }
 
 Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
@@ -83,27 +90,14 @@ Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view mess
     return send_message(reinterpret_cast<Socket *>(s), message, opcode, compress, &large_, sequence);
 }
 
-// A large message must not push a backlog over the limit (defect S7); upstream looks only whether it is over it.
-bool Topics::drops(us_socket_t *s, size_t size) {
-    if (size < uWS::LoopData::CORK_BUFFER_SIZE) return false;
-    auto *options = static_cast<ContextData *>(us_socket_context_ext(0, s->context));
-    const size_t backlog = backlog_of(s);
-    if (!backlog) return s->blocked && !limits_.has_memory(size);
-    if (!options->maxBackpressure || backlog + size <= options->maxBackpressure) return false;
-    if (options->closeOnBackpressureLimit) us_socket_shutdown_read(0, s);
-    return true;
-}
-
-// Each message is judged by itself: a drop says nothing about the next. In line: small messages pay for every call.
+// In line: small messages pay for every call.
 [[gnu::always_inline]] inline void Topics::send_one(Socket *ws, uWS::TopicTreeMessage &message) {
     us_socket_t *s = raw(ws);
     const uWS::OpCode opcode = opcode_of(message);
     const size_t size = message.message.size();
     Socket::SendStatus status = Socket::DROPPED;
     try {
-        if (!drops(s, size)) {
-            status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
-        }
+        status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
     } catch (const std::bad_alloc &) {
         us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
     }
@@ -112,9 +106,12 @@ bool Topics::drops(us_socket_t *s, size_t size) {
 
 // One message of those that a subscriber is to get. False: go on with the next.
 bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags) {
+    if (discards_) [[unlikely]]
+        return true;
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
     if (flags & TopicTree::IteratorFlags::FIRST) {
+        was_lifted_ = limits_.lift_backpressure_limit(true);
         corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
         if (corked_) AsyncSocketDoor::cork(async);
     }
@@ -130,6 +127,7 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
             corked_ = false;
             AsyncSocketDoor::uncork(async);
         }
+        limits_.lift_backpressure_limit(was_lifted_);
     }
     return false;
 }

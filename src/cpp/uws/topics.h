@@ -5,9 +5,16 @@
 // are kept under it until the topics are drained: a broadcast is compressed once for every setting that its subscribers
 // have negotiated. Subscribers with a context of their own are served one by one, as they must be.
 //
+// Admission. Whether a subscriber gets a message is decided when it is published, by ServerCore::publish(), and not again:
+// what is queued for a subscriber is sent, whatever its limit says by then, unless the connection ends first. For that
+// decision to be sound, what is queued must be known to fit: queued_bytes() bounds what any one subscriber has queued,
+// pending_bytes() what all of them have together. Whoever finds that this much may not fit calls drain(), or sends what one
+// subscriber has queued, and then judges by what is really left.
+//
 // Ownership: App owns the tree and deletes it; Topics lives at least as long. Loop thread only; calls no user code.
 #pragma once
 
+#include <span>
 #include <string>
 #include <unordered_map>
 
@@ -37,9 +44,10 @@ class Topics {
     void install(App &app);
     TopicTree *tree() const { return tree_; }
 
-    // Queued until the end of the iteration, or until too much is queued. Throws std::bad_alloc, and nobody gets it then.
-    void publish(uWS::Subscriber *except, std::string_view topic, std::string message, uWS::OpCode opcode,
-                 bool compress);
+    // Queued until the end of the iteration, or until too much is queued. Nothing must be queued for those that are
+    // `refused`, which do not get it. Throws std::bad_alloc, and nobody gets it then.
+    void publish(uWS::Subscriber *except, const uWS::Topic &topic, std::string message, uWS::OpCode opcode,
+                 bool compress, std::span<uWS::Subscriber *const> refused = {});
     // To every subscriber that `wants` it, at once. `wants(socket)`, `sent(socket, status)`.
     template <typename Wants, typename Sent>
     void send_now(const uWS::Topic &topic, uWS::Subscriber *except, std::string_view message, uWS::OpCode opcode,
@@ -57,7 +65,9 @@ class Topics {
     bool will_drain(size_t size) const {
         return queued_bytes_ + size > kMaxQueued || (num_queued_ && num_queued_ % Batch::kMostMessages == 0);
     }
+    // With headers. Never less than what is queued for any one subscriber, or for all of them.
     size_t queued_bytes() const { return queued_bytes_; }
+    size_t pending_bytes() const { return pending_bytes_; }
 
   private:
     // The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
@@ -66,7 +76,6 @@ class Topics {
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
     bool gather(Socket *ws, uWS::TopicTreeMessage &message);
     void flush_batch();
-    bool drops(us_socket_t *s, size_t size);
     void send_one(Socket *ws, uWS::TopicTreeMessage &message);
     Socket::SendStatus send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
                                        uint32_t sequence);
@@ -76,9 +85,10 @@ class Topics {
     Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
     TopicTree *tree_ = nullptr;
     FanOut queued_, large_;
-    size_t queued_bytes_ = 0, num_queued_ = 0;
+    size_t queued_bytes_ = 0, pending_bytes_ = 0, num_queued_ = 0;
     uint32_t sequence_ = 0;
-    bool corked_ = false;  // by the messages that are being delivered
+    bool corked_ = false, was_lifted_ = false;  // by, and before, the messages that are being delivered
+    bool discards_ = false;  // the message that is being delivered was refused
     Batch batch_;
     // What is in it, for statistics and in case that it does not go out whole.
     struct Gathered {

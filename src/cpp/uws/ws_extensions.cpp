@@ -218,14 +218,24 @@ bool agree_on_sending(const Offer &offer, const DeflateSide &side, ExtensionAnsw
     return true;
 }
 
-// Safari 15.0 to 15.3 does not do what client_no_context_takeover says, and then cannot be talked to.
-bool is_broken_safari(std::string_view agent) {
-    constexpr std::string_view kVersion = " Version/15.";
-    size_t at = agent.find(kVersion);
+bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+// Whether `version` is there, with 0, 1, 2 or 3 behind it.
+bool is_before_fourth(std::string_view agent, std::string_view version) {
+    const size_t at = agent.find(version);
     if (at == std::string_view::npos) return false;
-    std::string_view minor = agent.substr(at + kVersion.size());
-    return minor.size() > 1 && minor[0] >= '0' && minor[0] <= '3' && (minor[1] == ' ' || minor[1] == '.') &&
-           minor.find(" Safari/") != std::string_view::npos;
+    const std::string_view minor = agent.substr(at + version.size());
+    return !minor.empty() && minor[0] >= '0' && minor[0] <= '3' &&
+           (minor.size() == 1 || minor[1] < '0' || minor[1] > '9');
+}
+
+// Apple's NSURLSession, which WebKit uses, does not do what client_no_context_takeover says in iOS 15.0 to 15.3 and macOS
+// 12.0 to 12.2, and then cannot be talked to. On iOS every browser and every web view is WebKit. On macOS only Safari is,
+// of the browsers; a web view there does not say its version, and a WebKit of other systems has another network layer.
+bool is_broken_apple(std::string_view agent) {
+    if (contains(agent, " like Mac OS X")) return is_before_fourth(agent, " OS 15_");
+    if (contains(agent, "(Macintosh")) return contains(agent, " Safari/") && is_before_fourth(agent, " Version/15.");
+    return contains(agent, "CFNetwork/") && is_before_fourth(agent, " Darwin/21.");
 }
 
 }  // namespace
@@ -234,7 +244,7 @@ std::optional<DeflateSide> compress_side(std::string_view name) { return side(na
 std::optional<DeflateSide> decompress_side(std::string_view name) { return side(name, false); }
 
 ExtensionAnswer negotiate_extensions(const HttpHead &head, const DeflateOptions &options) {
-    if (!options.enabled() || is_broken_safari(head.field("user-agent"))) return {};
+    if (!options.enabled() || is_broken_apple(head.field("user-agent"))) return {};
     for (const HttpField &field : head.fields) {
         if (field.name != "sec-websocket-extensions") continue;
         ListReader list(field.value);

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "ws_write.h"
+
 namespace uwserve {
 
 namespace {
@@ -12,18 +14,6 @@ constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
 
 void close_with(us_socket_t *s, std::string_view reason) {
     us_socket_close(0, s, static_cast<int>(reason.size()), const_cast<char *>(reason.data()));
-}
-
-// True when everything that was accepted for sending has gone to the kernel, so that another frame may follow.
-bool flush_corked(us_socket_t *s) {
-    if (backlog_of(s)) return false;
-    uWS::LoopData *data = loop_data(s->context->loop);
-    if (data->corkedSocket == s && data->corkOffset) {
-        int length = static_cast<int>(data->corkOffset);
-        data->corkOffset = 0;
-        return us_socket_write(0, s, data->corkBuffer, length, 0) == length;
-    }
-    return true;
 }
 
 }  // namespace
@@ -155,10 +145,8 @@ void WsGuard::fail(us_socket_t *s, const Violation &violation) {
     if (s->closed || is_shutting_down(s)) return;
     per_socket(s)->fail_code = violation.code;
     of(s)->gate_->limits().refused(refusal_of_close_code(violation.code));
-    // What was published to it before comes first. With a backlog, neither it nor a Close frame gets there any more.
-    uWS::Subscriber *subscriber = WebSocketDoor::subscriber(websocket_data(s));
-    if (subscriber && !backlog_of(s)) of(s)->limits()->topicTree->drain(subscriber);
-    if (flush_corked(s)) {
+    // With a backlog that the kernel does not take, no Close frame gets there any more.
+    if (write_accepted(reinterpret_cast<Socket *>(s))) {
         char frame[127];
         int length = static_cast<int>(format_close_frame(frame, violation.code, violation.text));
         if (us_socket_write(0, s, frame, length, 0) == length) us_socket_shutdown(0, s);

@@ -39,11 +39,14 @@ class WsGuard {
     SpareMemory spare_backlog;  // reserved for messages while they are sent: hardly ever written to
     size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     Limits &server_limits() { return gate_->limits(); }
-    // A Ping or Pong of our own accord, counted unless upstream drops it.
+    // A Ping or Pong of our own accord, counted unless upstream drops it. Both are few, and the peer's judgement whether we
+    // live, or ours whether it does, hangs on them: a backlog over its limit does not keep them back, want of memory does.
     void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode) {
-        if (reinterpret_cast<Socket *>(s)->send(data, opcode) != Socket::DROPPED) {
-            server_limits().stats.sent[opcode].add(data.size());
-        }
+        Limits &limits = server_limits();
+        const bool before = limits.lift_backpressure_limit(limits.has_memory_elsewhere(data.size()));
+        const Socket::SendStatus status = reinterpret_cast<Socket *>(s)->send(data, opcode);
+        limits.lift_backpressure_limit(before);
+        if (status != Socket::DROPPED) limits.stats.sent[opcode].add(data.size());
     }
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 

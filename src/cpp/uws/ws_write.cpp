@@ -1,6 +1,7 @@
 #include "ws_write.h"
 
 #include <new>
+#include <utility>
 
 namespace uwserve {
 
@@ -17,6 +18,25 @@ void send_queued(Socket *ws) {
     if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
         static_cast<ContextData *>(us_socket_context_ext(0, raw(ws)->context))->topicTree->drain(subscriber);
     }
+}
+
+bool write_accepted(Socket *ws) {
+    us_socket_t *s = raw(ws);
+    send_queued(ws);
+    if (!us_socket_retry(s)) return false;
+    auto write = [s](const char *bytes, size_t length) {
+        return static_cast<size_t>(static_cast<unsigned>(us_socket_write(0, s, bytes, static_cast<int>(length), 0)));
+    };
+    auto &backlog = websocket_data(s)->buffer;
+    if (backlog.length()) {
+        const size_t taken = write(backlog.data(), backlog.length());
+        backlog.erase(taken);
+        if (backlog.length()) return false;
+    }
+    uWS::LoopData *loop = loop_data(s->context->loop);
+    if (loop->corkedSocket != s || !loop->corkOffset) return true;
+    const size_t corked = std::exchange(loop->corkOffset, 0);
+    return write(loop->corkBuffer, corked) == corked;
 }
 
 Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {

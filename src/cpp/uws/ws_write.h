@@ -24,6 +24,10 @@ inline bool fits_cork(us_socket_t *s, size_t size) {
 // What its topics hold for the socket goes out. Out of line, as upstream's send() has the same in line, and should keep it.
 [[gnu::noinline]] void send_queued(Socket *ws);
 
+// Before the connection ends: whatever was accepted for sending goes to the kernel, which is asked once more where it was
+// full. True when it has taken everything, so that another frame may follow; false: the rest is for the caller to give up.
+bool write_accepted(Socket *ws);
+
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
                                                     bool compressed);

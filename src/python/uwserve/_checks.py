@@ -33,6 +33,15 @@ def integer(low: int, high: int, unit: str = "") -> Check:
     return check
 
 
+def payload_length(label: str, value: object) -> int:
+    """Bun takes up to 2^32-1. Here all that is kept in memory has less by default, and a message is kept whole."""
+    try:
+        length: int = integer(0, 1 << 30, "bytes")(label, value)
+    except ValueError as error:
+        raise ValueError(f"{error}: a message is kept whole in memory, and larger ones have to come in parts") from None
+    return length
+
+
 def boolean(label: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise wrong_type(label, "a bool", value)
@@ -74,8 +83,10 @@ def ws_idle_timeout(label: str, value: object) -> int:
     return 8 if 0 < seconds < 8 else seconds
 
 
-def subprotocols(label: str, value: object) -> tuple[str, ...]:
-    """A sequence of distinct tokens (RFC 6455 section 4.1, RFC 7230 section 3.2.6)."""
+def subprotocols(label: str, value: object) -> tuple[str, ...] | None:
+    """A sequence of distinct tokens (RFC 6455 section 4.1, RFC 7230 section 3.2.6); None: whatever is offered."""
+    if value is None:
+        return None
     if isinstance(value, (str, bytes, bytearray)) or not hasattr(type(value), "__getitem__") or isinstance(value, dict):
         raise wrong_type(label, "a sequence of str", value)
     names: tuple[Any, ...] = tuple(value)  # type: ignore[arg-type]

@@ -153,8 +153,8 @@ class ServerWebSocket(Generic[DataT]):
             ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued, in order; the result then is the
-        length of the payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, in order, and the result is about that alone: the
+        length of the payload, or 0 when there is no room for the copy. Whether the socket has room is seen later, and counted.
 
         Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
         """
@@ -211,16 +211,17 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message, once for all subscribers with equal settings.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody else is subscribed, when
-            no subscriber had room for it, and for an empty message.
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            nobody else is subscribed, when a subscriber had no room for it (the others get it all the same), and for an empty
+            message. What was dropped for whom is counted: ``server.stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of
-        the payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
         Bun: ServerWebSocket.publish.
         """
@@ -235,7 +236,8 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message where clients have negotiated that.
 
         Returns:
-            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+            As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+            dropped or nobody is there to get one.
 
         Raises:
             TypeError: topic or data is no str, or compress is no bool.
@@ -255,7 +257,8 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message where clients have negotiated that.
 
         Returns:
-            As ``publish()``: the length of the payload in bytes, -1 a subscriber has backpressure, 0 nobody got it.
+            As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
+            dropped or nobody is there to get one.
 
         Raises:
             TypeError: topic is no str, data not bytes-like, or compress no bool.
@@ -384,8 +387,11 @@ class ServerWebSocket(Generic[DataT]):
         The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
         still sends is ignored. On a closed socket nothing happens.
 
+        Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+        send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
+
         Args:
-            code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999.
+            code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999; 0, 1005 or 1006 for none.
             reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
 
         Returns:
@@ -402,9 +408,11 @@ class ServerWebSocket(Generic[DataT]):
         Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
         """
     def terminate(self) -> None:
-        """Cut the connection, without a Close frame; what is queued is lost.
+        """Cut the connection, without a Close frame.
 
-        The ``close`` handler runs inside this call with 1006 and "". On a closed socket nothing happens.
+        What was sent and published to it before is handed to the network first, as far as that takes it at once, and still
+        arrives if the peer reads it; what waits for a slow peer is lost. The ``close`` handler runs inside this call with 1006
+        and "". On a closed socket nothing happens.
 
         Returns:
             None.
@@ -764,6 +772,7 @@ class ServerCore(Generic[DataT]):
     #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
     #   on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
+    #   on_unknown_protocol(name): selected because a client offered it, without anything from the application; once.
     #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
@@ -772,6 +781,7 @@ class ServerCore(Generic[DataT]):
         on_stopped: Callable[[], None],
         on_refused: Callable[[float, dict[str, int]], None],
         on_event_loop_wanted: Callable[[], None],
+        on_unknown_protocol: Callable[[str], None] | None = None,
     ) -> None: ...
     # is_wanted() is asked at most once a second whether connections are to be logged; if so, the others log them.
     def set_connection_log(
@@ -803,7 +813,7 @@ class ServerCore(Generic[DataT]):
         publish_to_self: bool,
         serial: bool,
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
-        protocols: Sequence[str],
+        protocols: Sequence[str] | None,
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
     ) -> None: ...
     def set_http(self, *, idle_timeout: int, max_request_body_size: int) -> None: ...
@@ -920,8 +930,9 @@ class ServerCore(Generic[DataT]):
             options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
             headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
             data: becomes ``ws.data``; anything.
-            protocol: the subprotocol to select, one that the client offered. Without it the first of the option ``protocols``
-                that was offered is selected.
+            protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
+                Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
+                selected; and without that option, the first that the client offers.
 
         Returns:
             True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
@@ -960,16 +971,17 @@ class ServerCore(Generic[DataT]):
                 have negotiated permessage-deflate.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure; 0 when nobody is subscribed, when no
-            subscriber had room for it, when the server has stopped, and for an empty message.
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            nobody is subscribed, when a subscriber had no room for it (the others get it all the same), when the server has
+            stopped, and for an empty message. What was dropped for whom is counted: ``stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. On another thread than the server's the message is copied and queued; the result then is the length of the
-        payload, or 0 when there is no room.
+        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
 
         Bun: Server.publish. RFC 7692 for compression.
         """

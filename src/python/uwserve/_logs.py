@@ -124,6 +124,14 @@ def listening(server: Server) -> None:
     _info("Listening on %s%s", server.url, hosts)
 
 
+def unknown_protocol(name: str) -> None:
+    """Said once for each server: a client may take it for more than it is."""
+    warning(
+        f"a client offers the subprotocol {name!r}, and it was selected, as Bun does: clients that offer some do not "
+        'connect without. Name those that the server speaks in websocket={"protocols": [...]}; with () it selects none'
+    )
+
+
 def nobody_upgrades() -> None:
     """A server with handlers of WebSockets and no function that could accept one: surely a mistake."""
     warning(

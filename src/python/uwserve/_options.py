@@ -58,7 +58,7 @@ WEBSOCKET_HANDLERS: Mapping[str, tuple[str, ...]] = {
 
 # name -> (check, default)
 WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
-    "max_payload_length": (integer(1, GIB, "bytes"), 16 * MIB),
+    "max_payload_length": (_checks.payload_length, 16 * MIB),
     "idle_timeout": (_checks.ws_idle_timeout, 120),
     "ping_interval": (integer(0, 960, "seconds"), 0),
     "max_lifetime": (integer(0, 365 * 86400, "seconds"), 0),
@@ -68,7 +68,7 @@ WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
     "publish_to_self": (boolean, False),
     "serial": (boolean, False),
     "per_message_deflate": (_checks.per_message_deflate, _checks.NO_DEFLATE),
-    "protocols": (_checks.subprotocols, ()),
+    "protocols": (_checks.subprotocols, None),
     **{name: (_handler(*arguments), None) for name, arguments in WEBSOCKET_HANDLERS.items()},
 }
 
@@ -87,9 +87,10 @@ class WebSocketHandler(Generic[DataT]):
     """
 
     max_payload_length: int = 16 * MIB
-    """The largest message accepted, in bytes (1..1 GiB); exactly this size still is.
+    """The largest message accepted, in bytes (0..1 GiB); exactly this size still is.
 
-    Larger ones close the socket with 1009. Bun: maxPayloadLength."""
+    Larger ones close the socket with 1009. 0 accepts empty messages only, for servers that do nothing but send; it is
+    not "unlimited". Bun: maxPayloadLength."""
     idle_timeout: int = 120
     """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8.
 
@@ -139,10 +140,12 @@ class WebSocketHandler(Generic[DataT]):
     ``compress`` sends everything plain; for ``decompress`` it means "shared" while ``compress`` is on, because a client
     cannot be forbidden to compress. A direction left out is shared. ``reload`` changes it for new connections.
     Bun: perMessageDeflate."""
-    protocols: Sequence[str] = ()
+    protocols: Sequence[str] | None = None
     """Subprotocols as str in order of preference; the first that a client offers is selected.
 
-    RFC 6455 section 1.9. Bun: none; ours."""
+    None: as in Bun, the first that the client offers is, whatever it is, because clients that offer some do not connect
+    when none is selected; the first time it is logged. ``()``: none is ever selected. RFC 6455 section 1.9.
+    Bun: none; ours."""
 
     def open(self, ws: ServerWebSocket[DataT], /) -> object:
         """The socket is open; runs inside ``server.upgrade()``.

@@ -74,7 +74,14 @@ class Server(RunModes[DataT]):
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
-        self.set_hooks(self._dispatch, log_exception, self._stopped._finish, self._report, self._event_loop_wanted)
+        self.set_hooks(
+            self._dispatch,
+            log_exception,
+            self._stopped._finish,
+            self._report,
+            self._event_loop_wanted,
+            _logs.unknown_protocol,
+        )
         self._stopped._when_done(lambda: _logs.stopped(self))
         self.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
         self._apply(self._options)

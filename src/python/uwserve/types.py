@@ -178,7 +178,7 @@ class WebSocketOptions(TypedDict, Generic[DataT], total=False):
     publish_to_self: bool
     serial: bool
     per_message_deflate: bool | PerMessageDeflateOptions | None
-    protocols: Sequence[str]
+    protocols: Sequence[str] | None
     # Bun's spellings.
     maxPayloadLength: int
     idleTimeout: int

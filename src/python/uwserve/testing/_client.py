@@ -211,8 +211,9 @@ class WebSocketClient:
     def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> Closed:
         """Close with ``code`` and ``reason`` and wait for the answer; messages that come meanwhile are kept.
 
-        Returns how it closed. Nothing happens when it is closed already. ``ValueError`` for a code that must not be
-        sent and for a reason over 123 bytes, ``TimeoutError`` when the server does not answer.
+        Returns how it closed. Nothing happens when it is closed already. 0, 1005 and 1006 send a Close without a code
+        and a reason. ``ValueError`` for another code that must not be sent and for a reason over 123 bytes,
+        ``TimeoutError`` when the server does not answer.
         """
         body = _frames.close_payload(code, reason)
         if self._closed is None and not self._sent_close:

@@ -15,6 +15,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NAMES = {CONTINUATION: "continuation", TEXT: "text", BINARY: "binary", CLOSE: "Close", PING: "Ping", PONG: "Pong"}
 MAX_CONTROL = 125
 NO_STATUS, ABNORMAL = 1005, 1006
+WITHOUT_STATUS = (0, NO_STATUS, ABNORMAL)  # what stands for a Close frame without a code, in a call
 
 
 class Frame(NamedTuple):
@@ -43,8 +44,13 @@ def encode(opcode: int, payload: bytes, *, fin: bool = True, compressed: bool = 
 
 def close_payload(code: int, reason: str) -> bytes:
     """The body of a Close frame (section 5.5.1). ``ValueError`` for what must not be sent."""
+    if code in WITHOUT_STATUS:
+        return b""
     if not can_be_sent(code):
-        raise ValueError(f"code must be one that may be sent (1000-1003, 1007-1014, 3000-4999), got {code}")
+        raise ValueError(
+            f"code must be one that may be sent (1000-1003, 1007-1014, 3000-4999), or 0, 1005 or 1006 for none, "
+            f"got {code}"
+        )
     body = struct.pack("!H", code) + reason.encode()
     if len(body) > MAX_CONTROL:
         raise ValueError(f"reason must have at most 123 bytes of UTF-8, got {len(body) - 2}")
