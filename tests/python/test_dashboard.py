@@ -106,7 +106,7 @@ def test_samples_tell_what_happens() -> None:
             raise ValueError("on purpose")
         ws.send(message)
 
-    handlers = {"open": lambda ws: ws.subscribe("news"), "message": message, "error": lambda ws, exc: None}
+    handlers = {"open": lambda ws: ws.subscribe("news"), "message": message, "error": lambda error, ws: None}
     with running(fetch=upgrade, websocket=handlers, dashboard=True, id="me") as server, Viewer(server) as viewer:
         assert viewer.hello["server"] == {
             "url": server.url, "id": "me", "version": uwserve.__version__, "process": viewer.hello["server"]["process"],
