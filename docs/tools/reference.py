@@ -45,6 +45,7 @@ ALIASES = {
     "ServerWebSocket": _aliases.SERVER_WEBSOCKET,
     "Server": _aliases.SERVER,
     "Headers": _aliases.HEADERS,
+    "Response": _aliases.RESPONSE,
     "WebSocketHandler": _aliases.WEBSOCKET_OPTIONS,
 }
 OWN_PAGE = ("serve", "Server", "ServerWebSocket", "WebSocketHandler", "Request", "Response", "Headers")

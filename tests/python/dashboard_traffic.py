@@ -42,7 +42,7 @@ def make(**options: Any) -> Server:
     def fetch(request: Any, server: Server) -> Any:
         return None if server.upgrade(request) else {"ok": True}
 
-    handlers = {"open": open, "message": message, "error": lambda ws, exc: None, "backpressure_limit": 1 << 20}
+    handlers = {"open": open, "message": message, "error": lambda error, ws: None, "backpressure_limit": 1 << 20}
     return serve({"fetch": fetch, "websocket": handlers, "port": 0, "hostname": "127.0.0.1"} | options)
 
 

@@ -229,6 +229,8 @@ def bound(**options: Any) -> Iterator[Server]:
     """A server on a free port of 127.0.0.1 (or as ``options`` say) that does not run; stopped at the end."""
     if "unix" not in options:
         options = {"port": 0, "hostname": "127.0.0.1"} | options
+    if options.keys().isdisjoint(("fetch", "routes", "websocket", "metrics", "dashboard")):
+        options["fetch"] = echo  # nothing to serve is an error
     with serve(**options) as server:  # its end also joins the server's thread
         yield server
         if server.running:

@@ -35,9 +35,11 @@ def raises_errno(number: int, call: Callable[[], Any]) -> OSError:
 def test_a_port_in_use() -> None:
     """EADDRINUSE with the address in the text, also when the other one offers to share; then the port is free again."""
     with bound() as first:
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1"))
+        error = raises_errno(errno.EADDRINUSE, lambda: serve(fetch=path_of, port=first.port, hostname="127.0.0.1"))
         assert f"127.0.0.1:{first.port}" in str(error)
-        raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1", reuse_port=True))
+        raises_errno(
+            errno.EADDRINUSE, lambda: serve(fetch=path_of, port=first.port, hostname="127.0.0.1", reuse_port=True)
+        )
         port = first.port
     with bound(port=port) as again:
         assert again.port == port
@@ -47,7 +49,7 @@ def test_reuse_port() -> None:
     """Only servers that all ask for it share a port."""
     with bound(reuse_port=True) as first, bound(reuse_port=True, port=first.port) as second:
         assert second.port == first.port
-        raises_errno(errno.EADDRINUSE, lambda: serve(port=first.port, hostname="127.0.0.1"))
+        raises_errno(errno.EADDRINUSE, lambda: serve(fetch=path_of, port=first.port, hostname="127.0.0.1"))
 
 
 def test_a_port_is_free_after_connections() -> None:
@@ -61,9 +63,9 @@ def test_a_port_is_free_after_connections() -> None:
 
 
 def test_addresses_that_are_not_ours() -> None:
-    raises_errno(errno.EADDRNOTAVAIL, lambda: serve(port=0, hostname="192.0.2.1"))
+    raises_errno(errno.EADDRNOTAVAIL, lambda: serve(fetch=path_of, port=0, hostname="192.0.2.1"))
     with pytest.raises(socket.gaierror, match=r"a\.\.b"):
-        serve(port=0, hostname="a..b")
+        serve(fetch=path_of, port=0, hostname="a..b")
 
 
 def test_unix_paths(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_abstract_unix_name() -> None:
     with running(fetch=path_of, unix=name) as server, Client(name) as client:
         assert server.url == f"abstract://{name[1:]}"
         assert client.ask().body == b"/"
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(unix=name))
+        error = raises_errno(errno.EADDRINUSE, lambda: serve(fetch=path_of, unix=name))
         assert name[1:] in str(error)
     with pytest.raises(ConnectionRefusedError):
         Client(name)
@@ -92,7 +94,7 @@ def test_a_unix_path_in_use(tmp_path: Path) -> None:
     """A listening one is refused and keeps working; a stale one is replaced; a file that is no socket stays."""
     path = tmp_path / "s"
     with running(fetch=path_of, unix=path):
-        error = raises_errno(errno.EADDRINUSE, lambda: serve(unix=path))
+        error = raises_errno(errno.EADDRINUSE, lambda: serve(fetch=path_of, unix=path))
         assert str(path) in str(error)
         with Client(str(path)) as client:
             assert client.ask().status == 200
@@ -103,17 +105,17 @@ def test_a_unix_path_in_use(tmp_path: Path) -> None:
         assert client.ask().status == 200
     path.write_text("precious")
     with pytest.raises(OSError):
-        serve(unix=path)
+        serve(fetch=path_of, unix=path)
     assert path.read_text() == "precious"
 
 
 def test_unix_paths_that_cannot_be(tmp_path: Path) -> None:
-    raises_errno(errno.ENOENT, lambda: serve(unix=tmp_path / "no" / "s"))
-    raises_errno(errno.ENAMETOOLONG, lambda: serve(unix="/tmp/" + "x" * 200))
-    raises_errno(errno.ENAMETOOLONG, lambda: serve(unix="\0" + "x" * 200))
+    raises_errno(errno.ENOENT, lambda: serve(fetch=path_of, unix=tmp_path / "no" / "s"))
+    raises_errno(errno.ENAMETOOLONG, lambda: serve(fetch=path_of, unix="/tmp/" + "x" * 200))
+    raises_errno(errno.ENAMETOOLONG, lambda: serve(fetch=path_of, unix="\0" + "x" * 200))
     with tempfile.TemporaryDirectory() as folder:
         with pytest.raises(OSError):
-            serve(unix=os.path.join(folder, "x" * (107 - len(folder))))  # one byte too many
+            serve(fetch=path_of, unix=os.path.join(folder, "x" * (107 - len(folder))))  # one byte too many
         assert os.listdir(folder) == []
 
 

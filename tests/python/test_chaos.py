@@ -120,7 +120,7 @@ def on_other(ws, data=None):
 
 views = []
 
-def on_error(ws, exc):
+def on_error(exc, ws):
     if type(exc) is not ValueError: problem(repr(exc))
     if rng.random() < 0.2: act(ws)
 

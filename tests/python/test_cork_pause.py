@@ -159,7 +159,7 @@ def test_bad_callbacks(serving, callback):
     with pytest.raises(TypeError, match="callback"):
         live.on_loop(ws.cork, callback)
     with pytest.raises(TypeError):
-        live.on_loop(ws.cork, lambda: None)
+        live.on_loop(ws.cork, lambda ws, more: None)
     with pytest.raises(TypeError):
         live.on_loop(ws.cork)
     with pytest.raises(TypeError):

@@ -331,7 +331,7 @@ def test_done_callbacks_and_results_of_a_borrowed_task(loop_kind: str) -> None:
         return asyncio.current_task().get_name()
 
     errors: list[BaseException] = []
-    results = conversation(loop_kind, named, failing, plain, check=check, ws_error=lambda ws, exc: errors.append(exc))
+    results = conversation(loop_kind, named, failing, plain, check=check, ws_error=lambda exc, ws: errors.append(exc))
     assert [str(error) for error in errors] == ["seen"]
     assert results[2] != "mine"
     tasks = dict(done)

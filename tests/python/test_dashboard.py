@@ -34,7 +34,7 @@ def test_off_by_default(off: Any) -> None:
     for options in ({}, {"dashboard": off}):
         with running(fetch=lambda request: "mine", **options) as server, Client(server) as client:
             assert client.ask(head(PAGE)).body == b"mine"
-    source = "import sys, uwserve; uwserve.serve(port=0); print('uwserve.dashboard' in sys.modules)"
+    source = "import sys, uwserve; uwserve.serve(port=0, fetch=lambda: None); print('uwserve.dashboard' in sys.modules)"
     import subprocess
 
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
@@ -106,7 +106,7 @@ def test_samples_tell_what_happens() -> None:
             raise ValueError("on purpose")
         ws.send(message)
 
-    handlers = {"open": lambda ws: ws.subscribe("news"), "message": message, "error": lambda ws, exc: None}
+    handlers = {"open": lambda ws: ws.subscribe("news"), "message": message, "error": lambda error, ws: None}
     with running(fetch=upgrade, websocket=handlers, dashboard=True, id="me") as server, Viewer(server) as viewer:
         assert viewer.hello["server"] == {
             "url": server.url, "id": "me", "version": uwserve.__version__, "process": viewer.hello["server"]["process"],

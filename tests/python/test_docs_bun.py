@@ -79,7 +79,8 @@ def test_requests_and_responses() -> None:
             "await request": uwserve.Request,
             "headers": uwserve.Headers,
             "Response": uwserve.Response,
-            "new Response(body, {status, headers})": uwserve,
+            "response": uwserve.Response("x"),
+            "new Response(body, {status, headers, statusText})": uwserve,
         }[bun.partition(".")[0]]
         assert hasattr(owner, name), f"{bun}: {name}"
 

@@ -48,7 +48,7 @@ def test_error_hook(serving, name):
     """``error`` gets the socket and the very exception; nothing is logged; the socket stays open (but for open)."""
     seen = []
     exc = KeyError(name)
-    live = serving(**failing(name, exc), error=lambda ws, e: seen.append((ws, e)))
+    live = serving(**failing(name, exc), error=lambda e, ws: seen.append((ws, e)))
     client = live.connect(receive_buffer=8192)
     ws = live.wait_for("open")[0]
     cause(live, client, ws, name)
@@ -91,7 +91,7 @@ def test_logged_without_error_hook(serving, logged, name):
 def test_error_hook_raising(serving, logged, name):
     """``error`` itself raising: logged, never swallowed, never fatal; the first exception is its context."""
 
-    def error(ws, exc):
+    def error(exc, ws):
         raise RuntimeError("from the error handler") from exc
 
     live = serving(**failing(name, KeyError("first")), error=error)
@@ -109,7 +109,7 @@ def test_error_hook_raising(serving, logged, name):
 
 def test_error_hook_closes(serving):
     """``error`` may close the socket."""
-    live = serving(message=lambda ws, message: 1 / 0, error=lambda ws, exc: ws.close(1011, type(exc).__name__))
+    live = serving(message=lambda ws, message: 1 / 0, error=lambda exc, ws: ws.close(1011, type(exc).__name__))
     client = live.connect()
     client.send("go")
     assert client.read_close() == (1011, "ZeroDivisionError")
@@ -211,7 +211,7 @@ def test_ends_run(script, where, exception):
                 return
             act("message")
             ws.send(text)
-        def error(ws, exc):
+        def error(exc, ws):
             act("error")
         server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=fetch, websocket={
             "open": lambda ws: act("open"), "message": message, "close": lambda ws, c, r: act("close"),

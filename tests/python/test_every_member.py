@@ -191,7 +191,8 @@ REQUEST: Table = {
 
 
 def members(cls: type, aliases: Any = ()) -> set[str]:
-    return {name for name in dir(cls) if not name.startswith("_")} - set(aliases)
+    """All that can be reached, also what dir() of a server does not show."""
+    return {name for base in cls.__mro__ for name in vars(base) if not name.startswith("_")} - set(aliases)
 
 
 def test_every_member_is_in_a_table() -> None:

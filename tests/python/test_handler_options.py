@@ -31,7 +31,7 @@ async def generator_handler(*args: Any) -> Any:
 def test_coroutine_handlers_are_taken(handler: Any) -> None:
     for given in (
         {"fetch": handler},
-        {"error": handler},
+        {"error": handler, "fetch": lambda: ""},
         {"routes": {"/": handler}},
         {"routes": {"/": {"GET": handler}}},
         *({"websocket": {name: handler}, "fetch": lambda r, s: s.upgrade(r)} for name in HANDLERS),
@@ -58,7 +58,7 @@ HANDLERS = {
     "drain": lambda ws: None,
     "ping": lambda ws, data: None,
     "pong": lambda ws, data: None,
-    "error": lambda ws, exc: None,
+    "error": lambda error, ws: None,
 }
 
 
@@ -68,9 +68,7 @@ def test_websocket_handlers(name: str) -> None:
     assert websocket(**{name: None})[name] is None
     with pytest.raises(TypeError, match=rf"websocket\.{name} must be callable, got int"):
         websocket(**{name: 1})
-    with pytest.raises(TypeError, match=rf"websocket\.{name} must accept \(ws.*\), but its signature is \(\)"):
-        websocket(**{name: lambda: None})
-    with pytest.raises(TypeError, match=rf"websocket\.{name} must accept"):
+    with pytest.raises(TypeError, match=rf"websocket\.{name} .*must accept"):
         websocket(**{name: lambda ws, one, two, three: None})
 
 
@@ -110,7 +108,7 @@ class TestFetchSignature:
         assert found[1] is False
 
     @pytest.mark.parametrize(
-        "function", [lambda: None, lambda one, two, three: None, lambda request, *, key: None, lambda *, request: None]
+        "function", [lambda one, two, three: None, lambda request, *, key: None, lambda *, request: None]
     )
     def test_neither(self, function: Any) -> None:
         with pytest.raises(TypeError, match=r"fetch must accept \(request\) or \(request, server\)"):
@@ -169,7 +167,7 @@ class TestHandlerObjects:
 
     def test_default_error_raises(self) -> None:
         with pytest.raises(KeyError):
-            WebSocketHandler().error(None, KeyError("x"))  # type: ignore[arg-type]
+            WebSocketHandler().error(KeyError("x"), None)  # type: ignore[arg-type]
 
     def test_any_object(self) -> None:
         class Mine:

@@ -167,18 +167,15 @@ class TestResponse:
         with pytest.raises(ValueError, match=f"status .*{status}"):
             Response(status=status)
 
-    @pytest.mark.parametrize("status", [True, 200.0, "200", None, {"status": 200}])
+    @pytest.mark.parametrize("status", [True, 200.0, "200", None, [200]])
     def test_statuses_of_wrong_type(self, status: Any) -> None:
         with pytest.raises(TypeError, match=f"status must be an int, got {type(status).__name__}"):
             Response("x", status)
 
     @pytest.mark.parametrize("status", [204, 205, 304])
     def test_statuses_without_body(self, status: int) -> None:
-        assert Response(None, status).headers.items() == []
-        assert Response("", status).headers.items() == []
-        for body in ("x", iter(["x"])):
-            with pytest.raises(ValueError, match=f"status {status} cannot have a body"):
-                Response(body, status)
+        for body in (None, "", "x", iter(["x"])):
+            assert Response(body, status).headers.items() == []
 
     @pytest.mark.parametrize("body", [5, 1.5, object(), True, {"a": 1}])
     def test_bodies_of_wrong_type(self, body: Any) -> None:

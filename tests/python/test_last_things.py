@@ -186,7 +186,7 @@ def test_a_handler_cannot_leave_the_block(loop_kind: str, when: str) -> None:
             await asyncio.sleep(0)
         await server.__aexit__(None, None, None)
 
-    def failed(ws: Any, exc: BaseException) -> None:
+    def failed(exc: BaseException, ws: Any) -> None:
         errors.append(exc)
         ws.send("failed")
 

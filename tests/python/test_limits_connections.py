@@ -231,7 +231,7 @@ def test_no_descriptors_is_counted(script: Any) -> None:
 )
 def test_bad_limits_are_named(limits: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
-        serve(port=0, hostname="127.0.0.1", limits=limits)
+        serve(fetch=lambda: "", port=0, hostname="127.0.0.1", limits=limits)
     with running(fetch=lambda r: "ok") as server, pytest.raises(error, match=text):
         server.reload(limits=limits)
 

@@ -103,7 +103,7 @@ def test_errors_on_a_unix_socket(serving: Any, records: Any, tmp_path: Any) -> N
 
 
 def test_the_error_handler_itself(serving: Any, records: Any) -> None:
-    live = serving(message=lambda ws, message: raises(), error=lambda ws, exc: raises())
+    live = serving(message=lambda ws, message: raises(), error=lambda exc, ws: raises())
     client = live.connect()
     client.send("x")
     live.wait_for("message")

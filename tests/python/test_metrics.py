@@ -249,7 +249,7 @@ for attempt in (lambda: uwserve.serve(port=0, metrics="/metrics"), lambda: __imp
         attempt()
     except ImportError as error:
         print("uwserve[metrics]" in str(error), "prometheus-client" in str(error))
-uwserve.serve(port=0, hostname="127.0.0.1").stop()
+uwserve.serve(fetch=lambda: "", port=0, hostname="127.0.0.1").stop()
 print("uwserve.metrics" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

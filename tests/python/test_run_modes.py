@@ -79,7 +79,7 @@ def test_every_handler(logged: Any) -> None:
 
         return function
 
-    async def error(ws: Any, exc: BaseException) -> None:
+    async def error(exc: BaseException, ws: Any) -> None:
         await asyncio.sleep(0)
         seen.put(("error", str(exc)))
         if str(exc) == "close":

@@ -212,7 +212,7 @@ def test_an_error_handler_is_waited_for(inside):
     live = inside(
         serial=True,
         message=lambda ws, m: eager(ws, m) if m == "0" else message(ws, m),
-        error=lambda ws, exc: tape.run(f"error {exc}", asyncio.sleep(0.001)),
+        error=lambda exc, ws: tape.run(f"error {exc}", asyncio.sleep(0.001)),
     )
     client, _ = live.open()
     for i in range(3):

@@ -153,7 +153,7 @@ def test_handler_errors(serving: Any, logged: list[str], with_hook: bool) -> Non
     def fails(*_: Any) -> None:
         raise KeyError("on purpose")
 
-    def error(ws: Any, exc: BaseException) -> None:
+    def error(exc: BaseException, ws: Any) -> None:
         if ws.data == "/worse":
             raise RuntimeError("in error")
 

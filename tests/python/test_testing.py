@@ -255,7 +255,7 @@ def test_opt_out_and_error_handlers(logged: list[str]) -> None:
         assert [type(error) for error in server.errors] == [ZeroDivisionError]
     assert len(logged) == 1
     taken: list[Any] = []
-    with start(websocket=BROKEN | {"error": lambda ws, exc: ws.send(repr(exc))}) as server, server.connect() as ws:
+    with start(websocket=BROKEN | {"error": lambda exc, ws: ws.send(repr(exc))}) as server, server.connect() as ws:
         ws.send("")
         assert ws.receive().startswith("ZeroDivisionError(")  # its text depends on the version of Python
     with start(fetch=lambda request: 1 // 0, error=lambda exc: taken.append(exc) or "taken") as server:

@@ -29,6 +29,9 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn);
 // The getter of Request.tls (request_tls.cpp).
 PyObject *get_request_tls(PyObject *object, void *);
 bool add_request_type(PyObject *module, ModuleState *state);
+// What request_ip() gives (socket_address.cpp).
+bool add_socket_address_type(PyObject *module, ModuleState *state);
+PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client);
 
 // True while a response can still be begun.
 inline bool is_open(const RequestObject *request) {

@@ -237,8 +237,9 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
+    // Bun's order; the facade adapts handlers of the older one.
     Ref result = Ref::steal(
-        guarded<PyObject_CallFunctionObjArgs>(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
+        guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(), reinterpret_cast<PyObject *>(ws), nullptr));
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {

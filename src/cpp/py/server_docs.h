@@ -106,7 +106,8 @@ Args:
     request: a ``Request`` of this server.
 
 Returns:
-    (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a unix socket.
+    A named tuple (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a
+    unix socket.
 
 Raises:
     TypeError: request is no ``Request``.
@@ -239,11 +240,7 @@ Threads: any.
 Bun: none; ours.
 )";
 
-constexpr char kLocalPort[] = R"(The port that it listens on, an int; 0 for a unix socket. ``port`` is what to use.
-
-Threads: any.
-
-Bun: none; ours.
+constexpr char kLocalPort[] = R"(For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread.
 )";
 
 constexpr char kPendingRequests[] = R"(How many requests wait for their answer, an int.
@@ -291,18 +288,10 @@ Threads: any.
 Bun: none; ours.
 )";
 
-constexpr char kCompressions[] = R"(How many messages were compressed, an int; a broadcast counts once for each setting.
-
-Threads: the server's thread.
-
-Bun: none; ours.
+constexpr char kCompressions[] = R"(For the facade. How many messages were compressed, an int; a broadcast counts once for each setting. The server's thread.
 )";
 
-constexpr char kLiveHandles[] = R"(How many ServerWebSocket objects this process holds, an int: for leak tests.
-
-Threads: any.
-
-Bun: none; ours.
+constexpr char kLiveHandles[] = R"(For the facade. How many ServerWebSocket objects this process holds, an int. Any thread.
 )";
 
 }  // namespace uwserve::docs

@@ -1,5 +1,4 @@
 // Requests: from the gate to `dispatch`, and the answers back: respond, upgrade. Streams are in server_streams.cpp.
-#include <arpa/inet.h>
 
 #include <algorithm>
 #include <climits>
@@ -235,12 +234,8 @@ PyObject *request_ip(PyObject *self, PyObject *object) {
     ServerCore *core = core_of(self);
     RequestObject *request = core ? read_request(core, object, "Server.request_ip") : nullptr;
     if (!request) return nullptr;
-    const ClientAddress &client = request->client;
-    if (!client.ip_length) Py_RETURN_NONE;
-    char text[INET6_ADDRSTRLEN];
-    bool is_v4 = client.ip_length == 4;
-    inet_ntop(is_v4 ? AF_INET : AF_INET6, client.ip, text, sizeof(text));
-    return guarded<Py_BuildValue>("(sis)", text, static_cast<int>(client.port), is_v4 ? "IPv4" : "IPv6");
+    if (!request->client.ip_length) Py_RETURN_NONE;
+    return make_socket_address(*core->state, request->client);
 }
 
 PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {

@@ -22,13 +22,31 @@ bool run_or_post(WsObject *self, const char *call, F f) {
 
 PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
 
+// Whether it is a function or a bound method that takes nothing at all: it leaves the socket out, as JavaScript may. Told
+// by its code, as each call may bring a new function; any other callable gets the socket.
+bool takes_nothing(PyObject *callback) {
+    int bound = 0;
+    if (PyMethod_Check(callback)) {
+        callback = PyMethod_GET_FUNCTION(callback);
+        bound = 1;
+    }
+    if (!PyFunction_Check(callback)) return false;
+    auto *code = reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(callback));
+    return code->co_argcount == bound && !(code->co_flags & CO_VARARGS);
+}
+
+PyObject *call_corked(PyObject *callback, PyObject *socket) {
+    if (takes_nothing(callback)) return guarded<PyObject_CallNoArgs>(callback);
+    return guarded<PyObject_CallOneArg>(callback, socket);
+}
+
 PyObject *cork(PyObject *object, PyObject *callback) {
     WsObject *self = as_ws(object);
     if (!PyCallable_Check(callback)) {
         PyErr_Format(PyExc_TypeError, "callback must be callable, not %.200s", Py_TYPE(callback)->tp_name);
         return nullptr;
     }
-    if (!self->ws) return guarded<PyObject_CallOneArg>(callback, object);
+    if (!self->ws) return call_corked(callback, object);
     if (!self->core->on_loop_thread()) {
         self->core->refuse_thread("ServerWebSocket.cork");
         return nullptr;
@@ -37,7 +55,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
     ServerCore::Entry entry(*self->core);
     us_socket_t *s = raw(self->ws);
     PyObject *result = nullptr;
-    self->ws->cork([&] { result = guarded<PyObject_CallOneArg>(callback, object); });
+    self->ws->cork([&] { result = call_corked(callback, object); });
     SavedError error;
     after_cork(s);
     return result;

@@ -292,7 +292,8 @@ Handlers are corked already; this is for sends outside of them, after an ``await
 and other sockets may be sent to inside. On a closed socket the function is just called.
 
 Args:
-    callback: a callable; it gets this socket as its one argument.
+    callback: a callable; it gets this socket as its one argument. A function without parameters, such as
+        ``lambda: ...``, is called without it.
 
 Returns:
     What callback returned.

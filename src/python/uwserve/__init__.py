@@ -41,4 +41,10 @@ complete_request_type(Request)
 _waiting.install(ServerWebSocket)
 _aliases.install(ServerWebSocket, _aliases.SERVER_WEBSOCKET)
 _aliases.install(Server, _aliases.SERVER)
+_aliases.install(Response, _aliases.RESPONSE)
 _aliases.install(Headers, _aliases.HEADERS)
+
+
+def __dir__() -> list[str]:
+    """The public names: what is imported here to build them is not among them."""
+    return sorted(__all__)

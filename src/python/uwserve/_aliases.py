@@ -72,6 +72,10 @@ SERVER: Mapping[str, str] = {
     "bufferedBytes": "buffered_bytes",
 }
 
+RESPONSE: Mapping[str, str] = {
+    "statusText": "status_text",
+}
+
 HEADERS: Mapping[str, str] = {
     "getAll": "get_list",
     "getSetCookie": "get_set_cookie",

@@ -54,10 +54,23 @@ def text(label: str, value: object) -> str:
     return value
 
 
+def port(label: str, value: object) -> int:
+    """An int, or a str of digits as an environment variable holds it, in 0..65535."""
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit()):
+            raise ValueError(f"{label} must be an int or a str of digits, got {value!r}")
+        value = int(value[:20])
+    number: int = integer(0, 65535)(label, value)
+    return number
+
+
 def hostname(label: str, value: object) -> str:
+    """An address or a name; an IPv6 address may be in brackets, as in a URL (RFC 3986 section 3.2.2)."""
     name = text(label, value)
-    if not name or "\0" in name:
-        raise ValueError(f"{label} must be an address or a host name, got {name!r}")
+    if name.startswith("[") and name.endswith("]") and ":" in name:
+        name = name[1:-1]
+    if not name or not {"\0", "[", "]"}.isdisjoint(name):
+        raise ValueError(f"{label} must be an address or a host name, got {value!r}")
     return name
 
 

@@ -361,6 +361,7 @@ class ServerWebSocket(Generic[DataT]):
 
         Bun: ServerWebSocket.pong. RFC 6455 section 5.5.3.
         """
+    @overload
     def cork(self, callback: Callable[[ServerWebSocket[DataT]], _T], /) -> _T:
         """Call a function and send what it sent to this socket in one write.
 
@@ -368,7 +369,8 @@ class ServerWebSocket(Generic[DataT]):
         and other sockets may be sent to inside. On a closed socket the function is just called.
 
         Args:
-            callback: a callable; it gets this socket as its one argument.
+            callback: a callable; it gets this socket as its one argument. A function without parameters, such as
+                ``lambda: ...``, is called without it.
 
         Returns:
             What callback returned.
@@ -381,6 +383,8 @@ class ServerWebSocket(Generic[DataT]):
 
         Bun: ServerWebSocket.cork.
         """
+    @overload
+    def cork(self, callback: Callable[[], _T], /) -> _T: ...
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection: send what is queued, then a Close frame, then end the stream.
 
@@ -605,6 +609,24 @@ class TlsConfig:
     def __init__(self, entries: list[dict[str, Any]]) -> None: ...
 
 @final
+class SocketAddress(tuple[str, int, Literal["IPv4", "IPv6"]]):
+    """The address of a client: a tuple (address, port, family) whose items have these names, too.
+
+    Bun: SocketAddress.
+    """
+
+    __match_args__ = ("address", "port", "family")
+    @property
+    def address(self) -> str:
+        """The IP address, a str: IPv6 compressed (RFC 5952)."""
+    @property
+    def port(self) -> int:
+        """The client's port, an int; 0 where a proxy names none."""
+    @property
+    def family(self) -> Literal["IPv4", "IPv6"]:
+        """The str "IPv4" or "IPv6"."""
+
+@final
 class Request:
     """One HTTP request, complete with its body; what ``fetch`` and the handlers of routes get.
 
@@ -734,7 +756,9 @@ class Request:
             An awaitable of what ``json.loads`` makes of it.
 
         Raises:
-            ValueError: the body is no JSON.
+            ValueError: the body is no JSON. Where nothing catches it, and there is no ``error`` handler, the client gets
+                a 400: it is its mistake, not the server's.
+            RecursionError: the JSON is nested too deeply; a 400 in the same way.
 
         Threads: any.
 
@@ -1053,7 +1077,7 @@ class ServerCore(Generic[DataT]):
 
         Bun: none; ours.
         """
-    def request_ip(self, request: Request, /) -> tuple[str, int, Literal["IPv4", "IPv6"]] | None:
+    def request_ip(self, request: Request, /) -> SocketAddress | None:
         """Tell the address of a request's client.
 
         Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none.
@@ -1062,7 +1086,8 @@ class ServerCore(Generic[DataT]):
             request: a ``Request`` of this server.
 
         Returns:
-            (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a unix socket.
+            A named tuple (address, port, family): a str, an int, and "IPv4" or "IPv6", also when the client has gone; None on a
+            unix socket.
 
         Raises:
             TypeError: request is no ``Request``.
@@ -1131,13 +1156,7 @@ class ServerCore(Generic[DataT]):
     # Called inside dispatch(): the answer, or upgrade, comes later.
     def defer(self, request: Request, /) -> None: ...
     @property
-    def local_port(self) -> int:
-        """The port that it listens on, an int; 0 for a unix socket. ``port`` is what to use.
-
-        Threads: any.
-
-        Bun: none; ours.
-        """
+    def local_port(self) -> int: ...  # 0 for a unix socket
     @property
     def pending_requests(self) -> int:
         """How many requests wait for their answer, an int.
@@ -1201,21 +1220,9 @@ class ServerCore(Generic[DataT]):
         Bun: none; ours.
         """
     @property
-    def compressions(self) -> int:
-        """How many messages were compressed, an int; a broadcast counts once for each setting.
-
-        Threads: the server's thread.
-
-        Bun: none; ours.
-        """
+    def compressions(self) -> int: ...  # messages that were compressed; a broadcast counts once for each setting
     @property
-    def live_handles(self) -> int:
-        """How many ServerWebSocket objects this process holds, an int: for leak tests.
-
-        Threads: any.
-
-        Bun: none; ours.
-        """
+    def live_handles(self) -> int: ...  # ServerWebSocket objects of this process, for leak tests
 
 uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that

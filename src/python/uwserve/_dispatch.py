@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 
 from . import _logs
 from ._callables import is_coroutine_function
-from ._http import Ready, Response
+from ._http import BAD_BODY, Ready, Response
 from ._logs import log_exception as log_exception
 
 TYPE_CHECKING = False
@@ -124,7 +124,15 @@ class App:
             self._fail(server, request, exc, deferred=True, hook=name != "error")
 
     def _fail(self, server: Server, request: Request, exc: BaseException, *, deferred: bool, hook: bool = True) -> None:
-        """The error path: the ``error`` hook's answer, else a logged traceback and status 500."""
+        """The error path: the ``error`` hook's answer, else a logged traceback and status 500.
+
+        A body that is no JSON is its client's mistake: a 400, no failure of the handler, unless the hook is there.
+        """
+        if self.error is None and hasattr(exc, BAD_BODY):
+            if not request.answered:
+                detail = f": {exc}" if self.development else ""
+                send(server, request, Response(f"Bad Request: the body is not valid JSON{detail}\n", 400))
+            return
         server.count_handler_error("fetch" if hook else "error")
         if hook and self.error is not None:
             try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Iterator
     from typing import Any
 
-    from .types import BodyInit, HeadersInit
+    from .types import BodyInit, HeadersInit, ResponseInit
 
 NULL_BODY_STATUSES = frozenset((204, 205, 304))
 REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
@@ -43,40 +43,84 @@ def check_status(status: object) -> int:
     return int(status)
 
 
+def check_status_text(text: object) -> str:
+    """``text`` when it could be a reason phrase (RFC 9112 section 4): a str in latin-1 without control characters."""
+    if not isinstance(text, str):
+        raise TypeError(f"status_text must be a str, got {type(text).__name__}")
+    if any(not (" " <= character <= "~" or "\xa0" <= character <= "\xff" or character == "\t") for character in text):
+        raise ValueError(f"status_text has a character that cannot be in a status line: {text!r}")
+    return text
+
+
+_INIT = {"status": "status", "headers": "headers", "statusText": "status_text", "status_text": "status_text"}
+
+
+def read_init(call: str, status: object, headers: object) -> tuple[Any, Any, str]:
+    """The status, headers and status text of ``call``'s arguments: ``status`` may be Bun's dict of all three."""
+    if not isinstance(status, dict):
+        return status, headers, ""
+    if headers is not None:
+        raise TypeError(f"{call}: headers are given twice: in the dict, or as an argument, not both")
+    given: dict[str, Any] = {}
+    for spelled, value in status.items():
+        name = _INIT.get(spelled) if isinstance(spelled, str) else None
+        if name is None:
+            raise TypeError(f"{call}: unknown option {spelled!r} (there are 'status', 'headers' and 'statusText')")
+        if name in given:
+            raise TypeError(f"{call}: 'statusText' and 'status_text' are the same option")
+        given[name] = value
+    return given.get("status", 200), given.get("headers"), check_status_text(given.get("status_text", ""))
+
+
 class Response:
     """What a handler answers a request with.
 
     A ``Content-Type`` is added when ``headers`` has none: ``text/plain;charset=utf-8`` for ``str``,
     ``application/octet-stream`` for bytes, nothing for a stream. One ``Response`` may answer many requests, unless its
-    body is an iterator, which can be sent once.
+    body is an iterator, which can be sent once. With status 204, 205 or 304, which have no body, the one given is
+    dropped, as in Bun.
 
     Args:
         body: a ``str`` (sent as UTF-8), bytes-like, ``None`` (empty), or an iterable or asynchronous iterable of such
             pieces, which is streamed: asked for a piece when the client has taken the last one. When it ends, or its
             client leaves, its ``close()`` or ``aclose()`` is called. An asynchronous one runs in a Task of the server's
             event loop; if it waits for something while its client leaves, ``CancelledError`` is raised in it there.
-        status: the status code, an int of 200..599 (RFC 9110 section 15).
+        status: the status code, an int of 200..599 (RFC 9110 section 15); or, as in Bun, a dict of ``status``,
+            ``headers`` and ``statusText``.
         headers: the fields, as ``Headers(...)`` takes them.
 
     Raises:
-        TypeError: a body, status or headers of a wrong type.
-        ValueError: a status out of range, a body with status 204, 205 or 304, or a header that cannot be sent.
+        TypeError: a body, status or headers of a wrong type, or an unknown key of the dict.
+        ValueError: a status out of range, or a header or status text that could not be sent.
 
     Threads: may be made on any.
 
     Bun: Response, of the Fetch standard.
     """
 
-    __slots__ = ("_source", "_used", "headers", "payload", "status")
+    __slots__ = ("_source", "_used", "headers", "payload", "status", "status_text")
+
+    if TYPE_CHECKING:  # Bun's spelling, put on the class by _aliases.install
+        statusText: str  # noqa: N815
 
     status: int
     """The status code, an int. Bun: Response.status."""
     headers: Headers
     """The fields to send, ``Headers``; may be changed until the response is returned. Bun: Response.headers."""
+    status_text: str
+    """The ``statusText`` that was given, a str, ``""`` by default.
+
+    As in Bun it is not sent: the status line has the reason phrase of the status, which clients ignore (RFC 9112
+    section 4). Bun: Response.statusText."""
     payload: bytes | None
     """The complete body as bytes, or ``None`` when it is streamed or empty."""
 
-    def __init__(self, body: BodyInit = None, status: int = 200, headers: HeadersInit | None = None) -> None:
+    def __init__(
+        self, body: BodyInit = None, status: int | ResponseInit = 200, headers: HeadersInit | None = None
+    ) -> None:
+        self.status_text = ""
+        if status.__class__ is not int:
+            status, headers, self.status_text = read_init("Response()", status, headers)
         self.status = check_status(status)
         self.headers = Headers(headers)
         self.payload = None
@@ -101,18 +145,20 @@ class Response:
                         f"bytes, got {type(body).__name__}"
                     ) from None
                 self._source = body  # type: ignore[assignment]  # no buffer, so it is iterable
-        if self.status in NULL_BODY_STATUSES and (self.payload or self._source is not None):
-            raise ValueError(f"a response with status {self.status} cannot have a body")
-        if default_type is not None and self.status not in NULL_BODY_STATUSES and "content-type" not in self.headers:
+        if self.status in NULL_BODY_STATUSES:
+            self.abandon()
+            self.payload = self._source = None
+        elif default_type is not None and "content-type" not in self.headers:
             self.headers.append("Content-Type", default_type)
 
     @classmethod
-    def json(cls, value: object, status: int = 200, headers: HeadersInit | None = None) -> Response:
+    def json(cls, value: object, status: int | ResponseInit = 200, headers: HeadersInit | None = None) -> Response:
         """Make a response whose body is JSON (RFC 8259), compact and in UTF-8.
 
         Args:
             value: what ``json.dumps`` takes.
-            status: the status code, an int of 200..599.
+            status: the status code, an int of 200..599; or, as in Bun, a dict of ``status``, ``headers`` and
+                ``statusText``.
             headers: further fields; ``Content-Type`` is set unless it is among them.
 
         Returns:
@@ -124,18 +170,22 @@ class Response:
 
         Bun: Response.json.
         """
+        number, headers, status_text = read_init("Response.json()", status, headers)
         fields = Headers(headers)
-        if "content-type" not in fields:
+        if number not in NULL_BODY_STATUSES and "content-type" not in fields:
             fields.append("Content-Type", JSON)
-        return cls(to_json(value), status, fields)
+        made = cls(to_json(value), number, fields)
+        made.status_text = status_text
+        return made
 
     @classmethod
-    def redirect(cls, url: str, status: int = 302) -> Response:
+    def redirect(cls, url: str, status: int | ResponseInit = 302) -> Response:
         """Make a redirect.
 
         Args:
             url: where to; characters outside ASCII are percent-encoded.
-            status: 301, 302, 303, 307 or 308 (RFC 9110 section 15.4).
+            status: 301, 302, 303, 307 or 308 (RFC 9110 section 15.4); or, as in Bun, a dict of ``status`` and
+                ``headers``.
 
         Returns:
             A ``Response`` with ``Location`` and no body.
@@ -148,10 +198,17 @@ class Response:
         """
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, got {type(url).__name__}")
-        if check_status(status) not in REDIRECT_STATUSES:
-            raise ValueError(f"a redirect's status must be 301, 302, 303, 307 or 308, got {status}")
+        if isinstance(status, dict):
+            status = {"status": 302, **status}
+        number, given, status_text = read_init("Response.redirect()", status, None)
+        if check_status(number) not in REDIRECT_STATUSES:
+            raise ValueError(f"a redirect's status must be 301, 302, 303, 307 or 308, got {number}")
         encoded = "".join(c if c.isascii() else "".join(f"%{byte:02X}" for byte in c.encode()) for c in url)
-        return cls(None, status, [("Location", encoded)])
+        headers = Headers(given)
+        headers.set("Location", encoded)
+        made = cls(None, number, headers)
+        made.status_text = status_text
+        return made
 
     @property
     def reusable(self) -> bool:
@@ -291,6 +348,10 @@ def _text(self: _core.Request) -> Awaitable[str]:
     return Ready(self.body.decode("utf-8", "replace").removeprefix("\ufeff"))
 
 
+BAD_BODY = "_uwserve_bad_body"
+"""The attribute of an exception that says that a client's body is to blame; uncaught, it is a 400."""
+
+
 def _json(self: _core.Request) -> Awaitable[Any]:
     """Give the body, parsed as JSON (RFC 8259), to an ``await``; in a plain function use ``json.loads(request.body)``.
 
@@ -298,7 +359,9 @@ def _json(self: _core.Request) -> Awaitable[Any]:
         An awaitable of what ``json.loads`` makes of it.
 
     Raises:
-        ValueError: the body is no JSON.
+        ValueError: the body is no JSON. Where nothing catches it, and there is no ``error`` handler, the client gets
+            a 400: it is its mistake, not the server's.
+        RecursionError: the JSON is nested too deeply; a 400 in the same way.
 
     Threads: any.
 
@@ -306,7 +369,11 @@ def _json(self: _core.Request) -> Awaitable[Any]:
     """
     import json
 
-    return Ready(json.loads(self.body))
+    try:
+        return Ready(json.loads(self.body))
+    except (ValueError, RecursionError) as error:
+        setattr(error, BAD_BODY, True)
+        raise
 
 
 def _repr(request: _core.Request) -> str:

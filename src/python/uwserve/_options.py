@@ -7,7 +7,7 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 from __future__ import annotations
 
 from . import _addresses, _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
-from ._callables import check_handler, check_request_handler
+from ._callables import check_full_handler, check_handler, check_request_handler, check_socket_error
 from ._checks import boolean, integer, text
 from ._generics import DataT, Generic
 from ._limits import check_limits
@@ -27,9 +27,9 @@ GIB = 1 << 30
 MIB = 1 << 20
 
 
-def _handler(*arguments: str) -> Check:
+def _handler(*arguments: str, judge: Callable[..., Callable[..., Any]] = check_handler) -> Check:
     def check(label: str, value: object) -> Callable[..., Any] | None:
-        return None if value is None else check_handler(label, value, *arguments)
+        return None if value is None else judge(label, value, *arguments)
 
     return check
 
@@ -53,7 +53,7 @@ WEBSOCKET_HANDLERS: Mapping[str, tuple[str, ...]] = {
     "drain": ("ws",),
     "ping": ("ws", "data"),
     "pong": ("ws", "data"),
-    "error": ("ws", "exc"),
+    "error": ("error", "ws"),
 }
 
 # name -> (check, default)
@@ -70,6 +70,8 @@ WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
     "per_message_deflate": (_checks.per_message_deflate, _checks.NO_DEFLATE),
     "protocols": (_checks.subprotocols, None),
     **{name: (_handler(*arguments), None) for name, arguments in WEBSOCKET_HANDLERS.items()},
+    "message": (_handler("ws", "message", judge=check_full_handler), None),
+    "error": (_handler(judge=check_socket_error), None),
 }
 
 
@@ -77,9 +79,10 @@ class WebSocketHandler(Generic[DataT]):
     """A base class for the ``websocket`` of ``serve()``: override what you need, pass an instance.
 
     The options are class or instance attributes. A method that is not overridden is not called at all; each may be an
-    ``async def``, and what it returns is of no consequence. An exception out of a method goes to ``error``; without one
-    it is logged with a traceback on the logger ``uwserve``. ``WebSocketHandler[T]`` as the base says that ``ws.data``
-    is a ``T``.
+    ``async def``, and what it returns is of no consequence. As in JavaScript, a method may leave out parameters at the
+    end (``def close(self, ws)``), but for ``message``. An exception out of a method goes to ``error``; without one it
+    is logged with a traceback on the logger ``uwserve``. ``WebSocketHandler[T]`` as the base says that ``ws.data`` is a
+    ``T``.
 
     Threads: the methods run on the server's thread, one at a time.
 
@@ -240,24 +243,27 @@ class WebSocketHandler(Generic[DataT]):
         Bun: WebSocketHandler.pong. RFC 6455 section 5.5.3.
         """
 
-    def error(self, ws: ServerWebSocket[DataT], exc: Exception, /) -> object:
+    def error(self, error: Exception, ws: ServerWebSocket[DataT], /) -> object:
         """Another handler of the socket raised.
 
+        The order of the arguments is Bun's: the error first. It once was ``(ws, exc)``; a handler whose first parameter
+        is named ``ws``, ``websocket`` or ``socket`` is still called that way, with a ``DeprecationWarning``.
+
         Args:
+            error: the exception. Raising here, as this default does, logs it.
             ws: the socket, which stays open (but for ``open``'s).
-            exc: the exception. Raising here, as this default does, logs it.
 
         Returns:
             Anything; as an ``async def``, a coroutine, which is run.
 
         Raises:
-            Exception: ``exc`` itself.
+            Exception: ``error`` itself.
 
         Threads: the server's.
 
-        Bun: none; ours.
+        Bun: WebSocketHandler.error.
         """
-        raise exc
+        raise error
 
 
 def check_websocket(label: str, value: object) -> dict[str, Any] | None:
@@ -316,7 +322,7 @@ FIXED = frozenset(("fd", *_inherited.CONFLICTS))
 SERVE: Mapping[str, tuple[Check, Any]] = {
     "fetch": (_fetch, None),
     "websocket": (check_websocket, None),
-    "port": (integer(0, 65535), 3000),
+    "port": (_checks.port, 3000),
     "hostname": (_checks.hostname, "0.0.0.0"),
     "unix": (_checks.unix_path, None),
     "unix_mode": (_addresses.unix_mode, None),
@@ -356,6 +362,15 @@ def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
     _proxies.check_together(options)
     _addresses.check_together(options)
     return options
+
+
+SERVED = ("fetch", "routes", "websocket", "metrics", "dashboard")
+
+
+def check_served(where: str, options: Mapping[str, Any]) -> None:
+    """``TypeError`` when every request would be answered with 404, as nothing is there to answer it."""
+    if all(options[name] is None for name in SERVED):
+        raise TypeError(f"{where}: nothing would be served: give {', '.join(SERVED[:-1])} or {SERVED[-1]}")
 
 
 def reload_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import threading
 from . import _core
 from ._generics import DataT
 from ._lifecycle import Once, Stopped, keep_until_exit, release
+from ._public import PublicMembers, is_public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Owner(_core.ServerCore[DataT]):
+class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
     """The part of ``Server`` that knows its thread."""
 
     _stopped: Stopped
@@ -33,6 +34,9 @@ class Owner(_core.ServerCore[DataT]):
         self._thread: threading.Thread | None = None  # the one that runs the loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if is_public(type(self), name)]
 
     # Of the classes that derive from it.
 

@@ -12,10 +12,10 @@ import os
 from . import _addresses, _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
 from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
-from ._generics import DataT, overload
+from ._generics import DataT
 from ._lifecycle import Stopped
 from ._modes import RunModes
-from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, reload_options, serve_options
+from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, check_served, reload_options, serve_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ class Server(RunModes[DataT]):
 
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
+        check_served("reload()", options)
         _proxies.check_together(options)
         routes = _metrics.with_metrics(self, options["routes"], options["metrics"])
         routes, feed = _dashboard.with_dashboard(self, routes, options["dashboard"])
@@ -240,14 +241,15 @@ class Server(RunModes[DataT]):
 
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
+_KEYWORDS: Any = {}
+"""What stands for the dict of options when there is none; by its identity, as ``serve({})`` is an error of its own."""
 
-@overload
-def serve(**options: Unpack[ServeOptions[DataT]]) -> Server[DataT]: ...
-@overload
-def serve(options: ServeOptions[DataT], /) -> Server[DataT]: ...
-@overload
-def serve(options: dict[str, NoReturn], /) -> Server[Any]: ...
-def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[Any]:
+
+# One signature and no overloads: a type checker that finds none of several to match lists them all, kilobytes that do
+# not name the mistake; of one it names the argument.
+def serve(
+    options: ServeOptions[DataT] | dict[str, NoReturn] = _KEYWORDS, /, **given: Unpack[ServeOptions[DataT]]
+) -> Server[DataT]:
     """Bind a server at once and return it; ``run()``, ``start()`` or ``serve_forever()`` makes it serve.
 
     Handlers are functions or coroutine functions. The type of ``ws.data``, the T of ``Server[T]``, is found in the
@@ -268,8 +270,9 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[A
 
     Where it listens:
 
-    * ``port=3000`` (0 picks one), ``hostname="0.0.0.0"``: an address, or a name, which stands for every address that it
-      has (``server.addresses`` tells), with one port for all; or ``unix``, a path (a leading NUL: an abstract name).
+    * ``port=3000`` (0 picks one; a str of digits will do), ``hostname="0.0.0.0"``: an address, or a name, which stands
+      for every address that it has (``server.addresses`` tells), with one port for all; or ``unix``, a path (a leading
+      NUL: an abstract name).
     * ``unix_mode``: the permission bits of ``unix``, ``0o660`` say; they are set before anybody can connect. ``None``:
       what the umask leaves, as a rule 0o755, so that only the same user (and root) can connect.
     * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
@@ -340,10 +343,13 @@ def serve(options: Mapping[str, Any] | None = None, /, **given: Any) -> Server[A
 
     Bun: Bun.serve.
     """
-    if options is not None:
+    chosen: Mapping[str, Any] = given
+    if options is not _KEYWORDS:
         if not isinstance(options, dict):
             raise TypeError(f"serve() takes keywords or one dict, got {type(options).__name__}")
         if given:
             raise TypeError("serve() takes keywords or one dict, not both")
-        given = options
-    return Server(serve_options(given))
+        chosen = options
+    checked = serve_options(chosen)
+    check_served("serve()", checked)
+    return Server(checked)

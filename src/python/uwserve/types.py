@@ -30,6 +30,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 from . import Headers, Request, Response, Server, ServerWebSocket, WebSocketHandler
+from ._core import SocketAddress
 
 if TYPE_CHECKING:
     from typing import Generic
@@ -71,6 +72,8 @@ __all__ = [
     "BinaryType",
     "BodyInit",
     "Buffer",
+    "CloseHandler",
+    "ControlHandler",
     "DashboardOptions",
     "DataT",
     "DeflateMode",
@@ -83,9 +86,13 @@ __all__ = [
     "PerMessageDeflateOptions",
     "ReloadOptions",
     "Reply",
+    "ResponseInit",
     "Route",
     "Routes",
     "ServeOptions",
+    "SocketAddress",
+    "SocketErrorHandler",
+    "SocketHandler",
     "TlsInfo",
     "TlsOptions",
     "UpgradeOptions",
@@ -110,6 +117,15 @@ BodyInit: TypeAlias = str | Buffer | Iterable[str | Buffer] | AsyncIterable[str 
 """What ``Response(...)`` takes as its body."""
 
 
+class ResponseInit(TypedDict, total=False):
+    """The second argument of ``Response(...)`` and ``Response.json(...)`` as in Bun."""
+
+    status: int
+    headers: HeadersInit | None
+    status_text: str
+    statusText: str
+
+
 class FutureLike(Protocol):
     """A future of ``concurrent.futures`` or asyncio: an answer that comes later."""
 
@@ -126,10 +142,10 @@ Answer: TypeAlias = Response | str | bytes | bytearray | memoryview | dict[Any, 
 Reply: TypeAlias = Answer | FutureLike | Coroutine[Any, Any, Answer | FutureLike]
 """What a handler of requests returns: an ``Answer``, a future of one, or, as an ``async def``, a coroutine of one."""
 
-FetchHandler: TypeAlias = Callable[[Request], Reply] | Callable[[Request, Server[DataT]], Reply]
+FetchHandler: TypeAlias = Callable[[Request], Reply] | Callable[[Request, Server[DataT]], Reply] | Callable[[], Reply]
 """A handler of requests; subscript it with the type of ``ws.data``."""
 
-ErrorHandler: TypeAlias = Callable[[Exception], Reply]
+ErrorHandler: TypeAlias = Callable[[Exception], Reply] | Callable[[], Reply]
 """The option ``error``: answers a request whose handler raised."""
 
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"]
@@ -158,16 +174,35 @@ class PerMessageDeflateOptions(TypedDict, total=False):
     """Of what is received."""
 
 
+SocketHandler: TypeAlias = Callable[[ServerWebSocket[DataT]], object] | Callable[[], object]
+"""``open`` and ``drain``; as all handlers but ``message``, they may leave out arguments at the end."""
+
+CloseHandler: TypeAlias = (
+    Callable[[ServerWebSocket[DataT], int, str], object]
+    | Callable[[ServerWebSocket[DataT], int], object]
+    | SocketHandler[DataT]
+)
+"""``close``: the socket, the code, the reason."""
+
+ControlHandler: TypeAlias = Callable[[ServerWebSocket[DataT], bytes], object] | SocketHandler[DataT]
+"""``ping`` and ``pong``: the socket and what the frame holds."""
+
+SocketErrorHandler: TypeAlias = (
+    Callable[[Exception, ServerWebSocket[DataT]], object] | Callable[[Exception], object] | Callable[[], object]
+)
+"""``error`` of a socket, in Bun's order: the error, then the socket."""
+
+
 class WebSocketOptions(TypedDict, Generic[DataT], total=False):
     """The option ``websocket`` as a dict; ``WebSocketHandler`` documents each member."""
 
-    open: Callable[[ServerWebSocket[DataT]], object] | None
+    open: SocketHandler[DataT] | None
     message: Callable[[ServerWebSocket[DataT], Any], object] | None
-    close: Callable[[ServerWebSocket[DataT], int, str], object] | None
-    drain: Callable[[ServerWebSocket[DataT]], object] | None
-    ping: Callable[[ServerWebSocket[DataT], bytes], object] | None
-    pong: Callable[[ServerWebSocket[DataT], bytes], object] | None
-    error: Callable[[ServerWebSocket[DataT], Exception], object] | None
+    close: CloseHandler[DataT] | None
+    drain: SocketHandler[DataT] | None
+    ping: ControlHandler[DataT] | None
+    pong: ControlHandler[DataT] | None
+    error: SocketErrorHandler[DataT] | None
     max_payload_length: int
     idle_timeout: int
     ping_interval: int
@@ -300,7 +335,7 @@ class ReloadOptions(TypedDict, Generic[DataT], total=False):
     trusted_proxies: Iterable[Network]
     forwarded_header: str | None
     proxy_protocol: bool
-    limits: LimitOptions | None
+    limits: LimitOptions  # no None: of a union mypy names no key that is misspelt
     metrics: str | None
     dashboard: bool | str | DashboardOptions | None
     development: bool
@@ -316,7 +351,7 @@ class ReloadOptions(TypedDict, Generic[DataT], total=False):
 class ServeOptions(ReloadOptions[DataT], total=False):
     """The options of ``serve``, by keyword or in one dict."""
 
-    port: int
+    port: int | str
     hostname: str
     unix: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
     unix_mode: int | None

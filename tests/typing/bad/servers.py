@@ -48,11 +48,11 @@ async def numbers_later() -> AsyncIterator[int]:
 serve(fetch=answers_a_tuple)  # E: mypy(arg-type) pyright(reportArgumentType)
 serve(fetch=answers_a_number)  # E: mypy(arg-type) pyright(reportArgumentType)
 serve(fetch=takes_three)  # E: mypy(arg-type) pyright(reportArgumentType)
-serve(fetch="text")  # E: mypy(call-overload) pyright(reportArgumentType)
+serve(fetch="text")  # E: mypy(arg-type) pyright(reportArgumentType)
 serve(error=fetch)  # E: mypy(arg-type) pyright(reportArgumentType)
-serve(fetch=fetch, websocket={"message": numbers})  # E: mypy(call-overload) pyright(reportArgumentType)
-serve(websocket=fetch)  # E: mypy(call-overload) pyright(reportArgumentType)
-serve(websocket=3)  # E: mypy(call-overload) pyright(reportArgumentType)
+serve(fetch=fetch, websocket={"message": numbers})  # E: mypy(misc) pyright(reportArgumentType)
+serve(websocket=fetch)  # E: mypy(arg-type) pyright(reportArgumentType)
+serve(websocket=3)  # E: mypy(arg-type) pyright(reportArgumentType)
 
 server = serve(fetch=of_numbers)
 text: Server[str] = server  # E: mypy(assignment) pyright(reportAssignmentType)
@@ -80,7 +80,7 @@ class Handler(WebSocketHandler[User]):
     def message(self, ws: ServerWebSocket[User]) -> None: ...  # E: mypy(override) pyright(reportIncompatibleMethodOverride)
 
 
-serve(websocket=Handler)  # E: mypy(call-overload) pyright(reportArgumentType)
+serve(websocket=Handler)  # E: mypy(arg-type) pyright(reportArgumentType)
 
 Response(3)  # E: mypy(arg-type) pyright(reportArgumentType)
 Response([1, 2])  # E: mypy(list-item) pyright(reportArgumentType)

@@ -28,7 +28,7 @@ def message(ws: ServerWebSocket[User], message: str | bytes) -> None:
     ws.ping(1)  # E: mypy(arg-type) pyright(reportArgumentType)
     ws.close("1000")  # E: mypy(arg-type) pyright(reportArgumentType)
     ws.close(1000, b"bye")  # E: mypy(arg-type) pyright(reportArgumentType)
-    ws.cork(3)  # E: mypy(arg-type) pyright(reportArgumentType)
+    ws.cork(3)  # E: mypy(call-overload) pyright(reportArgumentType, reportCallIssue)
     ws.binary_type = "list"  # E: mypy(assignment) pyright(reportAttributeAccessIssue)
     ws.ready_state = 3  # E: mypy(misc) pyright(reportAttributeAccessIssue)
     ws.id = 3  # E: mypy(misc) pyright(reportAttributeAccessIssue)

@@ -61,8 +61,8 @@ class Chat(WebSocketHandler[User]):
     def message(self, ws: ServerWebSocket[User], text: str | bytes) -> None:
         ws.send(text)
 
-    def error(self, ws: ServerWebSocket[User], exc: Exception) -> None:
-        ws.close(1011, str(exc))
+    def error(self, error: Exception, ws: ServerWebSocket[User]) -> None:
+        ws.close(1011, str(error))
 
 
 class Duck:

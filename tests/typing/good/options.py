@@ -84,7 +84,7 @@ class Asynchronous(WebSocketHandler):
     async def message(self, ws: ServerWebSocket, message: Any) -> int:
         return ws.send(message)
 
-    async def error(self, ws: ServerWebSocket, exc: BaseException) -> None: ...
+    async def error(self, error: BaseException, ws: ServerWebSocket) -> None: ...
 
 
 handler: WebSocketObject[int] = Plain()
@@ -117,3 +117,24 @@ on_error: ErrorHandler = error
 route: Route[int] = {"GET": fetch, "POST": slow, "PUT": "static"}
 fields: HeadersInit = [("name", "value")]
 serve(fetch=handlers[0], error=on_error, routes={"/": route, "/lambda": lambda request: request.path})
+
+
+# What Bun takes, too.
+
+serve(fetch=lambda: "hello", port="3000", error=lambda: Response("x", {"status": 500, "statusText": "no"}))
+serve(
+    routes={"/": lambda: "hello"},
+    websocket={
+        "open": lambda: None,
+        "close": lambda ws, code: None,
+        "ping": lambda ws: None,
+        "error": lambda error: print(error),
+    },
+)
+
+
+def corks(ws: ServerWebSocket[Any]) -> int:
+    return ws.cork(lambda: 3) + ws.cork(lambda ws: ws.send("x"))
+
+
+Response.json({}, {"status": 201, "headers": {"A": "1"}})

@@ -9,7 +9,7 @@ from typing_extensions import assert_type
 
 from uwserve import Closed, ConnectionClosed, Headers, ReadyState, Request, Response, Server, ServerWebSocket
 from uwserve.stats import ServerStats, TopicStats
-from uwserve.types import Buffer, Message, TlsInfo
+from uwserve.types import Buffer, Message, SocketAddress, TlsInfo
 
 
 class User:
@@ -83,7 +83,7 @@ def serving(server: Server[User], request: Request) -> Response:
     assert_type(server.subscribers("topic"), list[ServerWebSocket[User]])
     assert_type(server.stats(), ServerStats)
     assert_type(server.topics(), dict[str, TopicStats])
-    assert_type(server.requestIP(request), tuple[str, int, Literal["IPv4", "IPv6"]] | None)
+    assert_type(server.requestIP(request), SocketAddress | None)
     server.call_soon(print, "text", 3)
     server.call_soon(server.publish_later, 3) if isinstance(server, Publishing) else None
     server.reload(websocket={"message": lambda ws, message: ws.send(ws.data.name)}, idleTimeout=3)

@@ -23,11 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .parser import make_parser
 
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        (parser.commands.get(arguments.command) or parser).unknown(rest)
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return 2
     try:
+        if arguments.command == "serve":
+            from . import environment
+
+            environment.apply(parser, arguments, argv)
         code: int = arguments.run(arguments)
     except CommandError as failure:
         return _fail(arguments, failure)

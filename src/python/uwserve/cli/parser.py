@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import re
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__, _addresses, _dashboard, _stopping
+from .._options import SERVE, check_serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -32,19 +35,45 @@ def _runs(module: str, function: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """argparse's, which also says what was meant."""
+
+    commands: dict[str, Parser]
+
+    def unknown(self, rest: Sequence[str]) -> NoReturn:
+        """Refuse what no option took."""
+        known = [text for action in self._actions for text in action.option_strings]
+        told = []
+        for text in rest:
+            close = difflib.get_close_matches(text.partition("=")[0], known, 1) if text.startswith("-") else []
+            told.append(f"{text} (did you mean {close[0]}?)" if close else text)
+        self.error(f"unrecognized arguments: {' '.join(told)}")
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.fullmatch(r"argument command: invalid choice: '(.*?)' .*", message, re.DOTALL)
+        if wrong:
+            close = difflib.get_close_matches(wrong[1], self.commands, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(self.commands)}"
+            if ":" in wrong[1] or wrong[1].endswith(".py"):
+                hint = f"did you mean `uwserve serve {wrong[1]}`?"
+            message = f"there is no command {wrong[1]!r}; {hint}"
+        super().error(message)
+
+
+def make_parser() -> Parser:
+    parser = Parser(
         prog="uwserve",
         description="A WebSocket server for Python with Bun's API.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"uwserve {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"uwserve {__version__}")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(metavar="command")
+    commands = parser.add_subparsers(metavar="command", parser_class=Parser)
+    parser.commands = commands.choices  # of parser_class
 
-    def add(name: str, short: str, long: str, module: str, function: str, epilog: str = "") -> argparse.ArgumentParser:
-        command = commands.add_parser(
+    def add(name: str, short: str, long: str, module: str, function: str, epilog: str = "") -> Parser:
+        command: Parser = commands.add_parser(
             name,
             help=short,
             description=textwrap.fill(long, 100),
@@ -75,22 +104,40 @@ def make_parser() -> argparse.ArgumentParser:
         "--connections", type=_positive, default=10_000, metavar="N", help="to plan for (default: 10000)"
     )
     doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    completion = add(
+        "completion",
+        "a script that completes this command in a shell",
+        "Print a script that completes this command. For bash it goes into ~/.bash_completion, for zsh into a file "
+        "_uwserve in a folder of fpath, for fish into ~/.config/fish/completions/uwserve.fish.",
+        "completion",
+        "completion",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
 
 
-def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_serve(add: Callable[..., Parser]) -> None:
     yours = add(
         "serve",
         "run a server of yours",
         "Run MODULE:ATTRIBUTE, found from the current directory. The attribute is a Server that uwserve.serve() "
         "returned, a dict of its options, or a function without arguments that returns either. Options given here "
-        "replace a dict's; of a Server, which is bound already, those that say where to listen cannot be replaced.",
+        "replace a dict's; of a Server, which is bound already, those that say where to listen cannot be replaced. "
+        "Each option may also be a variable of the environment: UWSERVE_PORT for --port. An option wins over its "
+        "variable, and this over the application's code. PORT and HOST count where the code says nothing.",
         "run",
         "yours",
         _EXIT_CODES,
     )
     yours.add_argument("target", metavar="module:attribute")
-    _add_serving(yours, "the application's, else 0.0.0.0", "the application's, else 3000")
+    _add_serving(yours, "the application's, else HOST, else 0.0.0.0", "the application's, else PORT, else 3000")
+    _add_server_options(yours)
+    yours.add_argument(
+        "--env-file",
+        action="append",
+        metavar="FILE",
+        help="NAME=value lines for the environment, where it does not have these names; repeatable",
+    )
     group = yours.add_argument_group("development")
     group.add_argument(
         "--reload",
@@ -104,6 +151,30 @@ def _add_serve(add: Callable[..., argparse.ArgumentParser]) -> None:
     group.add_argument(
         "--reload-include", action="append", metavar="GLOB", help="also names like this, beside *.py; repeatable"
     )
+
+
+AS_FLAGS = frozenset(("port", "hostname", "unix", "fd", "tls", "metrics", "dashboard"))
+"""Options of serve() that have flags of their own making."""
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    """A flag for every other option of serve() that a line of text can give, told by its default."""
+    group = parser.add_argument_group("options of serve(), see its documentation (default: the application's)")
+    for name, (_, default) in SERVE.items():
+        flag = "--" + name.replace("_", "-")
+        more: dict[str, Any] = {"dest": name, "default": None}
+        if name in AS_FLAGS or default is None:
+            continue
+        if isinstance(default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
+        elif isinstance(default, (int, float)):
+            group.add_argument(flag, type=_number, metavar="NUMBER", help=f"else {default}", **more)
+        elif isinstance(default, str):
+            group.add_argument(flag, metavar="TEXT", help=f"else {default}" if default else None, **more)
+        elif isinstance(default, tuple):
+            group.add_argument(flag, action="append", metavar="TEXT", help="repeatable", **more)
+        elif isinstance(default, dict):
+            group.add_argument(flag, action="append", metavar="NAME=NUMBER", type=_pair, help="repeatable", **more)
 
 
 def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
@@ -167,7 +238,7 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     )
 
 
-def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_bench(add: Callable[..., Parser]) -> None:
     bench = add(
         "bench",
         "a small load against a URL, or an echo server of its own",
@@ -191,6 +262,13 @@ def _number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _pair(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER")
+    return name, _number(value)
 
 
 def _in(low: int, high: int) -> Callable[[str], int]:
@@ -286,4 +364,12 @@ def other_options(arguments: argparse.Namespace) -> dict[str, Any]:
         options["dashboard"] = {} if arguments.dashboard is True else {"path": arguments.dashboard}
         if arguments.dashboard_allow:
             options["dashboard"]["allow"] = [*_dashboard.LOCAL, *arguments.dashboard_allow]
+    for name, (_, default) in SERVE.items():
+        value = getattr(arguments, name, None) if name not in AS_FLAGS else None
+        if value is not None:
+            options[name] = dict(value) if isinstance(default, dict) else value
+            try:
+                check_serve({name: options[name]})
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"--{name.replace('_', '-')}: {error}") from None
     return options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -22,6 +23,8 @@ def yours(arguments: argparse.Namespace) -> int:
     from . import reload
 
     console.set_up(arguments)
+    for name, meant in arguments.misspelt:
+        _tell(f"{name} in the environment is no option of uwserve serve; did you mean {meant}?")
     if arguments.reload and not child.is_child():
         parser.listen_options(arguments)  # usage errors come at once
         parser.other_options(arguments)
@@ -29,6 +32,7 @@ def yours(arguments: argparse.Namespace) -> int:
     if (arguments.reload_dir or arguments.reload_include) and not arguments.reload:
         raise UsageError("--reload-dir and --reload-include need --reload")
     restarts = child.Restarts() if child.is_child() else None
+    os.environ.update({name: text for name, text in arguments.environment.items() if name not in os.environ})
     return run(arguments, f"serve {arguments.target}", target.load(arguments), restarts)
 
 

@@ -8,7 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases, _dashboard, serve
+from .. import Server, _aliases, _dashboard, _logs, serve
+from .._options import FIXED
+from . import candidates, environment
 from .errors import CommandError, UsageError
 from .parser import listen_options, other_options
 
@@ -23,9 +25,10 @@ def load(arguments: argparse.Namespace) -> Server:
     """The bound server. ``CommandError`` for what goes wrong, with a traceback for what the application raises."""
     target = arguments.target
     module_name, colon, attribute = target.partition(":")
-    if not colon or not module_name or not attribute:
-        raise UsageError(f"{target!r} is not of the form module:attribute")
+    if not colon or not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
+        raise UsageError(f"{target!r} is not of the form module:attribute{candidates.hint_of_form(target)}")
     where, others = listen_options(arguments), other_options(arguments)
+    left_open = environment.open_places(arguments.environment | os.environ)
     try:
         value = _find(module_name, attribute)
         if isinstance(value, Server) and value.finished:
@@ -42,7 +45,10 @@ def load(arguments: argparse.Namespace) -> Server:
     except Exception as error:
         raise CommandError(f"{target} failed: {type(error).__name__}: {error}", traceback=True) from error
     if isinstance(value, dict):
-        return bind(target, replaced(value, where | others))
+        options = replaced(value, where | others)
+        if "unix" not in options and "fd" not in options:
+            options = {name: place for name, place in left_open.items() if name not in options} | options
+        return bind(target, options)
     if not isinstance(value, Server):
         raise CommandError(
             f"{target} must be a Server, a dict of options or a function that returns one, got {type(value).__name__}"
@@ -50,6 +56,11 @@ def load(arguments: argparse.Namespace) -> Server:
     if value.running or value.finished:
         raise CommandError(f"{target}: the server is {'stopped' if value.finished else 'running'} already")
     _change(target, value, where, others)
+    if left_open.get("port") not in (None, value.port):
+        _logs.warning(
+            f"PORT={left_open['port']} in the environment is not used: {target} is a Server, bound to {value.url} when "
+            "it was made. Let it be a dict of serve()'s options, or a function that returns one"
+        )
     return value
 
 
@@ -94,8 +105,9 @@ def _merged(own: object, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(target: str, server: Server, where: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     """Options for a Server that the application has bound."""
-    if where:
-        flags = " and ".join("--" + {"hostname": "host"}.get(name, name) for name in where)
+    fixed = [*where, *(name for name in others if name in FIXED)]
+    if fixed:
+        flags = " and ".join("--" + {"hostname": "host"}.get(name, name).replace("_", "-") for name in fixed)
         raise UsageError(
             f"{target} is a Server, bound to {server.url} when it was made: {flags} cannot move it. "
             "Let it be a dict of serve()'s options, or a function that returns one"
@@ -124,10 +136,12 @@ def _find(module_name: str, attribute: str) -> Any:
             raise  # a module that it imports is missing: the traceback tells where
         raise CommandError(
             f"there is no module {error.name!r} (looked in {os.getcwd()} and the installed ones)"
+            f"{candidates.hint_of_module(error.name)}"
         ) from None
     for name in attribute.split("."):
         try:
             value = getattr(value, name)
         except AttributeError:
-            raise CommandError(f"module {module_name!r} has no attribute {attribute!r}") from None
+            hint = candidates.hint_of_attribute(sys.modules[module_name], attribute)
+            raise CommandError(f"module {module_name!r} has no attribute {attribute!r}{hint}") from None
     return value

@@ -7,10 +7,12 @@ looks nothing is measured and nothing runs.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from .. import Request, Response
 from .._dispatch import send
 from .access import Access
+from .feed import SORTS
 from .page import page
 
 if TYPE_CHECKING:
@@ -36,8 +38,20 @@ def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
     def show(request: Request) -> Response | None:
         if refused := refusal(request):
             return refused
-        server._leave_out(request, lambda: send(server, request, answer))
+        shown = topics(request) if request.query else answer
+        server._leave_out(request, lambda: send(server, request, shown))
         return None
+
+    def topics(request: Request) -> Response:
+        """``?topics&search=...&sort=...``: the page asks so for what the feed does not tell everybody."""
+        asked = dict(parse_qsl(request.query, keep_blank_values=True))
+        if "topics" not in asked:
+            return answer
+        sort = asked.get("sort", "")
+        found = feed.find_topics(asked.get("search", ""), sort if sort in SORTS else "subscribers")
+        if found is None:  # too soon: the page asks again with the next sample
+            return Response(None, 204, {"Cache-Control": "no-store"})
+        return Response.json(found, 200, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
 
     def connect(request: Request) -> Response | None:
         if refused := refusal(request):

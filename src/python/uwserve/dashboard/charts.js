@@ -122,6 +122,7 @@ class Chart {
     for (const value of named) pen.fillText(format(value, unit), 0, y(value) - 2.5);
     const seconds = view.shown * view.interval;
     for (const [part, text] of [[0, `${duration(seconds)} ago`], [0.5, duration(seconds / 2)], [1, "now"]]) {
+      if (part === 0.5 && width < 170) continue;  // no room
       pen.textAlign = part === 0 ? "left" : part === 1 ? "right" : "center";
       pen.fillText(text, part * width, floor + 13);
     }

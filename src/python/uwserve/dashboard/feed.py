@@ -11,6 +11,7 @@ Viewers are observers of the core: no handler and no count of the server's knows
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import threading
@@ -22,7 +23,7 @@ from .. import _core
 from .._callables import is_coroutine_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .. import Request, Server, ServerWebSocket
     from ..stats import ServerStats
@@ -36,9 +37,14 @@ GRACE = 15.0
 POINTS = 300
 """Samples kept for viewers who come later, and shown."""
 TOPICS = 20
-"""Topics told: those with the most publishes lately, then those with the most subscribers."""
+"""Topics told: those with the most subscribers and those with the most publishes lately, half of each at least."""
 TOPICS_SHARE = 0.02
-"""The part of the loop's time that listing topics may take: many subscriptions are listed less often."""
+"""The part of the loop's time that listing topics may take, and again that searching them may: many subscriptions are
+listed less often."""
+SORTS = ("subscribers", "publishes", "rate", "name")
+"""What viewers may sort topics by; the largest first, but for names."""
+SEARCH_LENGTH = 200
+"""Characters of a search that count."""
 
 FIELDS = (
     "time", "websockets", "http", "messages_in", "messages_out", "bytes_in", "bytes_out", "buffered", "dropped",
@@ -100,7 +106,9 @@ class Feed:
         self._topics: list[dict[str, Any]] = []
         self._topics_due = 0.0
         self._topics_last: tuple[float, dict[str, Any]] = (0.0, {})
+        self._rates: dict[str, float] = {}
         self._topics_count = 0
+        self._search_due = 0.0
         self._is_posted = False
         try:
             self._time_handler()
@@ -248,11 +256,44 @@ class Feed:
             # A topic may have ended and begun again meanwhile.
             return (count - was if count >= was else count) / (now - then) if then else 0.0
 
-        rates = {name: lately(name) for name in topics}
-        first = sorted(topics, key=lambda name: (-rates[name], -topics[name]["subscribers"], name))[:TOPICS]
-        self._topics = [{"name": name, "rate": round(rates[name], 1), **topics[name]} for name in first]
-        self._topics.sort(key=lambda topic: (-topic["subscribers"], topic["name"]))  # calmer than by rate
+        rates = self._rates = {name: lately(name) for name in topics}
+        # A busy topic of few must not hide the quiet room with everybody in it, nor the other way round.
+        told = set(self._first("subscribers", topics, TOPICS // 2))
+        for name in self._first("rate", topics, TOPICS):
+            if len(told) < TOPICS and rates[name] > 0:
+                told.add(name)
+        if len(told) < TOPICS:
+            told.update(self._first("subscribers", topics, TOPICS))
+        self._topics = [self._topic(name) for name in self._first("subscribers", told, TOPICS)]  # calmer than by rate
         self._topics_count = len(topics)
+
+    def _first(self, sort: str, names: Iterable[str], count: int) -> list[str]:
+        """The first ``count`` of these topics, sorted so."""
+        topics = self._topics_last[1]
+        if sort == "name":
+            return heapq.nsmallest(count, names)
+        if sort == "rate":
+            return heapq.nsmallest(count, names, lambda name: (-self._rates[name], -topics[name]["subscribers"], name))
+        return heapq.nsmallest(count, names, lambda name: (-topics[name][sort], -self._rates[name], name))
+
+    def _topic(self, name: str) -> dict[str, Any]:
+        return {"name": name, "rate": round(self._rates[name], 1), **self._topics_last[1][name]}
+
+    def find_topics(self, search: str, sort: str) -> dict[str, Any] | None:
+        """The first topics with ``search`` in their name, as they were listed last; ``None``: too soon to search again.
+
+        Without a viewer nothing is listed, and so nothing found.
+        """
+        if self._end is None:
+            return {"topics": [], "matches": 0}
+        if time.monotonic() < self._search_due:
+            return None
+        begun = time.perf_counter()
+        wanted = search[:SEARCH_LENGTH].casefold()
+        names = [name for name in self._topics_last[1] if wanted in name.casefold()]
+        found = [self._topic(name) for name in self._first(sort, names, TOPICS)]
+        self._search_due = time.monotonic() + (time.perf_counter() - begun) / TOPICS_SHARE
+        return {"topics": found, "matches": len(names)}
 
     def _now(self, stats: ServerStats) -> dict[str, Any]:
         """What is shown as it is."""

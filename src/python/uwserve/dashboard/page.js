@@ -2,7 +2,7 @@
 
 const $ = id => document.getElementById(id);
 const SPANS = [60, 120, 300];  // points that are shown, at least those that there are
-const view = {fields: [], points: [], kept: 300, shown: 60, interval: 1, timesHandlers: false};
+const view = {fields: [], points: [], kept: 300, shown: 60, interval: 1, timesHandlers: false, now: null};
 
 const CODES = {
   1000: "normal", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code", 1006: "connection lost",
@@ -36,8 +36,9 @@ function fill(id, rows) {
     const row = body.rows[r] ?? body.insertRow();
     cells.forEach((cell, c) => {
       const td = row.cells[c] ?? row.insertCell();
-      const {text, style = "", share = null} = typeof cell === "object" ? cell : {text: cell};
+      const {text, style = "", share = null, dir = ""} = typeof cell === "object" ? cell : {text: cell};
       if (td.textContent !== text) td.textContent = text;
+      if (dir) td.dir = dir;
       td.className = style;
       if (share !== null) td.style.setProperty("--share", `${(share * 100).toFixed(1)}%`);
     });
@@ -51,14 +52,70 @@ function fill(id, rows) {
 
 const number = (value, unit = "count", style = "n") => ({text: format(value, unit), style});
 
-function tables(now) {
-  const most = Math.max(1, ...now.topics.map(topic => topic.subscribers));
-  fill("topics", now.topics.map(topic => [
-    {text: topic.name, style: "share", share: topic.subscribers / most},
+// --- topics: those that every viewer is told of, or the first of a search or an order, which the server makes ---
+
+const wanted = {search: "", sort: ""};  // as the reader has it; both empty: what every viewer is told of
+let asked = 0;  // the number of the last question: a late answer to an earlier one is dropped
+
+function showTopics(topics, text) {
+  const most = Math.max(1, ...topics.map(topic => topic.subscribers));
+  fill("topics", topics.map(topic => [
+    {text: topic.name, style: "share", share: topic.subscribers / most, dir: "auto"},
     number(topic.subscribers), number(topic.publishes), number(topic.rate, "rate"),
   ]));
-  const more = now.topics_count - now.topics.length;
-  $("topics-count").textContent = more > 0 ? `the ${now.topics.length} busiest of ${format(now.topics_count, "count")}` : "";
+  $("topics-count").textContent = text;
+}
+
+async function askForTopics() {
+  const mine = ++asked, query = new URLSearchParams({topics: "", ...wanted});
+  const answer = await fetch(`${location.pathname}?${query}`).catch(() => null);
+  if (answer?.status !== 200 || mine !== asked) return;  // gone, or asked too soon: the next sample asks again
+  const {topics, matches} = await answer.json();
+  if (mine !== asked) return;
+  $("no-topics").textContent = wanted.search ? "No topic has that in its name." : "No socket subscribes to a topic.";
+  const first = matches > topics.length ? `the first ${topics.length} of ` : "";
+  showTopics(topics, `${first}${format(matches, "count")}${wanted.search ? " found" : ""}`);
+}
+
+function topicsOf(now) {
+  if (wanted.search || wanted.sort) {
+    askForTopics();
+    return;
+  }
+  const count = format(now.topics_count, "count");
+  $("no-topics").textContent = "No socket subscribes to a topic.";
+  showTopics(now.topics, now.topics_count > now.topics.length ? `the ${now.topics.length} largest and busiest of ${count}` : "");
+}
+
+function want(change) {
+  Object.assign(wanted, change);
+  asked++;
+  if (view.now) topicsOf(view.now);
+}
+
+let typing = 0;
+$("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => want({search: $("search").value.trim()}), 150);
+});
+for (const head of document.querySelectorAll("th[data-sort]")) {
+  head.querySelector("button").addEventListener("click", () => {
+    const sort = head.dataset.sort === wanted.sort ? "" : head.dataset.sort;  // once more: as it was
+    for (const other of document.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+    if (sort) head.setAttribute("aria-sort", sort === "name" ? "ascending" : "descending");
+    want({sort});
+  });
+}
+
+// On a phone the lists are closed until they are asked for.
+const narrow = matchMedia("(max-width: 640px)");
+const fold = () => document.querySelectorAll("details.less").forEach(list => { list.open = !narrow.matches; });
+narrow.addEventListener("change", fold);
+fold();
+
+function tables(now) {
+  view.now = now;
+  topicsOf(now);
   const closed = Math.max(1, ...now.closes.map(([, count]) => count));
   fill("closes", now.closes.map(([code, count]) => [
     {text: `${code} ${CODES[code] ?? (code < 4000 ? "registered" : "application")}`, style: "share", share: count / closed},
