@@ -110,12 +110,13 @@ constexpr char kListeningDescriptors[] = R"(listening_descriptors(self)
 For the facade. Those of the listening sockets, which stay the core's; to be copied. The server's thread.
 )";
 
-constexpr char kRunLoop[] = R"(run_loop(self, signal_fd=-1)
+constexpr char kRunLoop[] = R"(run_loop(self, signal_fd=-1, rearm_signals=None)
 --
 
 For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means
 "Python has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt
-and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
+and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped. rearm_signals()
+is called after turns that took long: a handler may have replaced the process's signal handlers.
 )";
 
 constexpr char kStopCore[] = R"(stop_core(self, close_active_connections)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "at_exit.h"
+#include "cycles.h"
 #include "ref.h"
 
 namespace uwserve {
@@ -15,6 +16,8 @@ class LoopGil {
             take();
     }
     bool is_held() const { return held_; }
+    // Whether it has been held long enough for Python code to have run an event loop of its own.
+    bool is_held_long() const { return held_ && cycles() - since_ > kLongCycles; }
     void release() {
         if (held_) {
             held_ = false;
@@ -26,8 +29,10 @@ class LoopGil {
     void take() {
         guarded<PyEval_RestoreThread>(saved_);
         held_ = true;
+        since_ = cycles();
     }
     bool held_ = true;
+    uint64_t since_ = 0;
     PyThreadState *saved_ = nullptr;
 };
 

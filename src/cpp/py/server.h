@@ -99,7 +99,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool listen_fds(const std::vector<int> &fds);
     std::vector<us_listen_address_t> addresses() const;  // while it listens
     std::vector<int> listening_descriptors() const;
-    bool run(int signal_fd);
+    bool run(int signal_fd, PyObject *rearm_signals);
     bool stop(bool force);  // server_stop.cpp
     bool stop_within(double seconds, int code, std::string reason);
     void forked();  // in the child
@@ -252,6 +252,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     static void on_release(void *self);
     static void on_report(void *self, const Refusals::Counts &counts, double seconds);
     static void on_signal(void *self);
+    void rearm_signals();
 
     std::unique_ptr<us_tls_config_t, DropTls> tls_;
     std::mutex posted_mutex_;
@@ -264,6 +265,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool embedded_ = false;  // an event loop of Python's calls pump()
     Ref run_error_;
     int signal_fd_ = -1;
+    Ref rearm_signals_;  // while run() runs on the main thread
 };
 
 }  // namespace uwserve

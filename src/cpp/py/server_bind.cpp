@@ -299,8 +299,10 @@ void bind_server(py::module_ &module, ModuleState *state) {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.listening_descriptors"));
         return core.listening_descriptors();
     }, docs::kListeningDescriptors)
-        .def("run_loop", [](ServerCore &core, int signal_fd) { check(core.run(signal_fd)); }, py::arg("signal_fd") = -1,
-             docs::kRunLoop)
+        .def("run_loop",
+             [](ServerCore &core, int signal_fd, py::handle rearm_signals) {
+        check(core.run(signal_fd, rearm_signals.ptr()));
+    }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::kRunLoop)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
              py::arg("close_active_connections"), docs::kStopCore)
         .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kCheckClose)

@@ -28,8 +28,21 @@ constexpr int kLastRounds = 100;
 void ServerCore::on_release(void *self) {
     auto *core = static_cast<ServerCore *>(self);
     core->grave->empty();
+    if (core->rearm_signals_ && core->gil.is_held_long()) [[unlikely]]
+        core->rearm_signals();
     if (core->embedded_ && core->engine->topics().queued_bytes() * core->pending_websockets < kFanOutBytes) return;
     core->gil.release();
+}
+
+// A handler may have run asyncio.run(), which takes signal handlers and the wake-up descriptor away at its end. A signal
+// would be lost, or end the process: they are put back before the next wait. Asked after turns that took as long as that.
+void ServerCore::rearm_signals() {
+    Ref hook = Ref::borrow(rearm_signals_.get());
+    Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
+    if (result) return;
+    break_ = true;
+    us_wakeup_loop(engine->loop());
+    if (!run_error_) run_error_ = take_exception();
 }
 
 // Python's own C-level signal handler has written to the descriptor; here its Python-level handlers run.
@@ -72,7 +85,7 @@ bool ServerCore::raise_run_error() {
     return false;
 }
 
-bool ServerCore::run(int signal_fd) {
+bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
     if (finished && stopping && !is_forked) return true;  // stopped before it ran: nothing is left to do
     if (!check_can_run("Server.run")) return false;
     Ref keep = Ref::borrow(self);
@@ -82,6 +95,7 @@ bool ServerCore::run(int signal_fd) {
         PyErr_SetFromErrno(PyExc_OSError);
         return false;
     }
+    rearm_signals_ = rearm_signals == Py_None ? Ref() : Ref::borrow(rearm_signals);
     loop_thread = PyThread_get_thread_ident();
     break_ = false;
     us_loop_t *loop = engine->loop();
@@ -90,6 +104,7 @@ bool ServerCore::run(int signal_fd) {
         gil.ensure();
         if (!is_forked && !break_) run_last_posted();
     } while (loop->num_polls > 0 && !break_ && !is_forked);
+    rearm_signals_ = Ref();
     if (is_forked) {  // a handler forked, and this is the child
         PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
         return false;
@@ -124,7 +139,10 @@ bool ServerCore::pump(Pumped *pumped) {
     uint64_t begun = us_monotonic_ns();
     do {
         us_loop_iterate(loop, 0);
-        if (is_forked) return true;
+        if (is_forked) {  // a handler forked, and this is the child, whose event loop wants its context and its task back
+            coroutines.end_pump();
+            return true;
+        }
     } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ && !coroutines.has_begun() &&
              us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();

@@ -876,7 +876,8 @@ class ServerCore(Generic[DataT]):
     # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
     # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
     # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
-    def run_loop(self, signal_fd: int = -1) -> None: ...
+    # rearm_signals() is called after turns that took long: a handler may have replaced the process's signal handlers.
+    def run_loop(self, signal_fd: int = -1, rearm_signals: Callable[[], None] | None = None) -> None: ...
     # Inside an event loop: set_event_loop(loop, _tasks.TOOLS), descriptor = attach_core() on the loop's thread, pump()
     # whenever it is readable: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and only
     # coroutines are left. pump() raises KeyboardInterrupt and SystemExit out of handlers.

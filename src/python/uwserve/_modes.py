@@ -12,8 +12,8 @@ import threading
 
 from . import _logs, _stopping
 from ._generics import DataT
-from ._lifecycle import Signals, StopOnSigterm, forget_closed_loops
 from ._owner import Owner
+from ._signals import Signals, StopOnSigterm, forget_closed_loops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class RunModes(Owner[DataT]):
     def __init__(self) -> None:
         super().__init__()
         self._descriptor = -1
+        self._signals: Signals | None = None  # of a run() on the main thread
+        self._main: asyncio.Task[None] | None = None  # in a loop of our own: lasts as long as the run
         self._cut: asyncio.TimerHandle | None = None
 
     def _has_coroutine_handlers(self) -> bool:
@@ -112,11 +114,13 @@ class RunModes(Owner[DataT]):
         self._claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
-                with Signals(_stopping.StopBySignals(self, stop_timeout, notice, merge)) as descriptor:
+                self._signals = Signals(_stopping.StopBySignals(self, stop_timeout, notice, merge))
+                with self._signals as descriptor:
                     self._turn(descriptor)
             else:
                 self._turn(-1)
         finally:
+            self._signals = None
             self._unclaim()
 
     def _run_in_background(self) -> None:
@@ -132,7 +136,7 @@ class RunModes(Owner[DataT]):
         if self._own_loop is None and self._has_coroutine_handlers() and not self.finished:
             self._event_loop_wanted()
         if self._own_loop is None:
-            self.run_loop(descriptor)
+            self.run_loop(descriptor, None if self._signals is None else self._signals.rearm)
         loop = self._own_loop
         if loop is None:
             return
@@ -151,18 +155,35 @@ class RunModes(Owner[DataT]):
             if descriptor >= 0:  # a signal has come; that the loop wakes lets Python run its handler
                 loop.add_reader(descriptor, _drain_descriptor, descriptor)
             try:
-                loop.run_until_complete(self._until_stopped())
+                self._main = loop.create_task(self._until_stopped())
+                loop.run_until_complete(self._main)
             finally:
+                self._main = None
+                self._check_process()  # a handler forked, and this is the child: nothing here is its own
                 if descriptor >= 0:
                     loop.remove_reader(descriptor)
                 self._detach()
         finally:
             self._own_loop = None
-            close_event_loop(loop)
-            self.forget_event_loop()
+            if self._pid == os.getpid():
+                close_event_loop(loop)
+                self.forget_event_loop()
 
     async def _until_stopped(self) -> None:
+        if self._signals is not None:
+            self._signals.note_wakeup_fd()
         await self._stopped
+
+    def _abandon_in_child(self) -> None:
+        """In a forked child: the event loop of the run is made the child's own, and the run ends when it goes on."""
+        loop = self._own_loop
+        if loop is None or loop.is_closed():
+            return
+        from ._tasks import detach_from_parent
+
+        detach_from_parent(loop)
+        if self._main is not None:
+            self._main.cancel()
 
     def _event_loop_wanted(self) -> None:
         """The hook the core calls when a coroutine has come and there is no event loop, or a closed one."""

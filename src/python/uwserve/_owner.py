@@ -57,6 +57,9 @@ class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
     def _drain(self) -> None:
         raise NotImplementedError
 
+    def _abandon_in_child(self) -> None:
+        raise NotImplementedError
+
     # Who may do what.
 
     def on_loop_thread(self) -> bool:

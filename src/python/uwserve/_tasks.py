@@ -124,6 +124,21 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def detach_from_parent(loop: Any) -> None:
+    """In a forked child: give the copy of the parent's loop an epoll instance of its own, and nothing to watch.
+
+    A copied descriptor refers to the parent's instance: what the child changes there, even by closing its loop, would
+    be changed for the parent, which then misses its events.
+    """
+    import os
+    import select
+
+    selector = getattr(loop, "_selector", None)  # asyncio's; uvloop's method is public by its own lights
+    number = selector.fileno() if selector is not None else loop._get_backend_id()
+    with select.epoll() as fresh:
+        os.dup2(fresh.fileno(), number, inheritable=False)
+
+
 LEFT_SECONDS = 2.0
 """How long what is left in a loop of ours has to end once it is cancelled."""
 
