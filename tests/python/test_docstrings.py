@@ -215,7 +215,7 @@ def test_annotated_attributes(file: str, name: str) -> None:
         assert text.splitlines()[0].endswith("."), attribute
         if name == "WebSocketHandler":
             theirs = {own: alias for alias, own in _aliases.WEBSOCKET_OPTIONS.items()}.get(attribute)
-            ours = attribute in ("ping_interval", "max_lifetime", "serial", "protocols")
+            ours = attribute in ("ping_interval", "max_lifetime", "serial", "max_concurrent_handlers", "protocols")
             assert f"Bun: {'none; ours' if ours else theirs}." in text, attribute
 
 

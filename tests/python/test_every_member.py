@@ -150,7 +150,7 @@ INTERNAL: Table = {
     ),
     "set_limits": (
         REFUSED,
-        lambda both: both[0].set_limits(**both[0]._limits, exempt_local=False, report_ms=1000),
+        lambda both: both[0].set_limits(**both[0]._limits, exempt_local=False, max_descriptors=0, report_ms=1000),
     ),
     "set_tls": (REFUSED, lambda both: both[0].set_tls(check_tls("tls", tls_transport.server_options()))),
     "respond": (REFUSED, lambda both: both[0].respond(both[1], 200, [], b"")),

@@ -190,7 +190,7 @@ def test_no_descriptors_is_counted(script: Any) -> None:
         lines = []
         logging.getLogger("uwserve").addHandler(type("H", (logging.Handler,), {
             "emit": lambda self, record: lines.append(record.getMessage())})())
-        with running(fetch=lambda r: "ok", limits={"max_connections": 0}) as server:
+        with running(fetch=lambda r: "ok", limits={"max_connections": 0, "reserved_descriptors": 0}) as server:
             free = len(__import__("os").listdir("/proc/self/fd"))
             resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             clients = []
@@ -240,12 +240,14 @@ def test_defaults_follow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (20_000, 20_000))
     monkeypatch.setattr(_limits, "_memory", lambda: 2 << 30)
     assert _limits.figures({}) == {
-        "max_connections": 19_936,
-        "max_connections_per_address": 9968,
+        "max_connections": 18_976,
+        "max_connections_per_address": 9488,
         "max_pending_heads": 4096,
         "max_control_frames_per_second": 1000,
         "max_tiny_fragments_per_second": 20_000,
         "max_buffered_bytes": 512 << 20,
+        "max_concurrent_handlers": 131_072,
+        "reserved_descriptors": 1024,
     }
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     small = _limits.figures(_limits.check_limits("limits", {"max_pending_heads": None}))

@@ -33,7 +33,7 @@ def test_serve_defaults() -> None:
         "routes": None,
         "error": None,
         "idle_timeout": 10,
-        "max_request_body_size": 128 * MIB,
+        "max_request_body_size": 16 * MIB,
         "reuse_port": False,
         "ipv6_only": False,
         "metrics": None,
@@ -65,6 +65,7 @@ def test_websocket_defaults() -> None:
         "send_pings": True,
         "publish_to_self": False,
         "serial": False,
+        "max_concurrent_handlers": 256,
         "per_message_deflate": ("disable", "disable"),
         "protocols": None,
     }

@@ -46,7 +46,7 @@ For the facade. One more exception out of user code that the core does not see i
 )";
 
 constexpr char kSetWebsocket[] =
-    R"(set_websocket(self, *, open, message, close, drain, ping, pong, error, max_payload_length, idle_timeout, ping_interval, max_lifetime, backpressure_limit, close_on_backpressure_limit, send_pings, publish_to_self, serial, per_message_deflate, protocols, enabled)
+    R"(set_websocket(self, *, open, message, close, drain, ping, pong, error, max_payload_length, idle_timeout, ping_interval, max_lifetime, backpressure_limit, close_on_backpressure_limit, send_pings, publish_to_self, serial, max_concurrent_handlers, per_message_deflate, protocols, enabled)
 --
 
 For the facade. Live: also for open sockets. A handler that is None is not called. per_message_deflate is a pair of
@@ -68,11 +68,11 @@ one that is believed from them, in lower case, or "".
 )";
 
 constexpr char kSetLimits[] =
-    R"(set_limits(self, *, max_connections, max_connections_per_address, exempt_local, max_pending_heads, max_control_frames_per_second, max_tiny_fragments_per_second, max_buffered_bytes, report_ms)
+    R"(set_limits(self, *, max_connections, max_connections_per_address, exempt_local, max_pending_heads, max_control_frames_per_second, max_tiny_fragments_per_second, max_buffered_bytes, max_concurrent_handlers, reserved_descriptors, max_descriptors, report_ms)
 --
 
 For the facade. Live. 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted
-proxies always are.
+proxies always are. max_descriptors: RLIMIT_NOFILE.
 )";
 
 constexpr char kSetTls[] = R"(set_tls(self, config)

@@ -23,9 +23,15 @@ int driver_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
+void end_running(Driver *self) {
+    if (self->running.kind != RunningHandler::Kind::kNone)
+        self->core->running_handlers.ended(self->running, as_ws(self->ws));
+}
+
 // core_object stays: a method of a cleared driver must still find a core.
 int driver_clear(PyObject *object) {
     Driver *self = as_driver(object);
+    end_running(self);
     Py_CLEAR(self->coroutine);
     Py_CLEAR(self->first);
     Py_CLEAR(self->parking);
@@ -165,6 +171,7 @@ PyObject *touch(PyObject *object, PyObject *task) {
 // The done callback of a Task that has had a coroutine.
 PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
+    end_running(self);
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
     self->core->coroutines.task_ended(task);
     Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));

@@ -83,6 +83,7 @@ bool is_other_coroutine(PyObject *object) {
 }
 
 Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where) {
+    RunningHandlers::Argument scope(core.running_handlers, nullptr);
     return core.coroutines.run(ws, std::move(coroutine), where);
 }
 
@@ -251,6 +252,7 @@ bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *
     Py_CLEAR(driver->kept);
     driver->where = where;
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
+    core_.running_handlers.began(driver->running, ws, where);
     if (!tasks_ && !(tasks_ = Ref::steal(guarded<PySet_New>(nullptr)))) return false;
     if (PySet_Add(tasks_.get(), task) != 0) return false;
     Ref callback = Ref::steal(guarded<PyObject_GetAttrString>(reinterpret_cast<PyObject *>(driver), "ended"));

@@ -20,6 +20,7 @@
 
 #include "at_exit.h"
 #include "ref.h"
+#include "running_handlers.h"
 
 namespace uwserve {
 
@@ -177,6 +178,7 @@ struct Driver {
     PyObject *kept;  // the Task, when its state was changed while it was a spare
     PyObject *outcome;  // of a spare that ends as a Task: an exception when has_failed
     const char *where;
+    RunningHandler running;  // counted from keep() until the Task has ended, or is freed
     bool has_failed;
     bool expired;  // the Task has taken its first step without a coroutine
 };

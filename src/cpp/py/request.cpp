@@ -39,10 +39,9 @@ void free_request(PyObject *object) {
     Py_CLEAR(self->headers);
     Py_CLEAR(self->body_object);
     Py_CLEAR(self->tls);
+    self->body.~RequestBody();  // it refers to the core's limits
     Py_CLEAR(self->core_object);
     self->head.~shared_ptr();
-    using std::string;
-    self->body.~string();
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -101,9 +100,10 @@ PyObject *get_http_version(PyObject *object, void *) {
 PyObject *get_body(PyObject *object, void *) {
     RequestObject *self = as_request(object);
     if (!self->body_object) {
-        self->body_object = PyBytes_FromStringAndSize(self->body.data(), static_cast<Py_ssize_t>(self->body.size()));
+        std::string_view bytes = self->body.view();
+        self->body_object = PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
         if (!self->body_object) return nullptr;
-        std::string().swap(self->body);
+        self->body.handed_out();
     }
     return Py_NewRef(self->body_object);
 }
@@ -149,12 +149,11 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
     RequestObject *self = as_request(object);
     self->params = params.release();
     new (&self->head) std::shared_ptr<HttpHead>(conn.head);
-    new (&self->body) std::string(std::move(conn.body));
+    new (&self->body) RequestBody(std::move(conn.body));
     self->core = &core;
     self->core_object = Py_NewRef(core.self);
     self->conn = &conn;
     self->client = conn.client;
-    conn.body.clear();
     return self;
 }
 

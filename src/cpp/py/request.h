@@ -3,8 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-
 #include "server.h"
 #include "uws/handshake.h"
 
@@ -15,7 +13,7 @@ struct RequestObject {
     PyObject *core_object;
     HttpConn *conn;  // NULL: answered, or the client left
     std::shared_ptr<HttpHead> head;
-    std::string body;
+    RequestBody body;  // charged until this object goes, also when `body_object` has the bytes
     PyObject *params;  // the router's
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache

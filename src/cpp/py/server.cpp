@@ -64,6 +64,7 @@ void ServerCore::apply_options() {
                             http_idle_timeout ? http_idle_timeout : kOpeningSeconds);
     us_socket_context_tls_deadline(engine->http_context(), http_idle_timeout ? 0 : kOpeningSeconds);
     engine->gate().max_body = max_request_body_size;
+    running_handlers.limits_changed();
 }
 
 // --- forks ---
@@ -243,7 +244,7 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_in_order(*this, ws, std::move(result), "error");
+        run_in_order(*this, ws, std::move(result), nullptr, "error");
     }
 }
 
@@ -262,6 +263,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(ref->get());
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
+    if (int result = running_handlers.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
@@ -297,6 +299,7 @@ void ServerCore::clear() {
     Ref hooks[] = {std::move(dispatch),   std::move(log_exception),        std::move(on_stopped),
                    std::move(on_refused), std::move(on_event_loop_wanted), std::move(on_unknown_protocol)};
     coroutines.clear();
+    running_handlers.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});
     if (!is_still()) return;

@@ -49,6 +49,7 @@ struct WebSocketOptions {
     bool publish_to_self = false;
     bool serial = false;
     bool enabled = false;
+    uint32_t max_concurrent_handlers = 256;
     DeflateOptions deflate;
     std::optional<std::vector<std::string>> protocols;  // none: the first that the client offers
 };
@@ -208,6 +209,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     HandlerErrors handler_errors;
     uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;
+    RunningHandlers running_handlers{*this};
     Coroutines coroutines{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
@@ -219,7 +221,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint32_t observers = 0;  // server_observers.cpp
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
-    uint64_t max_request_body_size = 128ull << 20;
+    uint64_t max_request_body_size = 16ull << 20;
     std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (ws_queue.h)
     bool stopping = false, forced = false, finished = false, is_forked = false;
 

@@ -50,7 +50,7 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
                    py::object ping, py::object pong, py::object error, unsigned max_payload_length,
                    unsigned idle_timeout, unsigned ping_interval, unsigned max_lifetime, size_t backpressure_limit,
                    bool close_on_backpressure_limit, bool send_pings, bool publish_to_self, bool serial,
-                   const std::pair<std::string, std::string> &per_message_deflate,
+                   uint32_t max_concurrent_handlers, const std::pair<std::string, std::string> &per_message_deflate,
                    std::optional<std::vector<std::string>> protocols, bool enabled) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     WebSocketOptions options;
@@ -70,6 +70,7 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.send_pings = send_pings;
     options.publish_to_self = publish_to_self;
     options.serial = serial;
+    options.max_concurrent_handlers = max_concurrent_handlers;
     options.deflate = deflate_options(per_message_deflate);
     options.protocols = std::move(protocols);
     options.enabled = enabled;
@@ -108,11 +109,14 @@ void set_proxies(ServerCore &core, const std::vector<std::pair<py::bytes, unsign
 
 void set_limits(ServerCore &core, uint32_t max_connections, uint32_t max_connections_per_address, bool exempt_local,
                 uint32_t max_pending_heads, uint32_t max_control_frames_per_second,
-                uint32_t max_tiny_fragments_per_second, uint64_t max_buffered_bytes, unsigned report_ms) {
+                uint32_t max_tiny_fragments_per_second, uint64_t max_buffered_bytes, uint64_t max_concurrent_handlers,
+                uint32_t reserved_descriptors, uint32_t max_descriptors, unsigned report_ms) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
-    core.limits.figures = {max_connections,   max_connections_per_address,   exempt_local,
-                           max_pending_heads, max_control_frames_per_second, max_tiny_fragments_per_second,
-                           max_buffered_bytes};
+    core.limits.figures = {max_connections,    max_connections_per_address,   exempt_local,
+                           max_pending_heads,  max_control_frames_per_second, max_tiny_fragments_per_second,
+                           max_buffered_bytes, max_concurrent_handlers,       0};
+    if (reserved_descriptors && max_descriptors)
+        core.limits.figures.first_reserved_fd = max_descriptors - std::min(reserved_descriptors, max_descriptors - 1);
     core.limits.refusals.period_ms = report_ms;
     core.apply_options();
 }
@@ -279,8 +283,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
-             py::arg("serial"), py::arg("per_message_deflate"), py::arg("protocols"), py::arg("enabled"),
-             docs::kSetWebsocket)
+             py::arg("serial"), py::arg("max_concurrent_handlers"), py::arg("per_message_deflate"),
+             py::arg("protocols"), py::arg("enabled"), docs::kSetWebsocket)
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"),
              docs::kSetHttp)
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
@@ -288,7 +292,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
         .def("set_limits", &set_limits, py::kw_only(), py::arg("max_connections"),
              py::arg("max_connections_per_address"), py::arg("exempt_local"), py::arg("max_pending_heads"),
              py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
-             py::arg("max_buffered_bytes"), py::arg("report_ms"), docs::kSetLimits)
+             py::arg("max_buffered_bytes"), py::arg("max_concurrent_handlers"), py::arg("reserved_descriptors"),
+             py::arg("max_descriptors"), py::arg("report_ms"), docs::kSetLimits)
         .def("set_tls", &set_tls, py::arg("config"), docs::kSetTls)
         .def("listen_tcp", &listen_tcp, py::arg("hosts"), py::arg("port"), py::arg("reuse_port"), py::arg("ipv6_only"),
              docs::kListenTcp)

@@ -15,6 +15,8 @@ namespace uwserve {
 
 namespace {
 
+constexpr std::pair<std::string_view, std::string_view> kRetryAfter[] = {{"Retry-After", "1"}};
+
 RequestObject *request_of(HttpConn &conn) { return static_cast<RequestObject *>(conn.request); }
 
 // A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
@@ -301,6 +303,11 @@ PyObject *subscriber_count(PyObject *self, PyObject *object) {
 
 void ServerCore::on_request(HttpConn &conn) {
     gil.ensure();
+    if (running_handlers.refuses_requests()) [[unlikely]] {
+        limits.refused(Refusal::kConcurrentHandlers);
+        engine->gate().respond(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
+        return;
+    }
     RequestObject *request = new_request(*this, conn);
     if (!request) {
         log_failure("request");

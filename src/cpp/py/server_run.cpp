@@ -216,6 +216,7 @@ void ServerCore::finish() {
     finished = true;
     listeners.clear();
     stop_timer_ = nullptr;  // goes with its loop
+    running_handlers.clear();
     engine.reset();
     if (!on_stopped) return;
     Ref hook = Ref::borrow(on_stopped.get());

@@ -99,6 +99,11 @@ py::dict stats(ServerCore &core) {
         errors[HandlerErrors::kPlaces[i].data()] = core.handler_errors.of(i);
     }
     told["handler_errors"] = errors;
+    const RunningHandlers &handlers = core.running_handlers;
+    py::dict running = gauge_and_total("running", handlers.running(), handlers.total());
+    running["bytes"] = handlers.bytes();
+    running["paused"] = handlers.paused();
+    told["handlers"] = running;
     told["buffered_bytes"] = core.limits.buffered_bytes();
     return told;
 }

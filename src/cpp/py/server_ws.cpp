@@ -39,7 +39,7 @@ struct Call {
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_in_order(core, ws(), std::move(result), where);
+            run_in_order(core, ws(), std::move(result), argument, where);
         }
     }
 
@@ -76,6 +76,7 @@ Ref detach(ServerCore &core, WsObject *handle) {
     handle->ws->getUserData()->handle = nullptr;
     handle->ws = nullptr;
     (is_observer(handle) ? core.observers : core.pending_websockets)--;
+    core.running_handlers.socket_closed(handle);
     return Ref::steal(object(handle));
 }
 
@@ -141,7 +142,7 @@ void ServerCore::on_open(Socket *ws) {
     Ref result = Ref::steal(guarded<PyObject_CallOneArg>(handler.get(), object(handle)));
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_in_order(*this, handle, std::move(result), "open");
+            run_in_order(*this, handle, std::move(result), nullptr, "open");
         }
         return;
     }

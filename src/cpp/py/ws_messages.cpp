@@ -5,6 +5,10 @@
 // __anext__ returns is a MessageWait: it takes a message if there is one, and else waits for a future of the running event
 // loop, which only says that it is worth looking again. So nothing is lost when the waiting task is cancelled.
 //
+// One at a time may wait. A MessageWait claims the iterator (`waiting`) before it runs any Python, and gives it back when it
+// ends, however it does; every other is refused, also one that was made before the claim, and a second task that awaits the
+// same MessageWait. A refusal changes nothing for the one that waits. A claim whose event loop has been closed is void.
+//
 // It may be iterated in any thread's event loop; all of it is guarded by the GIL.
 #include <cstring>
 
@@ -15,8 +19,8 @@ namespace uwserve {
 
 struct MessagesObject {
     PyObject_HEAD WsObject *ws;
-    PyObject *waiting;  // borrowed: the MessageWait that waits, which takes itself away
-    PyObject *future;  // what it waits for; NULL once that is done
+    PyObject *waiting;  // borrowed: the MessageWait that has the claim, which takes itself away
+    PyObject *future;  // what it waits for; NULL once that is done, or about to be
     unsigned long thread;  // of the future's event loop
     bool is_active;
 };
@@ -25,8 +29,9 @@ namespace {
 
 struct MessageWaitObject {
     PyObject_HEAD MessagesObject *messages;
-    PyObject *future_iterator;  // NULL: not waiting
+    PyObject *future, *future_iterator;  // NULL: not waiting
     bool closes;  // of aclose()
+    bool is_starting;  // its future is being made
 };
 
 MessagesObject *as_messages(PyObject *object) { return reinterpret_cast<MessagesObject *>(object); }
@@ -57,50 +62,73 @@ PyObject *resolve(PyObject *, PyObject *future) {
 
 PyMethodDef kResolve = {"resolve", resolve, METH_O, nullptr};
 
-void stop_waiting(MessageWaitObject *self) {
+bool has_claim(MessageWaitObject *self) { return self->messages->waiting == reinterpret_cast<PyObject *>(self); }
+
+// The claim stays.
+void drop_future(MessageWaitObject *self) {
     Ref iterator = Ref::steal(std::exchange(self->future_iterator, nullptr));
-    if (!iterator || self->messages->waiting != reinterpret_cast<PyObject *>(self)) return;
-    self->messages->waiting = nullptr;
-    Ref future = Ref::steal(std::exchange(self->messages->future, nullptr));
+    Ref own = Ref::steal(std::exchange(self->future, nullptr));
+    if (own && self->messages->future == own.get()) Ref::steal(std::exchange(self->messages->future, nullptr));
+}
+
+void stop_waiting(MessageWaitObject *self) {
+    if (has_claim(self)) self->messages->waiting = nullptr;
+    drop_future(self);
 }
 
 // False with an exception set: no event loop runs here.
 bool start_waiting(MessageWaitObject *self) {
     MessagesObject *messages = self->messages;
+    self->is_starting = true;
     Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio.events"));
     Ref loop = module ? Ref::steal(guarded<PyObject_CallMethod>(module.get(), "get_running_loop", nullptr)) : Ref();
     Ref future = loop ? Ref::steal(guarded<PyObject_CallMethod>(loop.get(), "create_future", nullptr)) : Ref();
     PyObject *iterator = future ? guarded<PyObject_GetIter>(future.get()) : nullptr;
+    self->is_starting = false;
     if (!iterator) return false;
     self->future_iterator = iterator;
-    messages->waiting = reinterpret_cast<PyObject *>(self);
-    messages->future = future.release();
-    messages->thread = PyThread_get_thread_ident();
+    self->future = Py_NewRef(future.get());
+    if (has_claim(self)) {  // unless close() was called meanwhile
+        messages->future = future.release();
+        messages->thread = PyThread_get_thread_ident();
+    }
     return true;
 }
 
-PyObject *refuse_second(MessagesObject *) {
+PyObject *refuse_second() {
     PyErr_SetString(PyExc_RuntimeError, "ServerWebSocket.messages(): another task waits for the next message already");
     return nullptr;
 }
 
-PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result) {
-    MessageWaitObject *self = as_wait(object_);
+bool is_true(PyObject *object, const char *method) {
+    Ref answer = Ref::steal(guarded<PyObject_CallMethod>(object, method, nullptr));
+    if (!answer) PyErr_Clear();
+    return answer && answer.get() == Py_True;
+}
+
+// Whether another one than `self` waits. One whose event loop is closed will never go on.
+bool is_taken(MessagesObject *messages, MessageWaitObject *self) {
+    auto *other = reinterpret_cast<MessageWaitObject *>(messages->waiting);
+    if (!other || other == self) return false;
+    Ref keep = Ref::borrow(messages->waiting), future = Ref::borrow(other->future);
+    Ref loop = future ? Ref::steal(guarded<PyObject_CallMethod>(future.get(), "get_loop", nullptr)) : Ref();
+    if (!loop) PyErr_Clear();
+    if (!loop || !is_true(loop.get(), "is_closed")) return true;
+    if (messages->waiting == keep.get()) stop_waiting(other);
+    return messages->waiting != nullptr;
+}
+
+// With the claim.
+PySendResult wait_on(MessageWaitObject *self, PyObject *argument, PyObject **result) {
     MessagesObject *messages = self->messages;
-    *result = nullptr;
-    if (self->closes) {
-        release(messages);
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
-    }
     for (;;) {
         if (self->future_iterator) {
             Ref iterator = Ref::borrow(self->future_iterator);
             PySendResult sent = guarded<PyIter_Send>(iterator.get(), argument, result);
             if (sent == PYGEN_NEXT) return sent;
             Ref ended = Ref::steal(std::exchange(*result, nullptr));
-            stop_waiting(self);
             if (sent == PYGEN_ERROR) return sent;
+            drop_future(self);
         }
         if (messages->is_active) {
             if (Ref message = take_message(messages->ws)) {
@@ -113,11 +141,34 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
             PyErr_SetNone(PyExc_StopAsyncIteration);
             return PYGEN_ERROR;
         }
-        if (messages->waiting) refuse_second(messages);
-        if (PyErr_Occurred() || !start_waiting(self)) return PYGEN_ERROR;
+        if (!start_waiting(self)) return PYGEN_ERROR;
         // Making the future has run Python, and another thread with it: a message may have come and found nobody waiting.
-        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->has_message()) stop_waiting(self);
+        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->has_message()) drop_future(self);
     }
+}
+
+PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result) {
+    MessageWaitObject *self = as_wait(object_);
+    MessagesObject *messages = self->messages;
+    *result = nullptr;
+    // A task that waits is stepped when its future is done, or by throw(): with a future that is not, this is another.
+    bool is_second = self->is_starting || is_taken(messages, self) || (self->future && !is_true(self->future, "done"));
+    if (is_second) {
+        refuse_second();
+        return PYGEN_ERROR;
+    }
+    if (self->closes) {
+        release(messages);
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    messages->waiting = object_;
+    PySendResult sent = wait_on(self, argument, result);
+    if (sent != PYGEN_NEXT) {
+        SavedError error;
+        stop_waiting(self);
+    }
+    return sent;
 }
 
 PyObject *wait_next(PyObject *object_) {
@@ -165,6 +216,7 @@ PyObject *wait_close(PyObject *object_, PyObject *) {
 int wait_traverse(PyObject *object_, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object_));
     Py_VISIT(reinterpret_cast<PyObject *>(as_wait(object_)->messages));
+    Py_VISIT(as_wait(object_)->future);
     Py_VISIT(as_wait(object_)->future_iterator);
     return 0;
 }
@@ -194,13 +246,13 @@ PyObject *new_wait(PyObject *messages, bool closes) {
 
 // --- the iterator ---
 
+// Never refuses: that is for the await, as with an asynchronous generator. (anext() with a default, in CPython up to 3.13,
+// does not expect it to, and crashes.)
 PyObject *messages_next(PyObject *self) {
-    if (as_messages(self)->waiting) return refuse_second(as_messages(self));
     return new_wait(self, false);
 }
 
 PyObject *messages_aclose(PyObject *self, PyObject *) {
-    if (as_messages(self)->waiting) return refuse_second(as_messages(self));
     return new_wait(self, true);
 }
 

@@ -23,7 +23,10 @@ struct WsObject {
     uint8_t ip_length;
     BinaryType binary_type;
     bool is_busy;         // serial: a coroutine of a handler is on the stack
+    uint8_t running_once; // the next three are running_handlers.h's: Tasks of open and close,
     uint16_t close_code;  // once closed; 0: the server went first
+    uint32_t running;     // and of the other handlers,
+    uint32_t held_units;  // and the messages that these hold
 };
 
 static_assert(sizeof(WsObject) <= 112);  // 128 with the collector's header: each idle connection has one

@@ -68,7 +68,7 @@ std::optional<WsEvent> next_event(WsQueue &queue) {
     size_t index = 0;
     if (queue.iterator) {
         while (index < queue.count() && queue.at(index).kind == EventKind::kMessage) index++;
-    } else if (queue.hold != Hold::kNothing) {
+    } else if (queue.hold != Hold::kNothing || queue.is_crowded) {
         return std::nullopt;
     }
     if (index == queue.count()) return std::nullopt;
@@ -312,7 +312,7 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold) {
     Ref keep = Ref::borrow(object(handle));
     bool was_busy = std::exchange(handle->is_busy, handle->is_busy || hold == Hold::kAll);
-    Ref task = run_coroutine(core, handle, std::move(coroutine), where);
+    Ref task = core.coroutines.run(handle, std::move(coroutine), where);
     handle->is_busy = was_busy;
     if (task && !hold_events(handle, std::move(task), hold)) core.log_failure(where);
     if (handle->queue && handle->queue->close_is_due && !was_busy) pump_events(core, handle);
@@ -422,6 +422,7 @@ bool defer_close(ServerCore &core, Ref &keep) {
         must_wait |= (queue->hold == Hold::kAll || goes_on) && !core.forced;
         if (must_wait) core.unfinished.push_back(handle);
     } catch (const std::bad_alloc &) {
+        if (queue->iterator) wake_iterator(core, queue->iterator);
         return false;
     }
     std::string().swap(queue->unparsed);

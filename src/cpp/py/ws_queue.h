@@ -4,7 +4,8 @@
 // Events wait (in the order of arrival) while
 //   - a coroutine runs that they must not overtake: any handler's, with the option `serial`; the open handler's, for
 //     messages, when no message handler would take them (it may be about to call ws.messages());
-//   - ws.messages() is being iterated: the iterator takes the messages.
+//   - ws.messages() is being iterated: the iterator takes the messages;
+//   - as many handlers run as may (running_handlers.h).
 // The queue is bounded by count and by bytes. Past the bound the socket is not read (US_PAUSE_QUEUE); what the parser has
 // not looked at yet of what was read is kept, raw, in `unparsed`, so that the bound holds however small, or however well
 // compressed, messages are. Below half the bound, reading goes on.
@@ -45,8 +46,8 @@ struct WsQueue {
 
     bool empty() const { return first == events.size(); }
     size_t count() const { return events.size() - first; }
-    bool is_full() const { return count() >= kMaxQueuedEvents || bytes >= kMaxQueuedBytes; }
-    bool is_low() const { return count() <= kMaxQueuedEvents / 2 && bytes <= kMaxQueuedBytes / 2; }
+    bool is_full() const { return is_crowded || count() >= kMaxQueuedEvents || bytes >= kMaxQueuedBytes; }
+    bool is_low() const { return !is_crowded && count() <= kMaxQueuedEvents / 2 && bytes <= kMaxQueuedBytes / 2; }
     void push(WsEvent event);  // throws std::bad_alloc
     // The event at `index` from the front.
     WsEvent take(size_t index);
@@ -68,8 +69,10 @@ struct WsQueue {
     void charge() { kept.change(bytes + unparsed.size()); }
 
     // Whether a message, or another event, must line up.
-    bool takes_messages() const { return iterator || hold != Hold::kNothing || !empty(); }
-    bool takes_others() const { return !iterator && (hold == Hold::kAll || (hold == Hold::kNothing && !empty())); }
+    bool takes_messages() const { return iterator || hold != Hold::kNothing || is_crowded || !empty(); }
+    bool takes_others() const {
+        return !iterator && (hold == Hold::kAll || is_crowded || (hold == Hold::kNothing && !empty()));
+    }
 
     struct Waiter {
         Ref callback;  // callback(None) when drained, callback((code, reason)) when closed
@@ -90,6 +93,7 @@ struct WsQueue {
     Hold hold = Hold::kNothing;
     bool is_pumping = false;
     bool is_paused = false;  // for US_PAUSE_QUEUE
+    bool is_crowded = false;  // too many handlers run (running_handlers.h)
     bool is_reading_soon = false;  // continue_reading() was posted
     bool is_redelivering = false;  // `unparsed` is being parsed
     bool is_observer = false;  // server_observers.cpp: no event of it goes anywhere
@@ -112,7 +116,10 @@ void keep_unparsed(WsObject *handle, std::string_view rest);
 // --- events going out ---
 // run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
-[[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, const char *where) {
+// `argument` is what the handler holds if it suspends, or NULL.
+[[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, PyObject *argument,
+                                                const char *where) {
+    RunningHandlers::Argument scope(core.running_handlers, argument);
     if (handle && core.options.serial) {
         run_held(core, handle, std::move(coroutine), where, Hold::kAll);
     } else if (!core.options.message && is_open_handler(where)) {

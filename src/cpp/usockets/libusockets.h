@@ -74,8 +74,9 @@ struct us_callbacks_t {
     us_on_close_t on_close;
     us_on_data_t on_data;
     us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
-    /* Ours. Asked for each accepted descriptor before anything is made of it: 0 refuses it, with a reset. */
-    int (*on_accept)(struct us_socket_context_t *);
+    /* Ours. Asked for each accepted descriptor before anything is made of it: 0 refuses it, with a reset. It may put
+     * another in its place (us_linger_make_room). */
+    int (*on_accept)(struct us_socket_context_t *, int *fd);
     /* Ours. Accepting has failed with this errno, for want of descriptors or memory, and pauses. */
     void (*on_accept_error)(struct us_socket_context_t *, int error);
 };
@@ -207,6 +208,12 @@ static inline uint64_t us_loop_bytes_written(const struct us_loop_t *loop) {
 void *us_loop_take_recv_buffer(struct us_loop_t *loop);
 /* Where received bytes lie while on_data runs, unless they came through us_socket_deliver(). */
 const char *us_loop_recv_buffer(struct us_loop_t *loop);
+
+/* Connections that are closed for us, and have their descriptor until the peer has read the last bytes. */
+unsigned int us_lingering(const struct us_loop_t *loop);
+/* Ends the oldest of them; 0 when there is none. *fd, if given, takes its number if that is lower, so that the numbers in
+ * use do not grow; the caller owns the new one instead of its own. */
+int us_linger_make_room(struct us_loop_t *loop, int *fd);
 
 /* A descriptor watched for reading; does not keep the loop alive. NULL with errno on failure. The caller owns fd. */
 struct us_watch_t *us_watch(struct us_loop_t *loop, int fd, void (*cb)(void *user), void *user);

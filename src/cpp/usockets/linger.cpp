@@ -3,23 +3,28 @@
 // close() with unread input makes the kernel answer with a reset, and a reset destroys what the peer has received but not
 // read yet: typically the error page or the Close frame that explains the close. So a connection that has sent its FIN,
 // and whose peer has not, hands its descriptor to one of these: input is thrown away until the peer's FIN, an error, or two
-// seconds. At most US_LINGER_MAX at once; beyond that, and on any trouble, the descriptor is just closed.
+// seconds. At most US_LINGER_MAX at once; beyond that, and on any trouble, the descriptor is just closed. They have no
+// claim to it: whoever limits connections counts them, and ends the oldest for a newcomer.
 //
 // They are the loop's, in order of their deadlines (the same period for all), and do not keep it running.
 
 #include "internal.h"
 
-static void finish(us_loop_internal_t *internal, us_linger_t *linger) {
+// The result is its descriptor, which no poll knows any more.
+static int take_out(us_loop_internal_t *internal, us_linger_t *linger) {
     epoll_event none{};
     us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, linger->fd, &none);
-    us_sys_close(linger->fd);
+    const int fd = linger->fd;
     linger->fd = -1;
     (linger->prev ? linger->prev->next : internal->linger_head) = linger->next;
     (linger->next ? linger->next->prev : internal->linger_tail) = linger->prev;
     linger->next = internal->dead_lingers;
     internal->dead_lingers = linger;
     internal->num_lingers--;
+    return fd;
 }
+
+static void finish(us_loop_internal_t *internal, us_linger_t *linger) { us_sys_close(take_out(internal, linger)); }
 
 // Takes over fd on success. `registered`: it is in epoll, under another block's name.
 bool us_linger(us_loop_t *loop, int fd, bool registered) {
@@ -57,6 +62,23 @@ void us_linger_event(us_loop_t *loop, us_linger_t *linger) {
         }
         return;
     }
+}
+
+unsigned int us_lingering(const us_loop_t *loop) { return loop->internal_->num_lingers; }
+
+int us_linger_make_room(us_loop_t *loop, int *fd) {
+    us_loop_internal_t *internal = loop->internal_;
+    if (!internal->linger_head) {
+        return 0;
+    }
+    const int old = take_out(internal, internal->linger_head);
+    if (fd && old < *fd && us_sys_dup_to(*fd, old) == old) {
+        us_sys_close(*fd);
+        *fd = old;
+    } else {
+        us_sys_close(old);
+    }
+    return 1;
 }
 
 void us_linger_expire(us_loop_t *loop) {

@@ -127,7 +127,7 @@ void us_listener_event(us_listen_socket_t *listener) {
         sockaddr_storage address;
         socklen_t length = sizeof(address);
         address.ss_family = AF_UNSPEC;
-        const int fd = us_sys_accept(listener->s.fd, (sockaddr *) &address, &length);
+        int fd = us_sys_accept(listener->s.fd, (sockaddr *) &address, &length);
         if (fd < 0) {
             if (errno == EAGAIN) {
                 return;
@@ -135,11 +135,15 @@ void us_listener_event(us_listen_socket_t *listener) {
             if (is_of_one_connection(errno)) {
                 continue;
             }
-            pause_accepting(listener, errno);
+            const int error = errno;
+            if ((error == EMFILE || error == ENFILE) && us_linger_make_room(listener->s.context->loop, nullptr)) {
+                continue;
+            }
+            pause_accepting(listener, error);
             return;
         }
         us_socket_context_t *context = listener->s.context;
-        if (context->cb.on_accept && !context->cb.on_accept(context)) [[unlikely]] {
+        if (context->cb.on_accept && !context->cb.on_accept(context, &fd)) [[unlikely]] {
             us_sys_reset_on_close(fd);
             us_sys_close(fd);
             continue;

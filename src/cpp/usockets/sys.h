@@ -54,6 +54,7 @@ enum us_sys_call_t {
     US_SYS_UNLINK,
     US_SYS_OPEN,
     US_SYS_FCNTL,
+    US_SYS_DUP,
     US_SYS_COUNT
 };
 
@@ -151,6 +152,9 @@ static inline void us_sys_close(int fd) {
     (void) us_sys_fails(US_SYS_CLOSE);
     close(fd);
 }
+
+// Makes `to` another name of `from`; what `to` was is closed.
+static inline int us_sys_dup_to(int from, int to) { return us_sys_fails(US_SYS_DUP) ? -1 : dup3(from, to, O_CLOEXEC); }
 
 static inline int us_sys_epoll_create() {
     return us_sys_fails(US_SYS_EPOLL_CREATE) ? -1 : epoll_create1(EPOLL_CLOEXEC);

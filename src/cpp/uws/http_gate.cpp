@@ -230,13 +230,14 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
     }
     charge(conn);
     limit_held(conn);
-    bool is_collecting = conn.state != HttpConn::State::kPending && !is_congested(conn) && s->charged;
+    bool is_collecting =
+        conn.state != HttpConn::State::kPending && !is_congested(conn) && (s->charged || !conn.body.empty());
     if (is_collecting && !limits_.has_memory(0)) [[unlikely]]
         refuse(conn, 503, "server is short of memory");
 }
 
 void HttpGate::charge(HttpConn &conn) {
-    if (conn.s->charged || !conn.held.empty() || !conn.body.empty()) limits_.charge(conn.s);
+    if (conn.s->charged || !conn.held.empty()) limits_.charge(conn.s);
 }
 
 // Stops reading past the bounds: of what waits for an answer, and of answers that wait for their reader. The time for
@@ -281,9 +282,13 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
     in.remove_prefix(end);
     const char *why = nullptr;
     int status = parse_head(*conn.head, &why);
-    if (!status && conn.head->content_length > max_body) {
+    uint64_t length = conn.head->content_length, most = limits_.figures.max_buffered_bytes;
+    if (!status && (length > max_body || (most && length > most))) {
         status = 413;
         why = "request body too large";
+    } else if (!status && length && !limits_.has_body_room(0, length)) {  // before any of it is read
+        status = 503;
+        why = "server is short of memory";
     }
     if (status) {
         refuse(conn, status, why);
@@ -307,7 +312,11 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
 bool HttpGate::take_body(HttpConn &conn, std::string_view &in) {
     size_t take = static_cast<size_t>(std::min<uint64_t>(in.size(), conn.head->content_length - conn.body.size()));
     try {
-        conn.body.append(in.substr(0, take));
+        if (take && !limits_.has_body_room(conn.body.size(), take)) {
+            refuse(conn, 503, "server is short of memory");
+            return false;
+        }
+        if (take) conn.body.append(limits_, in.substr(0, take));
     } catch (const std::bad_alloc &) {
         refuse(conn, 503, "server is short of memory");
         return false;

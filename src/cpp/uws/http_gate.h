@@ -23,6 +23,7 @@
 #include "http_head.h"
 #include "limits.h"
 #include "pending_heads.h"
+#include "request_body.h"
 #include "uws.h"
 
 namespace uwserve {
@@ -81,7 +82,7 @@ struct HttpConn : PendingHead {
     bool head_timed = true;  // the timer counts for the head that has begun (the first: since the connection was made)
     Response *response = nullptr;  // upstream's, while kPending
     std::shared_ptr<HttpHead> head;  // shared with the upper layer's request
-    std::string body;
+    RequestBody body;
     std::string held;
     size_t scanned = 0;  // how much of `held` holds no end of a head
     size_t unread = 0;  // of the response, when its timer was last restarted: backlog and the kernel's share
@@ -142,7 +143,7 @@ class HttpGate {
     Limits &limits() { return limits_; }
 
     unsigned idle_timeout = 10;  // seconds, 0 = off
-    uint64_t max_body = 128ull << 20;  // bytes
+    uint64_t max_body = 16ull << 20;  // bytes
     std::atomic<uint32_t> pending{0};  // requests that wait for an answer; read by any thread
 
   private:

@@ -223,7 +223,7 @@ void HttpGate::refuse(HttpConn &conn, int status, const char *why) {
     if (!head_only) answer.append(why);
     conn.state = HttpConn::State::kDraining;
     conn.held.clear();
-    std::string().swap(conn.body);
+    conn.body.clear();
     charge(conn);
     us_socket_resume(conn.s, US_PAUSE_HELD);
     AsyncSocketDoor::write(async(conn.s), answer.data(), static_cast<int>(answer.size()));

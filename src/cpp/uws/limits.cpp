@@ -70,12 +70,25 @@ void Limits::install(us_socket_context_t *http_context, us_socket_context_t *ws_
     us_loop_on_change(http_->loop, [](void *self, us_socket_t *s) { static_cast<Limits *>(self)->charge(s); }, this);
 }
 
-int Limits::on_accept(us_socket_context_t *context) {
+bool Limits::has_room_for(us_socket_context_t *context, int fd, Refusal *cause) const {
+    if (figures.first_reserved_fd && static_cast<uint32_t>(fd) >= figures.first_reserved_fd) [[unlikely]] {
+        *cause = Refusal::kDescriptors;
+        return false;
+    }
+    *cause = Refusal::kConnections;
+    uint64_t open =
+        uint64_t{context->num_sockets} + context->num_proxied + ws_->num_sockets + us_lingering(http_->loop);
+    return !figures.max_connections || open < figures.max_connections;
+}
+
+// For lack of room, the oldest connection that lingers ends, and the new one takes its descriptor: its peer has been
+// answered, and keeping it is a courtesy.
+int Limits::on_accept(us_socket_context_t *context, int *fd) {
     Limits &limits = static_cast<HttpGate *>(context->user)->limits();
-    uint32_t max = limits.figures.max_connections;
-    if (!max || context->num_sockets + context->num_proxied + limits.ws_->num_sockets < max) [[likely]]
+    Refusal cause;
+    if (limits.has_room_for(context, *fd, &cause) || us_linger_make_room(context->loop, fd)) [[likely]]
         return 1;
-    limits.refused(Refusal::kConnections);
+    limits.refused(cause);
     return 0;
 }
 
@@ -127,7 +140,7 @@ void Limits::client_stays(us_socket_t *s, const ClientAddress &client) {
 size_t Limits::kept_for(us_socket_t *s) const {
     if (s->context == ws_) return backlog_of(s) + assembly_of(s).charge();
     auto *conn = static_cast<HttpConn *>(s->user);
-    return backlog_of(s) + (conn ? conn->held.size() + conn->body.size() : 0);
+    return backlog_of(s) + (conn ? conn->held.size() : 0);
 }
 
 void Limits::charge(us_socket_t *s) {

@@ -1,14 +1,19 @@
 // A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
 //
-// Where each limit is applied: connections here, asked by the socket layer at accept; connections per address here, asked
-// by the gate at on_open and, for the clients behind a trusted proxy, with each request head; pending heads in the gate, which has them in a list by age; rates of
+// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by the
+// number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others is
+// counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
+// address here, asked by the gate at on_open and, for the clients behind a trusted proxy, with each request head; pending
+// heads in the gate, which has them in a list by age; rates of
 // frames in the guard, from counters beside each WebSocket (frame_rate.h); buffered bytes wherever something would grow.
 //
 // Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
 // kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
 // socket layer reports a change of its output (us_loop_on_change) and when the gate or the guard say that input is kept;
 // closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
-// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept.
+// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept; bodies of
+// requests, which outlive their connection in the application's hands, by RequestBody; messages that handlers in flight
+// hold, by RunningHandlers. What is kept is charged until it is freed, whoever holds it.
 //
 // Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
 #pragma once
@@ -33,6 +38,8 @@ struct LimitFigures {
     uint32_t max_control_frames_per_second = 0;
     uint32_t max_tiny_fragments_per_second = 0;
     uint64_t max_buffered_bytes = 0;
+    uint64_t max_concurrent_handlers = 0;
+    uint32_t first_reserved_fd = 0;  // descriptors from here on are the application's
 };
 
 // How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
@@ -139,6 +146,24 @@ class Limits {
         stats.sent[opcode].add(size);
         if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
     }
+    // What is kept for no socket, as Kept counts it, for an owner that counts itself.
+    void add_loose(size_t bytes) { loose_->fetch_add(bytes, std::memory_order_relaxed); }
+    void take_loose(size_t bytes) { loose_->fetch_sub(bytes, std::memory_order_relaxed); }
+    // Bodies of requests, which keep their charge wherever they are (request_body.h). Of max_buffered_bytes they may have
+    // half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
+    void charge_body(size_t bytes) {
+        add_loose(bytes);
+        bodies_.fetch_add(bytes, std::memory_order_relaxed);
+    }
+    void discharge_body(size_t bytes) {
+        take_loose(bytes);
+        bodies_.fetch_sub(bytes, std::memory_order_relaxed);
+    }
+    // Whether a body of which `own` bytes are here may have `more`.
+    bool has_body_room(size_t own, uint64_t more) const {
+        uint64_t bodies = bodies_.load(std::memory_order_relaxed), max = figures.max_buffered_bytes;
+        return !max || (has_memory_elsewhere(more) && (bodies <= own || bodies + more <= max / 2));
+    }
     void charge(us_socket_t *s);  // what is kept for s has changed
     void discharge(us_socket_t *s);  // s has closed
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
@@ -157,7 +182,8 @@ class Limits {
     TrustedProxies proxies;
 
   private:
-    static int on_accept(us_socket_context_t *context);
+    static int on_accept(us_socket_context_t *context, int *fd);
+    bool has_room_for(us_socket_context_t *context, int fd, Refusal *cause) const;
     static void on_accept_error(us_socket_context_t *context, int error);
     bool admits(uint32_t count, const uint8_t *ip, unsigned length);
     size_t kept_for(us_socket_t *s) const;
@@ -167,6 +193,7 @@ class Limits {
     AddressTable addresses_;
     std::atomic<uint64_t> buffered_{0};  // the sum of all charges
     std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
+    std::atomic<uint64_t> bodies_{0};  // a part of *loose_
     size_t backpressure_limit_ = 0;
     bool is_lifted_ = false;
 };

@@ -31,6 +31,8 @@ const char *refusal_name(Refusal cause) {
         "sends_backpressure",
         "sends_buffered_bytes",
         "backpressure_closes",
+        "concurrent_handlers",
+        "descriptors",
     };
     static_assert(sizeof(names) / sizeof(*names) == kRefusals);
     return names[static_cast<size_t>(cause)];

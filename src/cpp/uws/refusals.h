@@ -43,6 +43,8 @@ enum class Refusal : uint8_t {
     kSendsBackpressure,  // messages dropped over backpressure_limit
     kSendsBufferedBytes,  // messages dropped over max_buffered_bytes
     kBackpressureCloses,  // sockets closed by close_on_backpressure_limit
+    kConcurrentHandlers,  // sockets not read, and requests answered with 503, over limits.max_concurrent_handlers
+    kDescriptors,  // connections that would have taken a descriptor of reserved_descriptors
     kCount
 };
 constexpr size_t kRefusals = static_cast<size_t>(Refusal::kCount);

@@ -40,6 +40,7 @@ WEBSOCKET_OPTIONS: Mapping[str, str] = {
     "closeOnBackpressureLimit": "close_on_backpressure_limit",
     "sendPings": "send_pings",
     "publishToSelf": "publish_to_self",
+    "maxConcurrentHandlers": "max_concurrent_handlers",
     "perMessageDeflate": "per_message_deflate",
 }
 
@@ -50,6 +51,8 @@ LIMIT_OPTIONS: Mapping[str, str] = {  # ours, for programs in Bun's spelling
     "maxControlFramesPerSecond": "max_control_frames_per_second",
     "maxTinyFragmentsPerSecond": "max_tiny_fragments_per_second",
     "maxBufferedBytes": "max_buffered_bytes",
+    "maxConcurrentHandlers": "max_concurrent_handlers",
+    "reservedDescriptors": "reserved_descriptors",
 }
 
 SERVER_WEBSOCKET: Mapping[str, str] = {

@@ -836,6 +836,7 @@ class ServerCore(Generic[DataT]):
         send_pings: bool,
         publish_to_self: bool,
         serial: bool,
+        max_concurrent_handlers: int,  # of a connection; 0: unlimited
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
         protocols: Sequence[str] | None,
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
@@ -857,6 +858,9 @@ class ServerCore(Generic[DataT]):
         max_control_frames_per_second: int,
         max_tiny_fragments_per_second: int,
         max_buffered_bytes: int,
+        max_concurrent_handlers: int,  # of the server
+        reserved_descriptors: int,
+        max_descriptors: int,  # RLIMIT_NOFILE; 0: none
         report_ms: int,
     ) -> None: ...
     # For connections from now on; the first time before listening. Loop thread, or while nothing runs.

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 MIB = 1 << 20
 
+HANDLER_BYTES = 4096
+"""What a handler in flight takes, with a margin: its coroutine, its Task, and what it waits for."""
+
 REPORT_SECONDS = 10.0
 """The shortest time between two reports."""
-
-RESERVED_DESCRIPTORS = 64
-"""What the default of ``max_connections`` leaves to the rest of the process."""
 
 
 def _limit(high: int, unit: str = "") -> Check:
@@ -41,6 +41,8 @@ LIMITS: Mapping[str, Check] = {
     "max_control_frames_per_second": _limit((1 << 31) - 1),
     "max_tiny_fragments_per_second": _limit((1 << 31) - 1),
     "max_buffered_bytes": _limit(1 << 50, "bytes"),
+    "max_concurrent_handlers": _limit((1 << 31) - 1),
+    "reserved_descriptors": _limit((1 << 31) - 1),
 }
 """Each takes an int, 0 (off) or None (the default)."""
 
@@ -58,26 +60,34 @@ def check_limits(label: str, value: object) -> dict[str, int]:
 
 def figures(given: Mapping[str, int]) -> dict[str, int]:
     """All limits: those given, and the defaults of the others on this machine."""
-    connections = given.get("max_connections", _descriptors())
+    descriptors = descriptor_limit()
+    reserved = given.get("reserved_descriptors", _reserve(descriptors))
+    connections = given.get("max_connections", max(1, descriptors - reserved) if descriptors else 0)
+    buffered = given.get("max_buffered_bytes", max(64 * MIB, min(GIB, _memory() // 4)))
     return {
         "max_connections": connections,
         "max_connections_per_address": (connections + 1) // 2,
         "max_pending_heads": min(4096, max(16, connections // 4)) if connections else 4096,
         "max_control_frames_per_second": 1000,
         "max_tiny_fragments_per_second": 20_000,
-        "max_buffered_bytes": max(64 * MIB, min(GIB, _memory() // 4)),
+        "max_buffered_bytes": buffered,
+        "max_concurrent_handlers": (buffered or GIB) // HANDLER_BYTES,
+        "reserved_descriptors": reserved,
         **given,
     }
 
 
-def _descriptors() -> int:
-    """How many connections this process may have by its limit of descriptors (getrlimit(2)); 0 is any number."""
+def descriptor_limit() -> int:
+    """How many descriptors this process may have (getrlimit(2)); 0 is any number."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return 0
-    return max(1, min(soft - min(RESERVED_DESCRIPTORS, soft // 4), (1 << 31) - 1))
+    return 0 if soft == resource.RLIM_INFINITY else min(soft, (1 << 31) - 1)
+
+
+def _reserve(descriptors: int) -> int:
+    """What connections leave to the application: a sixteenth of all, 64 to 1024, but never more than a quarter."""
+    return min(descriptors // 4, max(64, min(1024, descriptors // 16)))
 
 
 # Of this process's control group, version 2 and version 1, as a container sees its own.
@@ -125,6 +135,8 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "sends_backpressure": ("message{s} to slow peers", "backpressure_limit"),
     "sends_buffered_bytes": ("message{s} to send", "max_buffered_bytes"),
     "backpressure_closes": ("slow peer{s}", "close_on_backpressure_limit"),
+    "concurrent_handlers": ("request{s} or socket{s} not read", "max_concurrent_handlers"),
+    "descriptors": ("connection{s}", "reserved_descriptors"),
 }
 
 

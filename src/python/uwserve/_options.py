@@ -67,6 +67,7 @@ WEBSOCKET: Mapping[str, tuple[Check, Any]] = {
     "send_pings": (boolean, True),
     "publish_to_self": (boolean, False),
     "serial": (boolean, False),
+    "max_concurrent_handlers": (integer(0, (1 << 31) - 1), 256),
     "per_message_deflate": (_checks.per_message_deflate, _checks.NO_DEFLATE),
     "protocols": (_checks.subprotocols, None),
     **{name: (_handler(*arguments), None) for name, arguments in WEBSOCKET_HANDLERS.items()},
@@ -133,6 +134,15 @@ class WebSocketHandler(Generic[DataT]):
     coroutine slows its client down. The socket itself closes at once: sends return 0, messages that were received
     are still handled, and then ``close``; ``server.stop(True)`` drops them. Plain functions, and coroutines that
     never suspend, pay nothing for it. ``reload`` changes it for events to come. Bun: none; ours."""
+    max_concurrent_handlers: int = 256
+    """Handlers of one connection whose coroutines may wait at a time: 0..2^31-1, 0 is unlimited.
+
+    At this number, or when the messages that they hold come to 1 MiB, the socket is not read until one of them has
+    ended, so that a client that is faster than its handlers waits. ``open`` and ``close`` are not counted: they run
+    once. A handler that waits for a later message of the same connection needs room for that message's handler, or
+    ``ws.messages()``. Plain functions, and coroutines that never suspend, pay nothing for it.
+    ``limits={"max_concurrent_handlers": ...}`` is the bound of the whole server. ``reload`` changes it for open
+    sockets. Bun: none; ours."""
     per_message_deflate: bool | PerMessageDeflateOptions = False
     """Compression (RFC 7692): False, True, or ``{"compress": ..., "decompress": ...}``.
 
@@ -331,7 +341,7 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "routes": (_routes, None),
     "error": (_handler("exc"), None),
     "idle_timeout": (integer(0, 255, "seconds"), 10),
-    "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 128 * MIB),
+    "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 16 * MIB),
     "reuse_port": (boolean, False),
     "ipv6_only": (boolean, False),
     "trusted_proxies": (_proxies.trusted_proxies, ()),

@@ -227,6 +227,7 @@ class Server(RunModes[DataT]):
         self.set_limits(
             **self._limits,
             exempt_local="max_connections_per_address" not in options["limits"],
+            max_descriptors=_limits.descriptor_limit(),
             report_ms=round(_limits.REPORT_SECONDS * 1000),
         )
         if options["tls"] is not None:
@@ -288,21 +289,25 @@ def serve(
     Limits:
 
     * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off: PROXY headers, TLS handshakes then have 10),
-      ``max_request_body_size=128 MiB``.
+      ``max_request_body_size=16 MiB`` (Bun's is 128 MiB; bodies are kept whole).
     * ``limits``: a dict of limits against abuse; each is an int, 0 for off, or None for its default:
 
       =================================  =========================================  ===================================
       name                               default                                    beyond it
       =================================  =========================================  ===================================
-      ``max_connections``                the limit of descriptors less 64           the newcomer is reset at once
+      ``reserved_descriptors``           a 16th of the limit, 64 to 1024            the newcomer is reset at once
+      ``max_connections``                the limit of descriptors less those        the newcomer is reset at once
       ``max_connections_per_address``    half of that; loopback goes free           the newcomer is reset at once
       ``max_pending_heads``              a quarter of that, at most 4096            the oldest such connection is reset
       ``max_control_frames_per_second``  1000 for each socket                       the socket is closed with 1008
       ``max_tiny_fragments_per_second``  20,000 for each socket                     the socket is closed with 1008
       ``max_buffered_bytes``             a quarter of the memory, at most 1 GiB     sends are dropped (0), requests get
                                                                                     503, sockets are closed with 1013
+      ``max_concurrent_handlers``        ``max_buffered_bytes`` / 4096              sockets wait, requests get 503
       =================================  =========================================  ===================================
 
+      The reserve is what connections leave to the rest of the process, whatever else is open. Request bodies may take
+      half of ``max_buffered_bytes``. A handler is concurrent while its coroutine waits; one of each connection is free.
       An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. Trusted
       proxies go free of it: a request that they forward counts for its client until it is answered, a WebSocket as long
       as it is open, and one too many gets 429. A pending

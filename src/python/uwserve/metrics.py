@@ -72,6 +72,8 @@ _GAUGES: tuple[_Family, ...] = (
     ("websockets", "Open WebSockets.", (), lambda s: _one(s["websockets"]["open"])),
     ("requests_pending", "HTTP requests that wait for their answer.", (), lambda s: _one(s["requests"]["pending"])),
     ("buffered_bytes", "Bytes kept in memory for peers.", (), lambda s: _one(s["buffered_bytes"])),
+    ("handlers_running", "Handlers whose coroutines wait.", (), lambda s: _one(s["handlers"]["running"])),
+    ("handlers_held_bytes", "Bytes of the messages that they hold.", (), lambda s: _one(s["handlers"]["bytes"])),
     ("uptime_seconds", "Time since the server was made.", (), lambda s: _one(s["uptime"])),
 )
 
@@ -83,6 +85,8 @@ _COUNTERS: tuple[_Family, ...] = (
     ("refused", "What the server turned away.", ("cause",), lambda s: _each(s["refused"])),
     ("closes", "Closed WebSockets, by close code.", ("code",), _closes),
     ("handler_errors", "Exceptions out of handlers.", ("handler",), lambda s: _each(s["handler_errors"])),
+    ("handlers_suspended", "Handlers whose coroutines had to wait.", (), lambda s: _one(s["handlers"]["total"])),
+    ("handlers_paused_reads", "Sockets not read for their handlers.", (), lambda s: _one(s["handlers"]["paused"])),
     ("publishes", "Messages published to topics.", (), lambda s: _one(s["publishes"])),
     ("sends_backpressured", "Messages that met backpressure.", (), lambda s: _one(s["backpressured_sends"])),
     ("sends_dropped", "Messages that a limit kept from being sent.", (), lambda s: _one(s["dropped_sends"])),

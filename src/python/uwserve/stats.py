@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["Connections", "Requests", "ServerStats", "TopicStats", "Traffic", "WebSockets"]
+__all__ = ["Connections", "Handlers", "Requests", "ServerStats", "TopicStats", "Traffic", "WebSockets"]
 
 
 class Connections(TypedDict):
@@ -37,6 +37,19 @@ class WebSockets(TypedDict):
     """Open now; ``server.pending_websockets``."""
     total: int
     """Opened: accepted upgrades. Those that are not open any more are in ``closes``."""
+
+
+class Handlers(TypedDict):
+    """Handlers in flight: those whose coroutines have suspended and not ended, of requests and of WebSockets."""
+
+    running: int
+    """In flight now."""
+    total: int
+    """All that have suspended since the start."""
+    bytes: int
+    """Of the messages that those in flight hold; a part of ``buffered_bytes``."""
+    paused: int
+    """Times that a socket was not read because it had ``websocket.max_concurrent_handlers`` in flight."""
 
 
 class Traffic(TypedDict):
@@ -88,6 +101,7 @@ class ServerStats(TypedDict):
     handler_errors: dict[str, int]
     """Exceptions out of handlers: ``open``, ``message``, ``close``, ``drain``, ``ping``, ``pong``, ``error`` (either
     hook of that name), ``fetch`` (routes too), ``stream`` (a streamed body), ``call_soon``, ``other``."""
+    handlers: Handlers
     buffered_bytes: int
     """What is kept in memory for peers now; ``server.buffered_bytes``."""
 

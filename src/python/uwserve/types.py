@@ -212,6 +212,7 @@ class WebSocketOptions(TypedDict, Generic[DataT], total=False):
     send_pings: bool
     publish_to_self: bool
     serial: bool
+    max_concurrent_handlers: int
     per_message_deflate: bool | PerMessageDeflateOptions | None
     protocols: Sequence[str] | None
     # Bun's spellings.
@@ -223,6 +224,7 @@ class WebSocketOptions(TypedDict, Generic[DataT], total=False):
     closeOnBackpressureLimit: bool
     sendPings: bool
     publishToSelf: bool
+    maxConcurrentHandlers: int
     perMessageDeflate: bool | PerMessageDeflateOptions | None
 
 
@@ -262,12 +264,16 @@ class LimitOptions(TypedDict, total=False):
     max_control_frames_per_second: int | None
     max_tiny_fragments_per_second: int | None
     max_buffered_bytes: int | None
+    max_concurrent_handlers: int | None
+    reserved_descriptors: int | None
     # In Bun's manner of spelling.
     maxConnections: int | None
     maxConnectionsPerAddress: int | None
     maxPendingHeads: int | None
     maxControlFramesPerSecond: int | None
     maxTinyFragmentsPerSecond: int | None
+    maxConcurrentHandlers: int | None
+    reservedDescriptors: int | None
     maxBufferedBytes: int | None
 
 

@@ -1,0 +1,229 @@
+#include "running_handlers.h"
+
+#include <cstring>
+#include <new>
+
+#include "ws_queue.h"
+
+namespace uwserve {
+
+namespace {
+
+// WsObject::held_units counts in these, rounded up, so that 32 bits are enough for any number of messages.
+constexpr size_t kHeldUnit = 16;
+
+// While sockets wait for memory that no handler holds, it is looked for this often.
+constexpr int kMemoryPollMs = 100;
+
+uint32_t units_of(size_t bytes) { return static_cast<uint32_t>((bytes + kHeldUnit - 1) / kHeldUnit); }
+
+// A memoryview is released when its handler suspends.
+size_t held_bytes(PyObject *argument) {
+    if (!argument) return 0;
+    if (PyUnicode_Check(argument)) {
+        return static_cast<size_t>(PyUnicode_GET_LENGTH(argument)) * static_cast<size_t>(PyUnicode_KIND(argument));
+    }
+    if (PyBytes_Check(argument)) return static_cast<size_t>(PyBytes_GET_SIZE(argument));
+    return PyByteArray_Check(argument) ? static_cast<size_t>(PyByteArray_GET_SIZE(argument)) : 0;
+}
+
+RunningHandler::Kind kind_of(WsObject *ws, const char *where) {
+    using Kind = RunningHandler::Kind;
+    if (!ws) return strcmp(where, "call_soon") == 0 ? Kind::kNone : Kind::kRequest;  // call_soon is no peer's
+    return is_open_handler(where) || strcmp(where, "close") == 0 ? Kind::kOnce : Kind::kEvent;
+}
+
+uint32_t count_of(const WsObject *ws) { return ws->running + ws->running_once; }
+
+}  // namespace
+
+// --- the bounds ---
+
+bool RunningHandlers::is_server_full(bool counts_bytes) const {
+    uint64_t max = core_.limits.figures.max_concurrent_handlers;
+    return (max && extra_ + orphans(0) >= max) || (counts_bytes && bytes_ && !core_.limits.has_memory_elsewhere(0));
+}
+
+// `beginning`: pending requests that have no handler yet.
+uint64_t RunningHandlers::orphans(uint64_t beginning) const {
+    uint64_t pending = core_.engine ? core_.engine->gate().pending.load(std::memory_order_relaxed) - beginning : 0;
+    return orphans_ + (requests_ > pending ? requests_ - pending : 0);
+}
+
+bool RunningHandlers::refuses_requests() const {
+    uint64_t max = core_.limits.figures.max_concurrent_handlers;
+    return max && requests_ + orphans_ >= max && orphans(1) >= max;
+}
+
+bool RunningHandlers::is_over(WsObject *ws, bool *for_server) const {
+    uint32_t max = core_.options.max_concurrent_handlers;
+    *for_server = ws->running > 0 && is_server_full(ws->held_units > 0);
+    return *for_server || (max && (ws->running >= max || ws->held_units >= kMaxHeldBytes / kHeldUnit));
+}
+
+// --- counting ---
+
+void RunningHandlers::began(RunningHandler &handler, WsObject *ws, const char *where) {
+    handler.kind = kind_of(ws, where);
+    if (handler.kind == RunningHandler::Kind::kNone) return;
+    running_++;
+    total_++;
+    if (!ws) {
+        requests_++;
+        return;
+    }
+    if (!ws->ws) {
+        orphans_++;
+    } else if (count_of(ws)) {
+        extra_++;
+    }
+    if (handler.kind == RunningHandler::Kind::kOnce) {
+        ws->running_once++;
+        return;
+    }
+    ws->running++;
+    handler.bytes = held_bytes(argument_);
+    if (handler.bytes) {
+        ws->held_units += units_of(handler.bytes);
+        bytes_ += handler.bytes;
+        core_.limits.add_loose(handler.bytes);
+    }
+    if (ws->ws) crowd(ws);
+}
+
+void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
+    RunningHandler was = std::exchange(handler, RunningHandler());
+    if (was.kind == RunningHandler::Kind::kNone) return;
+    running_--;
+    if (was.bytes) {
+        bytes_ -= was.bytes;
+        core_.limits.take_loose(was.bytes);
+    }
+    if (was.kind == RunningHandler::Kind::kRequest) {
+        requests_--;
+    } else {
+        if (was.kind == RunningHandler::Kind::kOnce) {
+            ws->running_once--;
+        } else {
+            ws->running--;
+            ws->held_units -= units_of(was.bytes);
+        }
+        if (!ws->ws) {
+            orphans_--;
+        } else if (count_of(ws)) {
+            extra_--;
+        }
+        reconsider(ws);
+    }
+    if (!waiting_.empty()) reconsider_waiting(1);
+}
+
+// Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait for
+// handlers that may never end.
+void RunningHandlers::socket_closed(WsObject *ws) {
+    if (!count_of(ws)) return;
+    extra_ -= count_of(ws) - 1;
+    orphans_ += count_of(ws);
+    if (!ws->queue || !ws->queue->is_crowded) return;
+    ws->queue->is_crowded = false;
+    if (!ws->queue->empty()) pump_soon(ws);
+}
+
+// --- waiting ---
+
+void RunningHandlers::crowd(WsObject *ws) {
+    bool for_server;
+    if ((ws->queue && ws->queue->is_crowded) || !is_over(ws, &for_server)) [[likely]]
+        return;
+    WsQueue *queue = queue_of(ws);
+    if (!queue) {
+        PyErr_Clear();  // no memory for a queue: the next handler tries again
+        return;
+    }
+    if (for_server) {
+        try {
+            waiting_.push_back(Ref::borrow(reinterpret_cast<PyObject *>(ws)));
+        } catch (const std::bad_alloc &) {
+            return;
+        }
+        core_.limits.refused(Refusal::kConcurrentHandlers);
+        if (!core_.limits.has_memory_elsewhere(0)) arm_timer();
+    } else {
+        paused_++;
+    }
+    queue->is_crowded = true;
+    queue->is_paused = true;
+    us_socket_pause(raw(ws->ws), US_PAUSE_QUEUE);
+}
+
+// Goes on, if it is not crowded any more.
+void RunningHandlers::reconsider(WsObject *ws) {
+    bool for_server;
+    if (!ws->queue || !ws->queue->is_crowded || is_over(ws, &for_server)) return;
+    ws->queue->is_crowded = false;
+    if (core_.is_forked || !ws->ws) return;
+    if (ws->queue->empty()) {
+        continue_reading(ws);
+    } else {
+        pump_soon(ws);
+    }
+}
+
+// The oldest go first; who must wait on waits as the youngest.
+void RunningHandlers::reconsider_waiting(size_t at_most) {
+    for (size_t looks = waiting_.size(); looks && at_most; looks--) {
+        if (is_server_full(true)) {
+            if (!core_.limits.has_memory_elsewhere(0)) arm_timer();
+            return;
+        }
+        Ref next = std::move(waiting_.front());
+        waiting_.pop_front();
+        WsObject *ws = as_ws(next.get());
+        if (!ws->ws || !ws->queue->is_crowded) continue;
+        reconsider(ws);
+        if (ws->queue->is_crowded) {
+            waiting_.push_back(std::move(next));  // there was room for it a moment ago
+        } else {
+            at_most--;
+        }
+    }
+}
+
+// Memory that becomes free elsewhere says so to no one.
+void RunningHandlers::arm_timer() {
+    if (!core_.engine || core_.is_forked || is_polling_) return;
+    is_polling_ = true;
+    if (!timer_) {
+        timer_ = us_create_timer(core_.engine->loop(), 0, sizeof(RunningHandlers *));
+        *static_cast<RunningHandlers **>(us_timer_ext(timer_)) = this;
+    }
+    us_timer_set(timer_, [](us_timer_t *timer) {
+        auto *self = *static_cast<RunningHandlers **>(us_timer_ext(timer));
+        self->core_.gil.ensure();
+        self->is_polling_ = false;
+        self->reconsider_waiting(self->waiting_.size());
+    }, kMemoryPollMs, 0);
+}
+
+void RunningHandlers::limits_changed() {
+    if (!core_.engine || core_.is_forked) return;
+    us_socket_context_each(core_.engine->ws_context(), [](us_socket_t *s, void *self) {
+        auto *ws = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
+        if (ws && ws->queue) static_cast<RunningHandlers *>(self)->reconsider(ws);
+    }, this);
+}
+
+// --- garbage collection ---
+
+int RunningHandlers::traverse(visitproc visit, void *arg) {
+    for (const Ref &ws : waiting_) Py_VISIT(ws.get());
+    return 0;
+}
+
+void RunningHandlers::clear() {
+    timer_ = nullptr;  // goes with its loop
+    is_polling_ = false;
+    std::deque<Ref> waiting = std::exchange(waiting_, {});
+}
+
+}  // namespace uwserve
