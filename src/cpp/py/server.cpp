@@ -194,11 +194,13 @@ bool ServerCore::refuse_thread(const char *call) {
 }
 
 bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
-    return post(Posted{std::move(fn), Ref(), Ref()}, call);
+    return post(Posted{std::move(fn), Ref(), Ref(), Ref()}, call);
 }
 
 bool ServerCore::post_call(Ref callable, Ref arguments, const char *call) {
-    return post(Posted{nullptr, std::move(callable), std::move(arguments)}, call);
+    Ref context = contexts.changed_copy();
+    if (!context && PyErr_Occurred()) return false;
+    return post(Posted{nullptr, std::move(callable), std::move(arguments), std::move(context)}, call);
 }
 
 bool ServerCore::post(Posted work, const char *call) {
@@ -239,13 +241,20 @@ void ServerCore::run_posted() {
             work.fn(*this);
             continue;
         }
-        coroutines.leave_if_idle();
-        Ref result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
-        if (!result) {
-            log_failure("call_soon");
-        } else if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(*this, nullptr, std::move(result), "call_soon");
-        }
+        run_work(work);
+    }
+}
+
+// In the caller's Context, as of asyncio's call_soon(); what it sets goes with the work.
+void ServerCore::run_work(Posted &work) {
+    coroutines.leave_if_idle();
+    ContextScope scope = this->scope(work.context.slot());
+    Ref result;
+    if (scope) result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
+    if (!result) {
+        log_failure("call_soon");
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(*this, nullptr, std::move(result), "call_soon");
     }
 }
 
@@ -317,11 +326,16 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
-    Ref result = Ref::steal(
-        guarded<PyObject_CallFunctionObjArgs>(handler.get(), reinterpret_cast<PyObject *>(ws), error.get(), nullptr));
+    ContextScope scope = this->scope(&ws->context);
+    Ref result;
+    if (scope) {
+        result = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(handler.get(), reinterpret_cast<PyObject *>(ws),
+                                                                  error.get(), nullptr));
+    }
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        scope.close();
         run_in_order(*this, ws, std::move(result), "error");
     }
 }
@@ -340,14 +354,17 @@ int ServerCore::traverse(visitproc visit, void *arg) {
         Py_VISIT(ref->get());
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
+    if (int result = contexts.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
+        Py_VISIT(work.context.get());
     }
     for (const Posted &work : taken_) {
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
+        Py_VISIT(work.context.get());
     }
     if (!is_still()) return 0;
     struct Visit {
@@ -375,6 +392,7 @@ void ServerCore::clear() {
     Ref hooks[] = {std::move(dispatch), std::move(log_exception), std::move(on_stopped), std::move(on_refused),
                    std::move(on_event_loop_wanted)};
     coroutines.clear();
+    contexts.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});
     if (!is_still()) return;

@@ -19,6 +19,7 @@
 
 #include "buffer_grave.h"
 #include "connection_log.h"
+#include "contexts.h"
 #include "coroutines.h"
 #include "gil.h"
 #include "handler_errors.h"
@@ -153,6 +154,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
     void handler_failed(WsObject *ws, const char *where);
+    // Where a handler's variables are kept; before it, and what is done about its failure (contexts.h).
+    [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
+        return ContextScope(contexts, slot, coroutines.is_stepping());
+    }
     void log_failure(const char *where, WsObject *ws = nullptr);
 
     // --- WebSockets (server_ws.cpp) ---
@@ -202,6 +207,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     HandlerErrors handler_errors;
     uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;
+    Contexts contexts;
     Coroutines coroutines{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
@@ -223,15 +229,18 @@ class ServerCore final : public WsHandler, public HttpHandler {
     struct Posted {
         std::function<void(ServerCore &)> fn;
         Ref callable, arguments;
+        Ref context;  // a copy of the caller's, unless nothing differs from what handlers start from
     };
     bool post(Posted work, const char *call);
     bool make_engine();
     bool took(us_listen_socket_t *made);
     bool check_can_run(const char *call);
     bool raise_run_error();
+    bool leave_fork();
     void take_posted();
     bool has_posted();
     void run_posted();
+    void run_work(Posted &work);
     void run_last_posted();
     void send_posted();
     void begin_stop(unsigned fresh_seconds);

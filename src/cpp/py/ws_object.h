@@ -18,6 +18,7 @@ struct WsObject {
     PyObject *protocol; // str; NULL is ""
     PyObject *weakrefs;
     WsQueue *queue;     // ws_queue.h; NULL for most
+    PyObject *context;  // contexts.h; NULL for most
     uint64_t id;  // 1 for the first socket of its server, and so on; 0 until it is open
     uint8_t ip[16];
     uint8_t ip_length;
