@@ -15,7 +15,7 @@ from uwserve import _tasks
 
 pytestmark = [
     pytest.mark.parametrize("loop_kind", LOOPS),
-    pytest.mark.parametrize("spare", ["new", "parked", "not hidden"]),
+    pytest.mark.parametrize("spare", ["new", "parked", "fresh"]),
     pytest.mark.usefixtures("_spare"),
 ]
 
@@ -28,11 +28,11 @@ turns_before = 0
 
 @pytest.fixture
 def _spare(spare: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the test's first coroutine runs in; the last is what happens where all_tasks() cannot be made to forget."""
+    """What the test's first coroutine runs in; the last is what happens where looking for a Task goes unnoticed."""
     global turns_before
     turns_before = 0 if spare == "new" else 3
-    if spare == "not hidden":
-        monkeypatch.setattr(_tasks, "_can_hide", False)
+    if spare == "fresh":
+        monkeypatch.setattr(_tasks, "TOOLS", _tasks.FRESH_TOOLS)
     yield
     turns_before = 0
 

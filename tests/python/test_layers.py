@@ -147,7 +147,7 @@ COUNTS_BY_HAND = {
     "py/module.cpp",
     "py/coroutine_driver.cpp",
     "py/coroutines.cpp",
-    "py/coroutines.h",
+    "py/coroutine_step.h",
     "py/loop_reader.cpp",
     "py/server.cpp",
     "py/server_http.cpp",

@@ -16,8 +16,8 @@ Driver *as_driver(PyObject *object) { return reinterpret_cast<Driver *>(object);
 int driver_traverse(PyObject *object, visitproc visit, void *arg) {
     Driver *self = as_driver(object);
     Py_VISIT(Py_TYPE(object));
-    for (PyObject *part :
-         {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->kept, self->outcome}) {
+    for (PyObject *part : {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->request,
+                           self->kept, self->outcome}) {
         Py_VISIT(part);
     }
     return 0;
@@ -36,6 +36,7 @@ int driver_clear(PyObject *object) {
     Py_CLEAR(self->first);
     Py_CLEAR(self->parking);
     Py_CLEAR(self->ws);
+    Py_CLEAR(self->request);
     Py_CLEAR(self->kept);
     Py_CLEAR(self->outcome);
     return 0;
@@ -64,8 +65,29 @@ PySendResult expire(Driver *self, PyObject **out) {
     return PYGEN_RETURN;
 }
 
+// While a step of it runs, the request whose coroutine this is is the one that is answered.
+class ItsRequest {
+  public:
+    explicit ItsRequest(Driver *driver) : core_(Ref::borrow(driver->core_object)), contexts_(driver->core->contexts) {
+        saved_ = contexts_.request();
+        contexts_.set_request(reinterpret_cast<RequestObject *>(driver->request));
+    }
+    ~ItsRequest() { contexts_.set_request(saved_); }
+    ItsRequest(const ItsRequest &) = delete;
+    ItsRequest &operator=(const ItsRequest &) = delete;
+
+  private:
+    Ref core_;
+    Contexts &contexts_;
+    RequestObject *saved_;
+};
+
 PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
     Driver *self = as_driver(object);
+    if (self->is_new) {  // an eager factory: it runs when it is known
+        *out = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
     if (!self->coroutine) {
         *out = self->core->coroutines.park(self);
         return *out ? PYGEN_NEXT : expire(self, out);
@@ -79,6 +101,7 @@ PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
         // It asked for one turn of the loop, and this is the next.
     }
     Ref coroutine = Ref::borrow(self->coroutine);
+    ItsRequest request(self);
     PySendResult result = guarded<PyIter_Send>(coroutine.get(), argument, out);
     if (result != PYGEN_NEXT) Py_CLEAR(self->coroutine);
     return result;
@@ -139,6 +162,7 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
         if (taken) return first.release();
     }
     Ref coroutine = Ref::borrow(self->coroutine);
+    ItsRequest request(self);
     Ref method = Ref::steal(guarded<PyObject_GetAttrString>(coroutine.get(), "throw"));
     PyObject *result =
         method ? guarded<PyObject_Vectorcall>(method.get(), args, static_cast<size_t>(count), nullptr) : nullptr;
@@ -158,21 +182,12 @@ PyObject *await(PyObject *) {
     return nullptr;
 }
 
-// touch(task): the state of the Task was changed while it may still be a spare.
-PyObject *touch(PyObject *object, PyObject *task) {
-    Driver *self = as_driver(object);
-    if (!self->coroutine && !self->expired && !self->kept) {
-        self->kept = Py_NewRef(task);
-        self->core->coroutines.touched(self);
-    }
-    Py_RETURN_NONE;
-}
-
 // The done callback of a Task that has had a coroutine.
 PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
     end_running(self);
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
+    Ref request = Ref::steal(std::exchange(self->request, nullptr));
     self->core->coroutines.task_ended(task);
     Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
     if (!is_cancelled) return nullptr;
@@ -214,9 +229,8 @@ PyMemberDef kMembers[] = {
 
 PyMethodDef kMethods[] = {
     {"send", send, METH_O, nullptr},        {"throw", as_function(throw_into), METH_FASTCALL, nullptr},
-    {"close", close, METH_NOARGS, nullptr}, {"touch", touch, METH_O, nullptr},
-    {"ended", ended, METH_O, nullptr},      {"forget", forget, METH_O, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {"close", close, METH_NOARGS, nullptr}, {"ended", ended, METH_O, nullptr},
+    {"forget", forget, METH_O, nullptr},    {nullptr, nullptr, 0, nullptr},
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "coroutines.h"
 
+#include "coroutine_step.h"
 #include "ws_queue.h"
 
 namespace uwserve {
@@ -28,44 +29,6 @@ bool is_foreign_coroutine(PyObject *object) {
     return answer > 0;
 }
 
-PyObject *call(PyObject *function, const Ref &first, const Ref &second) {
-    PyObject *stack[] = {nullptr, first.get(), second.get()};
-    return guarded<PyObject_Vectorcall>(function, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
-}
-
-// The only object that `whole` refers to and that is a Context, or is none; a borrowed reference, or NULL.
-PyObject *only_part(PyObject *whole, bool is_context) {
-    struct Search {
-        bool is_context;
-        PyObject *found;
-        int count;
-    } search{is_context, nullptr, 0};
-    Py_TYPE(whole)->tp_traverse(whole, [](PyObject *part, void *arg) {
-        auto *search = static_cast<Search *>(arg);
-        if (PyContext_CheckExact(part) != search->is_context) return 0;
-        search->found = part;
-        search->count++;
-        return 0;
-    }, &search);
-    return search.count == 1 ? search.found : nullptr;
-}
-
-// Which pointer of a Context that is, counted from its beginning: to look there is cheaper than to traverse it. 0 when it
-// cannot be told.
-size_t place_of(PyObject *variables, PyObject *context) {
-    PyObject *const *pointers = reinterpret_cast<PyObject **>(context);
-    size_t count = static_cast<size_t>(Py_TYPE(context)->tp_basicsize) / sizeof(PyObject *), found = 0;
-    for (size_t i = sizeof(PyObject) / sizeof(PyObject *); variables && i < count; i++) {
-        if (pointers[i] != variables) continue;
-        if (found) return 0;
-        found = i;
-    }
-    return found;
-}
-
-// The context that a new Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
-PyObject *context_of(PyObject *task) { return only_part(task, true); }
-
 bool is_cancelled_error(PyObject *error) {
     Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio"));
     Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "CancelledError")) : Ref();
@@ -75,16 +38,19 @@ bool is_cancelled_error(PyObject *error) {
 
 }  // namespace
 
-// A Context refers to them, and to the one that was entered before it.
-PyObject *variables_of(PyObject *context) { return only_part(context, false); }
-
 bool is_other_coroutine(PyObject *object) {
     return PyGen_CheckExact(object) ? is_iterable_coroutine(object) : is_foreign_coroutine(object);
 }
 
 Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where) {
     RunningHandlers::Argument scope(core.running_handlers, nullptr);
-    return core.coroutines.run(ws, std::move(coroutine), where);
+    if (ws) return core.coroutines.run(ws, std::move(coroutine), where, ws->context);
+    Ref context = core.contexts.changed_copy();
+    if (!context && PyErr_Occurred()) {
+        coroutine_failed(core, ws, where);
+        return Ref();
+    }
+    return core.coroutines.run(ws, std::move(coroutine), where, context.get());
 }
 
 void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
@@ -104,21 +70,25 @@ void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
 // --- the loop ---
 
 bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
-    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != 8) {
-        PyErr_SetString(PyExc_TypeError, "tools must be a tuple of eight functions");
+    constexpr Py_ssize_t kTools = sizeof(LoopTools) / sizeof(PyObject *);
+    if (!PyTuple_Check(tools) || PyTuple_GET_SIZE(tools) != kTools) {
+        PyErr_Format(PyExc_TypeError, "tools must be a tuple of %zd", kTools);
         return false;
     }
-    Ref context = Ref::steal(guarded<PyContext_CopyCurrent>());
+    PyObject **tool = &PyTuple_GET_ITEM(tools, 0);
+    LoopTools named{tool[0], tool[1], tool[2], tool[3], tool[4], tool[5], tool[6], tool[7], tool[8], tool[9]};
+    bool is_shared = PyDict_CheckExact(named.current_tasks) && PySet_CheckExact(named.all_tasks);
+    Ref probe = is_shared ? Ref::steal(new_probe(core_, loop)) : Ref();
     Ref tasks = tasks_ ? Ref::borrow(tasks_.get()) : Ref::steal(guarded<PySet_New>(nullptr));
-    if (!context || !tasks) return false;
+    if (!tasks || (is_shared && !probe) || !core_.contexts.base()) return false;
+    if (probe && PySet_Add(named.all_tasks, probe.get()) != 0) return false;
     leave_if_idle();
-    wake(std::exchange(spare_, Spare()), nullptr);
+    wake(std::exchange(spare_, Spare()));
+    drop_probe();
     loop_ = Ref::borrow(loop);
     tools_object_ = Ref::borrow(tools);
-    tools_ = {PyTuple_GET_ITEM(tools, 0), PyTuple_GET_ITEM(tools, 1), PyTuple_GET_ITEM(tools, 2),
-              PyTuple_GET_ITEM(tools, 3), PyTuple_GET_ITEM(tools, 4), PyTuple_GET_ITEM(tools, 5),
-              PyTuple_GET_ITEM(tools, 6), PyTuple_GET_ITEM(tools, 7)};
-    base_context_ = std::move(context);
+    tools_ = named;
+    probe_ = std::move(probe);
     tasks_ = std::move(tasks);
     waits_ = true;
     return true;
@@ -127,10 +97,21 @@ bool Coroutines::set_loop(PyObject *loop, PyObject *tools) {
 void Coroutines::forget_loop() {
     leave_if_idle();
     end_holds(core_);
-    Ref loop = std::move(loop_), tools = std::move(tools_object_), context = std::move(base_context_);
+    drop_probe();
+    Ref loop = std::move(loop_), tools = std::move(tools_object_);
     Ref tasks = std::move(tasks_);
     Spare spare = std::exchange(spare_, Spare());
-    if (!core_.is_forked) wake(spare, nullptr);
+    if (!core_.is_forked) wake(spare);
+}
+
+Coroutines::~Coroutines() { drop_probe(); }
+
+void Coroutines::drop_probe() {
+    if (!probe_) return;
+    SavedError error;
+    retire_probe(probe_.get());
+    if (PySet_Discard(tools_.all_tasks, probe_.get()) < 0) PyErr_Clear();
+    probe_.reset();
 }
 
 // -1 with an exception set.
@@ -151,45 +132,53 @@ bool Coroutines::find_loop() {
 
 // --- starting ---
 
-// With no task entered, or inside another coroutine's step.
-Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where) {
-    bool is_nested = busy_, was_entered = entered_;
-    Ref result;
+// With no task entered, inside another coroutine's step, or with a context that is not the base's.
+Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where, PyObject *context) {
+    // Inside another's step that one's Task is all that others may see of it, and this one has its own.
+    bool is_nested = busy_, was_entered = entered_, is_apart = is_nested || context;
+    bool is_inside = is_apart || core_.contexts.is_in_use();
+    Ref result, base = Ref::borrow(context ? context : core_.contexts.base());
     Spare outer;
     if (is_nested) {
+        if (!look()) PyErr_Clear();  // it will find no Task
+        reveal(spare_);
+    }
+    if (is_apart) {
+        if (!is_nested) leave_if_idle();
         outer = std::exchange(spare_, Spare());
+        was_entered &= is_nested;
         entered_ = busy_ = false;
     }
+    Contexts::Saved aside = core_.contexts.put_aside(ws ? nullptr : core_.contexts.request());
     int running = loop_ ? is_running() : 0;
     if (running == 0) running = find_loop() ? is_running() : -1;
     bool is_later = running == 0 || (running > 0 && is_changing_);
-    if (running > 0 && !is_later && enter()) {
+    if (running > 0 && !is_later && base && enter(context)) {
         bool has_outer = static_cast<bool>(spare_.outer);
-        result = run(ws, std::move(coroutine), where);
-        if (entered_ && (is_nested || has_outer || !pumping_)) leave();
-    } else if (is_later) {
-        result = start_later(ws, std::move(coroutine), where);
+        result = step(ws, std::move(coroutine), where);
+        if (entered_ && (is_inside || has_outer || !pumping_)) leave();
+    } else if (is_later && base) {
+        result = start_later(ws, std::move(coroutine), where, base.get());
     } else {
         SavedError error;
         Ref closed = Ref::steal(guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr));
         if (!closed) PyErr_Clear();
     }
     if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, where);
-    if (is_nested) {
+    core_.contexts.put_back(aside);
+    if (is_apart) {
         if (entered_) leave();
-        spare_ = std::move(outer);
+        Spare own = std::exchange(spare_, std::move(outer));
+        wake(own);
         entered_ = was_entered;
-        busy_ = true;
+        busy_ = is_nested;
     }
     return result;
 }
 
 // After the eager step, unless nothing is left of it. `out` is what it has yielded, or returned (none: None).
 Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where) {
-    if (status == PYGEN_NEXT) {
-        busy_ = false;
-        return suspended(ws, std::move(coroutine), std::move(out), where);
-    }
+    if (status == PYGEN_NEXT) return suspended(ws, std::move(coroutine), std::move(out), where);
     Ref outcome = std::move(out);
     if (status == PYGEN_RETURN) {
         coroutine.reset();
@@ -212,7 +201,8 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
         }
         leave();
         Spare own = std::exchange(spare_, Spare());
-        wake(own, own.task.get());
+        reveal(own);
+        wake(own);
     }
     busy_ = false;
     return Ref();
@@ -221,21 +211,23 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
 // The spare becomes the coroutine's Task.
 Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *where) {
     leave();
+    busy_ = false;
     has_begun_ = true;
     Spare own = std::exchange(spare_, Spare());
     Driver *driver = as_driver(own.driver);
     driver->coroutine = coroutine.release();
     driver->first = first.release();
-    wake(own, own.task.get());
-    if (!keep(own.task.get(), driver, ws, where)) core_.log_failure(where, ws);
+    reveal(own);
+    wake(own);
+    if (!keep(own.task, own.context.get(), driver, ws, where)) core_.log_failure(where, ws);
     return std::move(own.task);
 }
 
 // While the event loop does not run: a Task that begins when it does.
-Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where) {
+Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where, PyObject *base) {
     Ref driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
     Ref context, pristine;
-    Ref task = driver ? make_task(driver.get(), &context, &pristine) : Ref();
+    Ref task = driver ? make_task(as_driver(driver), base, &context, &pristine) : Ref();
     if (!task) {
         SavedError error;
         Ref closed = Ref::steal(guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr));
@@ -243,23 +235,29 @@ Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where) {
         return Ref();
     }
     as_driver(driver)->coroutine = coroutine.release();
-    if (!keep(task.get(), as_driver(driver), ws, where)) core_.log_failure(where, ws);
+    if (!keep(task, context.get(), as_driver(driver), ws, where)) core_.log_failure(where, ws);
     return task;
 }
 
-// Notes a Task that has its coroutine now. False with an exception set.
-bool Coroutines::keep(PyObject *task, Driver *driver, WsObject *ws, const char *where) {
+// Notes a Task that has its coroutine now, and its end is dealt with in its context. False with an exception set.
+bool Coroutines::keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, const char *where) {
     Py_CLEAR(driver->kept);
     driver->where = where;
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
     core_.running_handlers.began(driver->running, ws, where);
+    driver->request = ws ? nullptr : Py_XNewRef(reinterpret_cast<PyObject *>(core_.contexts.request()));
     if (!tasks_ && !(tasks_ = Ref::steal(guarded<PySet_New>(nullptr)))) return false;
-    if (PySet_Add(tasks_.get(), task) != 0) return false;
+    if (PySet_Add(tasks_.get(), task.get()) != 0) return false;
     Ref callback = Ref::steal(guarded<PyObject_GetAttrString>(reinterpret_cast<PyObject *>(driver), "ended"));
-    Ref added =
-        callback ? Ref::steal(guarded<PyObject_CallMethod>(task, "add_done_callback", "O", callback.get())) : Ref();
+    Ref method = Ref::steal(guarded<PyObject_GetAttrString>(task.get(), "add_done_callback"));
+    Ref names = Ref::steal(guarded<Py_BuildValue>("(s)", "context"));
+    if (!callback || !method || !names) return false;
+    PyObject *stack[] = {nullptr, callback.get(), context};
+    Ref added = Ref::steal(
+        guarded<PyObject_Vectorcall>(method.get(), stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names.get()));
     Ref name = added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", where)) : Ref();
-    return name && Ref::steal(guarded<PyObject_CallMethod>(task, "set_name", "O", name.get()));
+    if (!name || !guarded<PyObject_HasAttrString>(task.get(), "set_name")) return static_cast<bool>(name);
+    return Ref::steal(guarded<PyObject_CallMethod>(task.get(), "set_name", "O", name.get())) ? true : false;
 }
 
 void Coroutines::task_ended(PyObject *task) {
@@ -281,143 +279,15 @@ void Coroutines::cancel_tasks() {
     PyErr_Clear();
 }
 
-// --- the spare ---
-
-// A Task in a context of its own, which is a copy of the one that the server was attached in.
-Ref Coroutines::make_task(PyObject *driver, Ref *context, Ref *pristine) {
-    Ref copy = Ref::steal(guarded<PyContext_Copy>(base_context_.get()));
-    if (!copy || PyContext_Enter(copy.get()) != 0) return Ref();
-    Ref task = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(tools_.make_task, driver, loop_.get(), nullptr));
-    {
-        SavedError error;
-        if (PyContext_Exit(copy.get()) != 0) guarded<PyErr_WriteUnraisable>(copy.get());
-    }
-    if (!task) return task;
-    PyObject *own = context_of(task.get());
-    if (!own) {
-        PyErr_SetString(PyExc_RuntimeError, "this asyncio's Task does not show its context");
-        return Ref();
-    }
-    *context = Ref::borrow(own);
-    *pristine = std::move(copy);
-    return task;
-}
-
-bool Coroutines::make_spare() {
-    Spare fresh;
-    fresh.driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
-    fresh.task = fresh.driver ? make_task(fresh.driver.get(), &fresh.context, &fresh.pristine) : Ref();
-    if (!fresh.task) return false;
-    fresh.variables = variables_of(fresh.context.get());
-    variables_at_ = place_of(fresh.variables, fresh.context.get());
-    wake(std::exchange(spare_, std::move(fresh)), nullptr);
-    return true;
-}
-
-PyObject *Coroutines::park(Driver *driver) {
-    auto is_wanted = [&] {
-        return spare_.driver.get() == reinterpret_cast<PyObject *>(driver) && !entered_ && !driver->kept;
-    };
-    if (!is_wanted()) return nullptr;
-    if (!driver->parking) {
-        Changing changing(is_changing_);
-        Ref parking =
-            Ref::steal(guarded<PyObject_CallFunctionObjArgs>(tools_.park, spare_.task.get(), loop_.get(), nullptr));
-        if (!parking) guarded<PyErr_WriteUnraisable>(spare_.task.get());
-        if (!parking || parking.get() == Py_None || !is_wanted()) return nullptr;
-        Py_XSETREF(driver->parking, parking.release());
-    }
-    return Py_NewRef(driver->parking);
-}
-
-// Parked and not in use, nobody else would wake it. Its next step ends it.
-void Coroutines::touched(Driver *driver) {
-    if (entered_ || core_.is_forked || spare_.driver.get() != reinterpret_cast<PyObject *>(driver)) return;
-    Ref task = Ref::borrow(spare_.task.get());
-    wake(spare_, task.get());
-}
-
-// A parked Task takes its next step in the loop's next turn: with a coroutine as that `task`, which is known to all
-// again, or to end without a word.
-void Coroutines::wake(const Spare &spare, PyObject *task) {
-    if (!spare.driver || !as_driver(spare.driver)->parking) return;
-    SavedError error;
-    Changing changing(is_changing_);
-    Ref parking = Ref::steal(std::exchange(as_driver(spare.driver)->parking, nullptr));
-    for (int i = 0; i < 2; i++) {
-        Ref woken = Ref::steal(guarded<PyObject_CallMethod>(parking.get(), "wake", "O", task ? task : Py_None));
-        if (woken) return;
-        if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-            PyErr_Clear();  // the loop is closed, and with it all its Tasks
-            return;
-        }
-        core_.log_failure("task");  // a KeyboardInterrupt, say: it ends the run, but not before the Task goes on
-    }
-}
-
-// False with an exception set.
-bool Coroutines::enter() {
-    Changing changing(is_changing_);
-    if (entered_) leave();  // somebody has changed its Task while no coroutine used it: it is not ours any more
-    if (!spare_.task || as_driver(spare_.driver)->expired || as_driver(spare_.driver)->kept ||
-        (spare_.variables && variables() != spare_.variables)) {
-        if (!make_spare()) return false;
-    }
-    show(tools_.show);  // here and in leave(): while the spare is not entered, as Python code may run in it
-    Ref outer = Ref::steal(guarded<PyObject_CallOneArg>(tools_.current_task, loop_.get()));
-    if (!outer) return false;
-    if (outer.get() != Py_None) {
-        Ref left = Ref::steal(call(tools_.leave_task, loop_, outer));
-        if (!left) return false;
-        spare_.outer = std::move(outer);
-    }
-    entered_ = true;
-    Ref done = Ref::steal(call(tools_.enter_task, loop_, spare_.task));
-    if (!done || PyContext_Enter(spare_.context.get()) != 0) {
-        SavedError error;
-        leave();
-        return false;
-    }
-    spare_.references = spare_.variables ? Py_REFCNT(spare_.task.get()) : -1;
-    spare_.context_references = Py_REFCNT(spare_.context.get());
-    return true;
-}
-
-// A parked Task is one of all_tasks() only while a coroutine uses it.
-void Coroutines::show(PyObject *how) {
-    if (!as_driver(spare_.driver)->parking) return;
-    Ref done = Ref::steal(guarded<PyObject_CallOneArg>(how, spare_.task.get()));
-    if (!done) guarded<PyErr_WriteUnraisable>(spare_.task.get());
-}
-
-void Coroutines::leave() {
-    SavedError error;
-    Changing changing(is_changing_);
-    entered_ = false;
-    if (PyContext_Exit(spare_.context.get()) != 0) guarded<PyErr_WriteUnraisable>(spare_.task.get());
-    Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
-    if (!left) guarded<PyErr_WriteUnraisable>(spare_.task.get());
-    if (Ref outer = std::move(spare_.outer)) {
-        Ref back = Ref::steal(call(tools_.enter_task, loop_, outer));
-        if (!back) guarded<PyErr_WriteUnraisable>(outer.get());
-    }
-    show(tools_.hide);
-}
-
 // --- garbage collection ---
 
 int Coroutines::traverse(visitproc visit, void *arg) {
-    for (Ref *ref : {&loop_, &tools_object_, &base_context_, &tasks_, &spare_.task, &spare_.driver, &spare_.context,
-                     &spare_.pristine, &spare_.outer}) {
+    if (int result = traverse_spare(visit, arg)) return result;
+    for (Ref *ref :
+         {&loop_, &tools_object_, &tasks_, &spare_.driver, &spare_.context, &spare_.pristine, &spare_.outer}) {
         Py_VISIT(ref->get());
     }
     return 0;
-}
-
-void Coroutines::clear() {
-    if (entered_) return;
-    if (spare_.driver) Py_CLEAR(as_driver(spare_.driver)->parking);  // not woken: this may be any thread
-    forget_loop();
 }
 
 }  // namespace uwserve

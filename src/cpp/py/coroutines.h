@@ -2,17 +2,28 @@
 //
 // A coroutine is stepped at once, where its handler was called. Most end in that step, and none of them has cost a Task.
 // Yet asyncio.current_task(), timeouts, cancellation and context variables must work in it, too: so a *spare* Task, made
-// ahead and not yet run, is the current task meanwhile, and its context is entered. When the coroutine suspends, the
-// spare becomes its Task: the coroutine that the Task was made with is a driver of ours, which from then on passes
-// everything to the user's. When it ends, the spare serves the next one; unless something was left on it (a reference, a
-// context variable, a cancellation), because then it is somebody's Task and ends as one.
+// ahead and not yet run, is there for it, and its context is entered. When the coroutine suspends, the spare becomes its
+// Task: the coroutine that the Task was made with is a driver of ours, which from then on passes everything to the user's.
+//
+// The rule of isolation: **each call of a handler has a Task of its own, as far as any code can see**. People keep things
+// by Task (attributes, weak references, names), so that a Task that was seen in one call must never be the current one of
+// another. The spare serves the next coroutine only because nobody has seen it, and that is certain, because there is
+// one place to see it in, and looking there is noticed: asyncio's dictionary of current tasks has, instead of loop -> Task,
+// a *probe* of ours with the hash of the loop, so that whoever looks the loop up calls the probe's comparison (task_probe.cpp).
+// It puts the Task there, and from then on it is that call's Task and ends with it. The
+// same probe stands among the weak references of all_tasks(), which call it. Another thread that looks, a signal's handler
+// and a finaliser are no exceptions. What is left on the Task or its Context in other ways (reference counts, context
+// variables) is looked for after each step, too. The lists of the garbage collector (gc.get_objects()) do not show it:
+// traverse_spare() stands in for it there.
+//
+// Where that cannot be done (CPython 3.14 keeps the current task in its thread's state; Tasks of pure Python; a loop with a
+// task factory, which makes the Task then; a connection with context variables of its own, contexts.h), each
+// call gets a fresh Task, which costs some 3 us.
 //
 // The loop gives a spare that nobody has needed its first step in its next turn. There it is parked: it waits for
 // something that only its use wakes (_tasks.py), unknown to all_tasks(), and serves the turns to come; making a Task costs
-// as much as twenty messages. Where an asyncio cannot hide a Task it ends in that step, and the next turn makes another:
-// nothing of ours is seen pending in a foreign loop. The current task is entered at the first coroutine of a pump and left
-// before anything else of the user's runs, and at the pump's end. Everything here needs the GIL and runs on the loop's
-// thread.
+// as much as twenty messages. The probe is put up at the first coroutine of a pump and taken down before anything else of
+// the user's runs, and at the pump's end. Everything here needs the GIL and runs on the loop's thread, but for looks.
 #pragma once
 
 #include <cstring>
@@ -30,17 +41,17 @@ struct RequestObject;
 struct WsObject;
 struct Driver;
 
-// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
-PyObject *variables_of(PyObject *context);
-
-// What of asyncio is called from here (_tasks.py), borrowed from the tuple that holds it.
+// What of asyncio is used from here (_tasks.py), borrowed from the tuple that holds it. The last two are None where looking
+// at them cannot be noticed, and then no Task serves twice.
 struct LoopTools {
-    PyObject *make_task, *park, *show, *hide, *current_task, *enter_task, *leave_task, *running_loop;
+    PyObject *make_task, *hide, *reveal, *new_parking, *current_task, *enter_task, *leave_task, *running_loop,
+        *current_tasks, *all_tasks;
 };
 
 class Coroutines {
   public:
     explicit Coroutines(ServerCore &core) : core_(core) {}
+    ~Coroutines();
     Coroutines(const Coroutines &) = delete;
     Coroutines &operator=(const Coroutines &) = delete;
 
@@ -49,8 +60,8 @@ class Coroutines {
     // The loop is not the server's any more. Tasks that are left end with it.
     void forget_loop();
 
-    // Steps the coroutine; see run_coroutine().
-    Ref run(WsObject *ws, Ref coroutine, const char *where);
+    // Steps the coroutine; see run_coroutine(). `context` is whose variables it begins with, NULL: the base's.
+    Ref run(WsObject *ws, Ref coroutine, const char *where, PyObject *context);
 
     // Around the iterations of the loop: coroutines that start in one share an entered task.
     void begin_pump() {
@@ -72,6 +83,8 @@ class Coroutines {
     void before_call(PyObject *handler) {
         if (entered_ && !busy_ && !makes_coroutine(handler)) leave();
     }
+    // A coroutine takes its first step, further up the stack.
+    bool is_stepping() const { return busy_; }
 
     // A coroutine takes its first step, further up the stack, or a Task for one is being seen to.
     bool is_busy() const { return busy_ || is_changing_; }
@@ -86,8 +99,14 @@ class Coroutines {
     // What the Task of the driver may wait for, a new reference: it is the spare, and not needed yet. NULL, and no
     // exception: it is somebody's, or cannot be hidden.
     PyObject *park(Driver *driver);
-    // The state of the driver's Task has been changed, so it is somebody's.
-    void touched(Driver *driver);
+    // Somebody looks for the current task of the loop, or for all: it is a Task for all to see from here on. On any thread.
+    // False with an exception set.
+    bool look();
+    PyObject *loop() const { return loop_.get(); }
+    // What the spare that a coroutine may use at this moment is, borrowed; NULL when it was seen, or there is none.
+    PyObject *unseen() const { return entered_ && is_probed_ ? spare_.task.get() : nullptr; }
+    // The same, seen or not, while all_tasks() does not have it.
+    PyObject *unlisted() const { return entered_ && spare_.is_hidden ? spare_.task.get() : nullptr; }
 
     int traverse(visitproc visit, void *arg);
     void clear();
@@ -98,7 +117,8 @@ class Coroutines {
         Ref task, driver, context, pristine;
         Ref outer;  // the task that was the current one before
         PyObject *variables = nullptr;  // of the pristine context
-        Py_ssize_t references = 0, context_references = 0;
+        Py_ssize_t references = 0, context_references = 0;  // while it is entered
+        bool is_hidden = false;  // from all_tasks()
     };
 
     // While a Task is made, entered, parked or woken, which runs Python code: the garbage collector, or a signal's handler,
@@ -120,32 +140,35 @@ class Coroutines {
         return PyFunction_Check(handler) &&
                (reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(handler))->co_flags & kCoroutineFunction);
     }
+    Ref step(WsObject *ws, Ref coroutine, const char *where);
     Ref stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where);
     Ref suspended(WsObject *ws, Ref coroutine, Ref first, const char *where);
-    Ref run_outside(WsObject *ws, Ref coroutine, const char *where);
-    Ref start_later(WsObject *ws, Ref coroutine, const char *where);
-    Ref make_task(PyObject *driver, Ref *context, Ref *pristine);
-    bool keep(PyObject *task, Driver *driver, WsObject *ws, const char *where);
+    Ref run_outside(WsObject *ws, Ref coroutine, const char *where, PyObject *context);
+    Ref start_later(WsObject *ws, Ref coroutine, const char *where, PyObject *base);
+    Ref make_task(Driver *driver, PyObject *base, Ref *context, Ref *pristine);
+    bool keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, const char *where);
     bool find_loop();
     int is_running();
-    bool make_spare();
-    bool enter();
+    bool has_task_factory();
+    bool make_spare(PyObject *base, bool is_hidden);
+    bool enter(PyObject *context);
+    bool enter_probe();
     void leave();
-    void show(PyObject *how);
-    void wake(const Spare &spare, PyObject *task);
+    void reveal(Spare &spare);
+    void wake(const Spare &spare);
+    void drop_probe();
+    int traverse_spare(visitproc visit, void *arg);
     PyObject *variables() const;
-    // Whether the coroutine has left something on its Task.
-    [[gnu::always_inline]] bool was_touched() const {
-        return Py_REFCNT(spare_.task.get()) != spare_.references ||
-               Py_REFCNT(spare_.context.get()) != spare_.context_references || variables() != spare_.variables;
-    }
+    // Whether it was seen, or the coroutine has left something on it.
+    bool was_touched() const;
 
     ServerCore &core_;
-    Ref loop_, tools_object_, base_context_, tasks_;
+    Ref loop_, tools_object_, tasks_;
     LoopTools tools_{};
+    Ref probe_;  // of this loop; none where no Task serves twice
     Spare spare_;
-    size_t variables_at_ = 0;  // in a Context, in pointers; 0: not known
     bool entered_ = false;  // the spare is the current task
+    bool is_probed_ = false;  // and asyncio has the probe in its place
     bool busy_ = false;  // a coroutine is being stepped in it
     bool is_changing_ = false;
     bool pumping_ = false;
@@ -175,12 +198,14 @@ struct Driver {
     PyObject *first;  // what it yielded before the Task's first step
     PyObject *parking;  // what the Task waits for as a spare
     PyObject *ws;
-    PyObject *kept;  // the Task, when its state was changed while it was a spare
+    PyObject *request;  // whose coroutine it is
+    PyObject *kept;  // the Task, when it was seen while it was a spare
     PyObject *outcome;  // of a spare that ends as a Task: an exception when has_failed
     const char *where;
     RunningHandler running;  // counted from keep() until the Task has ended, or is freed
     bool has_failed;
     bool expired;  // the Task has taken its first step without a coroutine
+    bool is_new;  // the Task is being made, by a factory that may step it
 };
 
 Driver *new_driver(ServerCore &core);
@@ -191,31 +216,9 @@ bool add_driver_type(PyObject *module, ModuleState *state);
 PyObject *new_loop_reader(ServerCore &core, PyObject *on_end);
 bool add_loop_reader_type(PyObject *module, ModuleState *state);
 
-// --- the path of most coroutines, in line ---
-
-// What its Context holds its variables in, which is another object after each change.
-inline PyObject *Coroutines::variables() const {
-    if (!variables_at_) [[unlikely]]
-        return variables_of(spare_.context.get());
-    return reinterpret_cast<PyObject *const *>(spare_.context.get())[variables_at_];
-}
-
-[[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where) {
-    if (!entered_ || is_busy() || as_driver(spare_.driver)->kept) [[unlikely]]
-        return run_outside(ws, Ref::steal(coroutine.release()), where);
-    busy_ = true;  // until nothing of this coroutine runs any more
-    PyObject *out = nullptr;
-    PySendResult status = guarded<PyIter_Send>(coroutine.get(), Py_None, &out);
-    if (status == PYGEN_RETURN && out == Py_None) [[likely]] {
-        Py_DECREF(out);
-        out = nullptr;
-        coroutine.reset();
-        if (!was_touched()) [[likely]] {
-            busy_ = false;
-            return Ref();
-        }
-    }
-    return stepped(ws, Ref::steal(coroutine.release()), status, Ref::steal(out), where);
-}
+// A key in the place of a loop in asyncio's dictionary of current tasks (task_probe.cpp).
+PyObject *new_probe(ServerCore &core, PyObject *loop);
+void retire_probe(PyObject *probe);
+bool add_probe_type(PyObject *module, ModuleState *state);
 
 }  // namespace uwserve

@@ -54,8 +54,9 @@ PYBIND11_MODULE(_core, module) {
     module.attr("_state") = capsule;
     if (!add_websocket_type(module.ptr(), state) || !add_request_type(module.ptr(), state) ||
         !add_view_owner_type(module.ptr(), state) || !add_driver_type(module.ptr(), state) ||
-        !add_loop_reader_type(module.ptr(), state) || !add_messages_types(module.ptr(), state) ||
-        !add_timed_call_type(module.ptr()) || !add_socket_address_type(module.ptr(), state)) {
+        !add_loop_reader_type(module.ptr(), state) || !add_probe_type(module.ptr(), state) ||
+        !add_messages_types(module.ptr(), state) || !add_timed_call_type(module.ptr()) ||
+        !add_socket_address_type(module.ptr(), state)) {
         throw py::error_already_set();
     }
     bind_tls(module);

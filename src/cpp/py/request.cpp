@@ -22,6 +22,7 @@ int request_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(as_request(object)->params);
     Py_VISIT(as_request(object)->headers);
     Py_VISIT(as_request(object)->tls);
+    Py_VISIT(as_request(object)->context);
     return 0;
 }
 
@@ -29,6 +30,7 @@ int request_clear(PyObject *object) {
     Py_CLEAR(as_request(object)->params);
     Py_CLEAR(as_request(object)->headers);
     Py_CLEAR(as_request(object)->tls);
+    Py_CLEAR(as_request(object)->context);
     return 0;
 }
 
@@ -39,6 +41,7 @@ void free_request(PyObject *object) {
     Py_CLEAR(self->headers);
     Py_CLEAR(self->body_object);
     Py_CLEAR(self->tls);
+    Py_CLEAR(self->context);
     self->body.~RequestBody();  // it refers to the core's limits
     Py_CLEAR(self->core_object);
     self->head.~shared_ptr();

@@ -18,6 +18,7 @@ struct RequestObject {
     PyObject *headers;  // the facade's cache, `_headers`
     PyObject *body_object;  // cache
     PyObject *tls;  // cache
+    PyObject *context;  // contexts.h; NULL for most
     ClientAddress client;
     bool deferred;
 };
@@ -35,6 +36,25 @@ PyObject *make_socket_address(const ModuleState &state, const ClientAddress &cli
 inline bool is_open(const RequestObject *request) {
     return request->conn && !request->conn->responding && request->conn->response && !request->conn->s->closed;
 }
+
+// Around what runs for a request (contexts.h). The request lives longer.
+class RequestScope {
+  public:
+    RequestScope(ServerCore &core, RequestObject *request);
+    ~RequestScope();
+    RequestScope(const RequestScope &) = delete;
+    RequestScope &operator=(const RequestScope &) = delete;
+    explicit operator bool() const { return static_cast<bool>(scope_); }
+
+  private:
+    Contexts &contexts_;
+    RequestObject *before_;
+    ContextScope scope_;
+};
+
+// The Context of what the request begins and what goes on after its handler: a socket, a streamed body. None: it has set
+// nothing, or an exception is set.
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine);
 
 // The methods of the server that take a request (server_http.cpp), and publish; raw, because they are hot.
 extern PyMethodDef kServerMethods[];

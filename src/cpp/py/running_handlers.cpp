@@ -1,5 +1,6 @@
 #include "running_handlers.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -9,13 +10,17 @@ namespace uwserve {
 
 namespace {
 
-// WsObject::held_units counts in these, rounded up, so that 32 bits are enough for any number of messages.
+// WsObject::held_units counts in these, rounded up.
 constexpr size_t kHeldUnit = 16;
+
+// What a WsObject can count, whatever the options say: beyond half of it the connection is crowded, and one more handler,
+// with the largest message that there is, still fits.
+constexpr uint64_t kMostRunning = 1u << 23, kMostHeldUnits = 1u << 29;
 
 // While sockets wait for memory that no handler holds, it is looked for this often.
 constexpr int kMemoryPollMs = 100;
 
-uint32_t units_of(size_t bytes) { return static_cast<uint32_t>((bytes + kHeldUnit - 1) / kHeldUnit); }
+uint64_t units_of(size_t bytes) { return (bytes + kHeldUnit - 1) / kHeldUnit; }
 
 // A memoryview is released when its handler suspends.
 size_t held_bytes(PyObject *argument) {
@@ -33,7 +38,7 @@ RunningHandler::Kind kind_of(WsObject *ws, const char *where) {
     return is_open_handler(where) || strcmp(where, "close") == 0 ? Kind::kOnce : Kind::kEvent;
 }
 
-uint32_t count_of(const WsObject *ws) { return ws->running + ws->running_once; }
+uint64_t count_of(const WsObject *ws) { return uint64_t{ws->running} + ws->running_once; }
 
 }  // namespace
 
@@ -56,9 +61,10 @@ bool RunningHandlers::refuses_requests() const {
 }
 
 bool RunningHandlers::is_over(WsObject *ws, bool *for_server) const {
-    uint32_t max = core_.options.max_concurrent_handlers;
+    uint64_t max = core_.options.max_concurrent_handlers ? core_.options.max_concurrent_handlers : kMostRunning;
+    uint64_t max_units = core_.options.max_concurrent_handlers ? kMaxHeldBytes / kHeldUnit : kMostHeldUnits;
     *for_server = ws->running > 0 && is_server_full(ws->held_units > 0);
-    return *for_server || (max && (ws->running >= max || ws->held_units >= kMaxHeldBytes / kHeldUnit));
+    return *for_server || ws->running >= std::min(max, kMostRunning) || ws->held_units >= max_units;
 }
 
 // --- counting ---

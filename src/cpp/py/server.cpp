@@ -115,11 +115,13 @@ bool ServerCore::refuse_thread(const char *call) {
 }
 
 bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
-    return post(Posted{std::move(fn), Ref(), Ref()}, call);
+    return post(Posted{std::move(fn), Ref(), Ref(), Ref()}, call);
 }
 
 bool ServerCore::post_call(Ref callable, Ref arguments, const char *call) {
-    return post(Posted{nullptr, std::move(callable), std::move(arguments)}, call);
+    Ref context = contexts.changed_copy();
+    if (!context && PyErr_Occurred()) return false;
+    return post(Posted{nullptr, std::move(callable), std::move(arguments), std::move(context)}, call);
 }
 
 bool ServerCore::post(Posted work, const char *call) {
@@ -160,13 +162,20 @@ void ServerCore::run_posted() {
             work.fn(*this);
             continue;
         }
-        coroutines.leave_if_idle();
-        Ref result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
-        if (!result) {
-            log_failure("call_soon");
-        } else if (result.get() != Py_None && is_coroutine(result.get())) {
-            run_coroutine(*this, nullptr, std::move(result), "call_soon");
-        }
+        run_work(work);
+    }
+}
+
+// In the caller's Context, as of asyncio's call_soon(); what it sets goes with the work.
+void ServerCore::run_work(Posted &work) {
+    coroutines.leave_if_idle();
+    ContextScope scope = this->scope(work.context.slot());
+    Ref result;
+    if (scope) result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
+    if (!result) {
+        log_failure("call_soon");
+    } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        run_coroutine(*this, nullptr, std::move(result), "call_soon");
     }
 }
 
@@ -238,12 +247,16 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
-    // Bun's order; the facade adapts handlers of the older one.
-    Ref result = Ref::steal(
-        guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(), reinterpret_cast<PyObject *>(ws), nullptr));
+    ContextScope scope = this->scope(&ws->context);
+    Ref result;
+    if (scope) {  // Bun's order; the facade adapts handlers of the older one
+        result = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(),
+                                                                  reinterpret_cast<PyObject *>(ws), nullptr));
+    }
     if (!result) {
         log_failure("error", ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        scope.close();
         run_in_order(*this, ws, std::move(result), nullptr, "error");
     }
 }
@@ -264,14 +277,17 @@ int ServerCore::traverse(visitproc visit, void *arg) {
     }
     if (int result = coroutines.traverse(visit, arg)) return result;
     if (int result = running_handlers.traverse(visit, arg)) return result;
+    if (int result = contexts.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
+        Py_VISIT(work.context.get());
     }
     for (const Posted &work : taken_) {
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
+        Py_VISIT(work.context.get());
     }
     if (!is_still()) return 0;
     struct Visit {
@@ -300,6 +316,7 @@ void ServerCore::clear() {
                    std::move(on_refused), std::move(on_event_loop_wanted), std::move(on_unknown_protocol)};
     coroutines.clear();
     running_handlers.clear();
+    contexts.clear();
     std::vector<Posted> posted = std::exchange(posted_, {});
     std::deque<Posted> taken = std::exchange(taken_, {});
     if (!is_still()) return;

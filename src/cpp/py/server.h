@@ -20,6 +20,7 @@
 
 #include "buffer_grave.h"
 #include "connection_log.h"
+#include "contexts.h"
 #include "coroutines.h"
 #include "gil.h"
 #include "handler_errors.h"
@@ -158,6 +159,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
     void handler_failed(WsObject *ws, const char *where);
+    // Where a handler's variables are kept; before it, and what is done about its failure (contexts.h).
+    [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
+        return ContextScope(contexts, slot, coroutines.is_stepping());
+    }
     void log_failure(const char *where, WsObject *ws = nullptr);
 
     // --- WebSockets (server_ws.cpp) ---
@@ -210,6 +215,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;
     RunningHandlers running_handlers{*this};
+    Contexts contexts;
     Coroutines coroutines{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
@@ -230,6 +236,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     struct Posted {
         std::function<void(ServerCore &)> fn;
         Ref callable, arguments;
+        Ref context;  // a copy of the caller's, unless nothing differs from what handlers start from
     };
     bool post(Posted work, const char *call);
     bool make_engine();
@@ -237,9 +244,11 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void close_listeners();
     bool check_can_run(const char *call);
     bool raise_run_error();
+    bool leave_fork();
     void take_posted();
     bool has_posted();
     void run_posted();
+    void run_work(Posted &work);
     void run_last_posted();
     void send_posted();
     void begin_stop(unsigned fresh_seconds);

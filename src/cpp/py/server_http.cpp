@@ -101,6 +101,22 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_RETURN_TRUE;
 }
 
+// _call_for(request, function, *arguments): where the request's variables are those that its handler has set.
+PyObject *call_for(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count < 2) {
+        PyErr_SetString(PyExc_TypeError, "_call_for() takes a request and a function");
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server._call_for");
+    if (!request) return nullptr;
+    Ref keep = Ref::borrow(args[0]), function = Ref::borrow(args[1]);
+    RequestScope scope(*core, request);
+    return scope ? guarded<PyObject_Vectorcall>(function.get(), args + 2, static_cast<size_t>(count - 2), nullptr)
+                 : nullptr;
+}
+
 PyObject *defer(PyObject *self, PyObject *object) {
     ServerCore *core = core_of(self);
     RequestObject *request = core ? read_request(core, object, "Server.defer") : nullptr;
@@ -216,10 +232,13 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
     Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
+    Ref context = context_for(*core, request, false);
+    if (!context && PyErr_Occurred()) return nullptr;
     // Making the handle may have run a finaliser that answered the request, or stopped the server.
     if (!is_open(request) || core->stopping) Py_RETURN_FALSE;
     HttpConn &conn = *request->conn;
     auto *ws = reinterpret_cast<WsObject *>(handle.get());
+    ws->context = context.release();
     ws->ip_length = request->client.ip_length;
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
     core->on_settled(conn);
@@ -299,6 +318,24 @@ PyObject *subscriber_count(PyObject *self, PyObject *object) {
 
 }  // namespace
 
+// --- where its variables are ---
+
+RequestScope::RequestScope(ServerCore &core, RequestObject *request)
+    : contexts_(core.contexts),
+      before_(core.contexts.request()),
+      scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
+    contexts_.set_request(request);
+}
+
+RequestScope::~RequestScope() { contexts_.set_request(before_); }
+
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
+    // In its own coroutine, or a step of its Task, what that has set.
+    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
+        return core.contexts.changed_copy();
+    return core.contexts.of_running(&request->context, even_if_pristine);
+}
+
 // --- from the gate ---
 
 void ServerCore::on_request(HttpConn &conn) {
@@ -316,10 +353,12 @@ void ServerCore::on_request(HttpConn &conn) {
     }
     Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
     conn.request = Py_NewRef(keep.get());  // ended by on_settled
-    Ref hook = Ref::borrow(dispatch.get());
-    coroutines.leave_if_idle();
-    Ref result = hook ? Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get())) : Ref();
-    if (hook && !result) log_failure("fetch");
+    Ref hook = Ref::borrow(dispatch.get()), result;
+    {
+        RequestScope scope(*this, request);
+        if (hook && scope) result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
+        if (hook && !result) log_failure("fetch");
+    }
     if (is_open(request) && !(result && request->deferred)) {
         engine->gate().respond(*request->conn, "500 Internal Server Error", {},
                                std::string_view("Internal Server Error"), nullptr);
@@ -338,6 +377,8 @@ void ServerCore::on_settled(HttpConn &conn) {
 PyMethodDef kServerMethods[] = {
     {"respond", as_function(respond), METH_FASTCALL, docs::kRespond},
     {"defer", defer, METH_O, docs::kDefer},
+    {"_call_for", as_function(call_for), METH_FASTCALL,
+     "_call_for($self, request, function, /, *args)\n--\n\nFor the facade."},
     {"start_coroutine", as_function(start), METH_FASTCALL, docs::kStartCoroutine},
     {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
     {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},

@@ -52,7 +52,9 @@ void ServerCore::on_signal(void *self) {
     while (read(core->signal_fd_, bytes, sizeof(bytes)) > 0) {
     }
     core->gil.ensure();
-    if (PyErr_CheckSignals() == 0) return;
+    bool is_raised = PyErr_CheckSignals() != 0;
+    core->contexts.discard_changes();
+    if (!is_raised) return;
     core->break_ = true;
     if (!core->run_error_) core->run_error_ = take_exception();
 }
@@ -96,6 +98,11 @@ bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
         return false;
     }
     rearm_signals_ = rearm_signals == Py_None ? Ref() : Ref::borrow(rearm_signals);
+    if (!contexts.set_base() || !contexts.begin()) {
+        if (watch) us_unwatch(watch);
+        rearm_signals_ = Ref();
+        return false;
+    }
     loop_thread = PyThread_get_thread_ident();
     break_ = false;
     us_loop_t *loop = engine->loop();
@@ -105,6 +112,7 @@ bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
         if (!is_forked && !break_) run_last_posted();
     } while (loop->num_polls > 0 && !break_ && !is_forked);
     rearm_signals_ = Ref();
+    contexts.end();
     if (is_forked) {  // a handler forked, and this is the child
         PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
         return false;
@@ -119,7 +127,7 @@ bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
 // --- inside an event loop ---
 
 bool ServerCore::attach_loop() {
-    if (!check_can_run("Server.serve_forever")) return false;
+    if (!check_can_run("Server.serve_forever") || !contexts.set_base()) return false;
     loop_thread = PyThread_get_thread_ident();
     embedded_ = true;
     break_ = false;
@@ -130,24 +138,33 @@ bool ServerCore::attach_loop() {
 
 int ServerCore::descriptor() const { return engine ? us_loop_fd(engine->loop()) : -1; }
 
+// The child of a fork in a handler goes on in a copy of the event loop.
+bool ServerCore::leave_fork() {
+    gil.ensure();
+    coroutines.end_pump();
+    return true;
+}
+
 bool ServerCore::pump(Pumped *pumped) {
     *pumped = Pumped::kGoesOn;
     if (is_forked || !embedded_ || !on_loop_thread() || engine->loop()->depth > 0) return true;
     Ref keep = Ref::borrow(self);
     us_loop_t *loop = engine->loop();
+    if (!contexts.begin()) return false;
+    struct End {
+        Contexts &contexts;
+        ~End() { contexts.end(); }
+    } end{contexts};
     coroutines.begin_pump();
     uint64_t begun = us_monotonic_ns();
     do {
         us_loop_iterate(loop, 0);
-        if (is_forked) {  // a handler forked, and this is the child, whose event loop wants its context and its task back
-            coroutines.end_pump();
-            return true;
-        }
+        if (is_forked) return leave_fork();
     } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ && !coroutines.has_begun() &&
              us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();
     if (loop->num_polls == 0 && !break_) run_last_posted();
-    if (is_forked) return true;
+    if (is_forked) return leave_fork();
     coroutines.end_pump();
     break_ = false;
     if (!raise_run_error()) return false;

@@ -19,7 +19,7 @@ constexpr const char *kPieceName = "a piece of a streamed body";
 // What both have of Python's: the object that they are about, kept.
 class PythonStream : public BodyStream {
   public:
-    PythonStream(ServerCore &core, PyObject *object) : core_(core), object_(Ref::borrow(object)) {}
+    PythonStream(ServerCore &core, PyObject *object, Ref) : core_(core), object_(Ref::borrow(object)) {}
     void no_memory() override {
         core_.gil.ensure();
         PyErr_NoMemory();
@@ -32,13 +32,20 @@ class PythonStream : public BodyStream {
     Ref object_;
 };
 
-// A Python iterator as the source.
+// A Python iterator as the source. All of it runs in one Context, that of its request.
 class IteratorStream : public PythonStream {
   public:
-    using PythonStream::PythonStream;
+    IteratorStream(ServerCore &core, PyObject *object, Ref context)
+        : PythonStream(core, object, Ref()), context_(context.release()) {}
     ~IteratorStream() override {
         core_.gil.ensure();
         SavedError error;
+        core_.coroutines.leave_if_idle();
+        close();
+        Ref context = Ref::steal(std::exchange(context_, nullptr));
+    }
+    void close() {
+        ContextScope scope = core_.scope(&context_);
         piece_.reset();
         if (guarded<PyObject_HasAttrString>(object_.get(), "close")) {
             Ref result = Ref::steal(guarded<PyObject_CallMethod>(object_.get(), "close", nullptr));
@@ -49,6 +56,11 @@ class IteratorStream : public PythonStream {
     Next next(std::string_view &piece) override {
         core_.gil.ensure();
         core_.coroutines.leave_if_idle();
+        ContextScope scope = core_.scope(&context_);
+        if (!scope) {
+            core_.log_failure(kWhere);
+            return Next::kFailed;
+        }
         piece_.reset();
         payload_.reset();
         piece_ = Ref::steal(guarded<PyIter_Next>(object_.get()));
@@ -67,6 +79,7 @@ class IteratorStream : public PythonStream {
     }
 
   private:
+    PyObject *context_;  // a slot
     Ref piece_;
     std::unique_ptr<Payload> payload_;
 };
@@ -147,7 +160,12 @@ PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, 
         return nullptr;
     }
     if (!is_open(request)) Py_RETURN_FALSE;
-    auto stream = std::make_unique<Stream>(*core, args[3]);
+    Ref context;
+    if constexpr (std::is_same_v<Stream, IteratorStream>) {
+        context = context_for(*core, request, true);
+        if (!context && PyErr_Occurred()) return nullptr;
+    }
+    auto stream = std::make_unique<Stream>(*core, args[3], std::move(context));
     ServerCore::Entry entry(*core);
     HttpConn &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;

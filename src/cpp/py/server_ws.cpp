@@ -34,11 +34,16 @@ struct Call {
         core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
-        Ref result = Ref::steal(
-            guarded<PyObject_Vectorcall>(handler.get(), stack + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+        ContextScope scope = core.scope(&ws()->context);
+        Ref result;
+        if (scope) [[likely]] {
+            result = Ref::steal(guarded<PyObject_Vectorcall>(handler.get(), stack + 1,
+                                                             count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+        }
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), where);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
+            scope.close();
             run_in_order(core, ws(), std::move(result), argument, where);
         }
     }
@@ -111,7 +116,8 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     Ref result;
     core.coroutines.before_call(keep_handler.get());
-    if (status && text) {
+    ContextScope scope = core.scope(&handle->context);
+    if (scope && status && text) {
         PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
         result = Ref::steal(
             guarded<PyObject_Vectorcall>(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
@@ -119,6 +125,7 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     if (!result) {
         core.handler_failed(handle, "close");
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
+        scope.close();
         run_coroutine(core, handle, std::move(result), "close");
     }
 }
@@ -139,9 +146,11 @@ void ServerCore::on_open(Socket *ws) {
     if (!options.open || !handle->ws) return;
     Ref handler = Ref::borrow(options.open.get());
     coroutines.before_call(handler.get());
-    Ref result = Ref::steal(guarded<PyObject_CallOneArg>(handler.get(), object(handle)));
+    ContextScope scope = this->scope(&handle->context);
+    Ref result = scope ? Ref::steal(guarded<PyObject_CallOneArg>(handler.get(), object(handle))) : Ref();
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
+            scope.close();
             run_in_order(*this, handle, std::move(result), nullptr, "open");
         }
         return;

@@ -44,7 +44,7 @@ struct ModuleState {
     PyTypeObject *websocket_type = nullptr;
     PyTypeObject *request_type = nullptr;
     PyTypeObject *view_owner_type = nullptr;
-    PyTypeObject *driver_type = nullptr, *loop_reader_type = nullptr;
+    PyTypeObject *driver_type = nullptr, *loop_reader_type = nullptr, *probe_type = nullptr;
     PyTypeObject *messages_type = nullptr, *messages_wait_type = nullptr;
     PyTypeObject *socket_address_type = nullptr;
     Py_ssize_t live_handles = 0;

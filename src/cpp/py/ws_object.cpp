@@ -19,12 +19,14 @@ int ws_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(as_ws(object)->data);
     Py_VISIT(as_ws(object)->core_object);
+    Py_VISIT(as_ws(object)->context);
     return as_ws(object)->queue ? traverse_queue(*as_ws(object)->queue, visit, arg) : 0;
 }
 
 // core_object stays: methods of a cleared handle must still find a core. The cycle is broken by the core's clear().
 int ws_clear(PyObject *object) {
     Py_CLEAR(as_ws(object)->data);
+    Py_CLEAR(as_ws(object)->context);
     if (WsQueue *queue = as_ws(object)->queue) {
         Ref task = std::move(queue->task);
         std::vector<WsQueue::Waiter> waiters = std::exchange(queue->waiters, {});
@@ -40,6 +42,7 @@ void free_ws(PyObject *object) {
     self->core->state->live_handles--;
     delete std::exchange(self->queue, nullptr);
     Py_CLEAR(self->data);
+    Py_CLEAR(self->context);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->core_object);
     type->tp_free(object);

@@ -18,15 +18,16 @@ struct WsObject {
     PyObject *protocol; // str; NULL is ""
     PyObject *weakrefs;
     WsQueue *queue;     // ws_queue.h; NULL for most
-    uint64_t id;  // 1 for the first socket of its server, and so on; 0 until it is open
+    PyObject *context;  // contexts.h; NULL for most
+    uint64_t id : 48;  // 1 for the first socket of its server, and so on; 0 until it is open
+    uint64_t close_code : 16;  // once closed; 0: the server went first
     uint8_t ip[16];
-    uint8_t ip_length;
-    BinaryType binary_type;
-    bool is_busy;         // serial: a coroutine of a handler is on the stack
-    uint8_t running_once; // the next three are running_handlers.h's: Tasks of open and close,
-    uint16_t close_code;  // once closed; 0: the server went first
-    uint32_t running;     // and of the other handlers,
-    uint32_t held_units;  // and the messages that these hold
+    uint64_t ip_length : 5;
+    BinaryType binary_type : 2;
+    bool is_busy : 1;  // serial: a coroutine of a handler is on the stack
+    uint64_t running_once : 2;  // the next three are running_handlers.h's: Tasks of open and close,
+    uint64_t running : 24;  // and of the other handlers,
+    uint64_t held_units : 30;  // and the messages that these hold
 };
 
 static_assert(sizeof(WsObject) <= 112);  // 128 with the collector's header: each idle connection has one

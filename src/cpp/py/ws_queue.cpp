@@ -311,8 +311,9 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
 
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold) {
     Ref keep = Ref::borrow(object(handle));
-    bool was_busy = std::exchange(handle->is_busy, handle->is_busy || hold == Hold::kAll);
-    Ref task = core.coroutines.run(handle, std::move(coroutine), where);
+    const bool was_busy = handle->is_busy;
+    handle->is_busy |= hold == Hold::kAll;
+    Ref task = core.coroutines.run(handle, std::move(coroutine), where, handle->context);
     handle->is_busy = was_busy;
     if (task && !hold_events(handle, std::move(task), hold)) core.log_failure(where);
     if (handle->queue && handle->queue->close_is_due && !was_busy) pump_events(core, handle);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "coroutine_step.h"
 #include "ws_object.h"
 
 namespace uwserve {
@@ -125,7 +126,7 @@ void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *whe
     } else if (!core.options.message && is_open_handler(where)) {
         run_held(core, handle, std::move(coroutine), where, Hold::kMessages);
     } else {
-        core.coroutines.run(handle, std::move(coroutine), where);
+        core.coroutines.run(handle, std::move(coroutine), where, handle ? handle->context : nullptr);
     }
 }
 // Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.

@@ -82,7 +82,7 @@ class App:
         elif hasattr(result, "add_done_callback") and callable(getattr(result, "result", None)):
             if not deferred:
                 server.defer(request)
-            self._when_done(result, server, self._settle, server, request, result, name)
+            self._when_done(result, server, request, self._settle, server, request, result, name)
         else:
             send(server, request, to_response(result, name))
 
@@ -99,10 +99,10 @@ class App:
             raise
 
     @staticmethod
-    def _when_done(future: Any, server: Server, function: Callable[..., None], *args: Any) -> None:
+    def _when_done(future: Any, server: Server, request: Request, function: Callable[..., None], *args: Any) -> None:
         def done(_: object) -> None:
             try:
-                server.call_soon(function, *args)
+                server.call_soon(server._call_for, request, function, *args)
             except RuntimeError:  # the server is gone, and the client with it
                 pass
 

@@ -6,6 +6,7 @@ a coroutine comes: the native loop then returns, and the same run goes on inside
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
 import threading
@@ -84,7 +85,8 @@ class RunModes(Owner[DataT]):
 
         Bun: none; there the process runs its servers.
         """
-        thread = threading.Thread(target=self._run_in_background, name="uwserve", daemon=True)
+        context = contextvars.copy_context()  # what is set here is set in handlers, too, as run() has it
+        thread = threading.Thread(target=context.run, args=(self._run_in_background,), name="uwserve", daemon=True)
         self._claim(thread)
         try:
             thread.start()

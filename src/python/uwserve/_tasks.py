@@ -7,44 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
-import contextvars
+import functools
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable
     from typing import Any
 
 
 class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
-    """A Task whose coroutine is a driver of the core's, and which the core makes before it has one to run.
+    """A Task whose coroutine is a driver of the core's, and which the core makes before it has one to run."""
 
-    A coroutine that never suspends borrows such a Task for the time of its only step. What it changes about the Task
-    must stay with it: the driver is told, and the Task is not used for another.
-    """
-
-    def _touch(self) -> None:
-        driver: Any = self.get_coro()
-        if driver is not None:
-            driver.touch(self)
-
-    def cancel(self, msg: Any = None) -> bool:
-        """As of every Task."""
-        self._touch()
-        return super().cancel(msg)
-
-    def set_name(self, value: object, /) -> None:
-        """As of every Task."""
-        self._touch()
-        super().set_name(value)
-
-    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
-        """As of every Task."""
-        self._touch()
-        super().add_done_callback(fn, context=context)
+    __slots__ = ()
 
 
 def _make_task(driver: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
-    return HandlerTask(driver, loop=loop, name="uwserve")
+    factory = getattr(loop, "get_task_factory", None)
+    if factory is None or factory() is None:
+        return HandlerTask(driver, loop=loop, name="uwserve")
+    task: Any = loop.create_task(driver, name="uwserve")
+    if not isinstance(task, asyncio.Task):
+        raise TypeError(f"the event loop's task factory must make an asyncio.Task, got {type(task).__name__}")
+    return task
+
+
+def _hide(task: Any) -> None:
+    """Nobody is to know it yet, nor to hear of its end when its loop is closed."""
+    asyncio.tasks._unregister_task(task)
+    task._log_destroy_pending = False
+
+
+def _reveal(task: Any) -> None:
+    task._log_destroy_pending = True
+    asyncio.tasks._register_task(task)
 
 
 class Parking:
@@ -73,45 +70,77 @@ class Parking:
     def result(self) -> None:
         return None
 
-    def wake(self, task: Any) -> None:
-        """The Task goes on in the loop's next turn; ``task`` is it when it is of use from now on."""
-        if task is not None:
-            task._log_destroy_pending = True
-            asyncio.tasks._register_task(task)
+    def wake(self) -> None:
+        """The Task goes on in the loop's next turn."""
         callback = self._callback
         if callback is not None:
             self._loop.call_soon(callback, self, context=self._context)
             self._callback = None
 
 
-_can_hide: bool | None = None
+class _Seen:
+    """For a trial of asyncio's tables: a key that is exchanged by whoever looks for it, and a Task of its loop."""
+
+    def __init__(self, table: dict[Any, Any]) -> None:
+        self.table = table
+        self.loop = object()
+
+    def __hash__(self) -> int:
+        return hash(self.loop)
+
+    def __eq__(self, other: object) -> bool:
+        if other is self.loop and self.table.pop(self, self) is not self:
+            self.table[self.loop] = self
+        return other is self.loop
+
+    def get_loop(self) -> object:
+        return self.loop
+
+    def done(self) -> bool:
+        return False
 
 
-def _park(task: Any, loop: asyncio.AbstractEventLoop) -> Parking | None:
-    """What a Task that nobody knows may wait for, so that nobody waits for it; None where that cannot be."""
-    global _can_hide
-    if _can_hide is False:
-        return None
-    asyncio.tasks._unregister_task(task)
-    if _can_hide is None:
-        _can_hide = task not in asyncio.all_tasks(loop)
-        if not _can_hide:
-            return None
-    task._log_destroy_pending = False  # it may go with its loop
-    return Parking(loop)
+def _tables() -> tuple[Any, Any]:
+    """asyncio's dictionary of current tasks and its set of references to all, or None where looks at them go unseen."""
+    tasks: Any = asyncio.tasks
+    table = getattr(tasks, "_current_tasks", None)
+    references = getattr(getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None)), "data", None)
+    native = getattr(sys.modules.get("_asyncio"), "Task", None)
+    if type(table) is not dict or type(references) is not set or HandlerTask.__base__ is not native:
+        return None, None
+    trial = _Seen(table)
+    loop: Any = trial.loop
+    reference = functools.partial(_itself, trial)
+    table[trial] = None
+    references.add(reference)
+    try:
+        seen = asyncio.current_task(loop) is trial and table.get(loop) is trial and asyncio.all_tasks(loop) == {trial}
+    finally:
+        table.pop(loop, None)
+        references.discard(reference)
+    return (table, references) if seen else (None, None)
 
 
-TOOLS = (
+def _itself(value: Any) -> Any:
+    return value
+
+
+FRESH_TOOLS = (
     _make_task,
-    _park,
-    asyncio.tasks._register_task,
-    asyncio.tasks._unregister_task,
+    _hide,
+    _reveal,
+    Parking,
     asyncio.current_task,
     asyncio.tasks._enter_task,
     asyncio.tasks._leave_task,
     asyncio._get_running_loop,
+    None,
+    None,
 )
-"""In the order of the core's LoopTools."""
+"""In the order of the core's LoopTools, for an asyncio where each coroutine needs a Task of its own."""
+
+TOOLS = (*FRESH_TOOLS[:-2], *_tables())
+"""The same for this asyncio."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -1,0 +1,148 @@
+// Context variables (contextvars) of handlers: what one connection's handler sets, no other connection's sees.
+//
+// Each connection has a Context of its own, but only from the moment at which one of its plain handlers has changed a
+// variable. Until then its handlers run in one Context that all share, a copy of the one in which run(), start() or
+// serve_forever() was called (the *base*). After each handler one pointer tells whether the shared Context is still as
+// it was: a Context holds its variables in an immutable map, so that each change makes another map. A changed one
+// becomes that connection's own, with all tokens that were made in it, and a fresh copy of the base serves the others.
+// A connection that has its own is entered around each of its handlers.
+//
+// A *slot* is where the owner keeps its Context, NULL for none: a ServerWebSocket, a Request (for itself and not for its
+// connection, which may be a proxy's and carry many people's requests), a streamed body. The socket that a request is
+// upgraded to begins with what its request has set. Coroutines run in a copy of their connection's Context, as Tasks do;
+// what they set is theirs.
+//
+// The shared Context is entered while the loop turns, on its thread: whatever of the user's runs there runs inside a
+// ContextScope, or in a Context of its own. A handler inside a handler (close(), inside another socket's) enters its own
+// or a fresh one, for nothing that is in use may be seen. The memory of a Context goes with its owner. GIL.
+#pragma once
+
+#include "ref.h"
+
+namespace uwserve {
+
+class ServerCore;
+struct RequestObject;
+
+// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
+PyObject *variables_of(PyObject *context);
+
+// The context that a Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
+PyObject *context_of(PyObject *task);
+
+class Contexts {
+  public:
+    Contexts() = default;
+    Contexts(const Contexts &) = delete;
+    Contexts &operator=(const Contexts &) = delete;
+
+    // The current Context is what handlers start from, from now on. False with an exception set.
+    bool set_base();
+    // Borrowed; the current one if none was set. NULL with an exception set.
+    PyObject *base();
+
+    // Around the turns of a loop, on its thread. False with an exception set.
+    bool begin();
+    void end();
+
+    // A handler runs in a slot, or this is no turn of the loop.
+    bool is_in_use() const { return user_ != nullptr; }
+    bool is_running(PyObject *const *slot) const { return user_ == slot; }
+    // What runs now has variables that are not the base's: a copy of them. None: it has not, or an exception is set.
+    Ref changed_copy();
+    // The Context that something of the owner of that slot, which goes on after the handler, begins in: the handler's own
+    // one. None: it has none, or an exception is set.
+    Ref of_running(PyObject **slot, bool even_if_pristine);
+    // Python code has run in the shared Context that was no handler: what it has set is gone.
+    void discard_changes();
+
+    // While a coroutine is stepped nothing of a slot runs.
+    struct Saved {
+        PyObject **user;
+        PyObject *current;
+        RequestObject *request;
+    };
+    Saved put_aside(RequestObject *request) {
+        Saved saved{user_, current_, request_};
+        user_ = &outside_;
+        current_ = nullptr;
+        request_ = request;
+        return saved;
+    }
+    void put_back(const Saved &saved) {
+        user_ = saved.user;
+        current_ = saved.current;
+        request_ = saved.request;
+    }
+    // The request whose handler, or coroutine, runs now; borrowed, or NULL.
+    RequestObject *request() const { return request_; }
+    void set_request(RequestObject *request) { request_ = request; }
+
+    bool is_changed(PyObject *context) const { return variables(context) != pristine_; }
+    PyObject *variables(PyObject *context) const {
+        return variables_at_ ? reinterpret_cast<PyObject *const *>(context)[variables_at_] : variables_of(context);
+    }
+
+    int traverse(visitproc visit, void *arg);
+    void clear();
+
+  private:
+    friend class ContextScope;
+    enum class Kind : uint8_t { kShared, kAsIs, kEntered, kFailed };
+    Kind enter(PyObject **slot, Saved *saved, Ref *entered);
+    void exit(PyObject **slot, const Saved &saved, Ref entered);
+    void settle(PyObject **slot);
+    bool enter_shared();
+
+    Ref base_, shared_;
+    PyObject *pristine_ = nullptr;  // the base's variables
+    PyObject *const *watched_ = nullptr;  // where the entered shared Context has its variables
+    size_t variables_at_ = 0;  // in a Context, in pointers; 0: not known
+    PyObject *outside_ = nullptr;  // a slot that is nobody's
+    PyObject **user_ = &outside_;  // of the handler that runs; NULL: none, and the shared Context is entered
+    PyObject *current_ = nullptr;  // the Context that was entered for it; borrowed
+    RequestObject *request_ = nullptr;
+    Saved before_{};  // begin()
+    bool has_begun_ = false;
+};
+
+// A handler's call, with what is done about its failure. The slot lives longer.
+class ContextScope {
+  public:
+    [[gnu::always_inline]] ContextScope(Contexts &contexts, PyObject **slot, bool is_stepping)
+        : contexts_(contexts), slot_(slot) {
+        if (!contexts.user_ && !*slot && !is_stepping) [[likely]] {
+            contexts.user_ = slot;
+        } else {
+            kind_ = contexts.enter(slot, &saved_, &entered_);
+        }
+    }
+    [[gnu::always_inline]] ~ContextScope() { close(); }
+    ContextScope(const ContextScope &) = delete;
+    ContextScope &operator=(const ContextScope &) = delete;
+
+    // False: there is no Context to run it in, and MemoryError is set.
+    explicit operator bool() const { return kind_ != Contexts::Kind::kFailed; }
+
+    // Before the end of the block.
+    [[gnu::always_inline]] void close() {
+        if (kind_ == Contexts::Kind::kShared) [[likely]] {
+            kind_ = Contexts::Kind::kAsIs;
+            contexts_.user_ = nullptr;
+            if (*contexts_.watched_ != contexts_.pristine_) [[unlikely]]
+                contexts_.settle(slot_);
+        } else if (kind_ == Contexts::Kind::kEntered) {
+            kind_ = Contexts::Kind::kAsIs;
+            contexts_.exit(slot_, saved_, std::move(entered_));
+        }
+    }
+
+  private:
+    Contexts &contexts_;
+    PyObject **slot_;
+    Contexts::Kind kind_ = Contexts::Kind::kShared;
+    Contexts::Saved saved_;  // set for kEntered only, as is
+    Ref entered_;
+};
+
+}  // namespace uwserve
