@@ -175,6 +175,7 @@ class Limits {
         apply_backpressure_limit();
         return before;
     }
+    bool is_lifted() const { return is_lifted_; }
 
     LimitFigures figures;
     Refusals refusals;

@@ -64,7 +64,7 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
         for (uWS::Subscriber *subscriber : topic) {
             if (subscriber != except) TopicTreeDoor::take_back(subscriber);
         }
-        drain();  // which forgets who has nothing left
+        drain_all();  // which forgets who has nothing left
         throw;
     }
     // The tree gives it to every subscriber; from these it is taken at once, as the one message that they have queued.
@@ -79,8 +79,10 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
     if (queued_bytes_ > kMaxQueued) drain();
 }
 
-void Topics::drain() {
+void Topics::drain_all() {
+    const bool before = limits_.lift_backpressure_limit(true);
     tree_->drain();
+    limits_.lift_backpressure_limit(before);
     queued_.clear();
     queued_bytes_ = pending_bytes_ = num_queued_ = 0;
 }
@@ -111,7 +113,10 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
     if (flags & TopicTree::IteratorFlags::FIRST) {
-        was_lifted_ = limits_.lift_backpressure_limit(true);
+        if (!limits_.is_lifted()) [[unlikely]] {  // one that is drained by itself
+            limits_.lift_backpressure_limit(true);
+            lifted_ = true;
+        }
         corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
         if (corked_) AsyncSocketDoor::cork(async);
     }
@@ -127,7 +132,10 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
             corked_ = false;
             AsyncSocketDoor::uncork(async);
         }
-        limits_.lift_backpressure_limit(was_lifted_);
+        if (lifted_) [[unlikely]] {
+            lifted_ = false;
+            limits_.lift_backpressure_limit(false);
+        }
     }
     return false;
 }

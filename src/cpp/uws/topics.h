@@ -60,7 +60,9 @@ class Topics {
         }
         large_.clear();
     }
-    void drain();
+    void drain() {
+        if (num_queued_) drain_all();
+    }
     // Whether publish() of so many bytes is likely to send what is queued to a topic's subscribers.
     bool will_drain(size_t size) const {
         return queued_bytes_ + size > kMaxQueued || (num_queued_ && num_queued_ % Batch::kMostMessages == 0);
@@ -73,6 +75,7 @@ class Topics {
     // The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
     static constexpr size_t kMaxQueued = 1u << 20;
 
+    void drain_all();
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
     bool gather(Socket *ws, uWS::TopicTreeMessage &message);
     void flush_batch();
@@ -87,7 +90,7 @@ class Topics {
     FanOut queued_, large_;
     size_t queued_bytes_ = 0, pending_bytes_ = 0, num_queued_ = 0;
     uint32_t sequence_ = 0;
-    bool corked_ = false, was_lifted_ = false;  // by, and before, the messages that are being delivered
+    bool corked_ = false, lifted_ = false;  // the socket, and the limit, by the messages that are being delivered
     bool discards_ = false;  // the message that is being delivered was refused
     Batch batch_;
     // What is in it, for statistics and in case that it does not go out whole.
