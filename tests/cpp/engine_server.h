@@ -284,7 +284,7 @@ struct engine_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             return;
         }
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {{"X-Answer", "yes"}};
-        engine->gate().respond(conn, "200 OK", fields, std::string_view(conn.body), nullptr);
+        engine->gate().respond(conn, "200 OK", fields, conn.body.view(), nullptr);
     }
 };
 

@@ -190,6 +190,45 @@ TEST(loop_free_closes_lingering_descriptors) {
     CHECK_EQ(count_fds(), before);
 }
 
+// For a newcomer: the oldest goes, and its number is the newcomer's if that is lower. The loop forgets it.
+TEST(a_lingering_connection_makes_room) {
+    server_t server;
+    const int before = count_fds();
+    CHECK_EQ(us_linger_make_room(server.loop, nullptr), 0);
+    const int first = server.connect_client();
+    us_socket_shutdown(0, server.http.last);
+    us_socket_close(0, server.http.last, 0, nullptr);
+    const int second = server.connect_client();
+    us_socket_shutdown(0, server.http.last);
+    us_socket_close(0, server.http.last, 0, nullptr);
+    CHECK_EQ(us_lingering(server.loop), 2u);
+
+    int newcomer = dup(0);
+    const int number = newcomer;
+    CHECK_EQ(us_linger_make_room(server.loop, &newcomer), 1);
+    CHECK(newcomer < number);
+    CHECK(fcntl(newcomer, F_GETFD) == FD_CLOEXEC);
+    CHECK_EQ(fcntl(number, F_GETFD), -1);
+    CHECK_EQ(us_lingering(server.loop), 1u);
+    must_be_idle(server);
+    int ended = 0;
+    hear(first, &ended);
+    CHECK_EQ(ended, 1);
+    close(newcomer);
+
+    int failing = dup(0);
+    const int kept = failing;
+    us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_DUP ? EMFILE : 0; };
+    CHECK_EQ(us_linger_make_room(server.loop, &failing), 1);
+    us_sys_hook = nullptr;
+    CHECK_EQ(failing, kept);  // there is room all the same
+    close(failing);
+    CHECK_EQ(us_lingering(server.loop), 0u);
+    close(first);
+    close(second);
+    server.pump([&] { return count_fds() == before; });
+}
+
 TEST(no_linger_when_both_sides_are_done) {
     server_t server;
     const int before = count_fds();

@@ -84,10 +84,13 @@ def test_the_counter_is_in_stats(cells: list[str]) -> None:
 
 @row
 def test_the_test_exists(cells: list[str]) -> None:
-    named = re.findall(r"`(test_\w+)::(test_\w+)`", cells[4])
+    named = re.findall(r"`(cpp/)?(test_\w+)::(\w+)`", cells[4])
     assert named
-    for module, test in named:
-        assert test in names_in(module), f"{module} has no {test}"
+    for native, module, test in named:
+        if native:
+            assert f"TEST({test})" in (ROOT / "tests" / "cpp" / f"{module}.cpp").read_text(), f"{module} has no {test}"
+        else:
+            assert test in names_in(module), f"{module} has no {test}"
 
 
 def test_every_limit_and_every_cause_is_in_the_table() -> None:

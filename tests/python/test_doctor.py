@@ -60,7 +60,7 @@ def test_doctor_says_what_to_change() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, SOFT))
         sys.exit(main(["doctor", "--json", "--connections", "1000"]))
     """
-    for hard, advice in (("4096", "ulimit -n 1064"), ("256", "LimitNOFILE=1064")):
+    for hard, advice in (("4096", "ulimit -n 1067"), ("256", "LimitNOFILE=1067")):
         with process(sys.executable, "-c", textwrap.dedent(source).replace("SOFT", hard)) as run:
             code, output, _ = run.end()
         told = findings(output)

@@ -90,6 +90,11 @@ def _reserve(descriptors: int) -> int:
     return min(descriptors // 4, max(64, min(1024, descriptors // 16)))
 
 
+def descriptors_for(connections: int) -> int:
+    """The limit of descriptors with which so many connections leave the default reserve."""
+    return connections + max(64, min(1024, -(-connections // 15)))
+
+
 # Of this process's control group, version 2 and version 1, as a container sees its own.
 _MEMORY_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 

@@ -18,6 +18,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._limits import descriptors_for
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -149,7 +151,7 @@ _PROCESSES = "one server uses one: for more, several processes with reuse_port=T
 
 def _limits(connections: int) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + 64  # what uwserve keeps for everything else
+    needed = descriptors_for(connections)
     yield Finding("descriptors, soft limit", _limit(soft), _descriptors(soft, hard, needed))
     yield Finding("descriptors, hard limit", _limit(hard))
     for name in ("fs.nr_open", "fs.file-max"):
