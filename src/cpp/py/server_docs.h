@@ -100,7 +100,8 @@ constexpr char kRequestIp[] = R"(request_ip($self, request, /)
 
 Tell the address of a request's client.
 
-Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none.
+Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. Where a PROXY
+header names nobody it is the proxy's own, which says nothing about the client.
 
 Args:
     request: a ``Request`` of this server.
