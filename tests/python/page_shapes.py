@@ -17,6 +17,11 @@ def resize(driver: Any, width: int, height: int) -> None:
     )
 
 
+def painted(driver: Any) -> None:
+    """Wait for two frames: what scrolls and what has a new size has been told so."""
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
+
+
 def prefer(driver: Any, scheme: str) -> None:
     feature = {"name": "prefers-color-scheme", "value": scheme}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

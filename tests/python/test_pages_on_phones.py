@@ -18,7 +18,7 @@ import page_shapes
 import pytest
 from example_processes import example
 from http_client import DEADLINE
-from page_shapes import SCHEMES, SIZES, in_order, is_visible, resize
+from page_shapes import SCHEMES, SIZES, in_order, is_visible, painted, resize
 
 from uwserve.demo import chat
 
@@ -165,15 +165,16 @@ def test_turning_a_phone_keeps_the_end(driver: Any, page: Page) -> None:
     for width, height in ((844, 390), (390, 844), (390, 500), (390, 844), (320, 568), (568, 320)):
         resize(driver, width, height)
         wait(driver, f"innerWidth === {width} && innerHeight === {height}")
-        wait(driver, lambda: is_visible(driver, LAST + " .text"))
+        painted(driver)
+        assert is_visible(driver, LAST + " .text"), (width, height)
         assert is_visible(driver, "#text")
         assert is_visible(driver, "#write button")
-    resize(driver, 390, 600)
-    wait(driver, lambda: is_visible(driver, LAST + " .text"))
     driver.execute_script("document.getElementById('messages').scrollTop = 0")
-    wait(driver, lambda: is_visible(driver, "#messages > :first-child .text"))
+    painted(driver)
+    assert is_visible(driver, "#messages > :first-child .text")
     resize(driver, 600, 390)
     wait(driver, "innerWidth === 600")
+    painted(driver)
     driver.find_element("id", "text").send_keys("from me\n")
     wait(driver, "[...document.querySelectorAll('.text')].some(text => text.textContent === 'from me')")
     assert driver.execute_script("return document.getElementById('messages').scrollTop") < 60

@@ -36,9 +36,8 @@ function fill(id, rows) {
     const row = body.rows[r] ?? body.insertRow();
     cells.forEach((cell, c) => {
       const td = row.cells[c] ?? row.insertCell();
-      const {text, style = "", share = null, dir = ""} = typeof cell === "object" ? cell : {text: cell};
+      const {text, style = "", share = null} = typeof cell === "object" ? cell : {text: cell};
       if (td.textContent !== text) td.textContent = text;
-      if (dir) td.dir = dir;
       td.className = style;
       if (share !== null) td.style.setProperty("--share", `${(share * 100).toFixed(1)}%`);
     });
@@ -60,7 +59,7 @@ let asked = 0;  // the number of the last question: a late answer to an earlier 
 function showTopics(topics, text) {
   const most = Math.max(1, ...topics.map(topic => topic.subscribers));
   fill("topics", topics.map(topic => [
-    {text: topic.name, style: "share", share: topic.subscribers / most, dir: "auto"},
+    {text: topic.name, style: "share", share: topic.subscribers / most},
     number(topic.subscribers), number(topic.publishes), number(topic.rate, "rate"),
   ]));
   $("topics-count").textContent = text;
