@@ -18,7 +18,7 @@ def resize(driver: Any, width: int, height: int) -> None:
 
 
 def painted(driver: Any) -> None:
-    """Wait for two frames: what scrolls and what has a new size has been told so."""
+    """Wait for two frames: the events of a scroll and of a new size have been dispatched then."""
     driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
 
 

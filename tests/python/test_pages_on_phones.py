@@ -159,7 +159,7 @@ def test_it_fits_every_screen(driver: Any, page: Page, scheme: str, tmp_path: Pa
 
 
 def test_turning_a_phone_keeps_the_end(driver: Any, page: Page) -> None:
-    """Who reads the last message does so after a turn, and when the keyboard comes; who reads above stays there."""
+    """The last message stays in sight after a turn and above the keyboard; a reader further up stays there."""
     resize(driver, 390, 844)
     enter(driver, page)
     for width, height in ((844, 390), (390, 844), (390, 500), (390, 844), (320, 568), (568, 320)):
@@ -236,7 +236,7 @@ def test_by_the_keyboard_alone(driver: Any, page: Page) -> None:
     assert {"messages", "Send"} <= {"Send" if name == "send" else name for name in seen}
 
 
-def test_who_one_is_opens_on_a_phone(driver: Any, tmp_path: Path) -> None:
+def test_name_and_room_open_on_a_phone(driver: Any, tmp_path: Path) -> None:
     """Of the demonstration: name and room take one line once joined, and can be changed."""
     with demo_page() as page:
         resize(driver, 390, 844)

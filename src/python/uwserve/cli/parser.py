@@ -174,7 +174,7 @@ HELP = {
 
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    """A flag for every other option of serve() that a line of text can give, told by its default."""
+    """A flag for every other option of serve() that a line of text can give; the type of its default says how."""
     group = parser.add_argument_group("options of serve(), see its documentation (default: the application's)")
     for name, (_, default) in SERVE.items():
         flag = "--" + name.replace("_", "-")

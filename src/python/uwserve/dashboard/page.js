@@ -51,9 +51,9 @@ function fill(id, rows) {
 
 const number = (value, unit = "count", style = "n") => ({text: format(value, unit), style});
 
-// --- topics: those that every viewer is told of, or the first of a search or an order, which the server makes ---
+// --- topics: those that the feed sends to every viewer, or the first of a search or an order, made by the server ---
 
-const wanted = {search: "", sort: ""};  // as the reader has it; both empty: what every viewer is told of
+const wanted = {search: "", sort: ""};  // by the reader; both empty: what the feed sends
 let asked = 0;  // the number of the last question: a late answer to an earlier one is dropped
 
 function showTopics(topics, text) {
