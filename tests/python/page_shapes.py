@@ -17,6 +17,11 @@ def resize(driver: Any, width: int, height: int) -> None:
     )
 
 
+def painted(driver: Any) -> None:
+    """Wait for two frames: the events of a scroll and of a new size have been dispatched then."""
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
+
+
 def prefer(driver: Any, scheme: str) -> None:
     feature = {"name": "prefers-color-scheme", "value": scheme}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

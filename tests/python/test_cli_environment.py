@@ -20,7 +20,7 @@ from ws_client import eventually
 from uwserve._options import SERVE
 from uwserve.cli import environment, main
 from uwserve.cli.errors import CommandError
-from uwserve.cli.parser import AS_FLAGS, make_parser
+from uwserve.cli.parser import AS_FLAGS, HELP, make_parser
 
 pytestmark = pytest.mark.plain("the servers run in processes of their own")
 
@@ -40,6 +40,14 @@ silent = {"fetch": fetch}
 
 def server():
     return serve(fetch=fetch, port=0, hostname="127.0.0.1")
+"""
+
+
+UNIX = """
+import os, sys
+os.environ |= {"UWSERVE_PORT": "1", "UWSERVE_HOST": "192.0.2.1", "UWSERVE_FD": "0", "PORT": "2"}
+from uwserve.cli import main
+sys.exit(main(["serve", "app:silent", "--unix", "s.sock"]))
 """
 
 
@@ -115,6 +123,10 @@ def test_another_place_on_the_command_line(folder: Path, serving: Any) -> None:
     port = free_port()
     assert serving("app:silent", "--port", port, "--host", "127.0.0.1", UWSERVE_UNIX="s.sock")[1] == int(port)
     assert not (folder / "s.sock").exists()
+    with process(sys.executable, "-c", UNIX, cwd=folder) as run:
+        assert run.line().endswith(f"unix://{folder}/s.sock")
+        run.child.send_signal(signal.SIGINT)
+        assert run.end()[0] == 0
 
 
 def test_an_empty_variable_is_none(serving: Any) -> None:
@@ -228,6 +240,7 @@ def test_every_option_of_serve_that_a_line_can_give_is_one_of_the_command() -> N
     for name, (_, default) in SERVE.items():
         if default is not None and name not in AS_FLAGS:
             assert name in dests, name
+            assert name in HELP, f"{name} has no line of help"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

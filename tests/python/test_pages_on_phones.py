@@ -18,7 +18,7 @@ import page_shapes
 import pytest
 from example_processes import example
 from http_client import DEADLINE
-from page_shapes import SCHEMES, SIZES, in_order, is_visible, resize
+from page_shapes import SCHEMES, SIZES, in_order, is_visible, painted, resize
 
 from uwserve.demo import chat
 
@@ -159,21 +159,22 @@ def test_it_fits_every_screen(driver: Any, page: Page, scheme: str, tmp_path: Pa
 
 
 def test_turning_a_phone_keeps_the_end(driver: Any, page: Page) -> None:
-    """Who reads the last message does so after a turn, and when the keyboard comes; who reads above stays there."""
+    """The last message stays in sight after a turn and above the keyboard; a reader further up stays there."""
     resize(driver, 390, 844)
     enter(driver, page)
     for width, height in ((844, 390), (390, 844), (390, 500), (390, 844), (320, 568), (568, 320)):
         resize(driver, width, height)
         wait(driver, f"innerWidth === {width} && innerHeight === {height}")
-        wait(driver, lambda: is_visible(driver, LAST + " .text"))
+        painted(driver)
+        assert is_visible(driver, LAST + " .text"), (width, height)
         assert is_visible(driver, "#text")
         assert is_visible(driver, "#write button")
-    resize(driver, 390, 600)
-    wait(driver, lambda: is_visible(driver, LAST + " .text"))
     driver.execute_script("document.getElementById('messages').scrollTop = 0")
-    wait(driver, lambda: is_visible(driver, "#messages > :first-child .text"))
+    painted(driver)
+    assert is_visible(driver, "#messages > :first-child .text")
     resize(driver, 600, 390)
     wait(driver, "innerWidth === 600")
+    painted(driver)
     driver.find_element("id", "text").send_keys("from me\n")
     wait(driver, "[...document.querySelectorAll('.text')].some(text => text.textContent === 'from me')")
     assert driver.execute_script("return document.getElementById('messages').scrollTop") < 60
@@ -235,7 +236,7 @@ def test_by_the_keyboard_alone(driver: Any, page: Page) -> None:
     assert {"messages", "Send"} <= {"Send" if name == "send" else name for name in seen}
 
 
-def test_who_one_is_opens_on_a_phone(driver: Any, tmp_path: Path) -> None:
+def test_name_and_room_open_on_a_phone(driver: Any, tmp_path: Path) -> None:
     """Of the demonstration: name and room take one line once joined, and can be changed."""
     with demo_page() as page:
         resize(driver, 390, 844)

@@ -22,8 +22,8 @@ bool run_or_post(WsObject *self, const char *call, F f) {
 
 PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
 
-// Whether it is a function or a bound method that takes nothing at all: it leaves the socket out, as JavaScript may. Told
-// by its code, as each call may bring a new function; any other callable gets the socket.
+// Whether a function or bound method takes nothing at all: it leaves the socket out, as JavaScript may. Read from its code
+// object, as each call may bring a new function. Any other callable gets the socket.
 bool takes_nothing(PyObject *callback) {
     int bound = 0;
     if (PyMethod_Check(callback)) {

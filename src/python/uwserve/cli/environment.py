@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from .parser import Parser
 
 PREFIX = "UWSERVE_"
-WHERE = ("fd", "unix", "port", "host")
+ELSEWHERE = {
+    "fd": ("unix", "unix_mode", "port", "host"),
+    "unix": ("fd", "port", "host"),
+    "port": ("fd", "unix", "unix_mode"),
+    "host": ("fd", "unix", "unix_mode"),
+}
+"""Options that say where to listen, and the variables that mean another kind of place: the option wins over these."""
 TRUE, FALSE = frozenset(("1", "true", "yes", "on")), frozenset(("0", "false", "no", "off"))
 OF_THE_COMMAND_LINE = frozenset(("help", "env_file"))
 """What no variable says: it would be read too late."""
@@ -52,14 +58,9 @@ def apply(parser: Parser, arguments: argparse.Namespace, argv: Sequence[str] | N
         text = environment.get(name, "")
         if text and action.dest not in given and action.dest not in found:
             found[action.dest] = _value(name, action, text)
-    if given.keys() & {"fd", "unix"}:
-        drop: tuple[str, ...] = WHERE
-    elif given.keys() & {"port", "host"}:
-        drop = ("fd", "unix")
-    else:
-        drop = ()
+    elsewhere = {name for place, names in ELSEWHERE.items() if place in given for name in names}
     for dest, value in found.items():
-        if dest not in drop:
+        if dest not in elsewhere:
             setattr(arguments, dest, value)
     arguments.misspelt = [
         (name, close[0])

@@ -157,24 +157,45 @@ AS_FLAGS = frozenset(("port", "hostname", "unix", "fd", "tls", "metrics", "dashb
 """Options of serve() that have flags of their own making."""
 
 
+HELP = {
+    "idle_timeout": "seconds for HTTP connections, 0 is off",
+    "keep_alive_timeout": "seconds for an HTTP connection between two requests",
+    "max_request_body_size": "bytes; larger bodies get 413",
+    "min_body_rate": "bytes a second, below which a body is cut",
+    "reuse_port": "several processes may listen on one port",
+    "ipv6_only": '"::" is not for IPv4, too',
+    "trusted_proxies": "networks of proxies that name their clients, 10.0.0.0/8",
+    "forwarded_header": "the field in which they do",
+    "proxy_protocol": "they send a PROXY header before anything else",
+    "limits": "against abuse, max_connections=1000",
+    "development": "show tracebacks in answers",
+    "id": "a name for logs and metrics",
+}
+
+
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    """A flag for every other option of serve() that a line of text can give, told by its default."""
+    """A flag for every other option of serve() that a line of text can give; the type of its default says how."""
     group = parser.add_argument_group("options of serve(), see its documentation (default: the application's)")
     for name, (_, default) in SERVE.items():
         flag = "--" + name.replace("_", "-")
-        more: dict[str, Any] = {"dest": name, "default": None}
         if name in AS_FLAGS or default is None:
             continue
+        told = HELP.get(name, "see serve()")
+        more: dict[str, Any] = {"dest": name, "default": None, "help": told}
         if isinstance(default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
         elif isinstance(default, (int, float)):
-            group.add_argument(flag, type=_number, metavar="NUMBER", help=f"else {default}", **more)
+            more["help"] = f"{told} (else {default})"
+            group.add_argument(flag, type=_number, metavar="NUMBER", **more)
         elif isinstance(default, str):
-            group.add_argument(flag, metavar="TEXT", help=f"else {default}" if default else None, **more)
+            more["help"] = f"{told} (else {default})" if default else told
+            group.add_argument(flag, metavar="TEXT", **more)
         elif isinstance(default, tuple):
-            group.add_argument(flag, action="append", metavar="TEXT", help="repeatable", **more)
+            more["help"] = f"{told}; repeatable"
+            group.add_argument(flag, action="append", metavar="TEXT", **more)
         elif isinstance(default, dict):
-            group.add_argument(flag, action="append", metavar="NAME=NUMBER", type=_pair, help="repeatable", **more)
+            more["help"] = f"{told}; repeatable"
+            group.add_argument(flag, action="append", metavar="NAME=NUMBER", type=_pair, **more)
 
 
 def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:

@@ -36,9 +36,8 @@ function fill(id, rows) {
     const row = body.rows[r] ?? body.insertRow();
     cells.forEach((cell, c) => {
       const td = row.cells[c] ?? row.insertCell();
-      const {text, style = "", share = null, dir = ""} = typeof cell === "object" ? cell : {text: cell};
+      const {text, style = "", share = null} = typeof cell === "object" ? cell : {text: cell};
       if (td.textContent !== text) td.textContent = text;
-      if (dir) td.dir = dir;
       td.className = style;
       if (share !== null) td.style.setProperty("--share", `${(share * 100).toFixed(1)}%`);
     });
@@ -52,15 +51,15 @@ function fill(id, rows) {
 
 const number = (value, unit = "count", style = "n") => ({text: format(value, unit), style});
 
-// --- topics: those that every viewer is told of, or the first of a search or an order, which the server makes ---
+// --- topics: those that the feed sends to every viewer, or the first of a search or an order, made by the server ---
 
-const wanted = {search: "", sort: ""};  // as the reader has it; both empty: what every viewer is told of
+const wanted = {search: "", sort: ""};  // by the reader; both empty: what the feed sends
 let asked = 0;  // the number of the last question: a late answer to an earlier one is dropped
 
 function showTopics(topics, text) {
   const most = Math.max(1, ...topics.map(topic => topic.subscribers));
   fill("topics", topics.map(topic => [
-    {text: topic.name, style: "share", share: topic.subscribers / most, dir: "auto"},
+    {text: topic.name, style: "share", share: topic.subscribers / most},
     number(topic.subscribers), number(topic.publishes), number(topic.rate, "rate"),
   ]));
   $("topics-count").textContent = text;
