@@ -31,6 +31,8 @@ def test_serve_defaults() -> None:
         "tls": None,
         "routes": None,
         "error": None,
+        "startup": None,
+        "shutdown": None,
         "idle_timeout": 10,
         "max_request_body_size": 128 * MIB,
         "reuse_port": False,

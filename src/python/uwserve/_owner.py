@@ -13,6 +13,7 @@ import threading
 from . import _core
 from ._generics import DataT
 from ._lifecycle import Once, Stopped, keep_until_exit, release
+from ._threads import name_those_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ._lifespan import Lifespan
+
 
 class Owner(_core.ServerCore[DataT]):
     """The part of ``Server`` that knows its thread."""
 
     _stopped: Stopped
+    _lifespan: Lifespan | None
+    _stop_told: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +89,8 @@ class Owner(_core.ServerCore[DataT]):
         release(self)
         with self._lock:
             self._thread = None
+        if self.finished:
+            name_those_left()
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
@@ -107,6 +114,12 @@ class Owner(_core.ServerCore[DataT]):
 
     def _check_can_await(self, loop: asyncio.AbstractEventLoop) -> None:
         self._check_process()
+        span = self._lifespan
+        if span is not None and span.loop is loop:
+            import asyncio
+
+            span.check_can_wait(asyncio.current_task())
+            return
         if self._loop is not loop:
             self._check_can_wait()
             return

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases, _dashboard, serve
+from .. import Server, _aliases, _dashboard, _tasks, serve
 from .errors import CommandError, UsageError
 from .parser import listen_options, other_options
 
@@ -26,6 +26,7 @@ def load(arguments: argparse.Namespace) -> Server:
     if not colon or not module_name or not attribute:
         raise UsageError(f"{target!r} is not of the form module:attribute")
     where, others = listen_options(arguments), other_options(arguments)
+    loop = None  # of an async factory
     try:
         value = _find(module_name, attribute)
         if isinstance(value, Server) and value.finished:
@@ -34,13 +35,25 @@ def load(arguments: argparse.Namespace) -> Server:
                 'put server.run() under if __name__ == "__main__"'
             )
         if callable(value):
-            value = value()
+            value, loop = _tasks.run_factory(value())
     except OSError as error:  # most often the address is in use
         raise CommandError(f"{target}: {error}") from error
     except CommandError:
         raise
     except Exception as error:
         raise CommandError(f"{target} failed: {type(error).__name__}: {error}", traceback=True) from error
+    try:
+        server = _server(target, value, where, others)
+        if loop is not None:
+            server._adopt(loop)
+        return server
+    except BaseException:
+        if loop is not None:
+            _tasks.close_event_loop(loop)
+        raise
+
+
+def _server(target: str, value: object, where: dict[str, Any], others: dict[str, Any]) -> Server:
     if isinstance(value, dict):
         return bind(target, replaced(value, where | others))
     if not isinstance(value, Server):
