@@ -125,9 +125,9 @@ def test_stop_waits_for_coroutines(loop_kind: str) -> None:
 
 def test_coroutines_that_will_not_end(loop_kind: str, logged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forced stop waits for them for a while, cancels again, and ends without them."""
-    from uwserve import _modes
+    from uwserve import _embedded
 
-    monkeypatch.setattr(_modes, "CUT_SECONDS", 0.05)
+    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)
     release: list[asyncio.Event] = []
 
     async def message(ws: Any, message: str) -> None:

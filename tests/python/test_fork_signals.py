@@ -101,7 +101,7 @@ run()
 
 @pytest.mark.parametrize("mode", ["plain", "coroutines"])
 def test_pools_end(script, mode: str) -> None:
-    """A ``Pool`` whose task times out, an executor that is killed, and daemons that loop do not keep a run from ending."""
+    """A ``Pool`` whose task times out, an executor that is killed, daemons that loop: none keeps a run from ending."""
     program = """
 def work(text):
     if text == "pool":
@@ -233,7 +233,7 @@ for start in (server.run, server.start, lambda: asyncio.run(server.serve_forever
 
 @pytest.mark.parametrize("kind", ["uvloop", "asyncio"])
 def test_a_child_that_goes_on_in_the_loop_leaves_the_parents_alone(script, kind: str) -> None:
-    """A handler forks and returns, in a run with an event loop: the child's run ends; the parent's loop misses nothing."""
+    """A handler forks and returns, in a run with an event loop: the child's run ends, the parent's loop goes on."""
     program = f"""
 if {kind!r} == "asyncio":
     sys.modules["uvloop"] = None

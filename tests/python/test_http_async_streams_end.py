@@ -231,9 +231,9 @@ def test_a_deadline_cuts(mode: str) -> None:
 @pytest.mark.parametrize("turns", [0, 1])
 def test_a_source_that_stops_its_server(mode: str, turns: int, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By force, inside itself: the connection is cut, its ``finally`` awaited, and the server ends."""
-    from uwserve import _modes
+    from uwserve import _embedded
 
-    monkeypatch.setattr(_modes, "CUT_SECONDS", 0.05)  # its Task is the one that a stop by itself does not cancel
+    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)  # its Task is the one that a stop by itself does not cancel
     record = Recorder()
 
     def fetch(request: Request, server: Server) -> Response:

@@ -20,7 +20,7 @@ from loops import new_loop
 from ws_client import TEXT, Client, ConnectionEnded, frame, handshake
 
 import uwserve
-from uwserve import _modes, _tasks
+from uwserve import _embedded, _tasks
 
 
 @pytest.fixture(params=LOOPS)
@@ -102,7 +102,7 @@ def test_a_function_that_posts_itself_for_ever() -> None:
 
 def test_coroutines_after_the_cut(loop_kind: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """A coroutine that starts when none is waited for any more holds nothing up."""
-    monkeypatch.setattr(_modes, "CUT_SECONDS", 0.02)
+    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.02)
     started: list[str] = []
     release: list[asyncio.Event] = []
 
@@ -152,7 +152,7 @@ def test_forgotten_tasks_may_be_followed_by_others() -> None:
 
 def test_a_handler_that_swallows_cancellations(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """The server's thread ends without it."""
-    monkeypatch.setattr(_modes, "CUT_SECONDS", 0.05)
+    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)
     monkeypatch.setattr(_tasks, "LEFT_SECONDS", 0.05)
 
     async def message(ws: Any, text: str) -> None:

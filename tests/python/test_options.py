@@ -32,6 +32,8 @@ def test_serve_defaults() -> None:
         "tls": None,
         "routes": None,
         "error": None,
+        "startup": None,
+        "shutdown": None,
         "idle_timeout": 10,
         "max_request_body_size": 16 * MIB,
         "reuse_port": False,

@@ -94,6 +94,21 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     raise TypeError(f"{label} must accept {wanted}, but its signature is {signature}")
 
 
+def check_lifespan_function(label: str, value: object) -> tuple[Callable[..., Any], bool]:
+    """The callable and whether it takes ``(server)`` rather than nothing."""
+    function = _callable(label, value)
+    signature = _signature(function)
+    if signature is None:
+        return function, True
+    for arguments in (("server",), ()):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return function, bool(arguments)
+    raise TypeError(f"{label} must accept (server) or no argument, but its signature is {signature}")
+
+
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling it gives a coroutine, as far as can be known: it is an ``async def``, or its ``__call__`` is."""
     import inspect

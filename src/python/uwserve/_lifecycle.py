@@ -29,12 +29,13 @@ class Stopped:
     Bun: the promise that Server.stop returns.
     """
 
-    __slots__ = ("_callbacks", "_event", "_lock", "_server")
+    __slots__ = ("_awaiting", "_callbacks", "_event", "_lock", "_server")
 
     def __init__(self, server: Owner[Any]) -> None:
         self._server = server
         self._lock = threading.Lock()
         self._event = threading.Event()
+        self._awaiting = 0  # on the loop's thread, most of the time
         self._callbacks: list[Callable[[], None]] = []
 
     def done(self) -> bool:
@@ -87,7 +88,17 @@ class Stopped:
                 pass
 
         self._when_done(wake)
-        yield from future.__await__()
+        with self._lock:
+            self._awaiting += 1
+        try:
+            yield from future.__await__()
+        finally:
+            with self._lock:
+                self._awaiting -= 1
+
+    def _is_awaited(self) -> bool:
+        """Whether some coroutine waits for the end, or has not resumed since. For ``_block``."""
+        return self._awaiting > 0
 
     def _when_done(self, callback: Callable[[], None]) -> None:
         with self._lock:

@@ -7,7 +7,13 @@ checks none. Both spellings of a name are accepted (``_aliases``), never both at
 from __future__ import annotations
 
 from . import _addresses, _aliases, _checks, _dashboard, _inherited, _metrics, _proxies
-from ._callables import check_full_handler, check_handler, check_request_handler, check_socket_error
+from ._callables import (
+    check_full_handler,
+    check_handler,
+    check_lifespan_function,
+    check_request_handler,
+    check_socket_error,
+)
 from ._checks import boolean, integer, text
 from ._generics import DataT, Generic
 from ._limits import check_limits
@@ -36,6 +42,10 @@ def _handler(*arguments: str, judge: Callable[..., Callable[..., Any]] = check_h
 
 def _fetch(label: str, value: object) -> tuple[Callable[..., Any], bool] | None:
     return None if value is None else check_request_handler(label, value)
+
+
+def _lifespan(label: str, value: object) -> tuple[Callable[..., Any], bool] | None:
+    return None if value is None else check_lifespan_function(label, value)
 
 
 def _routes(label: str, value: object) -> Router | None:
@@ -325,8 +335,8 @@ def _has(value: object, name: str) -> bool:
     return False
 
 
-# What reload() cannot change, because the socket is bound to it.
-FIXED = frozenset(("fd", *_inherited.CONFLICTS))
+# What reload() cannot change, because the socket is bound to it, or it belongs to the beginning and the end.
+FIXED = frozenset(("fd", "startup", "shutdown", *_inherited.CONFLICTS))
 
 # name -> (check, default)
 SERVE: Mapping[str, tuple[Check, Any]] = {
@@ -340,6 +350,8 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "tls": (check_tls, None),
     "routes": (_routes, None),
     "error": (_handler("exc"), None),
+    "startup": (_lifespan, None),
+    "shutdown": (_lifespan, None),
     "idle_timeout": (integer(0, 255, "seconds"), 10),
     "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 16 * MIB),
     "reuse_port": (boolean, False),

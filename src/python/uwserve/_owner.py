@@ -14,6 +14,7 @@ from . import _core
 from ._generics import DataT
 from ._lifecycle import Once, Stopped, keep_until_exit, release
 from ._public import PublicMembers, is_public
+from ._threads import name_those_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ._lifespan import Lifespan
+
 
 class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
     """The part of ``Server`` that knows its thread."""
 
     _stopped: Stopped
+    _lifespan: Lifespan | None
+    _stop_told: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +93,8 @@ class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
         release(self)
         with self._lock:
             self._thread = None
+        if self.finished:
+            name_those_left()
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
@@ -111,6 +118,12 @@ class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
 
     def _check_can_await(self, loop: asyncio.AbstractEventLoop) -> None:
         self._check_process()
+        span = self._lifespan
+        if span is not None and span.loop is loop:
+            import asyncio
+
+            span.check_can_wait(asyncio.current_task())
+            return
         if self._loop is not loop:
             self._check_can_wait()
             return

@@ -14,6 +14,7 @@ from ._callables import is_coroutine_function
 from ._dispatch import App, log_exception
 from ._generics import DataT
 from ._lifecycle import Stopped
+from ._lifespan import Lifespan
 from ._modes import RunModes
 from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, check_served, reload_options, serve_options
 
@@ -74,10 +75,12 @@ class Server(RunModes[DataT]):
         self._options = dict(options)
         self.id = options["id"]
         self.development = options["development"]
+        startup, shutdown = options["startup"], options["shutdown"]
+        self._lifespan = Lifespan(self, startup, shutdown) if startup or shutdown else None
         self.set_hooks(
             self._dispatch,
             log_exception,
-            self._stopped._finish,
+            self._core_ended,
             self._report,
             self._event_loop_wanted,
             _logs.unknown_protocol,
@@ -204,6 +207,11 @@ class Server(RunModes[DataT]):
     def _dispatch(self, request: _core.Request) -> None:
         self._app.dispatch(self, request)
 
+    # The hook the core calls when its last connection is gone; on the thread that has run it, or stopped it.
+    def _core_ended(self) -> None:
+        if self._lifespan is None or self._lifespan.core_ended():
+            self._stopped._finish()
+
     # The hook the core calls when something was refused; on the loop's thread.
     def _report(self, seconds: float, counts: dict[str, int]) -> None:
         _limits.report(self._limits, seconds, counts)
@@ -211,7 +219,11 @@ class Server(RunModes[DataT]):
     def _has_coroutine_handlers(self) -> bool:
         websocket = self._options["websocket"] or {}
         handlers = [websocket.get(name) for name in WEBSOCKET_HANDLERS]
-        return self._app.has_coroutines() or any(map(is_coroutine_function, handlers))
+        return (
+            self._app.has_coroutines()
+            or any(map(is_coroutine_function, handlers))
+            or (self._lifespan is not None and self._lifespan.has_coroutines())
+        )
 
     def _apply(self, options: dict[str, Any]) -> None:
         """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
@@ -325,6 +337,15 @@ def serve(
       (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
       it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so
       a header there is a 400.
+
+    Before and after:
+
+    * ``startup``: a function or coroutine function, called with the server, or with nothing if it takes no argument.
+      It is called, and awaited, when a run begins: in the thread and the event loop that will serve, before the first
+      connection is accepted. What it raises ends the start (``RuntimeError``, with it as the cause): nothing stays
+      bound.
+    * ``shutdown``: the same, after the last connection is gone, also when an exception ends the run; not if
+      ``startup`` has not returned. What it raises is logged. Its coroutine is cancelled after 30 seconds.
 
     Else:
 

@@ -72,15 +72,22 @@ class StopBySignals:
     the third on it raises ``KeyboardInterrupt``. Before each, ``notice(count, number)`` is called. On the main thread.
 
     ``merge``: seconds in which the same signal again is the same request, for a process that may get each twice.
+    ``after(count)`` is called when the server has been stopped.
     """
 
     def __init__(
-        self, server: Owner, timeout: float, notice: Callable[[int, int], None] | None = None, merge: float = 0.0
+        self,
+        server: Owner,
+        timeout: float,
+        notice: Callable[[int, int], None] | None = None,
+        merge: float = 0.0,
+        after: Callable[[int], None] | None = None,
     ) -> None:
         self._server = server
         self._timeout = timeout
         self._notice = notice
         self._merge = merge
+        self._after = after
         self._count = 0
         self._last = (-1, 0.0)  # the signal that counted last, and when
 
@@ -98,5 +105,7 @@ class StopBySignals:
             raise KeyboardInterrupt
         if count == 2:
             self._server.stop(True)
-            return
-        self._server.stop(timeout=self._timeout)
+        else:
+            self._server.stop(timeout=self._timeout)
+        if self._after is not None:
+            self._after(count)

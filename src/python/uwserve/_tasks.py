@@ -153,6 +153,22 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def run_factory(made: Any) -> tuple[Any, asyncio.AbstractEventLoop | None]:
+    """What a factory has returned; if that is a coroutine, its result, and the event loop that it has run in."""
+    if not hasattr(type(made), "__await__"):
+        return made, None
+
+    async def result() -> Any:
+        return await made
+
+    loop = new_event_loop()
+    try:
+        return loop.run_until_complete(result()), loop
+    except BaseException:
+        close_event_loop(loop)
+        raise
+
+
 def detach_from_parent(loop: Any) -> None:
     """In a forked child: give the copy of the parent's loop an epoll instance of its own, and nothing to watch.
 

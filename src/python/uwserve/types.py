@@ -364,6 +364,8 @@ class ServeOptions(ReloadOptions[DataT], total=False):
     fd: int | Literal["systemd"] | None
     reuse_port: bool
     ipv6_only: bool
+    startup: Callable[[], object] | Callable[[Server[DataT]], object] | None
+    shutdown: Callable[[], object] | Callable[[Server[DataT]], object] | None
     # Bun's spellings.
     unixMode: int | None
     reusePort: bool

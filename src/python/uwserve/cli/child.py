@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import _addresses, _core, _inherited
+from .. import _addresses, _core, _inherited, _signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +51,7 @@ class Restarts:
         self._supervisor.set_inheritable(False)
         self._sockets: dict[str, list[int]] = {}
         self.is_first = False
+        self._late: Callable[[int, Any], None] | None = None  # the handler of signals that come late
         while True:  # LISTEN with descriptors, for each; then whether a banner is wanted
             data, descriptors, _, _ = socket.recv_fds(self._supervisor, 1 << 16, KEPT)
             if not data.startswith(LISTEN):
@@ -60,10 +61,24 @@ class Restarts:
                 os.set_inheritable(descriptor, False)
             self._sockets[data[len(LISTEN) :].decode()] = descriptors
         _inherited.supply = self.supply
+        _signals.call_in_child(self._begin_child)
         atexit.register(_ignore_signals)  # before the application's: it is called last
         self._server: Server | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._listen_to_supervisor, name="uwserve reload", daemon=True).start()
+
+    def _begin_child(self) -> None:
+        """In a process that the application forks: nothing of the supervisor's, and signals as in any other."""
+        _inherited.supply = None
+        atexit.unregister(_ignore_signals)
+        self._supervisor.close()
+        for descriptors in self._sockets.values():
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._sockets.clear()
+        for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if self._late is not None and signal.getsignal(number) is self._late:
+                signal.signal(number, default)
 
     def supply(self, options: Mapping[str, Any]) -> list[int]:
         """Listening sockets for these options: an earlier process's, or new ones, which the supervisor gets, too."""
@@ -93,6 +108,7 @@ class Restarts:
             if time.monotonic() - last() >= MERGE:
                 raise SystemExit(128 + number)
 
+        self._late = handle
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, handle)
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import Request, Response, Server, ServerWebSocket, _logs
+from .._lifespan import StartupError
 from . import child, console, parser, target
 from .errors import CommandError, UsageError
 
@@ -118,6 +119,8 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
 
     def begin() -> None:
         """Once the loop runs, so that who reads the banner can rely on the signals."""
+        if server.stopping:  # in `startup`
+            return
         if restarts is None or restarts.is_first:
             console.banner(arguments, shown, server)
         else:
@@ -129,6 +132,8 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
         with server:
             server.call_soon(begin)
             server._run(arguments.stop_timeout, signals, 0.0 if restarts is None else child.MERGE)
+    except StartupError as error:
+        raise CommandError(str(error), traceback=True) from error.__cause__
     except KeyboardInterrupt:
         return signals.code or 130
     finally:

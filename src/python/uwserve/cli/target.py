@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases, _dashboard, _logs, serve
+from .. import Server, _aliases, _dashboard, _logs, _tasks, serve
 from .._options import FIXED
 from . import candidates, environment
 from .errors import CommandError, UsageError
@@ -29,6 +29,7 @@ def load(arguments: argparse.Namespace) -> Server:
         raise UsageError(f"{target!r} is not of the form module:attribute{candidates.hint_of_form(target)}")
     where, others = listen_options(arguments), other_options(arguments)
     left_open = environment.open_places(arguments.environment | os.environ)
+    loop = None  # of an async factory
     try:
         value = _find(module_name, attribute)
         if isinstance(value, Server) and value.finished:
@@ -37,13 +38,27 @@ def load(arguments: argparse.Namespace) -> Server:
                 'put server.run() under if __name__ == "__main__"'
             )
         if callable(value):
-            value = value()
+            value, loop = _tasks.run_factory(value())
     except OSError as error:  # most often the address is in use
         raise CommandError(f"{target}: {error}") from error
     except CommandError:
         raise
     except Exception as error:
         raise CommandError(f"{target} failed: {type(error).__name__}: {error}", traceback=True) from error
+    try:
+        server = _server(target, value, where, others, left_open)
+        if loop is not None:
+            server._adopt(loop)
+        return server
+    except BaseException:
+        if loop is not None:
+            _tasks.close_event_loop(loop)
+        raise
+
+
+def _server(
+    target: str, value: object, where: dict[str, Any], others: dict[str, Any], left_open: dict[str, Any]
+) -> Server:
     if isinstance(value, dict):
         options = replaced(value, where | others)
         if "unix" not in options and "fd" not in options:

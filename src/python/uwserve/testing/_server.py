@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import Request, Response, Server, serve
 from .._aliases import SERVE_OPTIONS
+from .._tasks import run_factory
 from .._tls import _pem
 from ._client import WebSocketClient
 from ._connection import Connection, HandshakeRefused
@@ -305,7 +306,8 @@ def serving(
     ``options`` are those of ``uwserve.serve``. Without ``fetch`` and ``routes`` every handshake is accepted. ``target``
     is what the command ``uwserve serve`` takes: a ``Server`` that does not run yet (then there are no ``options``), a
     dict of options, of which those that say where it listens (``port``, ``hostname``, ``ipv6_only``, ``reuse_port``,
-    ``unix``, ``unix_mode``, ``fd``) do not count, or a function that returns either.
+    ``unix``, ``unix_mode``, ``fd``) do not count, or a function, async or not, that returns either. It returns when
+    ``startup`` has.
 
     * ``raise_errors``: raise in the test what handlers raise and no ``error`` handler takes.
     * ``timeout``: seconds, for every wait of this server's clients and for its end.
@@ -314,8 +316,9 @@ def serving(
 
     Raises what ``serve`` raises, ``TypeError`` for a target of another type, ``ValueError`` for a server that runs.
     """
+    loop = None  # of an async factory
     if callable(target):
-        target = target()
+        target, loop = run_factory(target())
     if isinstance(target, Server):
         if options:
             raise TypeError(f"a Server has its options already, got {', '.join(options)}")
@@ -335,6 +338,8 @@ def serving(
     if ssl_context is None and server.url.startswith("https:"):
         ssl_context = trust(tls) if tls is not None else ssl.create_default_context()
     where = _target(server, ssl_context, server_hostname or "localhost")
+    if loop is not None:
+        server._adopt(loop)
     return LiveServer(server, where, raise_errors=raise_errors, timeout=timeout)
 
 
