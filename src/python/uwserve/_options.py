@@ -321,6 +321,8 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "routes": (_routes, None),
     "error": (_handler("exc"), None),
     "idle_timeout": (integer(0, 255, "seconds"), 10),
+    "keep_alive_timeout": (integer(0, 86400, "seconds"), 75),
+    "min_body_rate": (integer(0, GIB, "bytes a second"), 240),
     "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 128 * MIB),
     "reuse_port": (boolean, False),
     "ipv6_only": (boolean, False),
