@@ -204,6 +204,24 @@ TEST(sweep_survives_its_callbacks) {
 }
 
 // The clock of a loop that has not run for long is stale; arming from outside must not use it.
+// However many are due at once, as when all have connected at once: a turn for the others after each burst.
+TEST(sockets_that_are_due_together_have_several_turns) {
+    server_t server;
+    constexpr int COUNT = US_SWEEP_BURST + 100;
+    std::vector<int> fds;
+    for (int i = 0; i < COUNT; i++) fds.push_back(server.connect_client());
+    server.pump([&] { return server.http.opened == COUNT; });
+    int fired = 0;
+    server.http.timeout = [&](us_socket_t *) { fired++; };
+    us_socket_context_each(server.http.context, [](us_socket_t *s, void *) { us_socket_timeout(0, s, 5); }, nullptr);
+    server.loop->internal_->base_ns -= 10 * US_NS_PER_SECOND;
+    us_loop_iterate(server.loop, 0);
+    CHECK_EQ(fired, US_SWEEP_BURST);
+    us_loop_iterate(server.loop, -1);  // does not wait
+    CHECK_EQ(fired, COUNT);
+    for (int fd : fds) close(fd);
+}
+
 TEST(arming_from_outside_uses_the_current_time) {
     server_t server;
     const int fd = server.connect_client();

@@ -143,7 +143,10 @@ INTERNAL: Table = {
     "listening_descriptors": (REFUSED, lambda both: both[0].listening_descriptors()),
     "run_loop": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].run_loop)),
     "set_websocket": (REFUSED, lambda both: both[0].set_websocket(**uwserve._server._NO_WEBSOCKET, enabled=False)),
-    "set_http": (REFUSED, lambda both: both[0].set_http(idle_timeout=1, max_request_body_size=1)),
+    "set_http": (
+        REFUSED,
+        lambda both: both[0].set_http(idle_timeout=1, keep_alive_timeout=1, min_body_rate=1, max_request_body_size=1),
+    ),
     "set_proxies": (
         REFUSED,
         lambda both: both[0].set_proxies(networks=[], local=False, field="", proxy_protocol=False),

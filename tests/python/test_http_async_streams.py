@@ -299,7 +299,8 @@ def test_how_long_a_source_may_wait(mode: str) -> None:
             server.timeout(request, 0)
         return Response(pieces())
 
-    with running_in(mode, fetch=fetch, idle_timeout=1) as server, Client(server) as cut, Client(server) as patient:
+    times = {"idle_timeout": 1, "keep_alive_timeout": 1}
+    with running_in(mode, fetch=fetch, **times) as server, Client(server) as cut, Client(server) as patient:
         patient.send(request("/patient"))
         cut.send(request("/cut"))
         assert cut.head().status == 200

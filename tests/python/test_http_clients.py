@@ -32,16 +32,16 @@ def wait_for_end(client: Client, drip: bytes = b"") -> float:
     [
         (b"", b""),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"y"),
-        (b"\r\n", b"\r\n"),
+        (b"\r\n" * 3, b""),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", b"y"),
         (GET, b""),
     ],
-    ids=["silence", "dripping head", "dripping empty lines", "dripping body", "idle after a request"],
+    ids=["silence", "dripping head", "empty lines", "dripping body", "idle after a request"],
 )
 def test_a_slow_client_is_cut(sent: bytes, drip: bytes) -> None:
     """idle_timeout counts to the end of the head, and dripping does not extend it; half a request is answered with 408
     (RFC 9110 section 15.5.9), and who sent nothing gets nothing."""
-    with running(fetch=echo, idle_timeout=1) as server, Client(server) as client:
+    with running(fetch=echo, idle_timeout=1, keep_alive_timeout=1) as server, Client(server) as client:
         client.send(sent)
         if sent == GET:
             client.reply()
@@ -52,6 +52,40 @@ def test_a_slow_client_is_cut(sent: bytes, drip: bytes) -> None:
             assert reply.get("Connection") == "close"
             assert reply.body
         assert client.at_end()
+
+
+def test_idle_after_an_answer_has_a_time_of_its_own() -> None:
+    """keep_alive_timeout, until the first byte of the next head, which then has idle_timeout, as the first one had."""
+    with (
+        running(fetch=echo, idle_timeout=1) as server,
+        Client(server) as kept,
+        Client(server) as begun,
+        Client(server) as silent,
+    ):
+        assert kept.ask().status == begun.ask().status == 200
+        assert wait_for_end(silent, b"") < 8
+        begun.send(b"\r\n")
+        assert begun.at_end()
+        assert kept.ask().status == 200, "cut after idle_timeout"
+        server.reload(keep_alive_timeout=1)
+        assert kept.ask().status == 200
+        assert kept.at_end()
+
+
+@pytest.mark.parametrize(("rate", "status"), [(240, 408), (3, 200), (0, 200)])
+def test_a_slow_body(rate: int, status: int) -> None:
+    """Some 10 bytes a second: too slow for the default, after the five seconds that every body has."""
+    body = b"y" * 60
+    with running(fetch=echo, idle_timeout=2, min_body_rate=rate) as server, Client(server) as client:
+        client.send(request("/", "POST", body)[: -len(body)])
+        begun = time.monotonic()
+        for i in range(len(body)):
+            if select.select([client.socket], [], [], 0.1)[0]:
+                break
+            client.send(body[i : i + 1])
+        assert client.reply().status == status
+        assert time.monotonic() - begun > 4.5
+        assert server.refused["head_timeouts"] == (status == 408)
 
 
 def test_a_connection_in_use_is_not_cut() -> None:

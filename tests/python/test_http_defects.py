@@ -291,6 +291,8 @@ SPLIT: dict[str, tuple[bytes, int, bytes | None]] = {
     "an empty Host": (head("Host:"), 200, b"GET http://localhost/ 0"),
     "an IPv6 Host": (head("Host: [2001:db8::1]:8080"), 200, b"GET http://[2001:db8::1]:8080/ 0"),
     "absolute form": (head("Host: a", line="GET http://b:81/p?q HTTP/1.1"), 200, b"GET http://b:81/p?q 0"),
+    "absolute form, ws": (head("Host: a", line="GET ws://b:81/p?q HTTP/1.1"), 200, b"GET http://b:81/p?q 0"),
+    "absolute form, wss": (head("Host: a", line="GET WSS://b?q HTTP/1.1"), 200, b"GET http://b/?q 0"),
     "absolute form, no path": (head("Host: a", line="GET http://b HTTP/1.1"), 200, b"GET http://b/ 0"),
     "absolute form, a query": (head("Host: a", line="GET HTTP://b?q=/ HTTP/1.1"), 200, b"GET http://b/?q=/ 0"),
     "asterisk form": (head("Host: a", line="OPTIONS * HTTP/1.1"), 200, b"OPTIONS http://a 0"),

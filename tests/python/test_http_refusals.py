@@ -52,7 +52,6 @@ CASES: list[tuple[str, bytes, int]] = [
     ("CONNECT", line("CONNECT a:80 HTTP/1.1", "Host: a:80"), 501),
     ("CONNECT with a path", line("CONNECT / HTTP/1.1", "Host: a"), 501),
     ("a method of 65 letters", line("G" * 65 + " / HTTP/1.1", "Host: a"), 501),
-    ("a WebSocket URL", line("GET ws://a/ HTTP/1.1", "Host: a"), 400),
     ("a URL with a user", line("GET http://u@a/ HTTP/1.1", "Host: a"), 400),
     ("a URL with a port alone", line("GET http://:80/ HTTP/1.1", "Host: a"), 400),
     ("a URL with a port too large", line("GET http://a:65536/ HTTP/1.1", "Host: a"), 400),

@@ -6,6 +6,7 @@ when the server has read what was sent.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import struct
@@ -80,14 +81,30 @@ def test_split_across_requests(unix_client: Client) -> None:
         check_upload(unix_client)
 
 
-@pytest.mark.parametrize("lines", [1, 2, 7])
+@pytest.mark.parametrize("lines", [1, 2, 4])
 def test_empty_lines_before_a_request(unix_client: Client, lines: int) -> None:
-    """RFC 9112 section 2.2: they are skipped, whole or byte by byte."""
+    """RFC 9112 section 2.2: up to four are skipped, whole or byte by byte."""
     data = b"\r\n" * lines + UPLOAD
     unix_client.send(data)
     check_upload(unix_client)
     send_exactly(unix_client, *(data[i : i + 1] for i in range(len(data))))
     check_upload(unix_client)
+
+
+@pytest.mark.parametrize("before", [b"", UPLOAD], ids=["the first head", "a later one"])
+def test_too_many_empty_lines(server: Server, before: bytes) -> None:
+    """What is no request at all ends, as a 400: whole, byte by byte, and without end."""
+    for lines in (b"\r\n" * 5, b"\r\n" * 100_000):
+        with Client(server) as client:
+            client.send(before)
+            if before:
+                assert client.reply().status == 200
+            with contextlib.suppress(OSError):
+                client.send_pieces(lines, 1 if len(lines) < 100 else len(lines))
+            reply = client.reply()
+            assert (reply.status, reply.get("Connection")) == (400, "close")
+            assert b"empty lines" in reply.body
+            assert client.at_end()
 
 
 def test_a_head_of_nearly_16_kib(unix_client: Client) -> None:

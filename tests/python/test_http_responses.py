@@ -239,7 +239,7 @@ def test_framing_is_the_servers_own() -> None:
         assert reply.get("Content-Length") == str(len(reply.body))
         assert reply.get("Transfer-Encoding") is None
         assert reply.get("Date") != "never"
-    reply = answer(lambda: Response(iter(["abc"]), headers=wrong))
+    reply = answer(lambda: Response(iter(["abc"]), headers=wrong[1:]))
     assert (reply.get("Content-Length"), reply.body) == (None, b"abc")
 
 

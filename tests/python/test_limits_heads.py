@@ -153,7 +153,7 @@ def test_clients_that_leave_are_forgotten() -> None:
 def test_timeouts_are_told_apart() -> None:
     """A request that had begun is an incomplete one; silence is only silence; idle keep-alive is neither."""
     with (
-        running(fetch=lambda r: "ok", idle_timeout=1) as server,
+        running(fetch=lambda r: "ok", idle_timeout=1, keep_alive_timeout=1) as server,
         Client(server) as begun,
         Client(server) as body,
         Client(server) as silent,

@@ -54,10 +54,11 @@ names, for compress and decompress; enabled False: ``serve()`` was given no ``we
 False.
 )";
 
-constexpr char kSetHttp[] = R"(set_http(self, *, idle_timeout, max_request_body_size)
+constexpr char kSetHttp[] = R"(set_http(self, *, idle_timeout, keep_alive_timeout, min_body_rate, max_request_body_size)
 --
 
-For the facade. Live: also for open connections. Seconds, and bytes.
+For the facade. Live: also for open connections, from the next time that they are timed. Seconds, bytes a second, and
+bytes.
 )";
 
 constexpr char kSetProxies[] = R"(set_proxies(self, *, networks, local, field, proxy_protocol)

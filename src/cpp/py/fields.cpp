@@ -8,7 +8,8 @@ namespace uwserve {
 namespace {
 
 // Written by the core or by upstream.
-constexpr std::array<std::string_view, 3> kOwnOfResponses = {"content-length", "transfer-encoding", "date"};
+constexpr std::array<std::string_view, 2> kOwnOfResponses = {"transfer-encoding", "date"};
+constexpr size_t kMaxLengthDigits = 18;
 
 bool latin1(PyObject *object, const char *what, std::string *out) {
     if (!PyUnicode_Check(object)) {
@@ -37,6 +38,21 @@ std::string lower_case(std::string_view name) {
 }
 
 }  // namespace
+
+// Not a field to send as it is: the core writes it where it fits.
+bool FieldList::read_content_length(PyObject *object, std::string_view value) {
+    bool is_number = !value.empty() && value.size() <= kMaxLengthDigits &&
+                     value.find_first_not_of("0123456789") == std::string_view::npos;
+    uint64_t length = 0;
+    for (char c : is_number ? value : std::string_view()) length = length * 10 + static_cast<uint64_t>(c - '0');
+    if (!is_number || (content_length_ && *content_length_ != length)) {
+        PyErr_Format(PyExc_ValueError, "header 'Content-Length' must be one number of at most 18 digits, got %R",
+                     object);
+        return false;
+    }
+    content_length_ = length;
+    return true;
+}
 
 bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) {
     std::string name, value;
@@ -69,6 +85,7 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
             return false;
         }
     } else {
+        if (lower == "content-length") return read_content_length(value_object, value);
         if (std::find(kOwnOfResponses.begin(), kOwnOfResponses.end(), lower) != kOwnOfResponses.end()) return true;
         if (lower == "connection") {
             for_each_element(value,

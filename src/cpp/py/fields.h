@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,8 @@ class FieldList {
     // (Content-Length, Date, ...) are left out of responses. False with TypeError or ValueError naming the field set.
     bool read(PyObject *object, For purpose);
     Fields fields() const { return {views_.data(), views_.size()}; }
+    // Content-Length among the fields of a response, for a body that the core does not have in full.
+    std::optional<uint64_t> content_length() const { return content_length_; }
     bool wants_close() const { return wants_close_; }
     // The names in the Sec-WebSocket-Protocol fields of an upgrade.
     const std::vector<std::string> &protocols() const { return protocols_; }
@@ -27,6 +30,8 @@ class FieldList {
     std::deque<std::pair<std::string, std::string>> owned_;
     std::vector<std::pair<std::string_view, std::string_view>> views_;
     std::vector<std::string> protocols_;
+    std::optional<uint64_t> content_length_;
+    bool read_content_length(PyObject *object, std::string_view value);
     bool wants_close_ = false;
 };
 

@@ -59,6 +59,8 @@ void ServerCore::apply_options() {
     engine->guard().set_liveness(Liveness(options.idle_timeout, options.send_pings, options.ping_interval));
     engine->guard().set_max_lifetime(options.max_lifetime);
     engine->gate().idle_timeout = http_idle_timeout;
+    engine->gate().keep_alive_timeout = keep_alive_timeout;
+    engine->gate().min_body_rate = min_body_rate;
     proxy_networks = limits.proxies.view();
     us_socket_context_proxy(engine->http_context(), proxy_protocol ? &proxy_networks : nullptr,
                             http_idle_timeout ? http_idle_timeout : kOpeningSeconds);

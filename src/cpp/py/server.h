@@ -227,6 +227,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint32_t observers = 0;  // server_observers.cpp
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
+    unsigned keep_alive_timeout = 75;
+    uint32_t min_body_rate = 240;
     uint64_t max_request_body_size = 16ull << 20;
     std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (ws_queue.h)
     bool stopping = false, forced = false, finished = false, is_forked = false;

@@ -78,9 +78,12 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     core.apply_options();
 }
 
-void set_http(ServerCore &core, unsigned idle_timeout, uint64_t max_request_body_size) {
+void set_http(ServerCore &core, unsigned idle_timeout, unsigned keep_alive_timeout, uint32_t min_body_rate,
+              uint64_t max_request_body_size) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
     core.http_idle_timeout = idle_timeout;
+    core.keep_alive_timeout = keep_alive_timeout;
+    core.min_body_rate = min_body_rate;
     core.max_request_body_size = max_request_body_size;
     core.apply_options();
 }
@@ -285,8 +288,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
              py::arg("serial"), py::arg("max_concurrent_handlers"), py::arg("per_message_deflate"),
              py::arg("protocols"), py::arg("enabled"), docs::kSetWebsocket)
-        .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("max_request_body_size"),
-             docs::kSetHttp)
+        .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("keep_alive_timeout"),
+             py::arg("min_body_rate"), py::arg("max_request_body_size"), docs::kSetHttp)
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
              py::arg("proxy_protocol"), docs::kSetProxies)
         .def("set_limits", &set_limits, py::kw_only(), py::arg("max_connections"),

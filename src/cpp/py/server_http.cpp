@@ -91,11 +91,11 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     HttpConn &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
     if (args[3] == Py_None) {
-        core->engine->gate().respond(conn, status, headers.fields(), std::nullopt, nullptr);
+        core->engine->gate().respond(conn, status, headers.fields(), std::nullopt, nullptr, headers.content_length());
     } else {
         std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
-        core->engine->gate().respond(conn, status, headers.fields(), body,
-                                     std::make_unique<HeldObject>(*core, args[3]));
+        core->engine->gate().respond(conn, status, headers.fields(), body, std::make_unique<HeldObject>(*core, args[3]),
+                                     headers.content_length());
     }
     core->gil.ensure();
     Py_RETURN_TRUE;

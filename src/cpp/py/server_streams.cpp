@@ -25,6 +25,12 @@ class PythonStream : public BodyStream {
         PyErr_NoMemory();
         core_.log_failure(kWhere);
     }
+    void wrong_length(bool too_long) override {
+        core_.gil.ensure();
+        PyErr_Format(PyExc_ValueError, "a streamed body gave %s bytes than its Content-Length",
+                     too_long ? "more" : "fewer");
+        core_.log_failure(kWhere);
+    }
     void *held() const override { return object_.get(); }
 
   protected:
@@ -169,7 +175,7 @@ PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, 
     ServerCore::Entry entry(*core);
     HttpConn &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
-    core->engine->gate().respond_stream(conn, status, headers.fields(), std::move(stream));
+    core->engine->gate().respond_stream(conn, status, headers.fields(), std::move(stream), headers.content_length());
     core->gil.ensure();
     Py_RETURN_TRUE;
 }

@@ -15,10 +15,6 @@ constexpr size_t kEventBytes = sizeof(WsEvent) + 56;
 
 // While the server is short of memory, a queue may have so much and no more.
 constexpr size_t kAlwaysKept = 16 * 1024;
-
-// Of unparsed bytes, so much is parsed at a time: what does not fit into the queue then is put back.
-constexpr size_t kReparsed = 4096;
-
 PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
 
 size_t size_of(PyObject *payload) {
@@ -173,20 +169,25 @@ void read_on(ServerCore &core, WsObject *handle) {
     queue.is_paused = false;
     us_socket_resume(s, US_PAUSE_QUEUE);
     core.engine->guard().heard(s);
-    while (queue.parsed < queue.unparsed.size() && !s->closed && handle->ws && !s->pause_reasons) {
-        size_t size = std::min(kReparsed, queue.unparsed.size() - queue.parsed);
-        const char *piece = queue.unparsed.data() + queue.parsed;
+    // What the gate holds back (US_PAUSE_HELD) has come later, and lines up behind this.
+    auto may_go_on = [&] { return !s->closed && handle->ws && !(s->pause_reasons & ~US_PAUSE_HELD); };
+    const Turn turn;
+    const size_t end = std::min(queue.parsed + kTurnBytes, queue.unparsed.size());
+    while (queue.parsed < end && may_go_on() && !turn.is_over()) {
+        size_t size = std::min(kTurnPiece, end - queue.parsed);
         queue.parsed += size;
         queue.is_redelivering = true;
-        us_socket_deliver(s, piece, size);
+        us_socket_deliver(s, queue.unparsed.data() + queue.parsed - size, size);
         core.gil.ensure();
         queue.is_redelivering = false;
     }
     if (!handle->ws || queue.parsed == queue.unparsed.size()) {
         std::string().swap(queue.unparsed);
         queue.parsed = 0;
-    } else if (!queue.is_paused) {
-        pause_reading(queue, s);  // a handler has paused it for another reason: the rest still comes first
+    } else if (!queue.is_paused) {  // by a handler, for another reason, or others have their turn: the rest comes first
+        const bool is_put_off = may_go_on();
+        pause_reading(queue, s);
+        if (is_put_off) continue_reading(handle);
     }
     queue.charge();
 }

@@ -33,6 +33,7 @@ enum us_flag_t : uint32_t {
     US_FLAG_RESET = 64,  // close with a reset
     US_FLAG_READY = 128,  // linked into the loop's ready list
     US_FLAG_EARLY_WRITE = 256,  // blocked until the handshake is done: no use in polling for writing
+    US_FLAG_UNREAD = 512,  // the layer above has given bytes back, which come first: pending_close_reason_ has them
 };
 
 // What epoll_event.data points to, in the low bits (blocks are 16-aligned).
@@ -50,6 +51,7 @@ enum {
     US_EVENT_BATCH = 1024,
     US_WHEEL_SLOTS = 1024,
     US_ACCEPT_BURST = 128,
+    US_SWEEP_BURST = 256,
     US_ACCEPT_PAUSE_MS = 200,
     US_BACKLOG = 4096,
     US_READS_PER_EVENT = 4,
@@ -59,6 +61,7 @@ enum {
     US_READ_MIN = 4096,
     US_SPILL_CHUNK = 16 * 1024,  // the largest msg_more write that may be spilled: uWebSockets' cork buffer
     US_SPILL_MAX = 32 * 1024,  // two of them
+    US_LAST_READS_S = 10,  // what a broken connection has left behind may take so long
     US_LINGER_MAX = 1024,
     US_LINGER_MS = 2000,
 };
@@ -70,6 +73,12 @@ constexpr uint32_t US_READ_INTEREST = EPOLLIN | EPOLLRDHUP;
 // Adds to a number of the loop's that any thread may read.
 static inline void us_count_bytes(uint64_t *total, ssize_t n) {
     __atomic_store_n(total, *total + (uint64_t) n, __ATOMIC_RELAXED);
+}
+
+// Bytes of s that the kernel, or its transport, has taken.
+static inline void us_count_written(us_socket_t *s, ssize_t n) {
+    s->written_ += (uint64_t) n;
+    us_count_bytes(&s->context->loop->bytes_written_, n);
 }
 
 struct us_proxied_t;
@@ -251,6 +260,7 @@ static inline us_socket_t *us_socket_follow(us_socket_t *s) {
 // read.cpp
 void us_socket_read(us_socket_t *s, uint32_t events);
 void us_socket_read_last(us_socket_t *s);  // what a broken connection has left behind
+void us_socket_drop_unread(us_socket_t *s);
 void us_socket_deliver_end(us_socket_t *s);  // on_end, at most once
 
 // write.cpp

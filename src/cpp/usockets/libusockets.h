@@ -130,14 +130,15 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     uint32_t long_deadline_; /* on_long_timeout */
     uint32_t hard_deadline_; /* closes, whatever happens in between */
     uint32_t check_at_; /* the tick of the wheel slot that this socket is linked into, 0 = none */
+    int pending_close_code_;
     struct us_socket_t *prev_, *next_; /* the context's list; next_ also links the closed list */
     struct us_socket_t *wheel_prev_, *wheel_next_;
     struct us_socket_t *moved_to; /* set by adopt on the old block */
     struct us_spill_t *spill_; /* bytes that write() said were taken, but the kernel has not */
     void *user; /* for the layer above, starts NULL, kept by adopt */
     void *transport_state_; /* TLS state; NULL when plain */
-    int pending_close_code_;
-    void *pending_close_reason_;
+    uint64_t written_; /* bytes that the kernel, or the transport, has taken; kept by adopt */
+    void *pending_close_reason_; /* while it is open: what was unread (us_spill_t), if US_FLAG_UNREAD */
     uint8_t ip[16];
     uint8_t ip_length; /* 4, 16, or 0 (unix) */
     uint8_t on_close_due_;
@@ -416,7 +417,17 @@ void us_socket_resume(struct us_socket_t *s, int reason);
 void us_socket_keepalive(struct us_socket_t *s, unsigned int seconds);
 /* Bytes that the kernel has taken and the peer has not acknowledged (on unix sockets: read); 0 when it can't be told. */
 size_t us_socket_unacknowledged(struct us_socket_t *s);
+/* Of all that was written so far, what the peer has acknowledged (on unix sockets: read). It grows while the peer takes
+ * something, however much is written meanwhile, and stands still, or falls by some overhead, while it takes nothing. Costs a
+ * system call. */
+uint64_t us_socket_taken(struct us_socket_t *s);
+/* Seconds since the peer has acknowledged anything, a probe included; 0 where the kernel does not tell (unix sockets). */
+unsigned int us_socket_unheard_seconds(struct us_socket_t *s);
 size_t us_socket_spilled(struct us_socket_t *s); /* bytes that a write took and the kernel has not: spill, TLS output */
+/* Only inside on_data, for the end of what was read: it comes again, before anything else, when the others have had their
+ * turn. What waits so is gone when the socket closes. us_socket_unread_bytes(): how much does. */
+void us_socket_unread(struct us_socket_t *s, const char *data, size_t length);
+size_t us_socket_unread_bytes(const struct us_socket_t *s);
 /* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
  * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
 struct us_socket_t *us_socket_deliver(struct us_socket_t *s, const char *data, size_t length);

@@ -4,7 +4,7 @@
 // iteration: see us_loop_iterate() in libusockets.h. Four things are put off and each has one place:
 //   on_close     until the outermost callback has returned (us_run_deferred_closes, from us_dispatch_t)
 //   pending      on_end after us_socket_shutdown_read(), and closing after a fatal write: after post_cb
-//   ready        reading what a transport has decrypted, or received, beyond a visit's share: the next iteration
+//   ready        reading what a transport has decrypted, or what was received, beyond a visit's share: the next iteration
 //   memory       of anything closed: at the end of the iteration
 // All of it works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
 //
@@ -147,7 +147,11 @@ static void run_ready(us_loop_internal_t *internal) {
     while (s) {
         us_socket_t *next = s->ready_next_;
         s->flags_ &= ~US_FLAG_READY;
-        if (!s->closed && !(s->flags_ & US_FLAG_DOOMED) && us_socket_is_reading(s)) {
+        if (s->flags_ & US_FLAG_DOOMED) {
+            if (!s->closed && !(s->flags_ & US_FLAG_PENDING)) {
+                us_socket_read_last(s);
+            }
+        } else if (!s->closed && us_socket_is_reading(s)) {
             us_socket_read(s, 0);
         }
         s = next;

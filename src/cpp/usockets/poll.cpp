@@ -45,7 +45,7 @@ void us_socket_update_interest(us_socket_t *s) {
 
 static bool has_unread(us_socket_t *s) {
     int unread = 0;
-    return (ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0) ||
+    return (s->flags_ & US_FLAG_UNREAD) || (ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0) ||
            (s->transport_state_ && s->context->transport_->pending(s));
 }
 
@@ -83,6 +83,9 @@ void us_socket_event(us_socket_t *s, uint32_t events) {
     }
     if (events & US_READ_INTEREST) {
         if (us_socket_is_reading(s)) {
+            if ((s->flags_ & (US_FLAG_UNREAD | US_FLAG_READY)) == (US_FLAG_UNREAD | US_FLAG_READY)) [[unlikely]] {
+                return;  // its visit comes in this very iteration
+            }
             us_socket_read(s, events);
         } else {
             us_socket_update_interest(s);
@@ -135,7 +138,7 @@ void us_socket_resume(us_socket_t *s, int reason) {
     s->pause_reasons &= (uint8_t) ~reason;
     if (!s->pause_reasons) {
         us_socket_update_interest(s);
-        if (s->transport_state_ && s->context->transport_->pending(s)) {
+        if ((s->flags_ & US_FLAG_UNREAD) || (s->transport_state_ && s->context->transport_->pending(s))) {
             us_ready_add(s);
         }
     }

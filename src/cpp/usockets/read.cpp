@@ -4,6 +4,9 @@
 // returns. A read that fills it is followed by another, up to four or one millisecond, then the other sockets get their
 // turn; epoll is level-triggered, so nothing is forgotten. A short read ends the visit without asking for EAGAIN.
 //
+// Nor has one read more than a share: the layer above gives the rest back (us_socket_unread()), and it is read again, before
+// anything else, in the socket's next visit.
+//
 // How much one read may bring depends on what its handlers cost: 128 KiB of small messages are 5,000 calls, and nobody else
 // is served meanwhile. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
 //
@@ -12,7 +15,53 @@
 
 #include "internal.h"
 
+// ---- what the layer above has given back, for the sake of others ----
+
+void us_socket_unread(us_socket_t *s, const char *data, size_t length) {
+    if (s->closed || !length || (s->flags_ & US_FLAG_UNREAD)) {
+        return;
+    }
+    us_spill_t *unread = (us_spill_t *) us_alloc(sizeof(us_spill_t) + length);
+    *unread = {(uint32_t) length, 0, (uint32_t) length};
+    memcpy(unread->data(), data, length);
+    s->pending_close_reason_ = unread;
+    s->flags_ |= US_FLAG_UNREAD;
+    us_socket_changed(s);
+}
+
+size_t us_socket_unread_bytes(const us_socket_t *s) {
+    if (!(s->flags_ & US_FLAG_UNREAD)) {
+        return 0;
+    }
+    const us_spill_t *unread = (const us_spill_t *) s->pending_close_reason_;
+    return unread->length - unread->offset;
+}
+
+void us_socket_drop_unread(us_socket_t *s) {
+    if (s->flags_ & US_FLAG_UNREAD) {
+        free(s->pending_close_reason_);
+        s->pending_close_reason_ = nullptr;
+        s->flags_ &= ~US_FLAG_UNREAD;
+    }
+}
+
+[[gnu::noinline]] static ssize_t take_unread(us_socket_t *s, char *buffer, size_t limit) {
+    us_spill_t *unread = (us_spill_t *) s->pending_close_reason_;
+    const size_t rest = unread->length - unread->offset;
+    const size_t n = rest < limit ? rest : limit;
+    memcpy(buffer, unread->data() + unread->offset, n);
+    unread->offset += (uint32_t) n;
+    us_socket_changed(s);
+    if (n == rest) {
+        us_socket_drop_unread(s);
+    }
+    return (ssize_t) n;
+}
+
 static inline ssize_t receive(us_socket_t *s, char *buffer, size_t limit) {
+    if (s->flags_ & US_FLAG_UNREAD) [[unlikely]] {
+        return take_unread(s, buffer, LIBUS_RECV_BUFFER_LENGTH);
+    }
     const us_transport_t *transport = s->context->transport_;
     for (;;) {
         ssize_t n = transport ? transport->recv(s, buffer, limit) : us_sys_recv(s->fd, buffer, limit, 0);
@@ -95,6 +144,10 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
         if (s->closed || !us_socket_is_reading(s)) {
             return;
         }
+        if (s->flags_ & US_FLAG_UNREAD) [[unlikely]] {
+            us_ready_add(s);
+            return;
+        }
         const bool more_is_known = events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP);
         const us_transport_t *transport = s->context->transport_;
         const bool more_is_here = transport && transport->pending(s);
@@ -115,7 +168,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
 }
 
 // A write has failed for good, which says nothing about what the peer sent before. Bounded: if the peer, against all
-// appearances, keeps sending, two megabytes are enough.
+// appearances, keeps sending, two megabytes are enough, or US_LAST_READS_S where that takes several turns.
 void us_socket_read_last(us_socket_t *s) {
     us_loop_t *loop = s->context->loop;
     for (int reads = 0; reads < 16 && !s->closed && us_socket_is_reading(s); reads++) {
@@ -124,6 +177,13 @@ void us_socket_read_last(us_socket_t *s) {
             break;
         }
         s = deliver(loop, s, loop->internal_->recv_buffer, (int) n);
+        if ((s->flags_ & US_FLAG_UNREAD) && !s->closed && us_socket_is_reading(s)) {
+            if (!s->hard_deadline_) {
+                us_socket_deadline(s, US_LAST_READS_S);
+            }
+            us_ready_add(s);
+            return;
+        }
     }
     us_socket_close(0, s, 0, nullptr);
 }

@@ -23,6 +23,7 @@ void us_socket_free_block(us_socket_t *s) {
     if (s->transport_state_) {
         s->context->transport_->free_state(s);
     }
+    us_socket_drop_unread(s);
     free(s->spill_);
     free(s);
 }
@@ -143,6 +144,7 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     us_socket_push(s);  // a reset would take what the kernel holds along
     release_fd(s, true);
     retire(s);
+    us_socket_drop_unread(s);
     s->pending_close_code_ = code;
     s->pending_close_reason_ = reason;
     s->on_close_due_ = 1;
@@ -212,6 +214,7 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     moved->user_bits = s->user_bits;
     moved->user = s->user;
     moved->interest_ = s->interest_;
+    moved->written_ = s->written_;
     moved->spill_ = s->spill_;
     moved->transport_state_ = s->transport_state_;
     moved->flags_ = s->flags_ & ~(US_FLAG_PENDING | US_FLAG_READY);
@@ -220,6 +223,11 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     moved->remote_port = s->remote_port;
     moved->charged = s->charged;
 
+    if (s->flags_ & US_FLAG_UNREAD) {
+        moved->pending_close_reason_ = s->pending_close_reason_;
+        s->pending_close_reason_ = nullptr;
+        s->flags_ &= ~US_FLAG_UNREAD;
+    }
     s->charged = 0;
     s->spill_ = nullptr;
     s->transport_state_ = nullptr;

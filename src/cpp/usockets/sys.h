@@ -109,6 +109,11 @@ static inline int us_sys_getsockopt(int fd, int level, int name, int *value) {
     return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, level, name, value, &length);
 }
 
+static inline int us_sys_tcp_info(int fd, tcp_info *info) {
+    socklen_t length = sizeof(*info);
+    return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length);
+}
+
 // recv, send and sendmsg go around libc, where they are cancellation points: once a process has had a second thread, entering and
 // leaving those costs some ninety instructions a message, and nobody cancels this thread.
 static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {

@@ -10,7 +10,8 @@
 // the next slot.
 //
 // A sweep first moves everything that may be due to `due` and then takes one at a time, as callbacks may close, adopt and
-// re-arm any socket, including the ones still waiting there.
+// re-arm any socket, including the ones still waiting there. One iteration takes US_SWEEP_BURST of them: clients that have
+// all connected in one second are all due in one, too.
 
 #include "internal.h"
 
@@ -195,7 +196,12 @@ static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
 void us_wheel_sweep(us_loop_t *loop, uint32_t tick) {
     us_wheel_t *wheel = &loop->internal_->wheel;
     us_wheel_collect(wheel, tick);
-    while (us_socket_t *s = wheel->due) {
+    for (int fired = 0; wheel->due; fired++) {
+        if (fired == US_SWEEP_BURST) {
+            us_wakeup_loop(loop);  // the others are served in between
+            return;
+        }
+        us_socket_t *s = wheel->due;
         us_wheel_unlink(wheel, s);
         fire(loop, s, tick);
     }

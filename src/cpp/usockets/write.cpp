@@ -60,6 +60,16 @@ size_t us_socket_unacknowledged(us_socket_t *s) {
     return !s->closed && ioctl(s->fd, TIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t) bytes : 0;
 }
 
+uint64_t us_socket_taken(us_socket_t *s) {
+    const size_t unsent = s->transport_state_ ? s->context->transport_->unsent(s) : 0;
+    return s->written_ - unsent - us_socket_unacknowledged(s);
+}
+
+unsigned int us_socket_unheard_seconds(us_socket_t *s) {
+    tcp_info info{};
+    return !s->closed && us_sys_tcp_info(s->fd, &info) == 0 ? info.tcpi_last_ack_recv / 1000 : 0;
+}
+
 // MSG_MORE or 0 for the next write, which decides whether there is something to be pushed.
 static inline int more_flag(us_socket_t *s) {
     us_loop_internal_t *internal = s->context->loop->internal_;
@@ -106,7 +116,7 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
         const us_transport_t *transport = s->context->transport_;
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length, more_flag(s));
         if (n == (ssize_t) length) [[likely]] {
-            us_count_bytes(&s->context->loop->bytes_written_, n);
+            us_count_written(s, n);
             if (transport && transport->unsent(s)) {
                 us_socket_block(s);
                 us_socket_changed(s);
@@ -124,7 +134,7 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
         if (n <= 0) {
             return 0;
         }
-        us_count_bytes(&s->context->loop->bytes_written_, n);
+        us_count_written(s, n);
         return (uint32_t) n;
     }
 }
@@ -172,7 +182,7 @@ static inline uint32_t put_parts(us_socket_t *s, iovec *parts, size_t count, uin
         return 0;
     }
     const uint32_t taken = n < 0 ? 0 : (uint32_t) n;
-    us_count_bytes(&s->context->loop->bytes_written_, taken);
+    us_count_written(s, taken);
     if (taken < length) {
         us_socket_block(s);
     }
@@ -248,7 +258,7 @@ static bool flush(us_socket_t *s) {
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length);
         if (n >= 0) {
             pending->offset += (uint32_t) n;
-            us_count_bytes(&s->context->loop->bytes_written_, n);
+            us_count_written(s, n);
         } else if (means_later(errno)) {
             return false;
         } else if (errno != EINTR) {

@@ -14,16 +14,11 @@ namespace {
 constexpr std::string_view kUpstreamHead = "GET / HTTP/1.1\r\nhost: _\r\n\r\n";
 constexpr size_t kUpstreamPadding = 64;  // upstream's parser fences and scans behind the end
 
-// A body must arrive at this rate to keep its connection (upstream's own figure is 16 KiB/s).
-constexpr size_t kMinBodyBytesPerSecond = 1024;
+// Bytes behind a handshake that are delivered at once, in one piece; more than a turn's share waits for the next turns.
+constexpr size_t kMaxDirectBytes = 4096;
 
 // Without an idle timeout, the rest of a half-received head may still take this long after stop().
 constexpr unsigned kHeadSecondsWhenStopping = 10;
-
-// The next request must wait until the client has read the answers it has.
-bool is_congested(const HttpConn &conn) {
-    return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog;
-}
 
 }  // namespace
 
@@ -95,8 +90,11 @@ us_socket_t *HttpGate::on_data(us_socket_t *s, char *data, int length) {
     switch (conn->state) {
     case HttpConn::State::kHead:
     case HttpConn::State::kBody:
-        gate->consume(*conn, in);
-        break;
+        if (!conn->ready_queued) {
+            gate->consume(*conn, in);
+            break;
+        }
+        [[fallthrough]];
     case HttpConn::State::kPending:
         conn->held.append(in);
         gate->charge(*conn);
@@ -122,41 +120,6 @@ us_socket_t *HttpGate::on_writable(us_socket_t *s) {
         gate->restart_timer(*conn);
         if (backlog_of(s) == 0 && (s->pause_reasons || conn->half_closed)) gate->queue_ready(*conn);
     }
-    return s;
-}
-
-// A response has this long to make the next bit of progress.
-void HttpGate::restart_timer(HttpConn &conn) {
-    bool is_pending = conn.state == HttpConn::State::kPending;
-    us_socket_arm(conn.s, is_pending ? conn.own_timeout.value_or(idle_timeout) : idle_timeout);
-    conn.unread = backlog_of(conn.s) ? unread_of(conn.s) : 0;
-}
-
-void HttpGate::set_timeout(HttpConn &conn, unsigned seconds) {
-    conn.own_timeout = seconds;
-    us_socket_arm(conn.s, seconds);
-}
-
-// A slow reader is not a silent one: the kernel holds megabytes, and tells of room only after a good part of them is read.
-// Half a request is answered with 408 (RFC 9110 15.5.9); who sent nothing, or reads nothing, just goes.
-us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
-    auto *conn = static_cast<HttpConn *>(s->user);
-    if (conn && conn->unread && unread_of(s) < conn->unread) {
-        of(s)->restart_timer(*conn);
-        return s;
-    }
-    bool half_head = conn && conn->state == HttpConn::State::kHead && !conn->held.empty() && !conn->ready_queued;
-    bool half_body = conn && conn->state == HttpConn::State::kBody;
-    if (half_head || half_body) {
-        of(s)->limits_.refused(Refusal::kHeadTimeouts);
-    } else if (conn && conn->is_pending && !of(s)->winding_down_) {
-        of(s)->limits_.refused(Refusal::kIdleTimeouts);
-    }
-    if ((half_head || half_body) && backlog_of(s) == 0) {
-        of(s)->refuse(*conn, 408, half_head ? "the request head took too long" : "the request body took too long");
-        return s;
-    }
-    us_socket_close(0, s, 0, nullptr);
     return s;
 }
 
@@ -194,15 +157,24 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
     }
     us_socket_t *s = conn.s;
     HttpConn::Frame frame;
+    unsigned requests = 0;
+    std::optional<Turn> turn;  // a lone request does not look at the clock
     while (!in.empty() && !is_congested(conn)) {
+        if (requests == kRequestsPerTurn || (turn && turn->is_over())) {
+            queue_ready(conn);
+            break;
+        }
+        if (requests == 1) turn.emplace();
         if (conn.state == HttpConn::State::kHead && !take_head(conn, in)) break;
         if (conn.state == HttpConn::State::kBody && !take_body(conn, in)) break;
         conn.frame = &frame;
+        requests++;
         dispatch(conn);
         if (frame.upgraded) {  // conn is gone
             if (in.empty() || frame.upgraded->closed) return;
-            if (frame.upgraded->pause_reasons) {  // by the open handler
+            if (frame.upgraded->pause_reasons || in.size() > kMaxDirectBytes) {  // paused by the open handler
                 hold_late_bytes(frame.upgraded, std::string(in));
+                deliver_late_bytes(frame.upgraded);
             } else {
                 us_socket_deliver(frame.upgraded, in.data(), in.size());
             }
@@ -216,14 +188,15 @@ void HttpGate::consume(HttpConn &conn, std::string_view in) {
         charge(conn);
         return;
     }
-    if (conn.half_closed && conn.state != HttpConn::State::kPending &&
-        !is_congested(conn)) {  // half a request, and no more to come
+    if (conn.half_closed && conn.state != HttpConn::State::kPending && !is_congested(conn) &&
+        !conn.ready_queued) {  // half a request, and no more to come
         conn.state = HttpConn::State::kDraining;
         drain_and_end(conn);
         return;
     }
     conn.held.assign(in);
-    if (conn.state == HttpConn::State::kHead && !conn.head_timed && !in.empty() && !is_congested(conn)) {
+    bool has_begun = !in.empty() || conn.empty_lines;
+    if (conn.state == HttpConn::State::kHead && !conn.head_timed && has_begun && !is_congested(conn)) {
         // A head that begins late in an idle period has its own time; again, bytes do not extend it.
         conn.head_timed = true;
         restart_timer(conn);
@@ -243,7 +216,7 @@ void HttpGate::charge(HttpConn &conn) {
 // Stops reading past the bounds: of what waits for an answer, and of answers that wait for their reader. The time for
 // either runs on.
 void HttpGate::limit_held(HttpConn &conn) {
-    bool must_wait = conn.state == HttpConn::State::kPending && !conn.held.empty();
+    bool must_wait = (conn.state == HttpConn::State::kPending || conn.ready_queued) && !conn.held.empty();
     bool too_much = is_congested(conn) || (must_wait && (conn.held.size() > kMaxHeldBytes || !limits_.has_memory(0)));
     if (!too_much || (conn.s->pause_reasons & US_PAUSE_HELD)) return;
     us_socket_pause(conn.s, US_PAUSE_HELD);
@@ -252,9 +225,13 @@ void HttpGate::limit_held(HttpConn &conn) {
 // True when a whole head was taken; the state is then kBody (also for a body of no bytes).
 bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
     conn.head.reset();  // the last request's
-    while (in.substr(0, 2) == "\r\n") {  // RFC 9112 2.2: empty lines before a request line are skipped
+    while (in.substr(0, 2) == "\r\n") {  // RFC 9112 2.2: some empty lines before a request line are skipped
         in.remove_prefix(2);
         conn.scanned = 0;
+        if (++conn.empty_lines > kMaxEmptyLines) {
+            refuse(conn, 400, "too many empty lines before the request line");
+            return false;
+        }
     }
     if (in.empty()) return false;
     bool is_half_empty_line = in == "\r";
@@ -296,15 +273,16 @@ bool HttpGate::take_head(HttpConn &conn, std::string_view &in) {
     }
     if (!admit(conn)) return false;
     heads_.remove(conn);
+    conn.empty_lines = 0;
     conn.head->close |= winding_down_ || (conn.half_closed && in.empty());
     conn.state = HttpConn::State::kBody;
     conn.body.clear();
-    conn.body_credit = 0;
+    conn.body_begun = conn.s->context->loop->tick;
     if (conn.head->expects_continue && conn.head->content_length && in.empty()) {
         AsyncSocketDoor::write(reinterpret_cast<uWS::AsyncSocket<false> *>(conn.s), "HTTP/1.1 100 Continue\r\n\r\n",
                                25);
     }
-    if (conn.head->content_length) us_socket_timeout(0, conn.s, idle_timeout);
+    if (conn.head->content_length) time_body(conn);
     return true;
 }
 
@@ -322,11 +300,7 @@ bool HttpGate::take_body(HttpConn &conn, std::string_view &in) {
         return false;
     }
     in.remove_prefix(take);
-    conn.body_credit += take;
-    if (conn.body_credit >= idle_timeout * kMinBodyBytesPerSecond) {
-        us_socket_timeout(0, conn.s, idle_timeout);
-        conn.body_credit = 0;
-    }
+    if (take) time_body(conn);
     return conn.body.size() == conn.head->content_length;
 }
 
@@ -347,7 +321,7 @@ void HttpGate::dispatch(HttpConn &conn) {
     dispatching_ = nullptr;
     if (s->closed) return;
     us_socket_timeout(0, s, idle_timeout);
-    conn.unread = 0;
+    conn.progress.is_marked = false;
     if (conn.over_limit) [[unlikely]]
         answer_over_limit(conn);
     else

@@ -12,6 +12,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <deque>
 #include <list>
 #include <memory>
 #include <optional>
@@ -23,6 +25,7 @@
 #include "http_head.h"
 #include "limits.h"
 #include "pending_heads.h"
+#include "progress.h"
 #include "request_body.h"
 #include "uws.h"
 
@@ -35,6 +38,24 @@ class WsGuard;
 constexpr size_t kMaxResponseBacklog = 64 * 1024;
 // Bytes that arrive while a request waits for its answer are held up to this; then the socket is not read.
 constexpr size_t kMaxHeldBytes = 64 * 1024;
+
+// No connection has more requests in a row than this, and none begins another one after so long, before the others have had
+// their turn.
+constexpr unsigned kRequestsPerTurn = 32;
+constexpr std::chrono::milliseconds kTurnTime{1};
+// The same of bytes that were received earlier, which are looked at in pieces: there is no stopping within one.
+constexpr size_t kTurnBytes = 16 * 1024, kTurnPiece = 4096;
+
+class Turn {
+  public:
+    bool is_over() const { return std::chrono::steady_clock::now() - begun_ > kTurnTime; }
+
+  private:
+    std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
+
+// Empty lines that may come before a request line (RFC 9112 2.2: "at least one").
+constexpr unsigned kMaxEmptyLines = 4;
 
 // Keeps the bytes of a response alive until they were taken.
 struct BodyOwner {
@@ -52,6 +73,7 @@ struct BodyStream {
     };
     virtual Next next(std::string_view &piece) = 0;  // the piece is valid until the next call
     virtual void no_memory() = 0;  // to send the last piece with: the stream is over
+    virtual void wrong_length(bool too_long) = 0;  // than was declared: the same
     virtual void *held() const = 0;  // the object of the upper layer's, for its garbage collector
 };
 
@@ -72,7 +94,8 @@ struct HttpConn : PendingHead {
     us_socket_t *const s;
     HttpGate *const gate;
     State state = State::kHead;
-    bool ready_queued = false;
+    bool ready_queued = false;  // in HttpGate::ready_: what is held comes next, and what is received lines up behind it
+    uint8_t empty_lines = 0;  // in front of the head that is being collected
     bool half_closed = false;  // the client has sent its FIN: no more requests than what is held
     bool responding = false;  // a response was begun
     bool client_counted = false;  // the limit of connections counts the request for `client`
@@ -85,12 +108,18 @@ struct HttpConn : PendingHead {
     RequestBody body;
     std::string held;
     size_t scanned = 0;  // how much of `held` holds no end of a head
-    size_t unread = 0;  // of the response, when its timer was last restarted: backlog and the kernel's share
-    size_t body_credit = 0;  // body bytes since the idle timer was last restarted
+    Progress progress;  // of the client, with the responses
+    uint32_t body_begun = 0;  // the loop's tick when the head was complete
     void *request = nullptr;  // the upper layer's
     std::unique_ptr<BodyStream> stream;  // the streamed body that is being sent
+    std::optional<uint64_t> stream_left;  // what is still to come of it, if its length was declared
     Frame *frame = nullptr;
 };
+
+// The next request must wait until the client has read the answers it has.
+inline bool is_congested(const HttpConn &conn) {
+    return conn.state == HttpConn::State::kHead && backlog_of(conn.s) > kMaxResponseBacklog;
+}
 
 struct HttpHandler {
     virtual ~HttpHandler() = default;
@@ -118,9 +147,12 @@ class HttpGate {
 
     // --- answers; conn must be pending and not yet responding ---
 
+    // `declared`: the Content-Length of a body that is not there. It is used for HEAD, whose body need not be known.
     void respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
-                 std::unique_ptr<BodyOwner> owner);
-    void respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream);
+                 std::unique_ptr<BodyOwner> owner, std::optional<uint64_t> declared = std::nullopt);
+    // With a declared length the body is sent as it is, and must have just that.
+    void respond_stream(HttpConn &conn, std::string_view status, Fields fields, std::unique_ptr<BodyStream> stream,
+                        std::optional<uint64_t> declared = std::nullopt);
     // A stream that had no piece (kLater) has one now, or its end has come otherwise than by next().
     void pump(HttpConn &conn);
     void end_stream(HttpConn &conn, bool complete);
@@ -143,6 +175,8 @@ class HttpGate {
     Limits &limits() { return limits_; }
 
     unsigned idle_timeout = 10;  // seconds, 0 = off
+    unsigned keep_alive_timeout = 75;  // seconds after a response until the next request begins, 0 = off
+    uint32_t min_body_rate = 240;  // bytes a second, on average, 0 = off
     uint64_t max_body = 16ull << 20;  // bytes
     std::atomic<uint32_t> pending{0};  // requests that wait for an answer; read by any thread
 
@@ -166,7 +200,11 @@ class HttpGate {
     void make_room_for(HttpConn &newcomer);
     void charge(HttpConn &conn);
     void send_piece(HttpConn &conn, std::string_view piece);
+    static bool is_chunked(const HttpConn &conn) { return !conn.head->is_http10 && !conn.stream_left; }
+    unsigned period_of(const HttpConn &conn) const;
     void restart_timer(HttpConn &conn);
+    void time_body(HttpConn &conn);
+    bool is_alive(HttpConn &conn);
     void response_done(HttpConn &conn);
     void drain_and_end(HttpConn &conn);
     static void end_connection(us_socket_t *s);
@@ -183,12 +221,15 @@ class HttpGate {
     HttpConn *dispatching_ = nullptr;
     bool winding_down_ = false;
     bool wake_queued_ = false;
-    std::vector<HttpConn *> ready_;  // answered; their held bytes come next
+    std::deque<HttpConn *> ready_;  // answered; their held bytes come next
     struct LateBytes {
         us_socket_t *ws;
-        std::string bytes;
+        std::string bytes;  // from `begin` on
         Limits::Kept kept;
+        size_t begin = 0;
+        bool is_visited = false, is_dropped = false;
     };
+    bool deliver_share(LateBytes &entry);
     std::list<LateBytes> late_;  // bytes behind a handshake that was accepted later
 };
 

@@ -77,6 +77,13 @@ void insert_path(HttpHead &head, size_t query) {
     head.target = head.target.substr(query - 1);
 }
 
+// Those of requests that come here: WebSocket handshakes are addressed by the others (RFC 6455 3).
+bool is_scheme(std::string_view name) {
+    static constexpr std::array<std::string_view, 4> known = {"http", "https", "ws", "wss"};
+    return std::any_of(known.begin(), known.end(),
+                       [name](std::string_view scheme) { return equals_ignoring_case(name, scheme); });
+}
+
 // RFC 9112 3.2: origin form, absolute form (its authority replaces Host), asterisk form for OPTIONS. Authority form is for
 // CONNECT, which makes a tunnel and which no origin server has to offer.
 Refusal resolve_target(HttpHead &head) {
@@ -84,8 +91,7 @@ Refusal resolve_target(HttpHead &head) {
     if (head.target.front() == '/') return kAccepted;
     if (head.target == "*" && head.method == "OPTIONS") return kAccepted;
     size_t scheme = head.target.find("://");
-    if (scheme != std::string_view::npos && (equals_ignoring_case(head.target.substr(0, scheme), "http") ||
-                                             equals_ignoring_case(head.target.substr(0, scheme), "https"))) {
+    if (scheme != std::string_view::npos && is_scheme(head.target.substr(0, scheme))) {
         size_t begin = scheme + 3, end = std::min(head.target.find_first_of("/?", begin), head.target.size());
         head.host = head.target.substr(begin, end - begin);
         if (!is_authority(head.host)) return {400, "malformed authority in the request target"};
@@ -98,7 +104,7 @@ Refusal resolve_target(HttpHead &head) {
         }
         return kAccepted;
     }
-    return {400, "request target is neither a path nor an http URL"};
+    return {400, "request target is neither a path nor an http or ws URL"};
 }
 
 Refusal parse_fields(HttpHead &head, std::string_view rest) {

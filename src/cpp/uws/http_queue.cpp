@@ -1,5 +1,7 @@
 // What the gate must put off until no dispatch is on the stack: the next held request of an answered connection, the next
-// piece of a streamed body, and bytes that arrived behind a handshake before it was accepted.
+// piece of a streamed body, and bytes that arrived behind a handshake before it was accepted. And what it puts off for the
+// sake of others: each connection has one visit a turn here, and a visit has a bound (kRequestsPerTurn, kTurnTime).
+#include <algorithm>
 #include <utility>
 
 #include "http_gate.h"
@@ -19,30 +21,48 @@ void HttpGate::wake() {
     reinterpret_cast<uWS::Loop *>(http_->loop)->defer([this] { run_queues(); });
 }
 
+// A turn's share of one connection's late bytes: as much as a read of the socket brings at least, then as long as others may
+// wait. Whatever is left keeps its place in front of what the socket has.
+bool HttpGate::deliver_share(LateBytes &entry) {
+    us_socket_t *ws = entry.ws;
+    const Turn turn;
+    const size_t end = std::min(entry.bytes.size(), entry.begin + kTurnBytes);
+    do {
+        std::string_view piece(entry.bytes.data() + entry.begin, std::min(kTurnPiece, end - entry.begin));
+        entry.begin += piece.size();
+        us_socket_deliver(ws, piece.data(), piece.size());
+        if (ws->closed || entry.is_dropped) return true;
+    } while (entry.begin < end && !(ws->pause_reasons & US_PAUSE_USER) && !turn.is_over());
+    return entry.begin == entry.bytes.size();
+}
+
 void HttpGate::run_queues() {
     wake_queued_ = false;
-    auto late = std::exchange(late_, {});
-    while (!late.empty()) {
-        auto entry = late.begin();
+    for (size_t n = late_.size(); n && !late_.empty(); n--) {
+        // At the end for the time of its visit, where a handler that drops it finds it.
+        late_.splice(late_.end(), late_, late_.begin());
+        auto entry = std::prev(late_.end());
         us_socket_t *ws = entry->ws;
-        if (ws->closed) {
-            late.erase(entry);
-            continue;
+        if (!ws->closed) {
+            if (ws->pause_reasons & US_PAUSE_USER) continue;
+            entry->is_visited = true;
+            bool is_done = deliver_share(*entry);
+            entry->is_visited = false;
+            if (!is_done) {
+                entry->kept.change(entry->bytes.size() - entry->begin);
+                if (!(ws->pause_reasons & US_PAUSE_USER)) wake();
+                continue;
+            }
         }
-        if (ws->pause_reasons & US_PAUSE_USER) {
-            late_.splice(late_.end(), late, entry);
-            continue;
-        }
-        std::string bytes = std::move(entry->bytes);
-        late.erase(entry);
+        late_.erase(entry);
+        if (ws->closed) continue;
         ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
         us_socket_resume(ws, US_PAUSE_HELD);
-        us_socket_deliver(ws, bytes.data(), bytes.size());
     }
     // A connection can queue itself again while it is consumed, and on_close takes it off the list.
     for (size_t n = ready_.size(); n && !ready_.empty(); n--) {
         HttpConn *conn = ready_.front();
-        ready_.erase(ready_.begin());
+        ready_.pop_front();
         conn->ready_queued = false;
         if (conn->s->closed) continue;
         if (conn->stream) {
@@ -69,7 +89,11 @@ void HttpGate::deliver_late_bytes(us_socket_t *ws) {
 }
 
 void HttpGate::forget_late_bytes(us_socket_t *ws) {
-    late_.remove_if([ws](const LateBytes &entry) { return entry.ws == ws; });
+    late_.remove_if([ws](LateBytes &entry) {
+        if (entry.ws != ws) return false;
+        entry.is_dropped = true;
+        return !entry.is_visited;
+    });
 }
 
 void HttpGate::drop_late_bytes(us_socket_t *ws) {

@@ -41,7 +41,7 @@ void write_head(Response *response, std::string_view status, Fields fields, bool
 }  // namespace
 
 void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
-                       std::unique_ptr<BodyOwner> owner) {
+                       std::unique_ptr<BodyOwner> owner, std::optional<uint64_t> declared) {
     CorkYield yield(conn.s->context->loop);
     Response *response = conn.response;
     bool head_only = conn.head->method == "HEAD";
@@ -49,11 +49,13 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
     conn.responding = true;
     response->cork([&] {
         write_head(response, status, fields, conn.head->close);
-        if (!body) {
+        bool has_length = body || (declared && status.substr(0, 3) != "204");  // RFC 9110 8.6
+        if (head_only && has_length) {
+            uint64_t length = body && (!body->empty() || !declared) ? body->size() : *declared;
+            response->overrideWriteOffset(length);  // upstream takes the response for complete only then
+            response->endWithoutBody(length);
+        } else if (!body) {
             response->endWithoutBody();
-        } else if (head_only) {
-            response->overrideWriteOffset(body->size());  // upstream takes the response for complete only then
-            response->endWithoutBody(body->size());
         } else if (body->size() <= kCorkedBodyBytes) {
             response->end(*body);
         } else {
@@ -66,9 +68,13 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
         return;
     }
     response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
-        restart_timer(conn);  // the client has read something
         bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
-        if (ok && !conn.s->closed) response_done(conn);
+        if (conn.s->closed) return ok;
+        if (ok) {
+            response_done(conn);
+        } else {
+            restart_timer(conn);  // the client has read something
+        }
         return ok;
     });
     restart_timer(conn);
@@ -77,28 +83,30 @@ void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, s
 // --- streamed bodies ---
 
 void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fields,
-                              std::unique_ptr<BodyStream> stream) {
+                              std::unique_ptr<BodyStream> stream, std::optional<uint64_t> declared) {
     if (conn.head->method == "HEAD") {
-        respond(conn, status, fields, std::nullopt, nullptr);
+        respond(conn, status, fields, std::nullopt, nullptr, declared);
         return;
     }
     CorkYield yield(conn.s->context->loop);
-    // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
-    bool is_chunked = !conn.head->is_http10;
     conn.responding = true;
-    conn.head->close |= !is_chunked;
+    conn.stream_left = declared;
+    // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
+    conn.head->close |= conn.head->is_http10;
     conn.stream = std::move(stream);
     conn.response->cork([&] {
         write_head(conn.response, status, fields, conn.head->close);
         conn.response->writeHeader("Date", date_of(conn.s));
-        if (is_chunked) conn.response->writeHeader("Transfer-Encoding", "chunked");
+        if (declared) conn.response->writeHeader("Content-Length", std::to_string(*declared));
+        if (is_chunked(conn)) conn.response->writeHeader("Transfer-Encoding", "chunked");
         write(conn.s, "\r\n");
     });
     if (conn.s->closed) return;
     conn.response->onWritable([this, &conn](uintmax_t) {
-        restart_timer(conn);
         AsyncSocketDoor::write(async(conn.s), nullptr, 0);
-        if (conn.s->closed || backlog_of(conn.s)) return false;
+        if (conn.s->closed) return false;
+        restart_timer(conn);
+        if (backlog_of(conn.s)) return false;
         pump(conn);
         return true;
     });
@@ -131,16 +139,24 @@ void HttpGate::pump(HttpConn &conn) {
             end_stream(conn, false);
             return;
         }
+        if (conn.stream_left) {
+            if (piece.size() > *conn.stream_left) {  // nothing of it is sent: a client must not take it for the end
+                conn.stream->wrong_length(true);
+                end_stream(conn, false);
+                return;
+            }
+            *conn.stream_left -= piece.size();
+        }
         if (!piece.empty()) send_piece(conn, piece);
         trim_backlog(s);
     }
     restart_timer(conn);  // upstream armed its own at the short write
 }
 
-// As a chunk (RFC 9112 7.1), to HTTP/1.0 as it is.
+// As a chunk (RFC 9112 7.1), or as it is: to HTTP/1.0, and with a length that was declared.
 void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
     conn.response->cork([&] {
-        if (conn.head->is_http10) {
+        if (!is_chunked(conn)) {
             write(conn.s, piece);
             return;
         }
@@ -156,18 +172,22 @@ void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
 
 void HttpGate::end_stream(HttpConn &conn, bool complete) {
     CorkYield yield(conn.s->context->loop);
+    if (complete && conn.stream_left.value_or(0)) {
+        if (conn.stream) conn.stream->wrong_length(false);
+        complete = false;
+    }
     conn.stream.reset();
     if (conn.s->closed) return;
     if (!complete) {
         // The client must not take what it has for everything (RFC 9112 section 8). To HTTP/1.0 a FIN would say just that.
-        if (conn.head->is_http10) {
+        if (conn.head->is_http10 && !conn.stream_left) {
             us_socket_reset(conn.s);
         } else {
             us_socket_close(0, conn.s, 0, nullptr);
         }
         return;
     }
-    if (!conn.head->is_http10) write(conn.s, "0\r\n\r\n");
+    if (is_chunked(conn)) write(conn.s, "0\r\n\r\n");
     if (conn.s->closed) return;
     static_cast<uWS::HttpResponseData<false> *>(us_socket_ext(0, conn.s))->markDone();
     response_done(conn);

@@ -138,7 +138,7 @@ void Limits::client_stays(us_socket_t *s, const ClientAddress &client) {
 // --- buffered bytes ---
 
 size_t Limits::kept_for(us_socket_t *s) const {
-    if (s->context == ws_) return backlog_of(s) + assembly_of(s).charge();
+    if (s->context == ws_) return backlog_of(s) + assembly_of(s).charge() + us_socket_unread_bytes(s);
     auto *conn = static_cast<HttpConn *>(s->user);
     return backlog_of(s) + (conn ? conn->held.size() : 0);
 }

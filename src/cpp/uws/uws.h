@@ -30,9 +30,10 @@ struct PerSocket {
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
     Negotiated compression;  // what the handshake agreed on
     uint16_t silent = 0;  // while kPinged: seconds without a received byte, as of the last ping
+    uint64_t taken = 0;  // while kMarked: see progress.h
     FrameRate control_frames, tiny_fragments;  // that the peer has sent
 };
-static_assert(sizeof(PerSocket) == 32 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
+static_assert(sizeof(PerSocket) == 40 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
 
 using App = uWS::App;
 using Socket = uWS::WebSocket<false, true, PerSocket>;
@@ -107,8 +108,11 @@ inline size_t backlog_of(us_socket_t *s) {
 // What the peer has not taken yet, in user space and in the kernel.
 inline size_t unread_of(us_socket_t *s) { return backlog_of(s) + us_socket_unacknowledged(s); }
 
-// Seconds in which a closing socket must get rid of that: 64 KiB/s and half a minute.
-inline unsigned drain_seconds(us_socket_t *s) { return 30 + static_cast<unsigned>(unread_of(s) >> 16); }
+// Seconds in which the peer of a closing socket must take that, at 64 KiB/s, and close its side: half a minute more, or ten
+// seconds where the kernel has everything already, our end included.
+inline unsigned drain_seconds(us_socket_t *s) {
+    return (backlog_of(s) ? 30 : 10) + static_cast<unsigned>(unread_of(s) >> 16);
+}
 
 // Upstream may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is no
 // room for that much. Small messages are not worth the question. `spare`: memory that is used for it, and comes back in

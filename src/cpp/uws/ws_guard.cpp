@@ -10,6 +10,10 @@ namespace uwserve {
 
 namespace {
 
+// Less than this to read is no excuse for silence: it is news for a program that may be gone, taken by its machine. A large
+// message is more, until its last moments.
+constexpr size_t kBusyReader = 64 * 1024;
+
 constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
 
 void close_with(us_socket_t *s, std::string_view reason) {
@@ -80,7 +84,7 @@ void WsGuard::opened(us_socket_t *s) {
 }
 
 us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
-    s->user_bits &= static_cast<uint8_t>(~kPinged);
+    s->user_bits &= static_cast<uint8_t>(~(kPinged | kMarked));
     if (static_cast<size_t>(length) < kSeveralLarge) [[likely]]
         return of(s)->upstream_.on_data(s, data, length);
     // Replies too large for the cork buffer go out as they come, but in common segments.
@@ -88,6 +92,16 @@ us_socket_t *WsGuard::on_data(us_socket_t *s, char *data, int length) {
     us_socket_t *result = of(s)->upstream_.on_data(s, data, length);
     us_socket_push(s);  // closed, perhaps, but there until the iteration ends
     return result;
+}
+
+// Silent, but busy with what it was sent: what it says, Pongs too, comes when it is through.
+bool WsGuard::is_reading(us_socket_t *s) {
+    Progress progress{per_socket(s)->taken, (s->user_bits & kMarked) != 0};
+    if (!progress.shown(s, kBusyReader, liveness_.idle())) return false;
+    heard(s);
+    per_socket(s)->taken = progress.taken;
+    if (progress.is_marked) s->user_bits |= kMarked;
+    return true;
 }
 
 us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
@@ -108,6 +122,7 @@ us_socket_t *WsGuard::on_timeout(us_socket_t *s) {
         guard->send_control(s, {}, uWS::OpCode::PING);
         return s;
     }
+    if (!is_shutting_down(s) && guard->is_reading(s)) return s;
     guard->gate_->limits().refused(Refusal::kIdleTimeouts);
     close_with(s, uWS::ERR_WEBSOCKET_TIMEOUT);
     return s;

@@ -1,5 +1,5 @@
-// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes only (defect P9), pings
-// that never close anything, a largest age, the Close frame that upstream does not send when it fails a connection (P6),
+// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes (defect P9), and of a peer
+// that is busy reading by what it acknowledges (progress.h), pings that never close anything, a largest age, the Close frame that upstream does not send when it fails a connection (P6),
 // and reasons for closes that upstream leaves empty (S12). The schedule of pings is in ws_liveness.h.
 // Loop thread only; one per server.
 #pragma once
@@ -15,6 +15,8 @@ namespace uwserve {
 
 // us_socket_t::user_bits of a WebSocket, beside kHasLateBytes.
 constexpr uint8_t kPinged = 2;  // a ping was sent and nothing has arrived since
+constexpr uint8_t kMarked =
+    4;  // PerSocket::taken says how far the peer had come when it was last looked at, and the same
 
 class WsGuard {
   public:
@@ -29,7 +31,7 @@ class WsGuard {
     void opened(us_socket_t *s);
     // Silence begins anew: an inbound byte, or reading that begins again.
     void heard(us_socket_t *s) {
-        s->user_bits &= static_cast<uint8_t>(~kPinged);
+        s->user_bits &= static_cast<uint8_t>(~(kPinged | kMarked));
         us_socket_arm(s, liveness_.next(0));
     }
     // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
@@ -52,6 +54,7 @@ class WsGuard {
 
   private:
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
+    bool is_reading(us_socket_t *s);
     static us_socket_t *on_timeout(us_socket_t *s);
     static us_socket_t *on_long_timeout(us_socket_t *s);
     unsigned spread(unsigned seconds) { return seconds < 10 ? 0 : random_() % (seconds / 10 + 1); }

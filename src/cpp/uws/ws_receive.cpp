@@ -1,5 +1,7 @@
 #include "ws_receive.h"
 
+#include <algorithm>
+
 #include "ws_deflate.h"
 #include "ws_guard.h"
 
@@ -10,12 +12,18 @@ namespace {
 constexpr Violation kTooManyControlFrames{1008, "Received too many control frames"};
 constexpr Violation kTooManyFragments{1008, "Received too many tiny fragments"};
 
+// What one read may bring to the handlers before the others have their turn: messages and control frames, and for each 16
+// KiB that had to be inflated one more. What was kept for later and comes through us_socket_deliver() comes in small pieces
+// anyway, and is not cut again: others of them would overtake the rest.
+constexpr size_t kMessagesPerTurn = 1024;
+constexpr unsigned kInflatedShift = 14;
+
 // The parser's sink (ws_frame.h) for one read of one socket.
 class Receiver {
   public:
-    // `end`: of a read whose replies are held.
-    Receiver(us_socket_t *s, ReceiveState &state, const char *end)
-        : s_(s), state_(state), guard_(*static_cast<WsGuard *>(s->context->user)), end_(end) {}
+    // `end`: of a read whose replies are held. `most`: messages and control frames that there may be.
+    Receiver(us_socket_t *s, ReceiveState &state, const char *end, size_t most)
+        : s_(s), state_(state), guard_(*static_cast<WsGuard *>(s->context->user)), end_(end), left_(most) {}
 
     size_t limit() const { return guard_.max_payload; }
     bool may_compress() const { return uwserve::may_compress(s_); }
@@ -57,7 +65,7 @@ class Receiver {
         } else {
             guard_.handler().on_pong(ws(), payload);
         }
-        return is_wanted();
+        return is_wanted() && --left_;
     }
 
     void fail(const Violation &violation) {
@@ -65,9 +73,14 @@ class Receiver {
         guard_.fail(s_, violation);
     }
 
-    // The handler has had enough for now: it gets the rest back with the next read.
+    // The handler has had enough for now, or this connection has: the rest comes back with the next read.
     [[gnu::cold]] void keep(std::string_view rest) {
-        if (is_open() && (s_->pause_reasons & US_PAUSE_QUEUE)) guard_.handler().on_unparsed(ws(), rest);
+        if (!is_open()) return;
+        if (s_->pause_reasons & US_PAUSE_QUEUE) {
+            guard_.handler().on_unparsed(ws(), rest);
+        } else {
+            us_socket_unread(s_, rest.data(), rest.size());
+        }
     }
 
     // After a read that has left, or found, a message in assembly: what it takes is charged, and may be too much.
@@ -87,7 +100,7 @@ class Receiver {
 
     bool deliver(std::string_view message, Content content) {
         guard_.handler().on_message(ws(), message, content);
-        return is_wanted();
+        return is_wanted() && --left_;
     }
 
     [[gnu::cold]] bool refuse(const Violation &violation) {
@@ -107,6 +120,7 @@ class Receiver {
             break;
         }
         guard_.server_limits().stats.received.add_compressed(message.size(), compressed.size());
+        left_ -= std::min(left_ - 1, message.size() >> kInflatedShift);
         if (!is_text) return deliver(message, Content::kBinary);
         if (is_ascii(message.data(), message.size())) return deliver(message, Content::kAscii);
         return is_utf8(message) ? deliver(message, Content::kText) : refuse(kBadText);
@@ -128,12 +142,15 @@ class Receiver {
     ReceiveState &state_;
     WsGuard &guard_;
     const char *const end_;
+    size_t left_;
 };
 
 }  // namespace
 
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
-    Receiver receiver(s, state, size < kSeveralLarge ? nullptr : data + size);
+    // A small read cannot bring much.
+    const bool may_be_cut = size > kTurnPiece && data == us_loop_recv_buffer(s->context->loop);
+    Receiver receiver(s, state, size < kSeveralLarge ? nullptr : data + size, may_be_cut ? kMessagesPerTurn : SIZE_MAX);
     // Paused before: one of several pieces that were received together.
     bool is_paused = s->pause_reasons & US_PAUSE_QUEUE;
     char *stopped = is_paused ? data : parse_frames(state.frames, data, size, receiver);

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SERVE_OPTIONS: Mapping[str, str] = {
     "idleTimeout": "idle_timeout",
+    "keepAliveTimeout": "keep_alive_timeout",
+    "minBodyRate": "min_body_rate",
     "maxRequestBodySize": "max_request_body_size",
     "reusePort": "reuse_port",
     "ipv6Only": "ipv6_only",

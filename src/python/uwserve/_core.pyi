@@ -841,7 +841,9 @@ class ServerCore(Generic[DataT]):
         protocols: Sequence[str] | None,
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
     ) -> None: ...
-    def set_http(self, *, idle_timeout: int, max_request_body_size: int) -> None: ...
+    def set_http(
+        self, *, idle_timeout: int, keep_alive_timeout: int, min_body_rate: int, max_request_body_size: int
+    ) -> None: ...
     # Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the one that is
     # believed from them, in lower case, or "".
     def set_proxies(

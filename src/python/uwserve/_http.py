@@ -87,7 +87,8 @@ class Response:
             event loop; if it waits for something while its client leaves, ``CancelledError`` is raised in it there.
         status: the status code, an int of 200..599 (RFC 9110 section 15); or, as in Bun, a dict of ``status``,
             ``headers`` and ``statusText``.
-        headers: the fields, as ``Headers(...)`` takes them.
+        headers: the fields, as ``Headers(...)`` takes them. ``Content-Length`` counts for a stream, whose pieces must
+            come to just that, and for the answer to HEAD when there is no body; a complete body has its own.
 
     Raises:
         TypeError: a body, status or headers of a wrong type, or an unknown key of the dict.

@@ -353,6 +353,8 @@ SERVE: Mapping[str, tuple[Check, Any]] = {
     "startup": (_lifespan, None),
     "shutdown": (_lifespan, None),
     "idle_timeout": (integer(0, 255, "seconds"), 10),
+    "keep_alive_timeout": (integer(0, 86400, "seconds"), 75),
+    "min_body_rate": (integer(0, GIB, "bytes a second"), 240),
     "max_request_body_size": (integer(0, 4 * GIB - 1, "bytes"), 16 * MIB),
     "reuse_port": (boolean, False),
     "ipv6_only": (boolean, False),

@@ -233,7 +233,7 @@ class Server(RunModes[DataT]):
         routes, feed = _dashboard.with_dashboard(self, routes, options["dashboard"])
         websocket = options["websocket"]
         self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
-        self.set_http(idle_timeout=options["idle_timeout"], max_request_body_size=options["max_request_body_size"])
+        self.set_http(**{name: options[name] for name in _HTTP_OPTIONS})
         self.set_proxies(**_proxies.core_arguments(options))
         self._limits = _limits.figures(options["limits"])
         self.set_limits(
@@ -252,6 +252,7 @@ class Server(RunModes[DataT]):
         _dashboard.applied(self, feed, same)
 
 
+_HTTP_OPTIONS = ("idle_timeout", "keep_alive_timeout", "min_body_rate", "max_request_body_size")
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 _KEYWORDS: Any = {}
@@ -300,8 +301,12 @@ def serve(
 
     Limits:
 
-    * ``idle_timeout=10`` seconds for HTTP connections (0..255, 0 is off: PROXY headers, TLS handshakes then have 10),
-      ``max_request_body_size=16 MiB`` (Bun's is 128 MiB; bodies are kept whole).
+    * ``idle_timeout=10`` seconds for each step of HTTP (0..255, 0 is off: PROXY headers, TLS handshakes then have 10):
+      for a whole head, for the next byte of a body, for an answer, and then for each bit of it that the client takes.
+      ``keep_alive_timeout=75`` seconds between an answer and the first byte of the next request (0..86400, 0 is off):
+      longer than the proxy in front keeps its connections, or it sends requests into a connection that closes.
+      ``min_body_rate=240`` bytes a second that a request body must come at, on average after its first 5 seconds, or it
+      gets 408 (0 is off). ``max_request_body_size=16 MiB`` (Bun's is 128 MiB; bodies are kept whole).
     * ``limits``: a dict of limits against abuse; each is an int, 0 for off, or None for its default:
 
       =================================  =========================================  ===================================
@@ -322,9 +327,10 @@ def serve(
       half of ``max_buffered_bytes``. A handler is concurrent while its coroutine waits; one of each connection is free.
       An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. Trusted
       proxies go free of it: a request that they forward counts for its client until it is answered, a WebSocket as long
-      as it is open, and one too many gets 429. A pending
-      head is a connection whose first request has not arrived. Tiny is a fragment of under 16 bytes. What is refused is
-      counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
+      as it is open, and one too many gets 429. A pending head is a connection whose first request has not arrived. Tiny
+      is a fragment of under 16 bytes. Ten seconds' worth of frames may come at once: what is bounded is a flood, not a
+      burst. What is refused is counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most
+      once in 10 seconds.
 
     Behind a proxy:
 

@@ -337,6 +337,8 @@ class ReloadOptions(TypedDict, Generic[DataT], total=False):
     error: ErrorHandler | None
     tls: TlsOptions | Sequence[TlsOptions] | None
     idle_timeout: int
+    keep_alive_timeout: int
+    min_body_rate: int
     max_request_body_size: int
     trusted_proxies: Iterable[Network]
     forwarded_header: str | None
@@ -348,6 +350,8 @@ class ReloadOptions(TypedDict, Generic[DataT], total=False):
     id: str
     # Bun's spellings.
     idleTimeout: int
+    keepAliveTimeout: int
+    minBodyRate: int
     maxRequestBodySize: int
     trustedProxies: Iterable[Network]
     forwardedHeader: str | None

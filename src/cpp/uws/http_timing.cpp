@@ -1,0 +1,87 @@
+// The time that an HTTP connection has, by what it is at. All of it is in one timer, on_timeout, but for TLS and PROXY
+// headers, which come before, and for closing, which has a deadline (drain_and_end()).
+//
+//   the first head       idle_timeout from the connection on; bytes do not extend it
+//   a later head         keep_alive_timeout for its first byte, from then on the same
+//   a body               idle_timeout for each next byte, and min_body_rate on average once kBodyGraceSeconds have passed
+//   the answer           idle_timeout, or what the request was given (set_timeout()): for its beginning, and then for each
+//                        bit of progress of the client with reading it (progress.h)
+#include <algorithm>
+
+#include "http_gate.h"
+
+namespace uwserve {
+
+namespace {
+
+// Before that, a body may be slower: TCP begins slowly, and so do people's radios.
+constexpr unsigned kBodyGraceSeconds = 5;
+
+}  // namespace
+
+unsigned HttpGate::period_of(const HttpConn &conn) const {
+    if (conn.state == HttpConn::State::kPending) return conn.own_timeout.value_or(idle_timeout);
+    bool is_idle = conn.state == HttpConn::State::kHead && !conn.head_timed && !backlog_of(conn.s);
+    return is_idle ? keep_alive_timeout : idle_timeout;
+}
+
+void HttpGate::restart_timer(HttpConn &conn) {
+    us_socket_arm(conn.s, period_of(conn));
+    if (conn.s->blocked || backlog_of(conn.s)) {
+        conn.progress.mark(conn.s);
+    } else {
+        conn.progress.is_marked = false;
+    }
+}
+
+void HttpGate::set_timeout(HttpConn &conn, unsigned seconds) {
+    conn.own_timeout = seconds;
+    us_socket_arm(conn.s, seconds);
+}
+
+// After each piece of it. Whoever is behind keeps the time that was set before: pieces of a body that is too slow do not
+// extend it.
+void HttpGate::time_body(HttpConn &conn) {
+    unsigned seconds = idle_timeout;
+    if (min_body_rate) {
+        uint64_t allowed = std::max<uint64_t>(kBodyGraceSeconds, conn.body.size() / min_body_rate);
+        uint64_t elapsed = conn.s->context->loop->tick - conn.body_begun;
+        if (elapsed >= allowed) return;
+        auto left = static_cast<unsigned>(allowed - elapsed);
+        seconds = seconds ? std::min(seconds, left) : left;
+    }
+    us_socket_arm(conn.s, seconds);
+}
+
+// Nothing has come, nor gone as far as the kernel has told, for the time that the connection had. What is owed to a client
+// that owes us a head, a body, or is itself waiting for a handler, is no reason to wait for it.
+bool HttpGate::is_alive(HttpConn &conn) {
+    using State = HttpConn::State;
+    bool is_reading = conn.state == State::kHead ? conn.held.empty() : conn.state == State::kPending && conn.responding;
+    return (conn.progress.is_marked || is_reading) && conn.progress.shown(conn.s, 0, period_of(conn));
+}
+
+// Half a request is answered with 408 (RFC 9110 15.5.9); who sent nothing, or reads nothing, just goes.
+us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
+    HttpGate *gate = of(s);
+    auto *conn = static_cast<HttpConn *>(s->user);
+    if (conn && gate->is_alive(*conn)) {
+        us_socket_arm(s, gate->period_of(*conn));
+        return s;
+    }
+    bool half_head = conn && conn->state == HttpConn::State::kHead && !conn->held.empty() && !conn->ready_queued;
+    bool half_body = conn && conn->state == HttpConn::State::kBody;
+    if (half_head || half_body) {
+        gate->limits_.refused(Refusal::kHeadTimeouts);
+    } else if (conn && conn->is_pending && !gate->winding_down_) {
+        gate->limits_.refused(Refusal::kIdleTimeouts);
+    }
+    if ((half_head || half_body) && backlog_of(s) == 0) {
+        gate->refuse(*conn, 408, half_head ? "the request head took too long" : "the request body took too long");
+        return s;
+    }
+    us_socket_close(0, s, 0, nullptr);
+    return s;
+}
+
+}  // namespace uwserve
