@@ -108,8 +108,7 @@ def test_the_largest_room_is_among_busy_ones() -> None:
 def test_searches_and_orders() -> None:
     with rooms() as (server, clients), Viewer(server) as viewer:
         publish(clients)
-        publish(clients)
-        viewer.until(lambda told: any(topic["publishes"] == 2 for topic in told["topics"]) or publish(clients))
+        viewer.until(lambda told: any(topic["publishes"] for topic in told["topics"]))
         answer = found(server, "topics")
         assert (answer["matches"], len(answer["topics"])) == (142, TOPICS)
         assert names(answer)[:2] == ["Große Halle", "שיחה"]

@@ -289,10 +289,12 @@ Threads: any.
 Bun: none; ours.
 )";
 
-constexpr char kCompressions[] = R"(For the facade. How many messages were compressed, an int; a broadcast counts once for each setting. The server's thread.
+constexpr char kCompressions[] = R"(For the facade. How many messages were compressed, an int;
+a broadcast counts once for each setting. The server's thread.
 )";
 
-constexpr char kLiveHandles[] = R"(For the facade. How many ServerWebSocket objects this process holds, an int. Any thread.
+constexpr char kLiveHandles[] = R"(For the facade. How many ServerWebSocket objects this
+process holds, an int, for leak tests. Any thread.
 )";
 
 }  // namespace uwserve::docs
