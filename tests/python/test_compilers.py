@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_clang_has_nothing_to_say() -> None:
     """A sample of each layer that needs no header of others."""
     names = ["usockets/tls_config", "usockets/loop", "uws/http_head", "uws/utf8", "uws/deflate_block"]
     assert complaints([compiler("clang++")], [CPP / f"{name}.cpp" for name in names]) == []
+
+
+@pytest.mark.parametrize("name", ["g++", "clang++"])
+def test_attributes_that_both_compilers_know(name: str) -> None:
+    """What each would warn of as unknown if it were spelled for the other."""
+    python = sysconfig.get_paths()["include"]
+    if not Path(python, "Python.h").exists():
+        pytest.skip("Python.h is not installed: what includes it was not tried")
+    command = [compiler(name), *FLAGS, *INCLUDES, "-isystem", python, "-x", "c++", "-"]
+    source = '#include "py/at_exit.h"\nint one() { return uwserve::until_exit([] { return 1; }); }\n'
+    assert subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr == ""
 
 
 def flags(folder: Path, *options: str) -> set[str]:

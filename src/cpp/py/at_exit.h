@@ -21,7 +21,7 @@ namespace uwserve {
 // Calls `function`, which may run Python or wait for the GIL, on the thread of a loop. Costs nothing. What unwinds then is no
 // object, so the reference to it is one to nothing, as libstdc++ has it.
 template <typename Function>
-[[gnu::always_inline, gnu::no_sanitize("undefined")]] inline auto until_exit(Function function) {
+[[gnu::always_inline]] __attribute__((no_sanitize("undefined"))) inline auto until_exit(Function function) {
 #ifdef __GLIBCXX__
     try {
         return function();
