@@ -32,10 +32,10 @@ SCREENSHOT_ARGS ?=
 # The modules whose tests talk to a server of their own process.
 WSS_MODULES := after_close backpressure binary_type byte_exact chaos close cork_pause deflate_clients \
     deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handshake \
-    http_clients http_defects http_half_closed http_refusals http_requests http_responses http_streams \
+    http_clients http_defects http_half_closed http_lengths http_refusals http_requests http_responses http_streams \
     limits_flood limits_heads limits_memory logging message_views metrics messages messages_bounds \
-    reentrancy reload routing_live send send_uncorked serial serial_bounds server_changes server_lifecycle stalled_clients \
-    stats stats_failures threads tls topics topics_batches topics_listing topics_order upgrade_later waiting
+    reentrancy reload routing_live send send_uncorked serial serial_bounds server_changes server_lifecycle slow_readers \
+    stalled_clients stats stats_failures threads tls topics topics_batches topics_listing topics_order turns upgrade_later waiting
 
 VENV := .venv
 BIN := $(VENV)/bin
