@@ -33,12 +33,11 @@ SCREENSHOT_ARGS ?=
 # The modules whose tests talk to a server of their own process.
 WSS_MODULES := after_close backpressure binary_type byte_exact chaos close close_forwarding cork_pause deflate_clients \
     deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handlers_in_flight \
-    handlers_of_the_server handshake http_clients http_defects http_half_closed http_refusals http_repeated_fields \
-    http_requests http_responses http_streams \
-    limits_flood limits_heads limits_memory logging message_views metrics messages messages_bounds \
-    publish_answers reentrancy reload routing_live send send_answers send_uncorked serial serial_bounds server_changes \
-    server_lifecycle stalled_clients stats stats_failures subprotocols terminate threads tls topics topics_batches \
-    topics_listing topics_order upgrade_later waiting
+    handlers_of_the_server handshake http_clients http_defects http_half_closed http_lengths http_refusals \
+    http_repeated_fields http_requests http_responses http_streams limits_flood limits_heads limits_memory logging \
+    message_views metrics messages messages_bounds publish_answers reentrancy reload routing_live send send_answers \
+    send_uncorked serial serial_bounds server_changes server_lifecycle slow_readers stalled_clients stats stats_failures \
+    subprotocols terminate threads tls topics topics_batches topics_listing topics_order turns upgrade_later waiting
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -72,6 +72,7 @@ def test_idle_after_an_answer_has_a_time_of_its_own() -> None:
         assert kept.at_end()
 
 
+@pytest.mark.plain("waits for the raw socket, as above")
 @pytest.mark.parametrize(("rate", "status"), [(240, 408), (3, 200), (0, 200)])
 def test_a_slow_body(rate: int, status: int) -> None:
     """Some 10 bytes a second: too slow for the default, after the five seconds that every body has."""

@@ -37,8 +37,11 @@ MESSAGES_PER_TURN = (READS + 1) * 1024  # kMessagesPerTurn a read, and one more 
 
 
 @contextlib.contextmanager
-def busy(server: Server) -> Iterator[None]:
-    """The server's thread does nothing else meanwhile."""
+def busy(server: Server, *clients: Client) -> Iterator[None]:
+    """The server's thread does nothing else meanwhile. ``clients`` have no handshake of TLS before them any more."""
+    for client in clients:
+        if hasattr(client.socket, "handshake"):
+            client.socket.handshake()
     begun, go = threading.Event(), threading.Event()
     server.call_soon(lambda: (begun.set(), go.wait(DEADLINE)))
     assert begun.wait(DEADLINE)
@@ -86,7 +89,7 @@ def test_pipelined_requests_behind_an_answer_that_comes_late() -> None:
         eventually(lambda: calls == ["/first"])
         client.send(request("/held") * count)
         eventually(lambda: server.buffered_bytes > 40_000, "the held requests")
-        with busy(server):
+        with busy(server, other):
             server.call_soon(first.set_result, "late")
             other.send(request("/tick"))
         assert other.reply().body == b"x"
@@ -107,7 +110,7 @@ def test_pipelined_requests_of_one_read() -> None:
         return request.path
 
     with running(fetch=fetch) as server, Client(server) as many, Client(server) as other:
-        with busy(server):
+        with busy(server, many, other):
             many.send(b"".join(request(f"/{i}") for i in range(count)))
             other.send(request("/tick"))
         assert [many.reply().body for _ in range(count)] == [b"/%d" % i for i in range(count)]
@@ -119,7 +122,7 @@ def test_pipelined_requests_of_one_read() -> None:
 def test_half_a_request_and_the_end_behind_many() -> None:
     """The FIN comes while requests wait for their turn: they are answered, and then the connection ends."""
     with running(fetch=lambda r: r.path, idle_timeout=0) as server, Client(server) as client:
-        with busy(server):
+        with busy(server, client):
             client.send(b"".join(request(f"/{i}") for i in range(500)) + b"GET /half HT")
             client.finish()
         assert [client.reply().body for _ in range(500)] == [b"/%d" % i for i in range(500)]
@@ -184,10 +187,10 @@ def test_a_handler_may_drop_what_waits_behind_it() -> None:
             ws.send("got it")
 
     with running(fetch=fetch, websocket={"message": message}, idle_timeout=0) as server:
-        for path in ("/close", "/terminate", "/pause"):
+        for times, path in enumerate(("/close", "/terminate", "/pause"), 1):
             with Client(server) as client:
                 client.send(upgrade_request(path))
-                asked.wait(len(decided) + 1)
+                asked.wait(times)
                 client.send(frame(b"m", 2) * 3000 + frame(b"last", 2))
                 eventually(lambda: server.buffered_bytes >= 21_000, "the messages behind the handshake")
                 decided[-1].set_result(None)
