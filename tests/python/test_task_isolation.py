@@ -103,7 +103,7 @@ def differences(task: Any) -> list[str]:
         pass
 
     coroutine = nothing()
-    new = asyncio.Task(coroutine, loop=loop, name="uwserve")
+    new = type(task)(coroutine, loop=loop, name="uwserve")
     mine, theirs = summary(task), summary(new)
     new.cancel()
     return [f"{name}: {mine.get(name)!r}" for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]

@@ -1,5 +1,8 @@
 #include "contexts.h"
 
+#include <memory>
+#include <new>
+
 namespace uwserve {
 
 namespace {
@@ -56,7 +59,10 @@ bool Contexts::set_base() {
     Ref context = Ref::steal(guarded<PyContext_CopyCurrent>());
     if (!context) return false;
     base_ = std::move(context);
-    if (!has_begun_) shared_.reset();
+    if (!has_begun_) {
+        shared_.reset();
+        watched_ = nullptr;
+    }
     // Never entered, so that it refers to its variables only, and holds them: no other map can be where they are.
     pristine_ = variables_of(base_.get());
     variables_at_ = place_of(pristine_, base_.get());
@@ -82,29 +88,27 @@ bool Contexts::enter_shared() {
     return true;
 }
 
-bool Contexts::begin() {
+// The first one, or after a change, or inside a handler that lets its event loop turn.
+bool Contexts::begin_slowly() {
     if (has_begun_) return true;
+    has_before_ = user_ != &outside_;
     before_ = put_aside(nullptr);
-    if (!shared_ || !variables_at_) {
-        if (!enter_shared()) {
-            put_back(before_);
-            return false;
-        }
-    } else {
-        if (PyContext_Enter(shared_.get()) != 0) return false;
-        user_ = nullptr;
+    if (!enter_shared()) {
+        put_back(before_);
+        has_before_ = false;
+        return false;
     }
     has_begun_ = true;
     return true;
 }
 
-void Contexts::end() {
+void Contexts::end_slowly() {
     if (!std::exchange(has_begun_, false)) return;
-    if (!user_) {
-        must_exit(shared_.get());
-        if (is_changed(shared_.get())) shared_.reset();
-    }
-    put_back(before_);
+    if (!user_) must_exit(shared_.get());
+    user_ = &outside_;
+    shared_.reset();
+    watched_ = nullptr;
+    if (std::exchange(has_before_, false)) put_back(before_);
 }
 
 void Contexts::discard_changes() {
@@ -129,28 +133,36 @@ void Contexts::settle(PyObject **slot) {
 
 // --- Contexts of their own, and handlers in handlers ---
 
-Contexts::Kind Contexts::enter(PyObject **slot, Saved *saved, Ref *entered) {
-    if (user_ == slot || (*slot && *slot == current_)) return Kind::kAsIs;  // inside one of its own
+Contexts::Entered *Contexts::enter(PyObject **slot) {
+    std::unique_ptr<Entered> entered(new (std::nothrow) Entered{slot, Ref(), {}});
+    if (!entered) {
+        PyErr_NoMemory();
+        return nullptr;
+    }
+    if (user_ == slot || (*slot && *slot == current_)) return entered.release();  // inside one of its own
     Ref context = *slot ? Ref::borrow(*slot) : base() ? Ref::steal(guarded<PyContext_Copy>(base_.get())) : Ref();
-    if (!context) return Kind::kFailed;
+    if (!context) return nullptr;
     if (PyContext_Enter(context.get()) != 0) {
         // Its owner's handler waits further up the stack: what this one sets is lost.
         PyErr_Clear();
         context = Ref::steal(guarded<PyContext_Copy>(context.get()));
-        if (!context || PyContext_Enter(context.get()) != 0) return Kind::kFailed;
+        if (!context || PyContext_Enter(context.get()) != 0) return nullptr;
     }
-    *saved = put_aside(nullptr);
+    entered->before = put_aside(nullptr);
     user_ = slot;
     current_ = context.get();
-    *entered = std::move(context);
-    return Kind::kEntered;
+    entered->context = std::move(context);
+    return entered.release();
 }
 
-void Contexts::exit(PyObject **slot, const Saved &saved, Ref entered) {
+void Contexts::exit(Entered *done) {
+    std::unique_ptr<Entered> entered(done);
+    if (!entered->context) return;
     SavedError error;
-    put_back(saved);
-    must_exit(entered.get());
-    if (!*slot && variables(entered.get()) != variables(base_.get())) *slot = entered.release();
+    put_back(entered->before);
+    must_exit(entered->context.get());
+    PyObject **slot = entered->slot;
+    if (!*slot && variables(entered->context.get()) != variables(base_.get())) *slot = entered->context.release();
 }
 
 Ref Contexts::changed_copy() {

@@ -42,8 +42,20 @@ class Contexts {
     PyObject *base();
 
     // Around the turns of a loop, on its thread. False with an exception set.
-    bool begin();
-    void end();
+    [[gnu::always_inline]] bool begin() {
+        if (user_ != &outside_ || !watched_) [[unlikely]]
+            return begin_slowly();
+        if (PyContext_Enter(shared_.get()) != 0) return false;
+        user_ = nullptr;
+        has_begun_ = true;
+        return true;
+    }
+    [[gnu::always_inline]] void end() {
+        if (user_ || has_before_ || *watched_ != pristine_ || PyContext_Exit(shared_.get()) != 0) [[unlikely]]
+            return end_slowly();
+        user_ = &outside_;
+        has_begun_ = false;
+    }
 
     // A handler runs in a slot, or this is no turn of the loop.
     bool is_in_use() const { return user_ != nullptr; }
@@ -88,9 +100,16 @@ class Contexts {
 
   private:
     friend class ContextScope;
-    enum class Kind : uint8_t { kShared, kAsIs, kEntered, kFailed };
-    Kind enter(PyObject **slot, Saved *saved, Ref *entered);
-    void exit(PyObject **slot, const Saved &saved, Ref entered);
+    // A Context that was entered for one handler, or none: it runs inside another one of its owner's.
+    struct Entered {
+        PyObject **slot;
+        Ref context;
+        Saved before;
+    };
+    Entered *enter(PyObject **slot);
+    void exit(Entered *entered);
+    bool begin_slowly();
+    void end_slowly();
     void settle(PyObject **slot);
     bool enter_shared();
 
@@ -102,11 +121,13 @@ class Contexts {
     PyObject **user_ = &outside_;  // of the handler that runs; NULL: none, and the shared Context is entered
     PyObject *current_ = nullptr;  // the Context that was entered for it; borrowed
     RequestObject *request_ = nullptr;
-    Saved before_{};  // begin()
+    Saved before_{};  // begin(), when it was inside a handler
+    bool has_before_ = false;
     bool has_begun_ = false;
 };
 
-// A handler's call, with what is done about its failure. The slot lives longer.
+// A handler's call, with what is done about its failure. The slot lives longer. In the common case this is two stores and
+// four compares.
 class ContextScope {
   public:
     [[gnu::always_inline]] ContextScope(Contexts &contexts, PyObject **slot, bool is_stepping)
@@ -114,7 +135,8 @@ class ContextScope {
         if (!contexts.user_ && !*slot && !is_stepping) [[likely]] {
             contexts.user_ = slot;
         } else {
-            kind_ = contexts.enter(slot, &saved_, &entered_);
+            slot_ = nullptr;
+            entered_ = contexts.enter(slot);
         }
     }
     [[gnu::always_inline]] ~ContextScope() { close(); }
@@ -122,27 +144,24 @@ class ContextScope {
     ContextScope &operator=(const ContextScope &) = delete;
 
     // False: there is no Context to run it in, and MemoryError is set.
-    explicit operator bool() const { return kind_ != Contexts::Kind::kFailed; }
+    explicit operator bool() const { return slot_ || entered_; }
 
     // Before the end of the block.
     [[gnu::always_inline]] void close() {
-        if (kind_ == Contexts::Kind::kShared) [[likely]] {
-            kind_ = Contexts::Kind::kAsIs;
+        if (PyObject **slot = slot_) [[likely]] {
+            slot_ = nullptr;
             contexts_.user_ = nullptr;
             if (*contexts_.watched_ != contexts_.pristine_) [[unlikely]]
-                contexts_.settle(slot_);
-        } else if (kind_ == Contexts::Kind::kEntered) {
-            kind_ = Contexts::Kind::kAsIs;
-            contexts_.exit(slot_, saved_, std::move(entered_));
+                contexts_.settle(slot);
+        } else if (entered_) {
+            contexts_.exit(std::exchange(entered_, nullptr));
         }
     }
 
   private:
     Contexts &contexts_;
-    PyObject **slot_;
-    Contexts::Kind kind_ = Contexts::Kind::kShared;
-    Contexts::Saved saved_;  // set for kEntered only, as is
-    Ref entered_;
+    PyObject **slot_;  // while the shared Context is its owner's
+    Contexts::Entered *entered_ = nullptr;
 };
 
 }  // namespace uwserve
