@@ -49,7 +49,7 @@ PySendResult expire(Driver *self, PyObject **out) {
     self->expired = true;
     Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
     Ref outcome = Ref::steal(std::exchange(self->outcome, nullptr));
-    if (self->has_failed) {
+    if (self->has_failed && outcome) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(outcome.get())), outcome.get());
         *out = nullptr;
         return PYGEN_ERROR;
@@ -60,6 +60,7 @@ PySendResult expire(Driver *self, PyObject **out) {
 
 PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
     Driver *self = as_driver(object);
+    *out = nullptr;
     if (!self->coroutine) {
         *out = self->core->coroutines.park(self);
         return *out ? PYGEN_NEXT : expire(self, out);
@@ -118,6 +119,11 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
         PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", count);
         return nullptr;
     }
+    if (!PyExceptionInstance_Check(args[0]) && !PyExceptionClass_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %.200s",
+                     Py_TYPE(args[0])->tp_name);
+        return nullptr;
+    }
     if (!self->coroutine) {
         self->expired = true;
         Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
@@ -155,6 +161,10 @@ PyObject *await(PyObject *) {
 // touch(task): the state of the Task was changed while it may still be a spare.
 PyObject *touch(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
+    if (!self->core->is_forked && !self->core->on_loop_thread()) {
+        self->core->refuse_thread("HandlerCoroutine.touch");
+        return nullptr;
+    }
     if (!self->coroutine && !self->expired && !self->kept) {
         self->kept = Py_NewRef(task);
         self->core->coroutines.touched(self);
@@ -165,6 +175,15 @@ PyObject *touch(PyObject *object, PyObject *task) {
 // The done callback of a Task that has had a coroutine.
 PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
+    if (!self->where) {
+        PyErr_SetString(PyExc_RuntimeError, "no Task of a handler's coroutine has ended: it has not suspended");
+        return nullptr;
+    }
+    if (self->core->is_forked) Py_RETURN_NONE;
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("HandlerCoroutine.ended");
+        return nullptr;
+    }
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
     self->core->coroutines.task_ended(task);
     Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
@@ -206,15 +225,19 @@ PyMemberDef kMembers[] = {
 };
 
 PyMethodDef kMethods[] = {
-    {"send", send, METH_O, nullptr},        {"throw", as_function(throw_into), METH_FASTCALL, nullptr},
-    {"close", close, METH_NOARGS, nullptr}, {"touch", touch, METH_O, nullptr},
-    {"ended", ended, METH_O, nullptr},      {"forget", forget, METH_O, nullptr},
+    {"send", raw_call<send>, METH_O, nullptr},
+    {"throw", raw_fastcall<throw_into>(), METH_FASTCALL, nullptr},
+    {"close", raw_call<close>, METH_NOARGS, nullptr},
+    {"touch", raw_call<touch>, METH_O, nullptr},
+    {"ended", raw_call<ended>, METH_O, nullptr},
+    {"forget", raw_call<forget>, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 }  // namespace
 
 Driver *new_driver(ServerCore &core) {
+    if (!core.check_hooked()) return nullptr;
     PyTypeObject *type = core.state->driver_type;
     Driver *self = as_driver(new_object(type));
     if (!self) return nullptr;
@@ -226,12 +249,12 @@ Driver *new_driver(ServerCore &core) {
 bool add_driver_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>("The coroutine of a Task that a handler's coroutine runs in.")},
-        {Py_tp_traverse, reinterpret_cast<void *>(driver_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(driver_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(driver_dealloc)},
-        {Py_tp_getattro, reinterpret_cast<void *>(get_attribute)},
-        {Py_am_send, reinterpret_cast<void *>(driver_send)},
-        {Py_am_await, reinterpret_cast<void *>(await)},
+        {Py_tp_traverse, raw_slot<driver_traverse>()},
+        {Py_tp_clear, raw_slot<driver_clear>()},
+        {Py_tp_dealloc, raw_slot<driver_dealloc>()},
+        {Py_tp_getattro, raw_slot<get_attribute>()},
+        {Py_am_send, raw_slot<driver_send>()},
+        {Py_am_await, raw_slot<await>()},
         {Py_tp_methods, kMethods},
         {Py_tp_members, kMembers},
         {0, nullptr},

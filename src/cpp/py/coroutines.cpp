@@ -40,6 +40,7 @@ PyObject *only_part(PyObject *whole, bool is_context) {
         PyObject *found;
         int count;
     } search{is_context, nullptr, 0};
+    if (!Py_TYPE(whole)->tp_traverse) return nullptr;
     Py_TYPE(whole)->tp_traverse(whole, [](PyObject *part, void *arg) {
         auto *search = static_cast<Search *>(arg);
         if (PyContext_CheckExact(part) != search->is_context) return 0;

@@ -1,22 +1,36 @@
 // What the gate must put off until no dispatch is on the stack: the next held request of an answered connection, the next
 // piece of a streamed body, and bytes that arrived behind a handshake before it was accepted.
+#include <exception>
 #include <utility>
 
 #include "http_gate.h"
 
 namespace uwserve {
 
+namespace {
+
+// One connection's turn: the others have theirs, whatever it throws. (Upstream, which calls run_queues(), would lose them.)
+template <typename F>
+void contained(us_socket_t *s, F act) {
+    try {
+        or_close(s, act);
+    } catch (const std::exception &) {
+    }
+}
+
+}  // namespace
+
 void HttpGate::queue_ready(HttpConn &conn) {
     if (conn.ready_queued) return;
-    conn.ready_queued = true;
     ready_.push_back(&conn);
+    conn.ready_queued = true;
     wake();
 }
 
 void HttpGate::wake() {
     if (wake_queued_) return;
-    wake_queued_ = true;
     reinterpret_cast<uWS::Loop *>(http_->loop)->defer([this] { run_queues(); });
+    wake_queued_ = true;
 }
 
 void HttpGate::run_queues() {
@@ -37,7 +51,7 @@ void HttpGate::run_queues() {
         late.erase(entry);
         ws->user_bits &= static_cast<uint8_t>(~kHasLateBytes);
         us_socket_resume(ws, US_PAUSE_HELD);
-        us_socket_deliver(ws, bytes.data(), bytes.size());
+        contained(ws, [&] { us_socket_deliver(ws, bytes.data(), bytes.size()); });
     }
     // A connection can queue itself again while it is consumed, and on_close takes it off the list.
     for (size_t n = ready_.size(); n && !ready_.empty(); n--) {
@@ -46,22 +60,22 @@ void HttpGate::run_queues() {
         conn->ready_queued = false;
         if (conn->s->closed) continue;
         if (conn->stream) {
-            pump(*conn);
+            contained(conn->s, [&] { pump(*conn); });
             continue;
         }
         if (conn->state != HttpConn::State::kHead) continue;
         us_socket_resume(conn->s, US_PAUSE_HELD);
         std::string held = std::exchange(conn->held, {});
-        consume(*conn, held);
+        contained(conn->s, [&] { consume(*conn, held); });
     }
 }
 
 // Nothing may overtake them: the socket is not read before.
 void HttpGate::hold_late_bytes(us_socket_t *ws, std::string bytes) {
-    us_socket_pause(ws, US_PAUSE_HELD);
-    ws->user_bits |= kHasLateBytes;
     Limits::Kept kept(limits_, bytes.size());
     late_.push_back({ws, std::move(bytes), std::move(kept)});
+    us_socket_pause(ws, US_PAUSE_HELD);
+    ws->user_bits |= kHasLateBytes;
 }
 
 void HttpGate::deliver_late_bytes(us_socket_t *ws) {

@@ -83,6 +83,40 @@ Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view mess
     return send_message(reinterpret_cast<Socket *>(s), message, opcode, compress, &large_, sequence);
 }
 
+Socket::SendStatus Topics::send_whole(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
+                                      uint32_t sequence) {
+    try {
+        return send_message_to(s, message, opcode, compress, sequence);
+    } catch (const std::bad_alloc &) {
+        drop_corked(s);
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
+        return Socket::DROPPED;
+    }
+}
+
+// Upstream makes the topic, notes it with the subscriber, and then the subscriber with the topic. Where memory runs out in
+// between, the next of its calls that looks at one side only would free what the other still refers to.
+void Topics::subscribe(Socket *ws, std::string_view topic) {
+    if (!spare_note_) {
+        std::set<uWS::Topic *> one{nullptr};
+        spare_note_ = one.extract(one.begin());
+    }
+    try {
+        ws->subscribe(topic);
+    } catch (const std::bad_alloc &) {
+        uWS::Subscriber *subscriber = subscriber_of(ws);
+        uWS::Topic *made = tree_->lookupTopic(topic);
+        if (subscriber && made && !made->count(subscriber)) {
+            if (!subscriber->topics.count(made)) {
+                spare_note_.value() = made;
+                subscriber->topics.insert(std::move(spare_note_));
+            }
+            tree_->unsubscribe(subscriber, topic);  // undoes both, and removes a topic that is nobody's
+        }
+        throw;
+    }
+}
+
 // A large message must not push a backlog over the limit (defect S7); upstream looks only whether it is over it.
 bool Topics::drops(us_socket_t *s, size_t size) {
     if (size < uWS::LoopData::CORK_BUFFER_SIZE) return false;
@@ -105,6 +139,7 @@ bool Topics::drops(us_socket_t *s, size_t size) {
             status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
         }
     } catch (const std::bad_alloc &) {
+        drop_corked(s);
         us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
     }
     limits_.sent(s, opcode, size, status);

@@ -2,6 +2,7 @@
 
 #include "ws_deflate.h"
 #include "ws_guard.h"
+#include "ws_write.h"
 
 namespace uwserve {
 
@@ -120,7 +121,7 @@ class Receiver {
             refuse(*violation);
         } else {
             guard_.server_limits().stats.topics.leaves_all(subscriber_of(ws()));
-            ws()->end(code, reason);
+            end_websocket(ws(), code, reason);
         }
     }
 

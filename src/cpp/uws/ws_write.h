@@ -24,6 +24,9 @@ inline bool fits_cork(us_socket_t *s, size_t size) {
 // What its topics hold for the socket goes out. Out of line, as upstream's send() has the same in line, and should keep it.
 [[gnu::noinline]] void send_queued(Socket *ws);
 
+// Upstream's end(): the Close frame, and the close handler inside it. Without memory for the frame, the connection is cut.
+void end_websocket(Socket *ws, int code, std::string_view reason);
+
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
                                                     bool compressed);
