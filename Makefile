@@ -13,6 +13,8 @@
 # make wheel  the sdist, and from it a wheel that needs no library of this machine's; checked, and tried where it is installed
 # make screenshot  the dashboard with traffic, as docs/images/dashboard.png; SCREENSHOT_ARGS="--dark --seconds 300"
 # make soak   mixed traffic with churn for SOAK_SECONDS (3600): memory and descriptors must end where they began
+# make chaos  random calls of everything from everywhere, in each run mode, for CHAOS_SECONDS (600) in all; CHAOS_SEED=7 begins
+#             with another seed; CHAOS_SANITIZER=asan runs it against the extension that make asan has built
 #
 # Everything is made in .venv and build; stamp files there keep repeated runs fast.
 
@@ -28,6 +30,9 @@ AUTOBAHN_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 SOAK_SECONDS ?= 3600
+CHAOS_SECONDS ?= 600
+CHAOS_SEED ?= $(shell date +%s)
+CHAOS_SANITIZER ?=
 SCREENSHOT_ARGS ?=
 
 # The modules whose tests talk to a server of their own process.
@@ -62,7 +67,7 @@ toml = $(BIN)/python -c "import importlib.util as u; \
 t = __import__('tomllib') if u.find_spec('tomllib') else __import__('pip._vendor.tomli', fromlist=['load']); \
 p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
-.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak wheel chromium \
+.PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chaos wheel chromium \
     clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo compilers \
     docs proxies stub
 
@@ -186,6 +191,19 @@ fuzz: $(VENV)/.test build/headers/.done
 
 soak: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python tests/soak/soak.py --seconds $(SOAK_SECONDS)
+
+# A report of the sanitizer ends the run, as does anything that does not hold; each run names its last seed.
+chaos: $(VENV)/.installed $(VENV)/.test
+	preload=""; run="$(BIN)/python"; \
+	if [ -n "$(CHAOS_SANITIZER)" ]; then \
+	    preload="$$($${CXX:-c++} -print-file-name=lib$(CHAOS_SANITIZER).so) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)"; \
+	    run="env PYTHONMALLOC=malloc UWSERVE_SANITIZED=$(CHAOS_SANITIZER) \
+	        ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=16 $(VENV)-$(CHAOS_SANITIZER)/bin/python"; \
+	fi; \
+	for mode in run start asyncio "asyncio uvloop"; do \
+	    env $${preload:+LD_PRELOAD="$$preload"} $$run -X faulthandler tests/python/chaos_calls.py $(CHAOS_SEED) \
+	        $$(($(CHAOS_SECONDS) / 4)) $$mode || exit 1; \
+	done
 
 # The wheel is made from the sdist, so both are known to be whole, and with a profile (GCC). libdeflate is in it where this
 # machine has it.

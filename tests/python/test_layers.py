@@ -179,6 +179,48 @@ def test_python_layers() -> None:
                 assert top in sys.stdlib_module_names or top in allowed, f"{path.name}: {name}"
 
 
+# What CPython gets of its own.
+OF_PYTHON = {"PyVectorcall_Call", "PyObject_SelfIter", "Py_GenericAlias"}
+
+
+def test_no_function_is_registered_that_could_throw_into_python() -> None:
+    """Methods, getters, slots and vectorcalls go through the wrapper of py/raw.h."""
+    seen = 0
+    for name, _ in named(CPP / "py"):
+        text = re.sub(r"//.*", "", (CPP / name).read_text())
+        methods = re.findall(r'\{\s*"\w+",\s*([^",]+),\s*METH_', text)
+        accessors = [
+            part
+            for pair in re.findall(r'\{\s*"\w+",\s*([^",]+),\s*([^",]+),\s*(?:docs::\w+|"[^"]*"|nullptr),', text)
+            for part in pair
+            if not part.startswith(("METH_", "T_", "nullptr", "offsetof"))
+        ]
+        slots = re.findall(r"\{\s*Py_(?!tp_doc|tp_methods|tp_members|tp_getset)\w+,\s*([^}]+)\}", text)
+        called = re.findall(r"->(?:vector)?call = ([^;]+);", text)
+        for function in methods + accessors + slots + called:
+            bare = re.sub(r"reinterpret_cast<void \*>\((\w+)\)", r"\1", function.strip())
+            assert bare in OF_PYTHON or bare.startswith(("raw_call<", "raw_fastcall<", "raw_slot<")), f"{name}: {bare}"
+            seen += 1
+        if "module.cpp" not in name and "raw.h" not in name:
+            assert "as_function" not in text, name
+    assert seen > 100
+    module = (CPP / "py" / "module.cpp").read_text()
+    assert "tp_new = raw_call<" in module
+
+
+def test_upstreams_traps_are_not_stepped_on() -> None:
+    """Calls of uWebSockets' that end the process, or leave a lock behind, when memory runs out in them."""
+    for name, _ in named(CPP):
+        text = re.sub(r"//.*", "", (CPP / name).read_text())
+        assert "iterateTopics" not in text, f"{name}: topics_of() walks without a lock"
+        if name != "uws/ws_write.cpp":
+            assert not re.search(r"\bws(\(\))?->end\(", text), (
+                f"{name}: end_websocket() does not lose the close handler"
+            )
+        if name != "uws/topics.cpp":
+            assert not re.search(r"ws->subscribe\(", text), f"{name}: Topics::subscribe() undoes what is half done"
+
+
 # --- size and provenance ---
 
 

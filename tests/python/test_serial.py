@@ -361,7 +361,7 @@ def test_forced_stop(inside):
 
 
 def test_forced_stop_inside_a_coroutine(inside):
-    """The coroutine that stops the server by force goes on; the close handler runs inside that call."""
+    """The coroutine that stops the server by force goes on; the close handler runs in the loop's next turn."""
     got = []
 
     async def message(ws, m):
@@ -374,7 +374,7 @@ def test_forced_stop_inside_a_coroutine(inside):
     client.read_close()
     client.close()
     assert live.server.stop().wait(TIMEOUT)
-    assert got == [(1001, "Server closed"), ("after", 3)]
+    assert got == [("after", 3), (1001, "Server closed")]
 
 
 def test_a_coroutine_that_never_ends(inside, logged):

@@ -82,19 +82,20 @@ def test_sockets_are_told_together() -> None:
 
 
 def test_what_is_corked_or_published_leaves_before_the_close() -> None:
-    """stop() inside a handler, with messages of that handler not sent yet."""
+    """stop() inside a handler, with messages of that handler not sent yet; sockets are told when it has returned."""
 
     def message(ws: Any, text: str) -> None:
         ws.subscribe("t")
         ws.send("corked")
         server.publish("t", "published")
         server.stop(timeout=DEADLINE)
-        assert ws.send("late") == 0
+        assert ws.send("late") == 4
 
     with running(fetch=upgrade, websocket={"message": message}) as server, Client(server) as client:
         open_websocket(client)
         client.send(frame(b"x"))
-        assert [read_frame(client) for _ in range(3)] == [(1, b"corked"), (1, b"published"), CLOSE_1001]
+        sent = [(1, b"corked"), (1, b"published"), (1, b"late")]
+        assert [read_frame(client) for _ in range(4)] == [*sent, CLOSE_1001]
         assert client.at_end()
 
 

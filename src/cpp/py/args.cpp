@@ -60,4 +60,9 @@ bool read_bool(PyObject *object, const char *name, bool *value) {
     return true;
 }
 
+PyObject *refuse_copy(PyObject *self, PyObject *) {
+    PyErr_Format(PyExc_TypeError, "cannot copy or pickle a %.200s", Py_TYPE(self)->tp_name);
+    return nullptr;
+}
+
 }  // namespace uwserve

@@ -56,7 +56,7 @@ PySendResult expire(Driver *self, PyObject **out) {
     self->expired = true;
     Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
     Ref outcome = Ref::steal(std::exchange(self->outcome, nullptr));
-    if (self->has_failed) {
+    if (self->has_failed && outcome) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(outcome.get())), outcome.get());
         *out = nullptr;
         return PYGEN_ERROR;
@@ -84,6 +84,7 @@ class ItsRequest {
 
 PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
     Driver *self = as_driver(object);
+    *out = nullptr;
     if (self->is_new) {  // an eager factory: it runs when it is known
         *out = Py_NewRef(Py_None);
         return PYGEN_NEXT;
@@ -147,6 +148,11 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
         PyErr_Format(PyExc_TypeError, "throw() takes 1 to 3 arguments (%zd given)", count);
         return nullptr;
     }
+    if (!PyExceptionInstance_Check(args[0]) && !PyExceptionClass_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %.200s",
+                     Py_TYPE(args[0])->tp_name);
+        return nullptr;
+    }
     if (!self->coroutine) {
         self->expired = true;
         Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
@@ -185,6 +191,15 @@ PyObject *await(PyObject *) {
 // The done callback of a Task that has had a coroutine.
 PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
+    if (!self->where) {
+        PyErr_SetString(PyExc_RuntimeError, "no Task of a handler's coroutine has ended: it has not suspended");
+        return nullptr;
+    }
+    if (self->core->is_forked) Py_RETURN_NONE;
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("HandlerCoroutine.ended");
+        return nullptr;
+    }
     end_running(self);
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
     Ref request = Ref::steal(std::exchange(self->request, nullptr));
@@ -228,14 +243,15 @@ PyMemberDef kMembers[] = {
 };
 
 PyMethodDef kMethods[] = {
-    {"send", send, METH_O, nullptr},        {"throw", as_function(throw_into), METH_FASTCALL, nullptr},
-    {"close", close, METH_NOARGS, nullptr}, {"ended", ended, METH_O, nullptr},
-    {"forget", forget, METH_O, nullptr},    {nullptr, nullptr, 0, nullptr},
+    {"send", raw_call<send>, METH_O, nullptr},        {"throw", raw_fastcall<throw_into>(), METH_FASTCALL, nullptr},
+    {"close", raw_call<close>, METH_NOARGS, nullptr}, {"ended", raw_call<ended>, METH_O, nullptr},
+    {"forget", raw_call<forget>, METH_O, nullptr},    {nullptr, nullptr, 0, nullptr},
 };
 
 }  // namespace
 
 Driver *new_driver(ServerCore &core) {
+    if (!core.check_hooked()) return nullptr;
     PyTypeObject *type = core.state->driver_type;
     Driver *self = as_driver(new_object(type));
     if (!self) return nullptr;
@@ -247,12 +263,12 @@ Driver *new_driver(ServerCore &core) {
 bool add_driver_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>("The coroutine of a Task that a handler's coroutine runs in.")},
-        {Py_tp_traverse, reinterpret_cast<void *>(driver_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(driver_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(driver_dealloc)},
-        {Py_tp_getattro, reinterpret_cast<void *>(get_attribute)},
-        {Py_am_send, reinterpret_cast<void *>(driver_send)},
-        {Py_am_await, reinterpret_cast<void *>(await)},
+        {Py_tp_traverse, raw_slot<driver_traverse>()},
+        {Py_tp_clear, raw_slot<driver_clear>()},
+        {Py_tp_dealloc, raw_slot<driver_dealloc>()},
+        {Py_tp_getattro, raw_slot<get_attribute>()},
+        {Py_am_send, raw_slot<driver_send>()},
+        {Py_am_await, raw_slot<await>()},
         {Py_tp_methods, kMethods},
         {Py_tp_members, kMembers},
         {0, nullptr},

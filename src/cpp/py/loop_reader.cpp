@@ -61,11 +61,12 @@ PyMemberDef kMembers[] = {
 }  // namespace
 
 PyObject *new_loop_reader(ServerCore &core, PyObject *on_end) {
+    if (!core.check_hooked()) return nullptr;
     PyTypeObject *type = core.state->loop_reader_type;
     PyObject *object = new_object(type);
     if (!object) return nullptr;
     LoopReader *self = as_reader(object);
-    self->call = call_reader;
+    self->call = raw_call<call_reader>;
     self->core = &core;
     self->core_object = Py_NewRef(core.self);
     self->on_end = Py_NewRef(on_end);
@@ -75,9 +76,9 @@ PyObject *new_loop_reader(ServerCore &core, PyObject *on_end) {
 bool add_loop_reader_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>("What an event loop calls for a server.")},
-        {Py_tp_traverse, reinterpret_cast<void *>(reader_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(reader_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(reader_dealloc)},
+        {Py_tp_traverse, raw_slot<reader_traverse>()},
+        {Py_tp_clear, raw_slot<reader_clear>()},
+        {Py_tp_dealloc, raw_slot<reader_dealloc>()},
         {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
         {Py_tp_members, kMembers},
         {0, nullptr},

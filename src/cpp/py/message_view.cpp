@@ -22,7 +22,7 @@ struct ViewOwner {
     Assembly *assembly;  // set while it lies in this connection's assembly
     void *taken_buffer;  // the receive buffer that was taken over
     char *taken_assembly;
-    std::shared_ptr<BufferGrave> *grave;  // set with taken_buffer
+    std::shared_ptr<BufferGrave> grave;  // of taken_buffer
 };
 
 ViewOwner *as_owner(PyObject *object) { return reinterpret_cast<ViewOwner *>(object); }
@@ -44,8 +44,8 @@ void release_buffer(PyObject *object, Py_buffer *) { as_owner(object)->exports--
 void owner_dealloc(PyObject *object) {
     ViewOwner *self = as_owner(object);
     PyTypeObject *type = Py_TYPE(object);
-    if (self->taken_buffer) (*self->grave)->bury(self->taken_buffer);
-    delete self->grave;
+    if (self->taken_buffer) self->grave->bury(self->taken_buffer);
+    self->grave.~shared_ptr();
     free(self->taken_assembly);
     type->tp_free(object);
     Py_DECREF(type);
@@ -60,7 +60,7 @@ void take_memory(ServerCore &core, ViewOwner *self) {
     if (self->assembly) {
         self->taken_assembly = self->assembly->take().release();
     } else {
-        self->grave = new std::shared_ptr<BufferGrave>(core.grave);
+        self->grave = core.grave;
         self->taken_buffer = us_loop_take_recv_buffer(self->loop);
     }
 }
@@ -79,13 +79,14 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
     Assembly &assembly = assembly_of(raw(ws));
     bool in_assembly = lies_in(message, assembly.data(), assembly.capacity());
     bool in_buffer = lies_in(message, us_loop_recv_buffer(loop), LIBUS_RECV_BUFFER_LENGTH);
-    if (message.size() < kViewBytes || !(in_assembly || in_buffer)) {
+    if (message.size() < kViewBytes || !(in_assembly || (in_buffer && us_loop_prepare_recv_buffer(loop)))) {
         owner = Ref::steal(PyBytes_FromStringAndSize(message.data(), size));
     } else {
         PyTypeObject *owner_type = core.state->view_owner_type;
         owner = Ref::steal(new_object(owner_type));
         if (owner) {
             ViewOwner *self = as_owner(owner.get());
+            new (&self->grave) std::shared_ptr<BufferGrave>();
             self->data = message.data();
             self->size = size;
             self->assembly = in_assembly ? &assembly : nullptr;
@@ -112,9 +113,9 @@ void release_view(ServerCore &core, BinaryMessage &message) {
 
 bool add_view_owner_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
-        {Py_tp_dealloc, reinterpret_cast<void *>(owner_dealloc)},
-        {Py_bf_getbuffer, reinterpret_cast<void *>(get_buffer)},
-        {Py_bf_releasebuffer, reinterpret_cast<void *>(release_buffer)},
+        {Py_tp_dealloc, raw_slot<owner_dealloc>()},
+        {Py_bf_getbuffer, raw_slot<get_buffer>()},
+        {Py_bf_releasebuffer, raw_slot<release_buffer>()},
         {0, nullptr},
     };
     PyType_Spec spec = {"uwserve._core.MessageOwner", sizeof(ViewOwner), 0,

@@ -43,9 +43,43 @@ py::dict build_facts() {
     return facts;
 }
 
+// Whether this interpreter can have the module; false with ImportError set. Servers, signals and the hooks of a fork belong to
+// the main interpreter, and pybind11 asks for the GIL by way of PyGILState, which is the main one's, too: in another
+// interpreter of CPython 3.11 that never returns. So nothing of pybind11's may run before this.
+bool check_interpreter() {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(
+            PyExc_ImportError,
+            "uwserve works in the main interpreter only, and this is a subinterpreter; run servers there, or in "
+            "processes of their own");
+        return false;
+    }
+#ifdef Py_GIL_DISABLED
+    // CPython switches the GIL on for a module that does not declare that it can do without, unless it was told not to.
+    Ref is_on = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(PySys_GetObject("_is_gil_enabled"), nullptr));
+    if (!is_on) return false;
+    if (is_on.get() != Py_True) {
+        PyErr_SetString(PyExc_ImportError,
+                        "uwserve needs the GIL, which PYTHON_GIL=0 or -X gil=0 keeps switched off: leave that out");
+        return false;
+    }
+#endif
+    return true;
+}
+
+// pybind11's base class is reachable (Server.__mro__), and makes instances of what is no class of C++ by a C++ exception out
+// of tp_new, which ends the process. Here that is a RuntimeError. The class is shared by all modules made with this pybind11.
+PyObject *make_instance(PyTypeObject *type, PyObject *, PyObject *) { return py::detail::make_new_instance(type); }
+
+void make_safe() {
+    auto *base = reinterpret_cast<PyTypeObject *>(py::detail::get_internals().instance_base);
+    base->tp_new = raw_call<make_instance>;
+}
+
 }  // namespace
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_core_of_main, module) {
+    make_safe();
     module.doc() = "uWebSockets' App and WebSocket, bound directly. Use it through uwserve.";
     auto owned = std::make_unique<ModuleState>();
     ModuleState *state = owned.get();
@@ -70,3 +104,8 @@ PYBIND11_MODULE(_core, module) {
 }
 
 }  // namespace uwserve
+
+// What CPython calls first.
+extern "C" PYBIND11_EXPORT PyObject *PyInit__core() {
+    return uwserve::check_interpreter() ? uwserve::PyInit__core_of_main() : nullptr;
+}

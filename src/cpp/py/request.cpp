@@ -1,5 +1,6 @@
 #include "request.h"
 #include "request_docs.h"
+#include "ws_object.h"
 
 #include <structmember.h>
 
@@ -121,19 +122,24 @@ PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_op
 PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
 
 PyGetSetDef kAttributes[] = {
-    {"method", get_method, nullptr, docs::kMethod, nullptr},
-    {"url", get_url, nullptr, docs::kUrl, nullptr},
-    {"target", get_target, nullptr, docs::kTarget, nullptr},
-    {"path", get_path, nullptr, docs::kPath, nullptr},
-    {"query", get_query, nullptr, docs::kQuery, nullptr},
-    {"header_items", get_header_items, nullptr, docs::kHeaderItems, nullptr},
-    {"http_version", get_http_version, nullptr, docs::kHttpVersion, nullptr},
-    {"body", get_body, nullptr, docs::kBody, nullptr},
-    {"is_upgrade", get_is_upgrade, nullptr, docs::kIsUpgrade, nullptr},
-    {"tls", get_request_tls, nullptr, docs::kTls, nullptr},
-    {"answered", get_answered, nullptr, docs::kAnswered, nullptr},
-    {"_is_unknown", get_is_unknown, nullptr, nullptr, nullptr},  // of the facade's
+    {"method", raw_call<get_method>, nullptr, docs::kMethod, nullptr},
+    {"url", raw_call<get_url>, nullptr, docs::kUrl, nullptr},
+    {"target", raw_call<get_target>, nullptr, docs::kTarget, nullptr},
+    {"path", raw_call<get_path>, nullptr, docs::kPath, nullptr},
+    {"query", raw_call<get_query>, nullptr, docs::kQuery, nullptr},
+    {"header_items", raw_call<get_header_items>, nullptr, docs::kHeaderItems, nullptr},
+    {"http_version", raw_call<get_http_version>, nullptr, docs::kHttpVersion, nullptr},
+    {"body", raw_call<get_body>, nullptr, docs::kBody, nullptr},
+    {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kIsUpgrade, nullptr},
+    {"tls", raw_call<get_request_tls>, nullptr, docs::kTls, nullptr},
+    {"answered", raw_call<get_answered>, nullptr, docs::kAnswered, nullptr},
+    {"_is_unknown", raw_call<get_is_unknown>, nullptr, nullptr, nullptr},  // of the facade's
     {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMethodDef kMethods[] = {
+    {"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
 };
 
 PyMemberDef kMembers[] = {
@@ -163,12 +169,13 @@ RequestObject *new_request(ServerCore &core, HttpConn &conn) {
 bool add_request_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kRequest)},
-        {Py_tp_traverse, reinterpret_cast<void *>(request_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(request_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(request_dealloc)},
-        {Py_tp_repr, reinterpret_cast<void *>(request_repr)},
+        {Py_tp_traverse, raw_slot<request_traverse>()},
+        {Py_tp_clear, raw_slot<request_clear>()},
+        {Py_tp_dealloc, raw_slot<request_dealloc>()},
+        {Py_tp_repr, raw_slot<request_repr>()},
         {Py_tp_getset, kAttributes},
         {Py_tp_members, kMembers},
+        {Py_tp_methods, kMethods},
         {0, nullptr},
     };
     PyType_Spec spec = {"uwserve._core.Request", sizeof(RequestObject), 0,

@@ -3,6 +3,8 @@
 #include "server.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <iterator>
 
 #include "threads.h"
@@ -86,6 +88,7 @@ void ServerCore::forked() {
 // Takes the handles away from open sockets without calling any handler: for a server nobody can reach any more.
 void ServerCore::abandon_handles() {
     for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
+    std::vector<Ref> untold = std::exchange(untold_, {});
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *) {
         PerSocket *user = reinterpret_cast<Socket *>(s)->getUserData();
         if (auto *handle = static_cast<WsObject *>(std::exchange(user->handle, nullptr))) {
@@ -105,6 +108,12 @@ bool ServerCore::check_alive(const char *call) {
     if (!is_forked) return true;
     PyErr_Format(PyExc_RuntimeError, "%s: the server belongs to the process that made it, and this is a fork of it",
                  call);
+    return false;
+}
+
+bool ServerCore::check_hooked() {
+    if (self) return true;
+    PyErr_SetString(PyExc_RuntimeError, "set_hooks() comes first");
     return false;
 }
 
@@ -138,14 +147,20 @@ bool ServerCore::post(Posted work, const char *call) {
         first = posted_.empty();
         posted_.push_back(std::move(work));
     }
-    if (first) reinterpret_cast<uWS::Loop *>(engine->loop())->defer([this] { run_posted(); });
+    if (!first) return true;
+    try {
+        reinterpret_cast<uWS::Loop *>(engine->loop())->defer([this] { run_posted(); });
+    } catch (...) {
+        std::lock_guard lock(posted_mutex_);
+        posted_.pop_back();  // it is the only one, as the GIL is held; the next one wakes the loop
+        throw;
+    }
     return true;
 }
 
 void ServerCore::take_posted() {
     std::lock_guard lock(posted_mutex_);
-    std::move(posted_.begin(), posted_.end(), std::back_inserter(taken_));
-    posted_.clear();
+    taken_.splice(taken_.end(), posted_);
 }
 
 bool ServerCore::has_posted() {
@@ -160,11 +175,20 @@ void ServerCore::run_posted() {
     while (!taken_.empty()) {
         Posted work = std::move(taken_.front());  // its references go after it has run
         taken_.pop_front();
+        run(std::move(work));
+    }
+}
+
+// Upstream, which calls run_posted(), would lose what comes behind it when it throws.
+void ServerCore::run(Posted work) {
+    try {
         if (work.fn) {
             work.fn(*this);
-            continue;
+            return;
         }
         run_work(work);
+    } catch (const std::exception &) {
+        failed("posted");
     }
 }
 
@@ -179,6 +203,14 @@ void ServerCore::run_work(Posted &work) {
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
         run_coroutine(*this, nullptr, std::move(result), "call_soon");
     }
+}
+
+// A C++ exception at the top of a turn, where nothing may stay corked.
+void ServerCore::failed(const char *where) {
+    gil.ensure();
+    set_python_error();
+    if (engine) engine->uncork_failed();
+    log_failure(where);
 }
 
 // --- refusals ---
@@ -281,6 +313,7 @@ int ServerCore::traverse(visitproc visit, void *arg) {
     if (int result = running_handlers.traverse(visit, arg)) return result;
     if (int result = contexts.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
+    for (const Ref &handle : untold_) Py_VISIT(handle.get());
     for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
         Py_VISIT(work.callable.get());
         Py_VISIT(work.arguments.get());
@@ -319,8 +352,8 @@ void ServerCore::clear() {
     coroutines.clear();
     running_handlers.clear();
     contexts.clear();
-    std::vector<Posted> posted = std::exchange(posted_, {});
-    std::deque<Posted> taken = std::exchange(taken_, {});
+    std::list<Posted> posted = std::exchange(posted_, {});
+    std::list<Posted> taken = std::exchange(taken_, {});
     if (!is_still()) return;
     embedded_ = false;  // garbage is pumped by nobody: its event loop was closed without a word, or is garbage, too
     loop_thread = 0;

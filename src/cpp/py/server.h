@@ -4,14 +4,18 @@
 // other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
 // so within an Entry. All Python state (handlers, handles, requests) is touched with the GIL only.
 //
+// Turns. Posted work, other sockets' handlers and what a stop does to them run at the top of a turn only, with nothing of the
+// user's on the stack and no socket corked. A call may run one handler, of the socket that it names (close, terminate,
+// upgrade); it finds the caller's socket corked, and leaves it so. Nothing that Python code can call runs posted work.
+//
 // Lifetime. Every ServerWebSocket and Request holds a strong reference to the Python object that owns this core; the
 // engine holds one to the handle of every open socket. The engine dies in finish(), after its last connection, or in the
 // destructor; from then on every call has its "closed" answer.
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +28,7 @@
 #include "coroutines.h"
 #include "gil.h"
 #include "handler_errors.h"
+#include "raw.h"
 #include "state.h"
 #include "usockets/tls.h"
 #include "uws/engine.h"
@@ -66,8 +71,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     explicit ServerCore(ModuleState *state);
     ~ServerCore() override;
 
-    // Brackets native work done on behalf of Python outside a dispatch, so that closes in it are deferred as in one, and
-    // what it published leaves soon. The outermost one of a stopped server that no thread runs ends the server, when its
+    // Brackets native work done on behalf of Python outside a dispatch, so that closes in it are deferred as in one (while a
+    // thread runs the loop, to its next turn), and what it published leaves soon. The outermost one of a stopped server that no thread runs ends the server, when its
     // last connection went in it.
     class Entry {
       public:
@@ -81,9 +86,10 @@ class ServerCore final : public WsHandler, public HttpHandler {
         ~Entry() {
             if (!loop_) return;
             SavedError error;  // close handlers run here
-            us_loop_leave(loop_);
+            // Close handlers of connections, and what streams end with, wait for the turn that there will be.
+            core_.running() ? us_loop_leave_later(loop_) : us_loop_leave(loop_);
             if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
-            if (core_.stopping && !core_.running()) core_.finish_if_idle();
+            if (core_.stopping && !core_.running()) core_.end_entry();
         }
         Entry(const Entry &) = delete;
         Entry &operator=(const Entry &) = delete;
@@ -133,6 +139,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // RuntimeError that names both threads (or the fork); always false.
     bool refuse_thread(const char *call);
     bool check_alive(const char *call);  // not forked
+    bool check_hooked();  // set_hooks() was called: `self` is there
     // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.
     bool post(std::function<void(ServerCore &)> fn, const char *call);
     bool post_call(Ref callable, Ref arguments, const char *call);
@@ -164,6 +171,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
         return ContextScope(contexts, slot, coroutines.is_stepping());
     }
     void log_failure(const char *where, WsObject *ws = nullptr);
+    [[gnu::cold]] void failed(const char *where);
 
     // --- WebSockets (server_ws.cpp) ---
     void on_open(Socket *ws) override;
@@ -248,6 +256,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     bool raise_run_error();
     bool leave_fork();
     void take_posted();
+    void run(Posted work);
     bool has_posted();
     void run_posted();
     void run_work(Posted &work);
@@ -255,6 +264,11 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void send_posted();
     void begin_stop(unsigned fresh_seconds);
     bool stop_by(uint64_t deadline_ns, int code, std::string reason);
+    void stop_here(bool force);
+    void stop_here_by(uint64_t deadline_ns, int code, std::string reason);
+    bool post_due();
+    void run_due();
+    void end_entry();
     void tell_all(int code, const std::string &reason);
     void arm_stop_timer();
     void cut();
@@ -269,11 +283,13 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     std::unique_ptr<us_tls_config_t, DropTls> tls_;
     std::mutex posted_mutex_;
-    std::vector<Posted> posted_;
-    std::deque<Posted> taken_;  // off posted_, and not run yet; loop thread
+    std::list<Posted> posted_;
+    std::list<Posted> taken_;  // off posted_, and not run yet; loop thread
     us_timer_t *stop_timer_ = nullptr;  // the engine's
     uint64_t stop_deadline_ns_ = 0;  // 0: a stop without one
-    bool told_ = false;  // every socket was, by a stop with a deadline
+    bool told_ = false;  // every socket was, or is about to be, by a stop with a deadline
+    std::optional<std::pair<int, std::string>> farewell_;  // due: the code and reason to tell every socket
+    std::vector<Ref> untold_;  // due: closed by stop(True), and their close handlers have not run; counts in num_polls
     bool break_ = false, finishing_ = false;
     bool embedded_ = false;  // an event loop of Python's calls pump()
     Ref run_error_;

@@ -266,12 +266,11 @@ void make_collectable(PyHeapTypeObject *heap_type) {
 }  // namespace
 
 ServerCore *core_of(PyObject *object) {
-    py::handle handle(object);
-    if (!py::isinstance<ServerCore>(handle) || !py::detail::is_holder_constructed(object)) {
-        PyErr_SetString(PyExc_TypeError, "not an initialised server");
+    if (!py::isinstance<ServerCore>(object)) {
+        PyErr_SetString(PyExc_TypeError, "not a server");
         return nullptr;
     }
-    return handle.cast<ServerCore *>();
+    return initialised<ServerCore>(object);
 }
 
 void bind_server(py::module_ &module, ModuleState *state) {
@@ -324,7 +323,10 @@ void bind_server(py::module_ &module, ModuleState *state) {
         PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     if (!subscript) throw py::error_already_set();
     type.attr("__class_getitem__") = subscript;
-    for (PyMethodDef *method : {kServerMethods, kStreamMethods, kObserverMethods}) {
+    // A copy or a pickle would be an object without a server in it.
+    static PyMethodDef no_copies[] = {{"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr},
+                                      {nullptr, nullptr, 0, nullptr}};
+    for (PyMethodDef *method : {no_copies, kServerMethods, kStreamMethods, kObserverMethods}) {
         for (; method->ml_name; method++) {
             auto descriptor = py::reinterpret_steal<py::object>(
                 PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

@@ -243,9 +243,15 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
     core->on_settled(conn);
     PerSocket user;
-    user.handle = handle.release();  // the engine's reference, given back at close
+    user.handle = handle.get();  // the engine's reference, given back at close
     user.compression = extensions.agreed;
-    gate.upgrade(conn, {handshake.key, protocol, extensions.field, headers.fields(), user});
+    try {
+        gate.upgrade(conn, {handshake.key, protocol, extensions.field, headers.fields(), user});
+    } catch (...) {
+        if (ws->id) handle.release();  // it was opened: the engine has it
+        throw;
+    }
+    handle.release();
     if (is_unknown && core->on_unknown_protocol) [[unlikely]]
         tell_unknown_protocol(*core, protocol);
     Py_RETURN_TRUE;
@@ -375,16 +381,16 @@ void ServerCore::on_settled(HttpConn &conn) {
 }
 
 PyMethodDef kServerMethods[] = {
-    {"respond", as_function(respond), METH_FASTCALL, docs::kRespond},
-    {"defer", defer, METH_O, docs::kDefer},
-    {"_call_for", as_function(call_for), METH_FASTCALL,
+    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kRespond},
+    {"defer", raw_call<defer>, METH_O, docs::kDefer},
+    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL,
      "_call_for($self, request, function, /, *args)\n--\n\nFor the facade."},
-    {"start_coroutine", as_function(start), METH_FASTCALL, docs::kStartCoroutine},
-    {"upgrade", as_function(upgrade), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
-    {"publish", as_function(publish), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},
-    {"subscriber_count", subscriber_count, METH_O, docs::kSubscriberCount},
-    {"request_ip", request_ip, METH_O, docs::kRequestIp},
-    {"timeout", as_function(timeout), METH_FASTCALL | METH_KEYWORDS, docs::kTimeout},
+    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kStartCoroutine},
+    {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
+    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},
+    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kSubscriberCount},
+    {"request_ip", raw_call<request_ip>, METH_O, docs::kRequestIp},
+    {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kTimeout},
     {nullptr, nullptr, 0, nullptr},
 };
 

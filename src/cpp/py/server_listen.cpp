@@ -44,10 +44,7 @@ bool ServerCore::make_engine() {
         PyErr_SetString(PyExc_RuntimeError, "this server was already bound");
         return false;
     }
-    if (!self) {
-        PyErr_SetString(PyExc_RuntimeError, "set_hooks() comes first");
-        return false;
-    }
+    if (!check_hooked()) return false;
     engine = Engine::create(*this, *this, limits);
     if (!engine) return os_error(errno);
     us_loop_on_release(engine->loop(), on_release, this);

@@ -67,8 +67,10 @@ PyObject *observe(PyObject *self, PyObject *object) {
     OwnWrites own(core->limits.stats, conn.s);
     core->on_settled(conn);
     PerSocket user;
-    user.handle = Ref::borrow(handle.get()).release();  // the engine's reference, given back at close
+    Ref engines = Ref::borrow(handle.get());  // given back at close
+    user.handle = engines.get();
     core->engine->gate().upgrade(conn, {handshake.key, {}, {}, {}, user});
+    engines.release();
     return handle.release();
 }
 
@@ -140,12 +142,12 @@ void ServerCore::close_observers() {
 }
 
 PyMethodDef kObserverMethods[] = {
-    {"_observe", observe, METH_O, "_observe($self, request, /)\n--\n\nFor the dashboard."},
-    {"_leave_out", as_function(leave_request_out), METH_FASTCALL,
+    {"_observe", raw_call<observe>, METH_O, "_observe($self, request, /)\n--\n\nFor the dashboard."},
+    {"_leave_out", raw_fastcall<leave_request_out>(), METH_FASTCALL,
      "_leave_out($self, request, answer, /)\n--\n\nFor the dashboard."},
-    {"_tell_observer", as_function(tell_observer), METH_FASTCALL,
+    {"_tell_observer", raw_fastcall<tell_observer>(), METH_FASTCALL,
      "_tell_observer($self, ws, text, /)\n--\n\nFor the dashboard."},
-    {"_set_message_handler", set_message_handler, METH_O,
+    {"_set_message_handler", raw_call<set_message_handler>, METH_O,
      "_set_message_handler($self, handler, /)\n--\n\nFor the dashboard."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -120,7 +120,7 @@ bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
     if (break_) run_posted();
     if (watch) us_unwatch(watch);
     loop_thread = 0;
-    finish_if_idle();
+    end_entry();
     return raise_run_error();
 }
 
@@ -182,7 +182,7 @@ bool ServerCore::detach_loop() {
     }
     embedded_ = false;
     loop_thread = 0;
-    finish_if_idle();
+    end_entry();
     return raise_run_error();
 }
 
@@ -217,6 +217,18 @@ void ServerCore::task_ended() {
     } else {
         finish_if_idle();
     }
+}
+
+// Of the outermost one, and of a run: no thread runs the loop (any more), so there is no turn to wait for.
+void ServerCore::end_entry() try {
+    if (us_loop_t *loop = engine ? engine->loop() : nullptr; loop && loop->depth == 0) {
+        us_loop_enter(loop);
+        us_loop_leave(loop);  // what an Entry has left to the next turn
+    }
+    if (farewell_ || !untold_.empty() || (forced && !unfinished.empty())) run_due();
+    finish_if_idle();
+} catch (const std::exception &) {
+    failed("stop");
 }
 
 void ServerCore::finish_if_idle() {

@@ -5,6 +5,11 @@
 // A stop goes from mild to hard only: a deadline is never moved out, and what was told once is not told again. The server
 // ends (finish) where its last connection does.
 //
+// A stop may be called inside any handler, with that handler's socket corked. So the call runs no handler and no work that
+// was posted: it stops listening, stop(True) also closes the sockets, and the rest is due at the top of the next turn
+// (run_due), when nothing of the user's is on the stack. While no thread runs the loop there are no turns: it is then done
+// before the outermost call returns (Entry).
+//
 // No message is lost on the way from another thread, either: its send() has answered as soon as the message was posted, and
 // that happens with the GIL, as does closing. So the posted ones are sent first, and from the last look at the queue to the
 // last Close frame no Python code runs that could let go of the GIL.
@@ -26,6 +31,9 @@ constexpr unsigned kFreshSeconds = 1;
 // The timer takes an int of milliseconds; a later deadline is looked at again and again.
 constexpr uint64_t kLongestTimerMs = 3'600'000;
 
+constexpr int kStopCode = 1001;
+constexpr const char *kStopReason = "Server closed";
+
 WsObject *handle_of(us_socket_t *s) {
     return static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
 }
@@ -45,28 +53,35 @@ bool ServerCore::stop(bool force) {
     if (finished || (stopping && (forced || !force))) return true;
     if (!on_loop_thread()) {
         return post([force](ServerCore &core) {
-            if (!core.stop(force)) core.log_failure("stop");
+            if (core.finished) return;
+            core.stop_here(force);
+            core.run_due();
         }, "Server.stop");
     }
     if (!engine) {
         stopping = finished = true;
         return true;
     }
+    if (force && !post_due()) return false;
     Entry entry(*this);
-    begin_stop(0);
-    if (force) {
-        forced = true;
-        coroutines.cancel_tasks();
-        engine->gate().close_all();
-        us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *core) {
-            if (WsObject *handle = handle_of(s)) {
-                static_cast<ServerCore *>(core)->close_handle(handle, 1001, "Server closed");
-            }
-            if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
-        }, this);
-        finish_closes(*this);
-    }
+    stop_here(force);
     return true;
+}
+
+// Runs no Python code but the cancelling of tasks.
+void ServerCore::stop_here(bool force) {
+    begin_stop(0);
+    if (!force || forced) return;
+    untold_.reserve(untold_.size() + pending_websockets);
+    forced = true;
+    coroutines.cancel_tasks();
+    engine->gate().close_all();
+    us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *user) {
+        auto *core = static_cast<ServerCore *>(user);
+        if (WsObject *handle = handle_of(s)) core->untold_.push_back(core->start_close(handle, kStopCode, kStopReason));
+        if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
+    }, this);
+    if (!untold_.empty()) engine->loop()->num_polls++;  // the server does not end before they are told
 }
 
 bool ServerCore::stop_within(double seconds, int code, std::string reason) {
@@ -80,27 +95,58 @@ bool ServerCore::stop_by(uint64_t deadline_ns, int code, std::string reason) {
     if (finished || forced) return true;
     if (!on_loop_thread()) {
         return post([deadline_ns, code, reason](ServerCore &core) {
-            if (!core.stop_by(deadline_ns, code, reason)) core.log_failure("stop");
+            if (core.finished || core.forced) return;
+            core.stop_here_by(deadline_ns, code, reason);
+            core.run_due();
         }, "Server.stop");
     }
     if (!engine) {
         stopping = finished = true;
         return true;
     }
+    if (!told_ && !post_due()) return false;
     Entry entry(*this);
-    begin_stop(kFreshSeconds);
-    if (!stop_deadline_ns_ || deadline_ns < stop_deadline_ns_) {
-        stop_deadline_ns_ = deadline_ns;
-        arm_stop_timer();
-    }
-    if (!told_) {
-        told_ = true;
-        tell_all(code, reason);
-    }
+    stop_here_by(deadline_ns, code, std::move(reason));
     return true;
 }
 
-// Their close handlers run when all have been told: a handler cannot make another socket miss its messages.
+// Runs no Python code.
+void ServerCore::stop_here_by(uint64_t deadline_ns, int code, std::string reason) {
+    begin_stop(kFreshSeconds);
+    if (!stop_deadline_ns_ || deadline_ns < stop_deadline_ns_) {
+        stop_deadline_ns_ = deadline_ns;
+        if (told_ && !farewell_) arm_stop_timer();  // else they are told first, however short it is
+    }
+    if (told_) return;
+    told_ = true;
+    farewell_.emplace(code, std::move(reason));
+}
+
+// --- what is due ---
+
+// For a caller on the loop's thread. False with an exception set.
+bool ServerCore::post_due() {
+    return !running() || post([](ServerCore &core) { core.run_due(); }, "Server.stop");
+}
+
+// At the top of a turn, or with no thread running the loop: nothing of the user's is on the stack, and no socket corked.
+void ServerCore::run_due() {
+    if (!engine) return;
+    Entry entry(*this);
+    if (std::optional farewell = std::exchange(farewell_, std::nullopt)) {
+        tell_all(farewell->first, farewell->second);
+        arm_stop_timer();
+    }
+    if (!forced) return;
+    if (std::vector<Ref> untold = std::exchange(untold_, {}); !untold.empty()) {
+        engine->loop()->num_polls--;
+        for (Ref &handle : untold) tell_closed(std::move(handle), kStopCode, kStopReason);
+    }
+    finish_closes(*this);
+}
+
+// At the top of a turn. Their close handlers run when all have been told: a handler cannot make another socket miss its
+// messages.
 void ServerCore::tell_all(int code, const std::string &reason) {
     send_posted();
     struct Telling {
@@ -129,7 +175,7 @@ void ServerCore::send_posted() {
         if (next == taken_.end()) return;
         Posted work = std::move(*next);
         taken_.erase(next);
-        work.fn(*this);
+        run(std::move(work));
     }
 }
 

@@ -235,10 +235,10 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 }  // namespace
 
 PyMethodDef kStreamMethods[] = {
-    {"respond_stream", as_function(respond_stream), METH_FASTCALL, docs::kRespondStream},
-    {"respond_pushed", as_function(respond_pushed), METH_FASTCALL, docs::kRespondPushed},
-    {"push_piece", as_function(push_piece), METH_FASTCALL, docs::kPushPiece},
-    {"end_pushed", as_function(end_pushed), METH_FASTCALL, docs::kEndPushed},
+    {"respond_stream", raw_fastcall<respond_stream>(), METH_FASTCALL, docs::kRespondStream},
+    {"respond_pushed", raw_fastcall<respond_pushed>(), METH_FASTCALL, docs::kRespondPushed},
+    {"push_piece", raw_fastcall<push_piece>(), METH_FASTCALL, docs::kPushPiece},
+    {"end_pushed", raw_fastcall<end_pushed>(), METH_FASTCALL, docs::kEndPushed},
     {nullptr, nullptr, 0, nullptr},
 };
 

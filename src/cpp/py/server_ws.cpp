@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "uws/ws_write.h"
 #include "ws_queue.h"
 
 namespace uwserve {
@@ -260,7 +261,7 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
     limits.stats.topics.leaves_all(subscriber_of(ws));
     limits.lift_backpressure_limit(true);
-    ws->end(code, reason);
+    end_websocket(ws, code, reason);
     limits.lift_backpressure_limit(false);
     if (!s->closed) engine->gate().drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
@@ -272,12 +273,12 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
 void ServerCore::terminate_handle(WsObject *handle) {
     Socket *ws = handle->ws;
     us_socket_t *s = raw(ws);
+    std::vector<std::string> topics;
+    for (const uWS::Topic *topic : topics_of(ws)) topics.emplace_back(topic->name);
     write_accepted(ws);
     Ref keep = detach(*this, handle);
     // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
     limits.stats.topics.leaves_all(subscriber_of(ws));
-    std::vector<std::string> topics;
-    ws->iterateTopics([&](std::string_view topic) { topics.emplace_back(topic); });
     for (const std::string &topic : topics) ws->unsubscribe(topic);
     us_socket_close_delivering(s);
     end_handle(*this, std::move(keep), 1006, {});

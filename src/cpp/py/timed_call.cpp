@@ -5,6 +5,8 @@
 // nothing at all where no TimedCall was put in front of the handler. GIL.
 #include "timed_call.h"
 
+#include "raw.h"
+
 #include <structmember.h>
 
 #include <algorithm>
@@ -88,7 +90,7 @@ PyObject *make(PyTypeObject *type, PyObject *args, PyObject *names) {
     if (!object) return nullptr;
     TimedCall *self = as_timed(object);
     self->handler = Py_NewRef(handler);
-    self->vectorcall = call;
+    self->vectorcall = raw_call<call>;
     self->times = Histogram();
     return object;
 }
@@ -126,8 +128,8 @@ PyObject *take(PyObject *object, PyObject *) {
 }
 
 PyMethodDef kMethods[] = {
-    {"record", record, METH_O, "record($self, ns, /)\n--\n\nOne more time, that was measured elsewhere."},
-    {"take", take, METH_NOARGS,
+    {"record", raw_call<record>, METH_O, "record($self, ns, /)\n--\n\nOne more time, that was measured elsewhere."},
+    {"take", raw_call<take>, METH_NOARGS,
      "take($self, /)\n--\n\ncount, and in nanoseconds total, p50, p90, p99 and max, since the last take()."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -144,9 +146,9 @@ bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
         {Py_tp_doc,
          const_cast<char *>("TimedCall(handler, /)\n--\n\nA callable that measures how long `handler` takes.")},
-        {Py_tp_new, reinterpret_cast<void *>(make)},
-        {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+        {Py_tp_new, raw_slot<make>()},
+        {Py_tp_traverse, raw_slot<traverse>()},
+        {Py_tp_dealloc, raw_slot<dealloc>()},
         {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
         {Py_tp_methods, kMethods},
         {Py_tp_members, kMembers},

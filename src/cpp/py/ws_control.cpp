@@ -147,12 +147,12 @@ bool read_close_reason(PyObject *object, std::string *reason) {
 }
 
 PyMethodDef kControlMethods[] = {
-    {"cork", cork, METH_O, docs::kCork},
-    {"close", as_function(close), METH_FASTCALL | METH_KEYWORDS, docs::kClose},
-    {"terminate", terminate, METH_NOARGS, docs::kTerminate},
-    {"pause", pause, METH_NOARGS, docs::kPause},
-    {"resume", resume, METH_NOARGS, docs::kResume},
-    {"get_buffered_amount", get_buffered_amount, METH_NOARGS, docs::kGetBufferedAmount},
+    {"cork", raw_call<cork>, METH_O, docs::kCork},
+    {"close", raw_fastcall<close>(), METH_FASTCALL | METH_KEYWORDS, docs::kClose},
+    {"terminate", raw_call<terminate>, METH_NOARGS, docs::kTerminate},
+    {"pause", raw_call<pause>, METH_NOARGS, docs::kPause},
+    {"resume", raw_call<resume>, METH_NOARGS, docs::kResume},
+    {"get_buffered_amount", raw_call<get_buffered_amount>, METH_NOARGS, docs::kGetBufferedAmount},
     {nullptr, nullptr, 0, nullptr},
 };
 

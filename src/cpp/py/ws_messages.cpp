@@ -60,7 +60,7 @@ PyObject *resolve(PyObject *, PyObject *future) {
     return guarded<PyObject_CallMethod>(future, "set_result", "O", Py_None);
 }
 
-PyMethodDef kResolve = {"resolve", resolve, METH_O, nullptr};
+PyMethodDef kResolve = {"resolve", raw_call<resolve>, METH_O, nullptr};
 
 bool has_claim(MessageWaitObject *self) { return self->messages->waiting == reinterpret_cast<PyObject *>(self); }
 
@@ -248,13 +248,9 @@ PyObject *new_wait(PyObject *messages, bool closes) {
 
 // Never refuses: that is for the await, as with an asynchronous generator. (anext() with a default, in CPython up to 3.13,
 // does not expect it to, and crashes.)
-PyObject *messages_next(PyObject *self) {
-    return new_wait(self, false);
-}
+PyObject *messages_next(PyObject *self) { return new_wait(self, false); }
 
-PyObject *messages_aclose(PyObject *self, PyObject *) {
-    return new_wait(self, true);
-}
+PyObject *messages_aclose(PyObject *self, PyObject *) { return new_wait(self, true); }
 
 int messages_traverse(PyObject *object_, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(object_));
@@ -336,33 +332,33 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
 
 bool add_messages_types(PyObject *module, ModuleState *state) {
     static PyMethodDef messages_methods[] = {
-        {"aclose", messages_aclose, METH_NOARGS, docs::kMessagesAclose},
+        {"aclose", raw_call<messages_aclose>, METH_NOARGS, docs::kMessagesAclose},
         {nullptr, nullptr, 0, nullptr},
     };
     static PyMethodDef wait_methods[] = {
-        {"send", wait_send_method, METH_O, nullptr},
-        {"throw", wait_throw, METH_VARARGS, nullptr},
-        {"close", wait_close, METH_NOARGS, nullptr},
+        {"send", raw_call<wait_send_method>, METH_O, nullptr},
+        {"throw", raw_call<wait_throw>, METH_VARARGS, nullptr},
+        {"close", raw_call<wait_close>, METH_NOARGS, nullptr},
         {nullptr, nullptr, 0, nullptr},
     };
     PyType_Slot messages_slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kMessages)},
-        {Py_tp_traverse, reinterpret_cast<void *>(messages_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(messages_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(messages_dealloc)},
+        {Py_tp_traverse, raw_slot<messages_traverse>()},
+        {Py_tp_clear, raw_slot<messages_clear>()},
+        {Py_tp_dealloc, raw_slot<messages_dealloc>()},
         {Py_am_aiter, reinterpret_cast<void *>(PyObject_SelfIter)},
-        {Py_am_anext, reinterpret_cast<void *>(messages_next)},
+        {Py_am_anext, raw_slot<messages_next>()},
         {Py_tp_methods, messages_methods},
         {0, nullptr},
     };
     PyType_Slot wait_slots[] = {
-        {Py_tp_traverse, reinterpret_cast<void *>(wait_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(wait_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(wait_dealloc)},
+        {Py_tp_traverse, raw_slot<wait_traverse>()},
+        {Py_tp_clear, raw_slot<wait_clear>()},
+        {Py_tp_dealloc, raw_slot<wait_dealloc>()},
         {Py_am_await, reinterpret_cast<void *>(PyObject_SelfIter)},
-        {Py_am_send, reinterpret_cast<void *>(wait_send)},
+        {Py_am_send, raw_slot<wait_send>()},
         {Py_tp_iter, reinterpret_cast<void *>(PyObject_SelfIter)},
-        {Py_tp_iternext, reinterpret_cast<void *>(wait_next)},
+        {Py_tp_iternext, raw_slot<wait_next>()},
         {Py_tp_methods, wait_methods},
         {0, nullptr},
     };
@@ -373,7 +369,7 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
 }
 
 PyMethodDef kMessagesMethods[] = {
-    {"messages", messages, METH_NOARGS, docs::kMessagesMethod},
+    {"messages", raw_call<messages>, METH_NOARGS, docs::kMessagesMethod},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -97,7 +97,7 @@ PyObject *get_subscriptions(PyObject *object, void *) {
     }
     // Python is called only after the walk: making objects can run finalisers, and those may unsubscribe.
     std::vector<std::string> names;
-    self->ws->iterateTopics([&](std::string_view topic) { names.emplace_back(topic); });
+    for (const uWS::Topic *topic : topics_of(self->ws)) names.emplace_back(topic->name);
     std::sort(names.begin(), names.end());
     Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(names.size())));
     if (!list) return nullptr;
@@ -137,14 +137,14 @@ int set_binary_type(PyObject *object, PyObject *value, void *) {
 }
 
 PyGetSetDef kAttributes[] = {
-    {"ready_state", get_ready_state, nullptr, docs::kReadyState, nullptr},
-    {"id", get_id, nullptr, docs::kId, nullptr},
-    {"remote_address", get_remote_address, nullptr, docs::kRemoteAddress, nullptr},
-    {"subscriptions", get_subscriptions, nullptr, docs::kSubscriptions, nullptr},
-    {"binary_type", get_binary_type, set_binary_type, docs::kBinaryType, nullptr},
-    {"protocol", get_protocol, nullptr, docs::kProtocol, nullptr},
-    {"buffered_amount", get_buffered_amount, nullptr, docs::kBufferedAmount, nullptr},
-    {"server", get_server, nullptr, docs::kServer, nullptr},
+    {"ready_state", raw_call<get_ready_state>, nullptr, docs::kReadyState, nullptr},
+    {"id", raw_call<get_id>, nullptr, docs::kId, nullptr},
+    {"remote_address", raw_call<get_remote_address>, nullptr, docs::kRemoteAddress, nullptr},
+    {"subscriptions", raw_call<get_subscriptions>, nullptr, docs::kSubscriptions, nullptr},
+    {"binary_type", raw_call<get_binary_type>, raw_call<set_binary_type>, docs::kBinaryType, nullptr},
+    {"protocol", raw_call<get_protocol>, nullptr, docs::kProtocol, nullptr},
+    {"buffered_amount", raw_call<get_buffered_amount>, nullptr, docs::kBufferedAmount, nullptr},
+    {"server", raw_call<get_server>, nullptr, docs::kServer, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -182,15 +182,16 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
         for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kWaitMethods, kMessagesMethods}) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
+        methods.push_back({"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr});
         methods.push_back({"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kClassGetItem});
         methods.push_back({nullptr, nullptr, 0, nullptr});
     }
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kServerWebSocket)},
-        {Py_tp_traverse, reinterpret_cast<void *>(ws_traverse)},
-        {Py_tp_clear, reinterpret_cast<void *>(ws_clear)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(ws_dealloc)},
-        {Py_tp_repr, reinterpret_cast<void *>(ws_repr)},
+        {Py_tp_traverse, raw_slot<ws_traverse>()},
+        {Py_tp_clear, raw_slot<ws_clear>()},
+        {Py_tp_dealloc, raw_slot<ws_dealloc>()},
+        {Py_tp_repr, raw_slot<ws_repr>()},
         {Py_tp_getset, kAttributes},
         {Py_tp_members, kMembers},
         {Py_tp_methods, methods.data()},

@@ -84,11 +84,8 @@ constexpr long kNoStatus = 1005;
 bool read_close_code(PyObject *object, long *code, bool may_have_none = false);
 bool read_close_reason(PyObject *object, std::string *reason);
 
-// A METH_FASTCALL function as a PyMethodDef holds it.
-template <typename F>
-PyCFunction as_function(F f) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(f));
-}
+// __reduce_ex__ of what refers to something that cannot be copied.
+PyObject *refuse_copy(PyObject *self, PyObject *protocol);
 
 // The truth of an optional bool argument. False with TypeError set.
 bool read_bool(PyObject *object, const char *name, bool *value);

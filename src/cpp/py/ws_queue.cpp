@@ -126,15 +126,16 @@ PyObject *task_done(PyObject *self, PyObject *task) {
     Ref ended = std::move(queue->task);
     queue->hold = Hold::kNothing;
     if (handle->core->is_forked) Py_RETURN_NONE;
-    if (handle->core->on_loop_thread()) {
+    const ServerCore &core = *handle->core;
+    if (core.on_loop_thread() && core.engine && core.engine->loop()->depth == 0) {
         pump_events(*handle->core, handle);
     } else {
-        pump_soon(handle);
+        pump_soon(handle);  // also inside a handler, which an event loop that is run in one can do
     }
     Py_RETURN_NONE;
 }
 
-PyMethodDef kTaskDone = {"task_done", task_done, METH_O, nullptr};
+PyMethodDef kTaskDone = {"task_done", raw_call<task_done>, METH_O, nullptr};
 
 bool is_done(PyObject *task) {
     Ref answer = Ref::steal(guarded<PyObject_CallMethod>(task, "done", nullptr));

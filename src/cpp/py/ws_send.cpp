@@ -30,7 +30,15 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
         PyErr_NoMemory();
         return kFailed;
     }
-    Socket::SendStatus status = send_message(self->ws, data, opcode, compress);
+    Socket::SendStatus status;
+    try {
+        status = send_message(self->ws, data, opcode, compress);
+    } catch (const std::bad_alloc &) {
+        drop_corked(s);
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: nothing can follow it
+        PyErr_NoMemory();
+        return kFailed;
+    }
     if (data.size() > 16 * 1024) trim_backlog(s, spare);
     Stats &stats = self->core->limits.stats;
     switch (status) {
@@ -111,11 +119,11 @@ PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count
 }  // namespace
 
 PyMethodDef kSendMethods[] = {
-    {"send", as_function(send<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS, docs::kSend},
-    {"send_text", as_function(send<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS, docs::kSendText},
-    {"send_binary", as_function(send<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS, docs::kSendBinary},
-    {"ping", as_function(send_control<uWS::OpCode::PING>), METH_FASTCALL | METH_KEYWORDS, docs::kPing},
-    {"pong", as_function(send_control<uWS::OpCode::PONG>), METH_FASTCALL | METH_KEYWORDS, docs::kPong},
+    {"send", raw_fastcall<send<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSend},
+    {"send_text", raw_fastcall<send<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSendText},
+    {"send_binary", raw_fastcall<send<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSendBinary},
+    {"ping", raw_fastcall<send_control<uWS::OpCode::PING>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPing},
+    {"pong", raw_fastcall<send_control<uWS::OpCode::PONG>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPong},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -43,12 +43,12 @@ PyObject *subscribe(PyObject *object, PyObject *argument) {
     if (!read_topic(argument, &topic)) return nullptr;
     if (!self->ws) Py_RETURN_FALSE;
     if (self->core->on_loop_thread()) {
-        self->ws->subscribe(topic);
+        self->core->engine->topics().subscribe(self->ws, topic);
         Py_RETURN_TRUE;
     }
     auto handle = std::make_shared<Ref>(owned(self));
-    bool posted = self->core->post([handle, name = std::string(topic)](ServerCore &) {
-        if (Socket *ws = as_ws(handle->get())->ws) ws->subscribe(name);
+    bool posted = self->core->post([handle, name = std::string(topic)](ServerCore &core) {
+        if (Socket *ws = as_ws(handle->get())->ws) core.engine->topics().subscribe(ws, name);
     }, "ServerWebSocket.subscribe");
     return posted ? Py_NewRef(Py_True) : nullptr;
 }
@@ -86,12 +86,13 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
 }  // namespace
 
 PyMethodDef kTopicMethods[] = {
-    {"publish", as_function(publish<PayloadKind::kAny>), METH_FASTCALL | METH_KEYWORDS, docs::kPublish},
-    {"publish_text", as_function(publish<PayloadKind::kText>), METH_FASTCALL | METH_KEYWORDS, docs::kPublishText},
-    {"publish_binary", as_function(publish<PayloadKind::kBinary>), METH_FASTCALL | METH_KEYWORDS, docs::kPublishBinary},
-    {"subscribe", subscribe, METH_O, docs::kSubscribe},
-    {"unsubscribe", unsubscribe, METH_O, docs::kUnsubscribe},
-    {"is_subscribed", is_subscribed, METH_O, docs::kIsSubscribed},
+    {"publish", raw_fastcall<publish<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPublish},
+    {"publish_text", raw_fastcall<publish<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPublishText},
+    {"publish_binary", raw_fastcall<publish<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kPublishBinary},
+    {"subscribe", raw_call<subscribe>, METH_O, docs::kSubscribe},
+    {"unsubscribe", raw_call<unsubscribe>, METH_O, docs::kUnsubscribe},
+    {"is_subscribed", raw_call<is_subscribed>, METH_O, docs::kIsSubscribed},
     {nullptr, nullptr, 0, nullptr},
 };
 

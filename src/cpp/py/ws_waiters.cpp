@@ -111,8 +111,8 @@ void wake_closed(ServerCore &core, WsObject *handle) {
 }
 
 PyMethodDef kWaitMethods[] = {
-    {"_wait", as_function(wait), METH_FASTCALL | METH_KEYWORDS, docs::kWait},
-    {"_forget", forget, METH_O, docs::kForget},
+    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kWait},
+    {"_forget", raw_call<forget>, METH_O, docs::kForget},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 static_assert(alignof(std::max_align_t) >= LIBUS_EXT_ALIGNMENT,
               "malloc must align blocks as ext memory is promised to be");
@@ -173,6 +174,8 @@ struct us_loop_internal_t {
 
     us_socket_t *changed = nullptr;  // the one whose change was not reported yet
     void (*change_cb)(void *, us_socket_t *) = nullptr;
+    void (*failure_cb)(void *) = nullptr;
+    void *failure_user = nullptr;
     void *change_user = nullptr;
 
     us_socket_t *held = nullptr;  // what it sends may wait for more, see us_socket_hold()
@@ -180,12 +183,25 @@ struct us_loop_internal_t {
 
     size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
     char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
+    char *next_recv_buffer = nullptr;  // the same, once it was asked for
     epoll_event events[US_EVENT_BATCH];
 };
 
-// ---- memory: a server that cannot get a few hundred bytes for a block it promised has no way to go on ----
+// ---- memory: whoever cannot do without it throws std::bad_alloc, before anything is changed ----
 
 [[gnu::cold, noreturn]] void us_out_of_memory();
+
+// What the loop calls of the layer above goes through here: a C++ exception, which is memory that was not to be had, ends that
+// socket (NULL: nothing), and neither the iteration nor the process.
+[[gnu::cold]] void us_failed(us_loop_t *loop, us_socket_t *s);
+template <typename F>
+[[gnu::always_inline]] inline void us_contain(us_loop_t *loop, us_socket_t *s, F call) {
+    try {
+        call();
+    } catch (const std::exception &) {
+        us_failed(loop, s);
+    }
+}
 
 static inline void *us_alloc(size_t size) {
     void *p = malloc(size);

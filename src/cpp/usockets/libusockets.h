@@ -182,6 +182,8 @@ struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct 
  * dispatch; the outermost leave runs them. */
 void us_loop_enter(struct us_loop_t *loop);
 void us_loop_leave(struct us_loop_t *loop);
+/* the same, but what was closed is left to the next dispatch, which the caller must see to */
+void us_loop_leave_later(struct us_loop_t *loop);
 /* outside an iteration, after such calls: sets the kernel's timer for what they have timed; nonzero when something is left
  * that an iteration must do: memory of what was closed, or the end of the loop */
 int us_loop_needs_turn(struct us_loop_t *loop);
@@ -204,6 +206,14 @@ static inline uint64_t us_loop_bytes_written(const struct us_loop_t *loop) {
     return __atomic_load_n(&loop->bytes_written_, __ATOMIC_RELAXED);
 }
 
+/* The block that an adopted socket lives in now, or s itself. */
+struct us_socket_t *us_socket_newest(struct us_socket_t *s);
+
+/* Called when a callback has thrown, before the socket that it was for is closed: the layer above puts its own state right. */
+void us_loop_on_failure(struct us_loop_t *loop, void (*cb)(void *user), void *user);
+
+/* Makes sure that the next call of us_loop_take_recv_buffer() needs no memory; 0 when there is none for that. */
+int us_loop_prepare_recv_buffer(struct us_loop_t *loop);
 /* Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
  * keep received bytes where they lie beyond its callback. */
 void *us_loop_take_recv_buffer(struct us_loop_t *loop);

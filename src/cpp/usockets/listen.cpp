@@ -165,7 +165,7 @@ void us_listener_event(us_listen_socket_t *listener) {
             return;
         }
         us_socket_set_address(s, &address);
-        us_socket_open(s);
+        us_contain(context->loop, s, [s] { us_socket_open(s); });
     }
 }
 

@@ -16,10 +16,23 @@
 #include <initializer_list>
 #include <new>
 
-void us_out_of_memory() {
-    static const char text[] = "uwserve: out of memory\n";
-    (void) !write(2, text, sizeof(text) - 1);
-    abort();
+void us_out_of_memory() { throw std::bad_alloc(); }
+
+void us_failed(us_loop_t *loop, us_socket_t *s) {
+    us_loop_internal_t *internal = loop->internal_;
+    if (internal->failure_cb) {
+        internal->failure_cb(internal->failure_user);
+    }
+    if (s) {
+        s = us_socket_follow(s);
+        us_socket_close(0, s, 0, nullptr);
+        us_socket_push(s);  // which forgets it
+    }
+}
+
+void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user) {
+    loop->internal_->failure_cb = cb;
+    loop->internal_->failure_user = user;
 }
 
 us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *),
@@ -87,7 +100,8 @@ void us_run_deferred_closes(us_loop_t *loop) {
         }
         if (s->on_close_due_ && s->context->cb.on_close) {
             s->on_close_due_ = 0;
-            s->context->cb.on_close(s, s->pending_close_code_, s->pending_close_reason_);
+            us_contain(loop, nullptr,
+                       [s] { s->context->cb.on_close(s, s->pending_close_code_, s->pending_close_reason_); });
         }
     }
 }
@@ -117,11 +131,8 @@ static void run_pending(us_loop_internal_t *internal) {
         if (s->closed) {
             continue;
         }
-        if (s->flags_ & US_FLAG_DOOMED) {
-            us_socket_read_last(s);
-        } else {
-            us_socket_deliver_end(s);
-        }
+        us_contain(s->context->loop, s,
+                   [s] { s->flags_ &US_FLAG_DOOMED ? us_socket_read_last(s) : us_socket_deliver_end(s); });
     }
 }
 
@@ -147,13 +158,15 @@ static void run_ready(us_loop_internal_t *internal) {
     while (s) {
         us_socket_t *next = s->ready_next_;
         s->flags_ &= ~US_FLAG_READY;
-        if (s->flags_ & US_FLAG_DOOMED) {
-            if (!s->closed && !(s->flags_ & US_FLAG_PENDING)) {
-                us_socket_read_last(s);
+        us_contain(s->context->loop, s, [s] {
+            if (s->flags_ & US_FLAG_DOOMED) {
+                if (!s->closed && !(s->flags_ & US_FLAG_PENDING)) {
+                    us_socket_read_last(s);
+                }
+            } else if (!s->closed && us_socket_is_reading(s)) {
+                us_socket_read(s, 0);
             }
-        } else if (!s->closed && us_socket_is_reading(s)) {
-            us_socket_read(s, 0);
-        }
+        });
         s = next;
     }
 }
@@ -202,25 +215,25 @@ static void dispatch_batch(us_loop_t *loop, int count) {
     auto block = [internal](int i) { return (void *) (uintptr_t) (internal->events[i].data.u64 & ~(uint64_t) 15); };
     for (int i = 0; i < count; i++) {
         if (kind(i) == US_KIND_WAKE) {
-            us_wake_event(loop);
+            us_contain(loop, nullptr, [loop] { us_wake_event(loop); });
         } else if (kind(i) == US_KIND_WATCH) {
-            us_watch_event((us_watch_t *) block(i));
+            us_contain(loop, nullptr, [&] { us_watch_event((us_watch_t *) block(i)); });
         }
     }
     for (int i = 0; i < count; i++) {
         const uint32_t events = internal->events[i].events;
         switch (kind(i)) {
         case US_KIND_SOCKET:
-            us_socket_event((us_socket_t *) block(i), events);
+            us_contain(loop, (us_socket_t *) block(i), [&] { us_socket_event((us_socket_t *) block(i), events); });
             break;
         case US_KIND_LISTENER:
-            us_listener_event((us_listen_socket_t *) block(i));
+            us_contain(loop, nullptr, [&] { us_listener_event((us_listen_socket_t *) block(i)); });
             break;
         case US_KIND_LINGER:
             us_linger_event(loop, (us_linger_t *) block(i));
             break;
         case US_KIND_PROXIED:
-            us_proxied_event(loop, (us_proxied_t *) block(i));
+            us_contain(loop, nullptr, [&] { us_proxied_event(loop, (us_proxied_t *) block(i)); });
             break;
         case US_KIND_WAKE:
         case US_KIND_TIMER:
@@ -239,7 +252,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     internal->iteration++;
     if (internal->pre_cb) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
-        internal->pre_cb(loop);
+        us_contain(loop, nullptr, [&] { internal->pre_cb(loop); });
     }
     if (internal->pending_head || internal->ready_head) {
         timeout_ms = 0;
@@ -266,7 +279,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     release(internal);
     if (internal->post_cb) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
-        internal->post_cb(loop);
+        us_contain(loop, nullptr, [&] { internal->post_cb(loop); });
     }
     run_pending(internal);
     us_loop_settle(loop);
@@ -317,6 +330,7 @@ void us_loop_free(us_loop_t *loop) {
     us_watches_free_all(internal);
     close_own_fds(internal);
     free(internal->recv_buffer - LIBUS_RECV_BUFFER_PADDING);
+    free(internal->next_recv_buffer);
     free(internal);
     free(loop);
 }

@@ -99,7 +99,7 @@ static void become_socket(us_loop_t *loop, us_proxied_t *p, const us_proxy_heade
         s->ip_length = header->ip_length;
         s->remote_port = header->port;
     }
-    us_socket_open(s);
+    us_contain(loop, s, [s] { us_socket_open(s); });
 }
 
 void us_proxied_event(us_loop_t *loop, us_proxied_t *p) {

@@ -200,7 +200,7 @@ us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length) 
         memcpy(block + LIBUS_RECV_BUFFER_PADDING, data, n);
         data += n;
         length -= n;
-        s = deliver(loop, s, block + LIBUS_RECV_BUFFER_PADDING, (int) n);
+        us_contain(loop, s, [&] { s = deliver(loop, s, block + LIBUS_RECV_BUFFER_PADDING, (int) n); });
     }
     free(block);
     return s;

@@ -77,7 +77,7 @@ void us_timers_run(us_loop_t *loop) {
         }
         {
             us_dispatch_t dispatch(loop, US_PHASE_NONE);
-            t->cb(t);
+            us_contain(loop, nullptr, [t] { t->cb(t); });
         }
         t = internal->timers;
     }

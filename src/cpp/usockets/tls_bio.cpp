@@ -17,7 +17,10 @@ static bool append(us_tls_state_t *state, const void *data, size_t length) {
     }
     if (state->out_capacity - state->out_length < length) {
         const size_t capacity = unsent + length;
-        char *grown = (char *) us_alloc(capacity);
+        char *grown = (char *) malloc(capacity);
+        if (!grown) {
+            return false;
+        }
         if (state->out) {
             memcpy(grown, state->out + state->out_offset, unsent);
             free(state->out);

@@ -185,11 +185,11 @@ static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
     us_wheel_relink(s);
     if (is_due && s->context->cb.on_timeout) {
         us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
-        s->context->cb.on_timeout(s);
+        us_contain(loop, s, [s] { s->context->cb.on_timeout(s); });
     }
     if (is_long_due && !s->closed && s->context->cb.on_long_timeout) {
         us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
-        s->context->cb.on_long_timeout(s);
+        us_contain(loop, s, [s] { s->context->cb.on_long_timeout(s); });
     }
 }
 

@@ -1,8 +1,10 @@
 #include "engine.h"
 
 #include <cerrno>
+#include <exception>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "ws_deflate.h"
 
@@ -11,7 +13,15 @@ namespace uwserve {
 std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
     std::unique_ptr<Engine> engine(new Engine(http_handler, limits));
     try {
-        std::thread([&] { engine->build(ws_handler); }).join();
+        std::exception_ptr failure;
+        std::thread([&] {
+            try {
+                engine->build(ws_handler);
+            } catch (...) {
+                failure = std::current_exception();
+            }
+        }).join();
+        if (failure) std::rethrow_exception(failure);
     } catch (const std::system_error &error) {
         errno = error.code().value();
         return nullptr;
@@ -33,7 +43,12 @@ void Engine::build(WsHandler &handler) {
     behavior.idleTimeout = 120;
     behavior.sendPingsAutomatically = false;
     behavior.open = [this, &handler](Socket *ws) {
-        enable_compression(ws, codecs_, ws->getUserData()->compression);
+        try {
+            enable_compression(ws, codecs_, ws->getUserData()->compression);
+        } catch (...) {
+            ws->getUserData()->handle = nullptr;  // never opened: it is still the caller's
+            throw;
+        }
         guard_.opened(raw(ws));
         handler.on_open(ws);
     };
@@ -50,6 +65,7 @@ void Engine::build(WsHandler &handler) {
     for (us_socket_context_t *c = us_loop_next_context(loop_, nullptr); c; c = us_loop_next_context(loop_, c)) {
         (c->is_child_ ? ws_ : http_) = c;
     }
+    us_loop_on_failure(loop_, on_failure, loop_);
     gate_.install(http_, ws_);
     gate_.limits().install(http_, ws_);
     guard_.install(ws_, &gate_, &handler);
@@ -70,6 +86,14 @@ Engine::~Engine() {
     } catch (const std::system_error &) {
         destroy();  // no thread to be had: this one will do, as it has no loop of its own
     }
+}
+
+// A callback has thrown: the socket that it was for is closed, and what was corked goes nowhere.
+void Engine::on_failure(void *loop) {
+    uWS::LoopData *data = loop_data(static_cast<us_loop_t *>(loop));
+    auto *corked = static_cast<us_socket_t *>(data->corkedSocket);
+    data->corkedSocket = nullptr;
+    if (std::exchange(data->corkOffset, 0) && corked) us_socket_close(0, corked, 0, nullptr);
 }
 
 void Engine::abandon() { us_loop_abandon(loop_); }

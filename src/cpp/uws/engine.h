@@ -15,7 +15,7 @@ namespace uwserve {
 
 class Engine {
   public:
-    // nullptr with errno when the loop's descriptors could not be made.
+    // nullptr with errno when the loop's descriptors could not be made; throws std::bad_alloc.
     static std::unique_ptr<Engine> create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits);
     ~Engine();
     Engine(const Engine &) = delete;
@@ -24,6 +24,8 @@ class Engine {
     us_loop_t *loop() const { return loop_; }
     us_socket_context_t *http_context() const { return http_; }
     us_socket_context_t *ws_context() const { return ws_; }
+    // After an exception at the top of a turn.
+    void uncork_failed() { on_failure(loop_); }
     Topics &topics() { return topics_; }
     const Codecs &codecs() const { return codecs_; }
     HttpGate &gate() { return gate_; }
@@ -35,6 +37,7 @@ class Engine {
   private:
     Engine(HttpHandler &http_handler, Limits &limits) : gate_(http_handler, limits), topics_(codecs_, limits) {}
     void build(WsHandler &handler);
+    static void on_failure(void *loop);
 
     us_loop_t *loop_ = nullptr;
     App *app_ = nullptr;

@@ -2,23 +2,37 @@
 // piece of a streamed body, and bytes that arrived behind a handshake before it was accepted. And what it puts off for the
 // sake of others: each connection has one visit a turn here, and a visit has a bound (kRequestsPerTurn, kTurnTime).
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "http_gate.h"
 
 namespace uwserve {
 
+namespace {
+
+// One connection's turn: the others have theirs, whatever it throws. (Upstream, which calls run_queues(), would lose them.)
+template <typename F>
+void contained(us_socket_t *s, F act) {
+    try {
+        or_close(s, act);
+    } catch (const std::exception &) {
+    }
+}
+
+}  // namespace
+
 void HttpGate::queue_ready(HttpConn &conn) {
     if (conn.ready_queued) return;
-    conn.ready_queued = true;
     ready_.push_back(&conn);
+    conn.ready_queued = true;
     wake();
 }
 
 void HttpGate::wake() {
     if (wake_queued_) return;
-    wake_queued_ = true;
     reinterpret_cast<uWS::Loop *>(http_->loop)->defer([this] { run_queues(); });
+    wake_queued_ = true;
 }
 
 // A turn's share of one connection's late bytes: as much as a read of the socket brings at least, then as long as others may
@@ -30,7 +44,7 @@ bool HttpGate::deliver_share(LateBytes &entry) {
     do {
         std::string_view piece(entry.bytes.data() + entry.begin, std::min(kTurnPiece, end - entry.begin));
         entry.begin += piece.size();
-        us_socket_deliver(ws, piece.data(), piece.size());
+        contained(ws, [&] { us_socket_deliver(ws, piece.data(), piece.size()); });
         if (ws->closed || entry.is_dropped) return true;
     } while (entry.begin < end && !(ws->pause_reasons & US_PAUSE_USER) && !turn.is_over());
     return entry.begin == entry.bytes.size();
@@ -66,22 +80,22 @@ void HttpGate::run_queues() {
         conn->ready_queued = false;
         if (conn->s->closed) continue;
         if (conn->stream) {
-            pump(*conn);
+            contained(conn->s, [&] { pump(*conn); });
             continue;
         }
         if (conn->state != HttpConn::State::kHead) continue;
         us_socket_resume(conn->s, US_PAUSE_HELD);
         std::string held = std::exchange(conn->held, {});
-        consume(*conn, held);
+        contained(conn->s, [&] { consume(*conn, held); });
     }
 }
 
 // Nothing may overtake them: the socket is not read before.
 void HttpGate::hold_late_bytes(us_socket_t *ws, std::string bytes) {
-    us_socket_pause(ws, US_PAUSE_HELD);
-    ws->user_bits |= kHasLateBytes;
     Limits::Kept kept(limits_, bytes.size());
     late_.push_back({ws, std::move(bytes), std::move(kept)});
+    us_socket_pause(ws, US_PAUSE_HELD);
+    ws->user_bits |= kHasLateBytes;
 }
 
 void HttpGate::deliver_late_bytes(us_socket_t *ws) {

@@ -42,42 +42,44 @@ void write_head(Response *response, std::string_view status, Fields fields, bool
 
 void HttpGate::respond(HttpConn &conn, std::string_view status, Fields fields, std::optional<std::string_view> body,
                        std::unique_ptr<BodyOwner> owner, std::optional<uint64_t> declared) {
-    CorkYield yield(conn.s->context->loop);
-    Response *response = conn.response;
-    bool head_only = conn.head->method == "HEAD";
-    bool done = true;
-    conn.responding = true;
-    response->cork([&] {
-        write_head(response, status, fields, conn.head->close);
-        bool has_length = body || (declared && status.substr(0, 3) != "204");  // RFC 9110 8.6
-        if (head_only && has_length) {
-            uint64_t length = body && (!body->empty() || !declared) ? body->size() : *declared;
-            response->overrideWriteOffset(length);  // upstream takes the response for complete only then
-            response->endWithoutBody(length);
-        } else if (!body) {
-            response->endWithoutBody();
-        } else if (body->size() <= kCorkedBodyBytes) {
-            response->end(*body);
-        } else {
-            done = response->tryEnd(*body, body->size()).second;
-        }
-    });
-    if (conn.s->closed) return;
-    if (done) {
-        response_done(conn);
-        return;
-    }
-    response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
-        bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
-        if (conn.s->closed) return ok;
-        if (ok) {
+    or_close(conn.s, [&] {
+        CorkYield yield(conn.s->context->loop);
+        Response *response = conn.response;
+        bool head_only = conn.head->method == "HEAD";
+        bool done = true;
+        conn.responding = true;
+        response->cork([&] {
+            write_head(response, status, fields, conn.head->close);
+            bool has_length = body || (declared && status.substr(0, 3) != "204");  // RFC 9110 8.6
+            if (head_only && has_length) {
+                uint64_t length = body && (!body->empty() || !declared) ? body->size() : *declared;
+                response->overrideWriteOffset(length);  // upstream takes the response for complete only then
+                response->endWithoutBody(length);
+            } else if (!body) {
+                response->endWithoutBody();
+            } else if (body->size() <= kCorkedBodyBytes) {
+                response->end(*body);
+            } else {
+                done = response->tryEnd(*body, body->size()).second;
+            }
+        });
+        if (conn.s->closed) return;
+        if (done) {
             response_done(conn);
-        } else {
-            restart_timer(conn);  // the client has read something
+            return;
         }
-        return ok;
+        response->onWritable([this, &conn, body = *body, owner = std::move(owner)](uintmax_t offset) {
+            bool ok = conn.response->tryEnd(body.substr(offset), body.size()).second;
+            if (conn.s->closed) return ok;
+            if (ok) {
+                response_done(conn);
+            } else {
+                restart_timer(conn);  // the client has read something
+            }
+            return ok;
+        });
+        restart_timer(conn);
     });
-    restart_timer(conn);
 }
 
 // --- streamed bodies ---
@@ -88,69 +90,73 @@ void HttpGate::respond_stream(HttpConn &conn, std::string_view status, Fields fi
         respond(conn, status, fields, std::nullopt, nullptr, declared);
         return;
     }
-    CorkYield yield(conn.s->context->loop);
-    conn.responding = true;
-    conn.stream_left = declared;
-    // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
-    conn.head->close |= conn.head->is_http10;
-    conn.stream = std::move(stream);
-    conn.response->cork([&] {
-        write_head(conn.response, status, fields, conn.head->close);
-        conn.response->writeHeader("Date", date_of(conn.s));
-        if (declared) conn.response->writeHeader("Content-Length", std::to_string(*declared));
-        if (is_chunked(conn)) conn.response->writeHeader("Transfer-Encoding", "chunked");
-        write(conn.s, "\r\n");
-    });
-    if (conn.s->closed) return;
-    conn.response->onWritable([this, &conn](uintmax_t) {
-        AsyncSocketDoor::write(async(conn.s), nullptr, 0);
-        if (conn.s->closed) return false;
-        restart_timer(conn);
-        if (backlog_of(conn.s)) return false;
+    or_close(conn.s, [&] {
+        CorkYield yield(conn.s->context->loop);
+        conn.responding = true;
+        conn.stream_left = declared;
+        // HTTP/1.0 knows no chunks: its body ends with the connection (RFC 9112 6.3).
+        conn.head->close |= conn.head->is_http10;
+        conn.stream = std::move(stream);
+        conn.response->cork([&] {
+            write_head(conn.response, status, fields, conn.head->close);
+            conn.response->writeHeader("Date", date_of(conn.s));
+            if (declared) conn.response->writeHeader("Content-Length", std::to_string(*declared));
+            if (is_chunked(conn)) conn.response->writeHeader("Transfer-Encoding", "chunked");
+            write(conn.s, "\r\n");
+        });
+        if (conn.s->closed) return;
+        conn.response->onWritable([this, &conn](uintmax_t) {
+            AsyncSocketDoor::write(async(conn.s), nullptr, 0);
+            if (conn.s->closed) return false;
+            restart_timer(conn);
+            if (backlog_of(conn.s)) return false;
+            pump(conn);
+            return true;
+        });
         pump(conn);
-        return true;
     });
-    pump(conn);
 }
 
 // Pulls pieces until the socket takes no more, the stream ends or has none yet, or others had to wait long enough.
 void HttpGate::pump(HttpConn &conn) {
-    CorkYield yield(conn.s->context->loop);
-    us_socket_t *s = conn.s;
-    auto begun = std::chrono::steady_clock::now();
-    size_t sent = 0;
-    while (!s->closed && backlog_of(s) == 0) {
-        if (sent > kPumpBytes || (sent && std::chrono::steady_clock::now() - begun > kPumpTime)) {
-            restart_timer(conn);
-            queue_ready(conn);
-            return;
-        }
-        std::string_view piece;
-        BodyStream::Next next = conn.stream->next(piece);
-        if (s->closed) return;
-        if (next == BodyStream::Next::kLater) break;
-        if (next != BodyStream::Next::kPiece) {
-            end_stream(conn, next == BodyStream::Next::kEnd);
-            return;
-        }
-        sent += piece.size() + 1;
-        if (!reserve_backlog(s, piece.size())) {
-            conn.stream->no_memory();
-            end_stream(conn, false);
-            return;
-        }
-        if (conn.stream_left) {
-            if (piece.size() > *conn.stream_left) {  // nothing of it is sent: a client must not take it for the end
-                conn.stream->wrong_length(true);
+    or_close(conn.s, [&] {
+        CorkYield yield(conn.s->context->loop);
+        us_socket_t *s = conn.s;
+        auto begun = std::chrono::steady_clock::now();
+        size_t sent = 0;
+        while (!s->closed && backlog_of(s) == 0) {
+            if (sent > kPumpBytes || (sent && std::chrono::steady_clock::now() - begun > kPumpTime)) {
+                restart_timer(conn);
+                queue_ready(conn);
+                return;
+            }
+            std::string_view piece;
+            BodyStream::Next next = conn.stream->next(piece);
+            if (s->closed) return;
+            if (next == BodyStream::Next::kLater) break;
+            if (next != BodyStream::Next::kPiece) {
+                end_stream(conn, next == BodyStream::Next::kEnd);
+                return;
+            }
+            sent += piece.size() + 1;
+            if (!reserve_backlog(s, piece.size())) {
+                conn.stream->no_memory();
                 end_stream(conn, false);
                 return;
             }
-            *conn.stream_left -= piece.size();
+            if (conn.stream_left) {
+                if (piece.size() > *conn.stream_left) {  // nothing of it is sent: a client must not take it for the end
+                    conn.stream->wrong_length(true);
+                    end_stream(conn, false);
+                    return;
+                }
+                *conn.stream_left -= piece.size();
+            }
+            if (!piece.empty()) send_piece(conn, piece);
+            trim_backlog(s);
         }
-        if (!piece.empty()) send_piece(conn, piece);
-        trim_backlog(s);
-    }
-    restart_timer(conn);  // upstream armed its own at the short write
+        restart_timer(conn);  // upstream armed its own at the short write
+    });
 }
 
 // As a chunk (RFC 9112 7.1), or as it is: to HTTP/1.0, and with a length that was declared.
@@ -171,26 +177,28 @@ void HttpGate::send_piece(HttpConn &conn, std::string_view piece) {
 }
 
 void HttpGate::end_stream(HttpConn &conn, bool complete) {
-    CorkYield yield(conn.s->context->loop);
-    if (complete && conn.stream_left.value_or(0)) {
-        if (conn.stream) conn.stream->wrong_length(false);
-        complete = false;
-    }
-    conn.stream.reset();
-    if (conn.s->closed) return;
-    if (!complete) {
-        // The client must not take what it has for everything (RFC 9112 section 8). To HTTP/1.0 a FIN would say just that.
-        if (conn.head->is_http10 && !conn.stream_left) {
-            us_socket_reset(conn.s);
-        } else {
-            us_socket_close(0, conn.s, 0, nullptr);
+    or_close(conn.s, [&] {
+        CorkYield yield(conn.s->context->loop);
+        if (complete && conn.stream_left.value_or(0)) {
+            if (conn.stream) conn.stream->wrong_length(false);
+            complete = false;
         }
-        return;
-    }
-    if (is_chunked(conn)) write(conn.s, "0\r\n\r\n");
-    if (conn.s->closed) return;
-    static_cast<uWS::HttpResponseData<false> *>(us_socket_ext(0, conn.s))->markDone();
-    response_done(conn);
+        conn.stream.reset();
+        if (conn.s->closed) return;
+        if (!complete) {
+            // The client must not take what it has for everything (RFC 9112 section 8). To HTTP/1.0 a FIN would say just that.
+            if (conn.head->is_http10 && !conn.stream_left) {
+                us_socket_reset(conn.s);
+            } else {
+                us_socket_close(0, conn.s, 0, nullptr);
+            }
+            return;
+        }
+        if (is_chunked(conn)) write(conn.s, "0\r\n\r\n");
+        if (conn.s->closed) return;
+        static_cast<uWS::HttpResponseData<false> *>(us_socket_ext(0, conn.s))->markDone();
+        response_done(conn);
+    });
 }
 
 // --- upgrades and refusals ---
@@ -209,12 +217,19 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
     s->user = nullptr;
     delete &conn;
 
-    response->cork([&] {
-        response->writeStatus("101 Switching Protocols");
-        for (auto [name, value] : answer.fields) response->writeHeader(name, value);
-        if (!answer.extensions.empty()) response->writeHeader("Sec-WebSocket-Extensions", answer.extensions);
-        response->upgrade<PerSocket>(PerSocket(answer.user), key, protocol, std::string_view(), ws_);
-    });
+    try {
+        response->cork([&] {
+            response->writeStatus("101 Switching Protocols");
+            for (auto [name, value] : answer.fields) response->writeHeader(name, value);
+            if (!answer.extensions.empty()) response->writeHeader("Sec-WebSocket-Extensions", answer.extensions);
+            response->upgrade<PerSocket>(PerSocket(answer.user), key, protocol, std::string_view(), ws_);
+        });
+    } catch (...) {
+        if (!s->moved_to) response->onAborted([] {});  // upstream would call conn's, which is gone
+        drop_corked(s);
+        us_socket_close(0, us_socket_newest(s), 0, nullptr);
+        throw;
+    }
 
     us_socket_t *ws = s->moved_to;
     if (!ws->closed && is_shutting_down(ws) && backlog_of(ws) == 0) us_socket_shutdown(0, ws);  // defect S6

@@ -92,6 +92,40 @@ Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view mess
     return send_message(reinterpret_cast<Socket *>(s), message, opcode, compress, &large_, sequence);
 }
 
+Socket::SendStatus Topics::send_whole(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
+                                      uint32_t sequence) {
+    try {
+        return send_message_to(s, message, opcode, compress, sequence);
+    } catch (const std::bad_alloc &) {
+        drop_corked(s);
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
+        return Socket::DROPPED;
+    }
+}
+
+// Upstream makes the topic, notes it with the subscriber, and then the subscriber with the topic. Where memory runs out in
+// between, the next of its calls that looks at one side only would free what the other still refers to.
+void Topics::subscribe(Socket *ws, std::string_view topic) {
+    if (!spare_note_) {
+        std::set<uWS::Topic *> one{nullptr};
+        spare_note_ = one.extract(one.begin());
+    }
+    try {
+        ws->subscribe(topic);
+    } catch (const std::bad_alloc &) {
+        uWS::Subscriber *subscriber = subscriber_of(ws);
+        uWS::Topic *made = tree_->lookupTopic(topic);
+        if (subscriber && made && !made->count(subscriber)) {
+            if (!subscriber->topics.count(made)) {
+                spare_note_.value() = made;
+                subscriber->topics.insert(std::move(spare_note_));
+            }
+            tree_->unsubscribe(subscriber, topic);  // undoes both, and removes a topic that is nobody's
+        }
+        throw;
+    }
+}
+
 // In line: small messages pay for every call.
 [[gnu::always_inline]] inline void Topics::send_one(Socket *ws, uWS::TopicTreeMessage &message) {
     us_socket_t *s = raw(ws);
@@ -101,6 +135,7 @@ Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view mess
     try {
         status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
     } catch (const std::bad_alloc &) {
+        drop_corked(s);
         us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
     }
     limits_.sent(s, opcode, size, status);

@@ -56,10 +56,12 @@ class Topics {
         for (uWS::Subscriber *subscriber : topic) {
             auto *s = static_cast<us_socket_t *>(subscriber->user);
             if (subscriber == except || !wants(s)) continue;
-            sent(s, send_message_to(s, message, opcode, compress, sequence));
+            sent(s, send_whole(s, message, opcode, compress, sequence));
         }
         large_.clear();
     }
+    // Throws std::bad_alloc, and has changed nothing then.
+    void subscribe(Socket *ws, std::string_view topic);
     void drain() {
         if (num_queued_) drain_all();
     }
@@ -80,10 +82,14 @@ class Topics {
     bool gather(Socket *ws, uWS::TopicTreeMessage &message);
     void flush_batch();
     void send_one(Socket *ws, uWS::TopicTreeMessage &message);
+    // The connection ends when memory runs out in it.
+    Socket::SendStatus send_whole(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
+                                  uint32_t sequence);
     Socket::SendStatus send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
                                        uint32_t sequence);
     uint32_t next_sequence() { return sequence_ = (sequence_ + 1) & 0x7FFFFFF; }
 
+    std::set<uWS::Topic *>::node_type spare_note_;  // for subscribe() to take back what upstream has half done
     Codecs &codecs_;
     Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
     TopicTree *tree_ = nullptr;

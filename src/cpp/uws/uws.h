@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "frame_rate.h"
@@ -58,6 +59,7 @@ struct TopicTree<uwserve::Backdoor, uwserve::Backdoor> {
 template <>
 struct WebSocket<false, true, uwserve::Backdoor> {
     static Subscriber *subscriber(WebSocketData *data) { return data->subscriber; }
+    static void forget_subscriber(WebSocketData *data) { data->subscriber = nullptr; }
     static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
     static DeflationStream *deflation(WebSocketData *data) { return data->deflationStream; }
     static InflationStream *inflation(WebSocketData *data) { return data->inflationStream; }
@@ -138,17 +140,47 @@ inline void trim_backlog(us_socket_t *s, SpareMemory *spare = nullptr) {
 class CorkYield {
   public:
     explicit CorkYield(us_loop_t *loop)
-        : corked_(static_cast<uWS::AsyncSocket<false> *>(loop_data(loop)->corkedSocket)) {
+        : loop_(loop_data(loop)), corked_(static_cast<uWS::AsyncSocket<false> *>(loop_->corkedSocket)) {
         if (corked_) AsyncSocketDoor::uncork(corked_);
     }
     ~CorkYield() {
+        // An exception may have left the other one corked: no byte of it may go to this one.
+        loop_->corkedSocket = nullptr;
+        loop_->corkOffset = 0;
         if (corked_) AsyncSocketDoor::cork(corked_);
     }
     CorkYield(const CorkYield &) = delete;
     CorkYield &operator=(const CorkYield &) = delete;
 
   private:
+    uWS::LoopData *loop_;
     uWS::AsyncSocket<false> *corked_;
 };
+
+// What a socket is subscribed to. (Upstream's own walk locks the subscriber, for good when the callback throws.)
+inline const std::set<uWS::Topic *> &topics_of(Socket *ws) {
+    static const std::set<uWS::Topic *> none;
+    const uWS::Subscriber *subscriber = subscriber_of(ws);
+    return subscriber ? subscriber->topics : none;
+}
+
+// After an exception inside of what writes to `s`: its bytes in the cork buffer are gone, or go nowhere. Those of another
+// socket stay.
+inline void drop_corked(us_socket_t *s) {
+    uWS::LoopData *data = loop_data(s->context->loop);
+    if (!data->corkedSocket || data->corkedSocket == s) data->corkOffset = 0;
+}
+
+// Writes to `s`, which ends it when that throws: a part may be gone, and nothing could follow it.
+template <typename F>
+inline auto or_close(us_socket_t *s, F write) {
+    try {
+        return write();
+    } catch (...) {
+        drop_corked(s);
+        us_socket_close(0, us_socket_newest(s), 0, nullptr);
+        throw;
+    }
+}
 
 }  // namespace uwserve

@@ -4,6 +4,7 @@
 
 #include "ws_deflate.h"
 #include "ws_guard.h"
+#include "ws_write.h"
 
 namespace uwserve {
 
@@ -134,7 +135,7 @@ class Receiver {
             refuse(*violation);
         } else {
             guard_.server_limits().stats.topics.leaves_all(subscriber_of(ws()));
-            ws()->end(code, reason);
+            end_websocket(ws(), code, reason);
         }
     }
 

@@ -39,6 +39,22 @@ bool write_accepted(Socket *ws) {
     return write(loop->corkBuffer, corked) == corked;
 }
 
+void end_websocket(Socket *ws, int code, std::string_view reason) {
+    us_socket_t *s = raw(ws);
+    auto *context = static_cast<ContextData *>(us_socket_context_ext(0, s->context));
+    if (is_shutting_down(s)) return;
+    try {
+        ws->end(code, reason);
+    } catch (const std::bad_alloc &) {
+        // Upstream takes it for ended, and would neither free its subscriptions nor call its handler.
+        drop_corked(s);
+        context->topicTree->freeSubscriber(subscriber_of(ws));
+        WebSocketDoor::forget_subscriber(websocket_data(s));
+        us_socket_close(0, s, 0, nullptr);
+        context->closeHandler(ws, code, reason);
+    }
+}
+
 Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
     us_socket_t *s = raw(ws);
     uWS::LoopData *loop = loop_data(s->context->loop);

@@ -27,6 +27,8 @@ inline bool fits_cork(us_socket_t *s, size_t size) {
 // Before the connection ends: whatever was accepted for sending goes to the kernel, which is asked once more where it was
 // full. True when it has taken everything, so that another frame may follow; false: the rest is for the caller to give up.
 bool write_accepted(Socket *ws);
+// Upstream's end(): the Close frame, and the close handler inside it. Without memory for the frame, the connection is cut.
+void end_websocket(Socket *ws, int code, std::string_view reason);
 
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,

@@ -133,9 +133,12 @@ class Server(RunModes[DataT]):
 
         Without arguments, requests and sockets may finish by themselves. ``timeout``, ``code`` or ``reason`` make it a
         graceful stop with a deadline: idle HTTP connections close, running requests may finish, and every WebSocket is
-        told ``code`` and ``reason`` behind all messages that were accepted for sending; its ``close`` handler runs now.
+        told ``code`` and ``reason`` behind all messages that were accepted for sending.
         A socket whose peer has read that and left is gone. What is left at the deadline is cut, pending requests too.
         Who has just connected may still send his request for a second, so that no request is lost in a restart.
+
+        No handler runs inside the call. Close handlers run in the loop's next turn, which is when a deadline tells the
+        sockets, too; while no thread runs the server, before the call returns.
 
         It may be called many times, in handlers and before ``run()`` (the server has then stopped at once), and only
         ever hurries a stop up: a later call may shorten the deadline or force, sockets are told once.
