@@ -13,7 +13,8 @@
 uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
 
 static uint32_t tick_at(const us_loop_internal_t *internal, uint64_t ns) {
-    return ns > internal->base_ns ? (uint32_t) ((ns - internal->base_ns) / US_NS_PER_SECOND) + 1 : 1;
+    const uint64_t since = ns - internal->base_ns;  // modulo 2^64: tests move the base to before the machine's start
+    return (int64_t) since > 0 ? (uint32_t) (since / US_NS_PER_SECOND) + 1 : 1;
 }
 
 void us_loop_refresh(us_loop_t *loop) {
