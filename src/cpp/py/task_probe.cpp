@@ -68,10 +68,10 @@ void retire_probe(PyObject *probe) { as_probe(probe)->coroutines = nullptr; }
 bool add_probe_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>("Stands for the Task of a handler's coroutine that nobody has looked at yet.")},
-        {Py_tp_hash, reinterpret_cast<void *>(hash)},
-        {Py_tp_richcompare, reinterpret_cast<void *>(compare)},
-        {Py_tp_call, reinterpret_cast<void *>(call)},
-        {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+        {Py_tp_hash, raw_slot<hash>()},
+        {Py_tp_richcompare, raw_slot<compare>()},
+        {Py_tp_call, raw_slot<call>()},
+        {Py_tp_dealloc, raw_slot<dealloc>()},
         {0, nullptr},
     };
     PyType_Spec spec = {"uwserve._core.TaskProbe", sizeof(Probe), 0,
