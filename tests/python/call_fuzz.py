@@ -188,6 +188,8 @@ FORBIDDEN = {
     "__setattr__",
     "__delattr__",
 }
+# Python's own arithmetic with our numbers would take for ever, or all memory: ReadyState is an int.
+FORBIDDEN |= {"__pow__", "__rpow__", "__lshift__", "__rlshift__", "__mul__", "__rmul__", "to_bytes"}
 OURS = ("uwserve",)
 
 

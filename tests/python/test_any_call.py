@@ -1,8 +1,7 @@
 """No object that Python can reach crashes or hangs, whatever is called on it, in whatever state.
 
-The calls are random, from a seed, and made in a process of their own (call_fuzz.py). ``UWSERVE_FUZZ=seed,...``
-runs other seeds, ``UWSERVE_FUZZ_SECONDS`` longer, and ``UWSERVE_FUZZ_LOG`` names a file whose last line is the call that
-crashed.
+The calls are random, from a seed, and made in a process of their own (call_fuzz.py). ``UWSERVE_FUZZ=seed,...`` runs
+other seeds, ``UWSERVE_FUZZ_SECONDS`` longer; ``UWSERVE_FUZZ_LOG`` names a file that ends with the crash.
 """
 
 from __future__ import annotations

@@ -147,14 +147,7 @@ bool ServerCore::post(Posted work, const char *call) {
         first = posted_.empty();
         posted_.push_back(std::move(work));
     }
-    if (!first) return true;
-    try {
-        reinterpret_cast<uWS::Loop *>(engine->loop())->defer([this] { run_posted(); });
-    } catch (...) {
-        std::lock_guard lock(posted_mutex_);
-        posted_.pop_back();  // it is the only one, as the GIL is held; the next one wakes the loop
-        throw;
-    }
+    if (first) reinterpret_cast<uWS::Loop *>(engine->loop())->defer([this] { run_posted(); });  // does not throw
     return true;
 }
 

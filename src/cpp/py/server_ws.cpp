@@ -202,7 +202,7 @@ void ServerCore::on_drain(Socket *ws) {
     Ref keep = Ref::borrow(object(handle));
     if (options.drain && !(has_queue && queue_drain(handle))) {
         Call call(options.drain, handle);
-        ws->cork([&] { call.run(*this, nullptr, "drain"); });
+        cork_while(ws, [&] { call.run(*this, nullptr, "drain"); });
         after_cork(s);
     }
     if (handle->queue) wake_drained(*this, handle);

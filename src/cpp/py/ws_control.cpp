@@ -1,4 +1,5 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
+#include "uws/ws_write.h"
 #include "ws_queue.h"
 #include "ws_docs.h"
 
@@ -55,7 +56,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
     ServerCore::Entry entry(*self->core);
     us_socket_t *s = raw(self->ws);
     PyObject *result = nullptr;
-    self->ws->cork([&] { result = call_corked(callback, object); });
+    cork_while(self->ws, [&] { result = call_corked(callback, object); });
     SavedError error;
     after_cork(s);
     return result;

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "uws/ws_guard.h"
+#include "uws/ws_write.h"
 
 namespace uwserve {
 
@@ -126,8 +127,7 @@ PyObject *task_done(PyObject *self, PyObject *task) {
     Ref ended = std::move(queue->task);
     queue->hold = Hold::kNothing;
     if (handle->core->is_forked) Py_RETURN_NONE;
-    const ServerCore &core = *handle->core;
-    if (core.on_loop_thread() && core.engine && core.engine->loop()->depth == 0) {
+    if (handle->core->on_loop_thread() && handle->core->engine && handle->core->engine->loop()->depth == 0) {
         pump_events(*handle->core, handle);
     } else {
         pump_soon(handle);  // also inside a handler, which an event loop that is run in one can do
@@ -274,7 +274,7 @@ void pump_events(ServerCore &core, WsObject *handle) {
     queue->is_pumping = true;
     if (handle->ws && !queue->empty()) {
         us_socket_t *s = raw(handle->ws);
-        handle->ws->cork(deliver_all);
+        cork_while(handle->ws, deliver_all);
         after_cork(s);
     } else {
         deliver_all();

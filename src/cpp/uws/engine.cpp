@@ -10,6 +10,20 @@
 
 namespace uwserve {
 
+namespace {
+
+// Upstream's defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here than is
+// ever used (a closure of the gate's and one of the layer above, which both wait for theirs to run), and keeps it.
+void reserve_deferred(us_loop_t *loop) {
+    constexpr int kMostDeferred = 8;
+    for (int queue = 0; queue < 2; queue++) {
+        for (int i = 0; i < kMostDeferred; i++) reinterpret_cast<uWS::Loop *>(loop)->defer([] {});
+        us_loop_iterate(loop, 0);  // runs them, and turns to the other queue
+    }
+}
+
+}  // namespace
+
 std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
     std::unique_ptr<Engine> engine(new Engine(http_handler, limits));
     try {
@@ -38,6 +52,7 @@ std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_
 void Engine::build(WsHandler &handler) {
     // A non-NULL hint: upstream must not free the loop when this thread ends.
     loop_ = reinterpret_cast<us_loop_t *>(uWS::Loop::get(this));
+    if (!loop_->error) reserve_deferred(loop_);
     app_ = new App();
     App::WebSocketBehavior<PerSocket> behavior;
     behavior.idleTimeout = 120;

@@ -30,6 +30,22 @@ bool write_accepted(Socket *ws);
 // Upstream's end(): the Close frame, and the close handler inside it. Without memory for the frame, the connection is cut.
 void end_websocket(Socket *ws, int code, std::string_view reason);
 
+// Upstream's cork(). When memory runs out in it, nothing stays corked (the next socket would find the bytes), and the connection
+// ends: a part of them may be gone.
+template <typename F>
+void cork_while(Socket *ws, F act) {
+    try {
+        ws->cork(act);
+    } catch (...) {
+        us_socket_t *s = raw(ws);
+        uWS::LoopData *data = loop_data(s->context->loop);
+        drop_corked(s);
+        if (data->corkedSocket == s) data->corkedSocket = nullptr;
+        us_socket_shutdown_read(0, s);
+        throw;
+    }
+}
+
 // For what can't be corked.
 [[gnu::noinline]] Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode,
                                                     bool compressed);
