@@ -71,7 +71,7 @@ class Traces:
             task.cancel()
             task.uncancel()
         task.secret = SPOILT
-        for name in dir(task):
+        for name in set(dir(task)) - {"get_loop", "done"}:  # which all_tasks() calls, until this one has ended
             try:
                 setattr(task, name, SPOILT)
             except (AttributeError, TypeError, ValueError):
@@ -210,7 +210,7 @@ def test_however_it_is_found(loop_kind: str, way: str) -> None:
                 first.send("look")
                 second.send("look")
                 eventually(lambda: len(seen) % 4 == 0)
-    assert [found for found in seen if found not in ([], 0, 1)] == []
+    assert [found for found in seen if found != [] and not isinstance(found, int)] == []
 
 
 # --- everywhere ---
