@@ -91,7 +91,7 @@ def test_what_addresses_tells(tmp_path: Any) -> None:
         assert server.addresses == (("0.0.0.0", server.port),)
     with bound(unix=tmp_path / "s") as server:
         assert server.addresses == ()
-    with socket.create_server((V4, 0)) as listener, serve(fd=listener.detach()) as server:
+    with socket.create_server((V4, 0)) as listener, serve(fetch=lambda: "", fd=listener.detach()) as server:
         assert server.addresses == ((V4, server.port),) == ((server.hostname, server.port),)
 
 
@@ -113,7 +113,7 @@ def test_all_or_none(name: Any) -> None:
         before = descriptors()
         for addresses in ((V4, V6), (V6, V4)):
             with pytest.raises(OSError, match=rf"in use: \[::1\]:{other.port}, an address of both\.test") as caught:
-                serve(hostname=name(*addresses), port=other.port)
+                serve(fetch=lambda: "", hostname=name(*addresses), port=other.port)
             assert caught.value.errno == errno.EADDRINUSE
         assert descriptors() == before
         with bound(hostname=V4, port=other.port):
@@ -151,7 +151,7 @@ def test_an_address_that_is_not_there_is_left_out(name: Any) -> None:
             assert server.addresses == ((V4, server.port),)
             assert asked(server, V4) == V4
     with pytest.raises(OSError, match=r"198\.51\.100\.1:0, an address of both\.test") as caught:
-        serve(hostname=name("198.51.100.1", "198.51.100.2"), port=0)
+        serve(fetch=lambda: "", hostname=name("198.51.100.1", "198.51.100.2"), port=0)
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
@@ -169,13 +169,13 @@ def test_reuse_port(name: Any) -> None:
     ):
         assert second.addresses == first.addresses
         with pytest.raises(OSError, match="in use"):
-            serve(hostname=NAME, port=first.port)
+            serve(fetch=lambda: "", hostname=NAME, port=first.port)
 
 
 @pytest.mark.parametrize("bad", ["no.such.host.invalid", "a..b", "x" * 300])
 def test_names_that_are_none(bad: str) -> None:
     with pytest.raises(socket.gaierror, match=bad.replace(".", r"\.")):
-        serve(hostname=bad, port=0)
+        serve(fetch=lambda: "", hostname=bad, port=0)
 
 
 APP = """

@@ -307,7 +307,7 @@ def test_error_handlers_and_logs(mode: str, caplog: pytest.LogCaptureFixture) ->
         await asyncio.sleep(0)
         raise ValueError(data)
 
-    def error(ws: Any, exc: Exception) -> None:
+    def error(exc: Exception, ws: Any) -> None:
         seen.append(USER.get())
         USER.set(USER.get() + "!")
         ws.send("failed")

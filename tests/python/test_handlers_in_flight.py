@@ -278,7 +278,7 @@ def test_failing_handlers_make_room(inside):
         await asyncio.sleep(0)
         raise ValueError(m)
 
-    async def error(ws, exc):
+    async def error(exc, ws):
         await asyncio.sleep(0)
         failed.append(str(exc))
 

@@ -203,7 +203,7 @@ def test_h12_injection() -> None:
                 errors(exc)
         return None if server.upgrade(request) else "x"
 
-    with running(fetch=careless, websocket={}) as server, Client(server) as client:
+    with running(fetch=careless, websocket={"protocols": ()}) as server, Client(server) as client:
         client.send(upgrade_request("/", "Sec-WebSocket-Protocol: mine"))
         reply = client.head()
         assert reply.status == 101

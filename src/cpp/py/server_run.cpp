@@ -67,7 +67,8 @@ bool ServerCore::check_can_run(const char *call) {
                      describe_thread(loop_thread.load()).c_str());
         return false;
     }
-    if (finished || listeners.empty()) {
+    // One that stops has no listener any more, and connections to end.
+    if (finished || (listeners.empty() && !stopping)) {
         PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
         return false;
     }
