@@ -107,13 +107,16 @@ def test_coroutines_start_from_it(mode: str) -> None:
         assert USER.get() == message
         ws.send(before)
 
-    with serving(mode, fetch=upgrade, websocket={"open": opening, "message": message}) as server:
-        with connect(server, "/?alice") as first, connect(server) as second:
-            for text in ("eager", "suspend", "eager"):
-                first.send(text)
-                second.send(text)
-                assert first.read_message() == "alice"
-                assert second.read_message() == "nobody"
+    with (
+        serving(mode, fetch=upgrade, websocket={"open": opening, "message": message}) as server,
+        connect(server, "/?alice") as first,
+        connect(server) as second,
+    ):
+        for text in ("eager", "suspend", "eager"):
+            first.send(text)
+            second.send(text)
+            assert first.read_message() == "alice"
+            assert second.read_message() == "nobody"
 
 
 def test_a_coroutine_that_upgrades(mode: str) -> None:
@@ -190,12 +193,15 @@ def test_a_coroutine_inside_a_plain_handler(mode: str) -> None:
         seen.append(USER.get())
         USER.set("closed")
 
-    with serving(mode, fetch=upgrade, websocket={"open": sockets.append, "message": message, "close": close}) as server:
-        with connect(server), connect(server) as client:
-            eventually(lambda: len(sockets) == 2)
-            client.send("alice")
-            assert client.read_message() == "done"
-            eventually(lambda: len(seen) == 2)
+    with (
+        serving(mode, fetch=upgrade, websocket={"open": sockets.append, "message": message, "close": close}) as server,
+        connect(server),
+        connect(server) as client,
+    ):
+        eventually(lambda: len(sockets) == 2)
+        client.send("alice")
+        assert client.read_message() == "done"
+        eventually(lambda: len(seen) == 2)
     assert ("alice", None) in seen
     assert "nobody" in seen
 
@@ -274,17 +280,20 @@ def test_callbacks_run_in_their_callers_context(mode: str) -> None:
             ws.cork(lambda ws: seen.append(("cork", USER.get())))
         ws.send(USER.get())
 
-    with serving(mode, fetch=upgrade, websocket={"message": message}) as server:
-        with connect(server) as first, connect(server) as second:
-            first.send("alice")
-            assert first.read_message() == "alice"
-            eventually(lambda: len(seen) == (2 if mode in ("run", "start") else 3))
-            second.send("")
-            assert second.read_message() == "nobody"
-            first.send("")
-            assert first.read_message() == "alice"
-            server.call_soon(callback, "thread")
-            eventually(lambda: ("thread", "nobody") in seen)
+    with (
+        serving(mode, fetch=upgrade, websocket={"message": message}) as server,
+        connect(server) as first,
+        connect(server) as second,
+    ):
+        first.send("alice")
+        assert first.read_message() == "alice"
+        eventually(lambda: len(seen) == (2 if mode in ("run", "start") else 3))
+        second.send("")
+        assert second.read_message() == "nobody"
+        first.send("")
+        assert first.read_message() == "alice"
+        server.call_soon(callback, "thread")
+        eventually(lambda: ("thread", "nobody") in seen)
     assert {found for found in seen if found[0] != "thread"} <= {(n, "alice") for n in ("cork", "server", "loop")}
 
 
@@ -317,13 +326,16 @@ def test_error_handlers_and_logs(mode: str, caplog: pytest.LogCaptureFixture) ->
     logging.getLogger("uwserve").addFilter(log_filter)
     try:
         websocket = {"message": failing, "pong": failing_later, "error": error}
-        with serving(mode, fetch=upgrade, websocket=websocket) as server:
-            with connect(server) as first, connect(server) as second:
-                for client, name in ((first, "alice"), (second, "bob"), (first, "anna")):
-                    client.send(name)
-                    assert client.read_message() == "failed"
-                second.pong(b"x")
-                assert second.read_message() == "failed"
+        with (
+            serving(mode, fetch=upgrade, websocket=websocket) as server,
+            connect(server) as first,
+            connect(server) as second,
+        ):
+            for client, name in ((first, "alice"), (second, "bob"), (first, "anna")):
+                client.send(name)
+                assert client.read_message() == "failed"
+            second.pong(b"x")
+            assert second.read_message() == "failed"
         assert seen == ["alice", "bob", "anna", "bob!"]
         assert logged == ["alice!", "bob!", "anna!", "bob!!"]
     finally:
@@ -342,14 +354,17 @@ def test_decimal_and_copies(mode: str) -> None:
             assert copy.run(USER.get) == "inner"
         ws.send(str(decimal.Decimal(1) / 3))
 
-    with serving(mode, fetch=upgrade, websocket={"message": message}) as server:
-        with connect(server) as first, connect(server) as second:
-            first.send("5")
-            assert first.read_message() == "0.33333"
-            second.send("")
-            assert second.read_message() == "0." + "3" * 28
-            first.send("")
-            assert first.read_message() == "0.33333"
+    with (
+        serving(mode, fetch=upgrade, websocket={"message": message}) as server,
+        connect(server) as first,
+        connect(server) as second,
+    ):
+        first.send("5")
+        assert first.read_message() == "0.33333"
+        second.send("")
+        assert second.read_message() == "0." + "3" * 28
+        first.send("")
+        assert first.read_message() == "0.33333"
 
 
 def test_a_local_of_asgiref(mode: str) -> None:
@@ -369,15 +384,18 @@ def test_a_local_of_asgiref(mode: str) -> None:
         return Response.json(touch("http")) if request.path == "/http" else upgrade(request, server)
 
     websocket = {"message": lambda ws, message: ws.send(touch(message)), "ping": coroutine}
-    with serving(mode, fetch=fetch, websocket=websocket) as server:
-        with connect(server) as first, connect(server) as second:
-            assert ask(server, "/http") == "nobody"
-            assert ask(server, "/http") == "nobody"
-            first.send("alice")
-            assert first.read_message() == "nobody"
-            second.send("")
-            assert second.read_message() == "nobody"
-            first.ping(b"anna")
-            assert {first.read_frame().payload for _ in range(2)} == {b"alice", b"anna"}
-            second.ping(b"bob")
-            assert {second.read_frame().payload for _ in range(2)} == {b"nobody", b"bob"}
+    with (
+        serving(mode, fetch=fetch, websocket=websocket) as server,
+        connect(server) as first,
+        connect(server) as second,
+    ):
+        assert ask(server, "/http") == "nobody"
+        assert ask(server, "/http") == "nobody"
+        first.send("alice")
+        assert first.read_message() == "nobody"
+        second.send("")
+        assert second.read_message() == "nobody"
+        first.ping(b"anna")
+        assert {first.read_frame().payload for _ in range(2)} == {b"alice", b"anna"}
+        second.ping(b"bob")
+        assert {second.read_frame().payload for _ in range(2)} == {b"nobody", b"bob"}

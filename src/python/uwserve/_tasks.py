@@ -108,7 +108,7 @@ def _tables() -> tuple[Any, Any]:
     native = getattr(sys.modules.get("_asyncio"), "Task", None)
     if type(table) is not dict or type(references) is not set or HandlerTask.__base__ is not native:
         return None, None
-    trial = _Seen(table)
+    trial: Any = _Seen(table)
     loop: Any = trial.loop
     reference = functools.partial(_itself, trial)
     table[trial] = None
