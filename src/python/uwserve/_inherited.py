@@ -71,6 +71,7 @@ def _systemd(label: str) -> int:
 
 def listen(core: ServerCore, fds: list[int]) -> tuple[tuple[tuple[str, int], ...], bytes | None]:
     """Take ``fds`` over; (addresses, None) of TCP sockets, ((), path) of a unix one."""
+    fd = fds[0]
     try:
         for fd in fds:
             os.fstat(fd)  # before the core opens descriptors of its own, of which one could get that number

@@ -287,7 +287,7 @@ class Lifespan:
         if result is None and self._shutdown is not None:
             with _watched("shutdown"):
                 result = _call(self._shutdown, self._server)
-        if _is_awaitable(result):
+        if result is not None and _is_awaitable(result):
             await result
 
     def hurry(self) -> None:
