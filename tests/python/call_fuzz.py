@@ -141,7 +141,9 @@ def value() -> Any:
     if kind == 21:
         return (Nasty()._act,) * 8
     if kind == 22:
-        return rng.choice((loop, concurrent.futures.Future()))
+        ended: concurrent.futures.Future[Any] = concurrent.futures.Future()  # one that has not would be waited for
+        ended.set_result(rng.choice((None, "x", Nasty())))
+        return rng.choice((loop, ended))
     return pick()
 
 
@@ -189,7 +191,7 @@ FORBIDDEN = {
     "__delattr__",
 }
 # Python's own arithmetic with our numbers would take for ever, or all memory: ReadyState is an int.
-FORBIDDEN |= {"__pow__", "__rpow__", "__lshift__", "__rlshift__", "__mul__", "__rmul__", "to_bytes"}
+FORBIDDEN |= {"__pow__", "__rpow__", "__lshift__", "__rlshift__", "__mul__", "__rmul__", "to_bytes", "__round__"}
 OURS = ("uwserve",)
 
 
@@ -273,7 +275,7 @@ def step() -> None:
             operator.eq(thing, value())
             return
         name = rng.choice(dir(thing))
-        if name in FORBIDDEN or (name in BLOCKING):
+        if name in FORBIDDEN or name in BLOCKING or isinstance(thing, concurrent.futures.Future):
             return
         if log:
             log.write(f"{type(thing).__name__} {thing!r:.60} {name}\n" if not isinstance(thing, Nasty) else "")

@@ -198,7 +198,7 @@ def test_no_function_is_registered_that_could_throw_into_python() -> None:
         slots = re.findall(r"\{\s*Py_(?!tp_doc|tp_methods|tp_members|tp_getset)\w+,\s*([^}]+)\}", text)
         called = re.findall(r"->(?:vector)?call = ([^;]+);", text)
         for function in methods + accessors + slots + called:
-            bare = re.sub(r"reinterpret_cast<void \*>\((\w+)\)", r"\1", function.strip())
+            bare = re.sub(r"reinterpret_cast<void \*>\((\w+)\)", r"\1", function.strip()).removeprefix("uwserve::")
             assert bare in OF_PYTHON or bare.startswith(("raw_call<", "raw_fastcall<", "raw_slot<")), f"{name}: {bare}"
             seen += 1
         if "module.cpp" not in name and "raw.h" not in name:

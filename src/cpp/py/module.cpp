@@ -105,7 +105,31 @@ PYBIND11_MODULE(_core_of_main, module) {
 
 }  // namespace uwserve
 
-// What CPython calls first.
+namespace {
+
+int exec_check(PyObject *) { return uwserve::check_interpreter() ? 0 : -1; }
+
+}  // namespace
+
+// What CPython calls first; from 3.13 on in the main interpreter, also when another one imports the module, which then runs the
+// slots. So the check is made here, and once more ahead of pybind11's slots.
 extern "C" PYBIND11_EXPORT PyObject *PyInit__core() {
-    return uwserve::check_interpreter() ? uwserve::PyInit__core_of_main() : nullptr;
+    if (!uwserve::check_interpreter()) return nullptr;
+    PyObject *made = uwserve::PyInit__core_of_main();
+    if (!made || !PyObject_TypeCheck(made, &PyModuleDef_Type)) return made;
+    constexpr size_t kMostSlots = 8;
+    static PyModuleDef_Slot slots[kMostSlots + 2] = {{Py_mod_exec, uwserve::raw_slot<exec_check>()}};
+    auto *def = reinterpret_cast<PyModuleDef *>(made);
+    if (def->m_slots == slots) return made;
+    size_t count = 1;
+    for (const PyModuleDef_Slot *slot = def->m_slots; slot && slot->slot; slot++) {
+        if (count > kMostSlots) {
+            PyErr_SetString(PyExc_ImportError, "uwserve: pybind11 has more module slots than this knows of");
+            return nullptr;
+        }
+        slots[count++] = *slot;
+    }
+    slots[count] = {0, nullptr};
+    def->m_slots = slots;
+    return made;
 }
