@@ -86,29 +86,30 @@ runs.
 constexpr char kListenTcp[] = R"(listen_tcp(self, hosts, port, reuse_port, ipv6_only)
 --
 
-For the facade, once. On all of these numeric addresses, with one port for all when it is 0; beside others, one whose family
-is not there is left out. Returns [(numeric address, port)]. OSError with errno on failure; its filename is the address.
+For the facade, once. Listens on all of these numeric addresses, with the same port for all if it is 0. If there are
+several, those of an unsupported family are left out. Returns [(numeric address, port)]. OSError with errno on failure;
+its filename is the address.
 )";
 
 constexpr char kListenUnix[] = R"(listen_unix(self, path, mode)
 --
 
-For the facade, once. bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
+For the facade, once. path: bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
 [(path, -1)]. OSError with errno on failure.
 )";
 
 constexpr char kListenFds[] = R"(listen_fds(self, fds)
 --
 
-For the facade, once. Listens on bound and listening descriptors, which are taken over, unless OSError: EBADF, ENOTSOCK,
-ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening); those before it are, too. Returns
-[(numeric address, port)], or path and -1.
+For the facade, once. Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken
+over: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
+Returns [(numeric address, port)], or path and -1.
 )";
 
 constexpr char kListeningDescriptors[] = R"(listening_descriptors(self)
 --
 
-For the facade. Those of the listening sockets, which stay the core's; to be copied. The server's thread.
+For the facade. The descriptors of the listening sockets. The core still owns them: duplicate them. The server's thread.
 )";
 
 constexpr char kRunLoop[] = R"(run_loop(self, signal_fd=-1, rearm_signals=None)

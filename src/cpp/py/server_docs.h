@@ -27,9 +27,9 @@ Args:
     options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
     headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
     data: becomes ``ws.data``; anything.
-    protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
-        Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
-        selected; and without that option, the first that the client offers.
+    protocol: the subprotocol to select, one that the client offered; "" for none. Without it, the first one that was
+        offered is selected from a Sec-WebSocket-Protocol in ``headers``, else from the option ``protocols``. Without
+        that option, the first that the client offers is selected.
 
 Returns:
     True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
@@ -60,16 +60,16 @@ Args:
 
 Returns:
     The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
-    nobody is subscribed, when a subscriber had no room for it (the others get it all the same), when the server has
-    stopped, and for an empty message. What was dropped for whom is counted: ``stats()["dropped_sends"]``.
+    there is no subscriber, when a subscriber had no room for it (the others still get it), when the server has
+    stopped, and for an empty message. Each dropped copy is counted: ``stats()["dropped_sends"]``.
 
 Raises:
     TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
-payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
+Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
+payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
 
 Bun: Server.publish. RFC 7692 for compression.
 )";
@@ -100,8 +100,8 @@ constexpr char kRequestIp[] = R"(request_ip($self, request, /)
 
 Tell the address of a request's client.
 
-Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. Where a PROXY
-header names nobody it is the proxy's own, which says nothing about the client.
+Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. If a PROXY
+header contains no client address, it is the proxy's own, which says nothing about the client.
 
 Args:
     request: a ``Request`` of this server.

@@ -17,7 +17,7 @@ PyStructSequence_Field fields[] = {
 
 PyStructSequence_Desc description = {
     "uwserve._core.SocketAddress",
-    "The address of a client: a tuple (address, port, family) whose items have these names, too.\n\n"
+    "The address of a client: a named tuple (address, port, family).\n\n"
     "Bun: SocketAddress.",
     fields,
     3,

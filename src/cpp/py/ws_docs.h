@@ -45,8 +45,8 @@ Raises:
     ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
     RuntimeError: in a child made by fork.
 
-Threads: any. Another thread than the server's hands a copy over, in order, and the result is about that alone: the
-length of the payload, or 0 when there is no room for the copy. Whether the socket has room is seen later, and counted.
+Threads: any. A call from another thread hands a copy over, in order, and the result is about that alone: the length
+of the payload, or 0 when there is no room for the copy. Whether the socket has room is decided, and counted, later.
 
 Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
 )";
@@ -156,16 +156,16 @@ Args:
 
 Returns:
     The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
-    nobody else is subscribed, when a subscriber had no room for it (the others get it all the same), and for an empty
-    message. What was dropped for whom is counted: ``server.stats()["dropped_sends"]``.
+    there is no other subscriber, when a subscriber had no room for it (the others still get it), and for an empty
+    message. Each dropped copy is counted: ``server.stats()["dropped_sends"]``.
 
 Raises:
     TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
     ValueError: topic is empty or too long, or data is over 256 MiB.
     RuntimeError: in a child made by fork.
 
-Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
-payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
+Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
+payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
 
 Bun: ServerWebSocket.publish.
 )";
@@ -182,7 +182,7 @@ Args:
 
 Returns:
     As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
-    dropped or nobody is there to get one.
+    dropped or there is no subscriber.
 
 Raises:
     TypeError: topic or data is no str, or compress is no bool.
@@ -206,7 +206,7 @@ Args:
 
 Returns:
     As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
-    dropped or nobody is there to get one.
+    dropped or there is no subscriber.
 
 Raises:
     TypeError: topic is no str, data not bytes-like, or compress no bool.
@@ -292,7 +292,7 @@ Handlers are corked already; this is for sends outside of them, after an ``await
 and other sockets may be sent to inside. On a closed socket the function is just called.
 
 Args:
-    callback: a callable; it gets this socket as its one argument. A function without parameters, such as
+    callback: a callable, which gets this socket as its only argument. A function without parameters, such as
         ``lambda: ...``, is called without it.
 
 Returns:
@@ -315,7 +315,7 @@ Close the connection: send what is queued, then a Close frame, then end the stre
 The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
 still sends is ignored. On a closed socket nothing happens.
 
-Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+Every code that a ``close`` handler gets may be passed on to another socket: 1005 and 1006, which no frame may carry,
 send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
 
 Args:
@@ -339,11 +339,11 @@ Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
 constexpr char kTerminate[] = R"(terminate($self, /)
 --
 
-Cut the connection, without a Close frame.
+Close the connection without a Close frame.
 
-What was sent and published to it before is handed to the network first, as far as that takes it at once, and still
-arrives if the peer reads it; what waits for a slow peer is lost. The ``close`` handler runs inside this call with 1006
-and "". On a closed socket nothing happens.
+Data that was sent and published to it before is first handed to the kernel, as far as it takes that at once, and still
+arrives if the peer reads it; data queued for a slow peer is lost. The ``close`` handler runs inside this call with
+1006 and "". On a closed socket nothing happens.
 
 Returns:
     None.

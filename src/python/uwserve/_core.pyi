@@ -153,8 +153,8 @@ class ServerWebSocket(Generic[DataT]):
             ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
             RuntimeError: in a child made by fork.
 
-        Threads: any. Another thread than the server's hands a copy over, in order, and the result is about that alone: the
-        length of the payload, or 0 when there is no room for the copy. Whether the socket has room is seen later, and counted.
+        Threads: any. A call from another thread hands a copy over, in order, and the result is about that alone: the length
+        of the payload, or 0 when there is no room for the copy. Whether the socket has room is decided, and counted, later.
 
         Bun: ServerWebSocket.send. RFC 6455 section 5.6, RFC 7692 for compression.
         """
@@ -212,16 +212,16 @@ class ServerWebSocket(Generic[DataT]):
 
         Returns:
             The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
-            nobody else is subscribed, when a subscriber had no room for it (the others get it all the same), and for an empty
-            message. What was dropped for whom is counted: ``server.stats()["dropped_sends"]``.
+            there is no other subscriber, when a subscriber had no room for it (the others still get it), and for an empty
+            message. Each dropped copy is counted: ``server.stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
-        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
+        Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
 
         Bun: ServerWebSocket.publish.
         """
@@ -237,7 +237,7 @@ class ServerWebSocket(Generic[DataT]):
 
         Returns:
             As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
-            dropped or nobody is there to get one.
+            dropped or there is no subscriber.
 
         Raises:
             TypeError: topic or data is no str, or compress is no bool.
@@ -258,7 +258,7 @@ class ServerWebSocket(Generic[DataT]):
 
         Returns:
             As ``publish()``: the length of the payload in bytes, -1 when a subscriber has backpressure, 0 when a copy was
-            dropped or nobody is there to get one.
+            dropped or there is no subscriber.
 
         Raises:
             TypeError: topic is no str, data not bytes-like, or compress no bool.
@@ -369,7 +369,7 @@ class ServerWebSocket(Generic[DataT]):
         and other sockets may be sent to inside. On a closed socket the function is just called.
 
         Args:
-            callback: a callable; it gets this socket as its one argument. A function without parameters, such as
+            callback: a callable, which gets this socket as its only argument. A function without parameters, such as
                 ``lambda: ...``, is called without it.
 
         Returns:
@@ -391,7 +391,7 @@ class ServerWebSocket(Generic[DataT]):
         The ``close`` handler runs inside this call, with ``ready_state`` 3, and gets this very code and reason. What the peer
         still sends is ignored. On a closed socket nothing happens.
 
-        Whatever a ``close`` handler was given may be passed on to another socket: 1005 and 1006, which no frame may carry,
+        Every code that a ``close`` handler gets may be passed on to another socket: 1005 and 1006, which no frame may carry,
         send a Close without a status code and without a reason; the ``close`` handler then gets 1005 and "".
 
         Args:
@@ -412,11 +412,11 @@ class ServerWebSocket(Generic[DataT]):
         Bun: ServerWebSocket.close. RFC 6455 sections 5.5.1, 7.1.2 and 7.4.
         """
     def terminate(self) -> None:
-        """Cut the connection, without a Close frame.
+        """Close the connection without a Close frame.
 
-        What was sent and published to it before is handed to the network first, as far as that takes it at once, and still
-        arrives if the peer reads it; what waits for a slow peer is lost. The ``close`` handler runs inside this call with 1006
-        and "". On a closed socket nothing happens.
+        Data that was sent and published to it before is first handed to the kernel, as far as it takes that at once, and still
+        arrives if the peer reads it; data queued for a slow peer is lost. The ``close`` handler runs inside this call with
+        1006 and "". On a closed socket nothing happens.
 
         Returns:
             None.
@@ -610,7 +610,7 @@ class TlsConfig:
 
 @final
 class SocketAddress(tuple[str, int, Literal["IPv4", "IPv6"]]):
-    """The address of a client: a tuple (address, port, family) whose items have these names, too.
+    """The address of a client: a named tuple (address, port, family).
 
     Bun: SocketAddress.
     """
@@ -756,8 +756,8 @@ class Request:
             An awaitable of what ``json.loads`` makes of it.
 
         Raises:
-            ValueError: the body is no JSON. Where nothing catches it, and there is no ``error`` handler, the client gets
-                a 400: it is its mistake, not the server's.
+            ValueError: the body is not valid JSON. If no code catches it, and there is no ``error`` handler, the client gets
+                a 400, because the error is the client's.
             RecursionError: the JSON is nested too deeply; a 400 in the same way.
 
         Threads: any.
@@ -797,7 +797,7 @@ class ServerCore(Generic[DataT]):
     #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
     #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
     #   on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
-    #   on_unknown_protocol(name): selected because a client offered it, without anything from the application; once.
+    #   on_unknown_protocol(name): selected because a client offered it, not by the application; called once.
     #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
     def set_hooks(
         self,
@@ -868,18 +868,18 @@ class ServerCore(Generic[DataT]):
     ) -> None: ...
     # For connections from now on; the first time before listening. Loop thread, or while nothing runs.
     def set_tls(self, config: TlsConfig) -> None: ...
-    # One of these may be called, once. Each returns the addresses and their ports, or the path and -1.
-    # On all of these numeric addresses, with one port for all when it is 0; beside others, one whose family is not there
-    # is left out. OSError with errno on failure; its filename is the address.
+    # Only one of these may be called, once. Each returns the addresses and their ports, or the path and -1.
+    # Listens on all of these numeric addresses, with the same port for all if it is 0. If there are several, those of an
+    # unsupported family are left out. OSError with errno on failure; its filename is the address.
     def listen_tcp(
         self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool
     ) -> list[tuple[bytes, int]]: ...
     # An abstract name starts with NUL; mode: permission bits, -1 for the umask's.
     def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]: ...
-    # On bound and listening descriptors, which are taken over, unless OSError: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no
-    # stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening); those before it are, too.
+    # Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken over: EBADF,
+    # ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
     def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]: ...
-    def listening_descriptors(self) -> list[int]: ...  # the core's: to be copied
+    def listening_descriptors(self) -> list[int]: ...  # still owned by the core: duplicate them
     # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
     # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
     # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
@@ -962,9 +962,9 @@ class ServerCore(Generic[DataT]):
             options: the three that follow in one dict, as in Bun: ``upgrade(request, {"data": ...})``.
             headers: fields for the 101 response: a mapping, ``Headers``, or pairs of str (pairs keep several Set-Cookie).
             data: becomes ``ws.data``; anything.
-            protocol: the subprotocol to select, one that the client offered; "" for none. Without it, of those in a
-                Sec-WebSocket-Protocol of ``headers``, else of those in the option ``protocols``, the first that was offered is
-                selected; and without that option, the first that the client offers.
+            protocol: the subprotocol to select, one that the client offered; "" for none. Without it, the first one that was
+                offered is selected from a Sec-WebSocket-Protocol in ``headers``, else from the option ``protocols``. Without
+                that option, the first that the client offers is selected.
 
         Returns:
             True when the socket is open. False when it cannot be: no handshake, answered already, the client is gone, the
@@ -1004,16 +1004,16 @@ class ServerCore(Generic[DataT]):
 
         Returns:
             The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
-            nobody is subscribed, when a subscriber had no room for it (the others get it all the same), when the server has
-            stopped, and for an empty message. What was dropped for whom is counted: ``stats()["dropped_sends"]``.
+            there is no subscriber, when a subscriber had no room for it (the others still get it), when the server has
+            stopped, and for an empty message. Each dropped copy is counted: ``stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
             RuntimeError: in a child made by fork.
 
-        Threads: any. Another thread than the server's hands a copy over, and the result is about that alone: the length of the
-        payload, or 0 when there is no room for the copy. Who has room for the message is seen later, and counted.
+        Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
+        payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
 
         Bun: Server.publish. RFC 7692 for compression.
         """
@@ -1088,8 +1088,8 @@ class ServerCore(Generic[DataT]):
     def request_ip(self, request: Request, /) -> SocketAddress | None:
         """Tell the address of a request's client.
 
-        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. Where a PROXY
-        header names nobody it is the proxy's own, which says nothing about the client.
+        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. If a PROXY
+        header contains no client address, it is the proxy's own, which says nothing about the client.
 
         Args:
             request: a ``Request`` of this server.
