@@ -29,7 +29,7 @@ PROGRAM = (Path(__file__).parent / "call_fuzz.py").read_text()
 @pytest.mark.parametrize("state", ["live", "in handler", "on the loop", "stopping", "stopped"])
 def test_any_call(script, state, seed):
     """From another thread, inside handlers, on the loop between them, on a server that stops, and after its end."""
-    assert script(PROGRAM, seed, SECONDS, state).finish(timeout=float(SECONDS) + 60).endswith("alive\n"), f"seed {seed}"
+    assert script(PROGRAM, seed, SECONDS, state).finish(timeout=float(SECONDS) + 75).endswith("alive\n"), f"seed {seed}"
 
 
 class Bare(_owner.Owner[Any]):
@@ -65,7 +65,7 @@ def test_a_core_without_hooks():
     """Initialised, but made without the facade: nothing can be started in it."""
     core = _core.ServerCore()
     for call in (
-        lambda: core.listen_tcp("127.0.0.1", 0, False, False),
+        lambda: core.listen_tcp(["127.0.0.1"], 0, False, False),
         lambda: core.loop_reader(print),
         lambda: core.run_loop(),
         lambda: core.attach_core(),
