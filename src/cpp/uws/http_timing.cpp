@@ -39,7 +39,7 @@ void HttpGate::set_timeout(HttpConn &conn, unsigned seconds) {
     us_socket_arm(conn.s, seconds);
 }
 
-// After each piece of it. Whoever is behind keeps the time that was set before: pieces of a body that is too slow do not
+// After each piece of it. A client below the rate keeps its old deadline: pieces of a body that is too slow do not
 // extend it.
 void HttpGate::time_body(HttpConn &conn) {
     unsigned seconds = idle_timeout;

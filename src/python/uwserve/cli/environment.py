@@ -1,8 +1,8 @@
 """``UWSERVE_*``, ``PORT`` and ``HOST``: options of ``uwserve serve`` from the environment, and from ``--env-file``.
 
-The order of precedence: an option of the command line, its ``UWSERVE_`` variable, the
-application's own code, ``PORT`` and ``HOST``, the default. ``PORT`` and ``HOST`` come from a platform, or from a
-shell, which does not know the application: they apply only if its code gives none, as ``PORT`` does in Bun.
+The order of precedence: an option of the command line, its ``UWSERVE_`` variable, the application's own code, ``PORT``
+and ``HOST``, the default. ``PORT`` and ``HOST`` come from a platform, or from a shell, which does not know the
+application: they apply only if its code gives none, as ``PORT`` does in Bun.
 
 Only the command reads the environment; ``uwserve.serve()`` never does.
 """
