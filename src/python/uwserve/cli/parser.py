@@ -122,9 +122,9 @@ def _add_serve(add: Callable[..., Parser]) -> None:
         "run a server of yours",
         "Run MODULE:ATTRIBUTE, found from the current directory. The attribute is a Server that uwserve.serve() "
         "returned, a dict of its options, or a function without arguments that returns either. Options given here "
-        "replace those of a dict. A Server is already bound, so the options of its address cannot be replaced. Each option "
-        "may also be an environment variable, UWSERVE_PORT for --port. An option overrides its variable, and the "
-        "variable overrides the application's code. PORT and HOST apply if the code gives no port or host.",
+        "replace those of a dict. A Server is already bound, so the options of its address cannot be replaced. "
+        "Each option may also be an environment variable, UWSERVE_PORT for --port. An option overrides its variable, "
+        "and the variable overrides the application's code. PORT and HOST apply if the code gives no port or host.",
         "run",
         "yours",
         _EXIT_CODES,
@@ -142,7 +142,7 @@ def _add_serve(add: Callable[..., Parser]) -> None:
     group.add_argument(
         "--reload",
         action="store_true",
-        help="restart when a file changes; the listening socket stays open, WebSockets are closed with 1012 and reconnect. "
+        help="restart when a file changes; the listening socket stays open, WebSockets are closed with 1012. "
         "Needs the extra uwserve[reload]",
     )
     group.add_argument(
