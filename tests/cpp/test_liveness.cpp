@@ -201,7 +201,7 @@ TEST(a_client_that_is_published_to_and_silent_is_reaped) {
     CHECK_EQ(aged.peer().code, 1006);
 }
 
-// Somebody who is busy with a large message has no time for Pongs: a minute at 32 KiB a second, with eight seconds of
+// A client that is busy with a large message sends no Pongs: a minute at 32 KiB a second, with eight seconds of
 // patience. It is reaped when it stops in the midst of it, and not for its silence before.
 TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
     for (bool tcp : {false, true}) {

@@ -1,4 +1,4 @@
-"""The code blocks of README.md, CONTRIBUTING.md and docs/, and what their tests are told in comments before them.
+"""The code blocks of README.md, CONTRIBUTING.md and docs/, and the instructions to their tests in comments before them.
 
 A comment directly above a block says how it is run; readers of the built pages do not see it::
 

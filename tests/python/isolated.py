@@ -1,4 +1,4 @@
-"""What tests of isolation share: every way to run a server, and clients that take turns."""
+"""Shared by the tests of isolation: every way to run a server, and clients that take turns."""
 
 from __future__ import annotations
 

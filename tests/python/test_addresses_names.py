@@ -1,4 +1,4 @@
-"""``hostname`` as a name: every address that it has is listened on, all or none, with one port for all."""
+"""``hostname`` as a name: the server listens on all addresses that it resolves to, or none, with one port for all."""
 
 from __future__ import annotations
 

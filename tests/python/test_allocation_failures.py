@@ -57,7 +57,7 @@ def test_in_every_call(library: Path, where: str) -> None:
 
 @pytest.mark.parametrize("what", CALLBACKS + PAGES)
 def test_in_the_loop(library: Path, what: str) -> None:
-    """While a client connects, sends, is sent to, and leaves: what runs then is called by nobody who could be told."""
+    """While a client connects, sends, receives and leaves: the code that runs then has no caller to raise to."""
     run(library, "callbacks", what)
 
 

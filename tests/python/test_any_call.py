@@ -85,7 +85,7 @@ def test_pybind11s_own_base_class():
 
 
 def test_a_handlers_coroutine_that_is_called_by_hand(serving):
-    """Its methods, which asyncio calls, by somebody else: before it has suspended, and after."""
+    """Its methods, which asyncio calls, called by hand: before it has suspended, and after."""
     outcomes = []
 
     def outcome(call, *arguments):

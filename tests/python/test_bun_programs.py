@@ -1,4 +1,4 @@
-"""What a program that was written for Bun has: responses by an options dict, ``requestIP``, string ports, brackets."""
+"""Programs in Bun's style: responses with an options dict, ``requestIP``, string ports, addresses in brackets."""
 
 from __future__ import annotations
 

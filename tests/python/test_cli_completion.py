@@ -1,4 +1,4 @@
-"""``uwserve completion``: the scripts in the shells that they are for; what completes is what the parser has."""
+"""``uwserve completion``: each script in its shell completes exactly the options of the parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``UWSERVE_*``, ``PORT``, ``HOST`` and ``--env-file``: what ``uwserve serve`` takes from where, and which wins."""
+"""``UWSERVE_*``, ``PORT``, ``HOST`` and ``--env-file``: options of ``uwserve serve``, and their precedence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong calls of the command: it says what was meant, and runs nothing to find that out."""
+"""Wrong calls of the command: the error suggests the right call, and no application code runs to find it."""
 
 from __future__ import annotations
 

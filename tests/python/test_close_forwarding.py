@@ -1,4 +1,4 @@
-"""``close(ws, code, reason)`` passed on to another socket: whatever code it was, the other side closes too."""
+"""``close(ws, code, reason)`` passed on to another socket: the other side closes with every code."""
 
 from __future__ import annotations
 

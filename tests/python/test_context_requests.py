@@ -28,7 +28,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("how", ["plain", "eager", "suspends"])
 def test_requests_are_apart(mode: str, how: str) -> None:
-    """Each request begins anew, also on the same connection: behind a proxy the next one is somebody else's."""
+    """Each request begins anew, even on the same connection: behind a proxy the next one is another client's."""
 
     def plain(request: uwserve.Request) -> Any:
         before = USER.get()

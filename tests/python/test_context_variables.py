@@ -1,4 +1,4 @@
-"""Context variables: each connection has its own, from `fetch` to `close`; nobody else sees what its handlers set."""
+"""Context variables: each connection has its own, from `fetch` to `close`; no other code sees them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 
 
 def echo_user(ws: Any, message: str) -> None:
-    """A message sets the name, an empty one leaves it; the answer is who it is."""
+    """A message sets the name, an empty one leaves it; the answer is the name."""
     before = USER.get()
     if message:
         USER.set(message)
@@ -298,7 +298,7 @@ def test_callbacks_run_in_their_callers_context(mode: str) -> None:
 
 
 def test_error_handlers_and_logs(mode: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The error handler, and a logging filter for what nobody handles, see the variables of the handler that failed."""
+    """The error handler, and a logging filter for unhandled errors, see the variables of the handler that failed."""
     seen: list[Any] = []
     logged: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The dashboard and clients that nobody names: unknown is neither this machine nor a unix socket."""
+"""The dashboard and clients without an address: unknown is neither this machine nor a unix socket."""
 
 from __future__ import annotations
 

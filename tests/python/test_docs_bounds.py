@@ -94,7 +94,7 @@ def test_the_test_exists(cells: list[str]) -> None:
 
 
 def test_every_limit_and_every_cause_is_in_the_table() -> None:
-    """What limits, and what is counted as refused, is told; but for answers to requests that are malformed."""
+    """Every limit, and every cause of a refusal, is in the table, except responses to malformed requests."""
     text = "\n".join("|".join(cells) for cells in ROWS)
     for name in _limits.LIMITS:
         assert f"`limits.{name}`" in text, name

@@ -167,7 +167,7 @@ def test_reference_counts_are_in_few_files() -> None:
 def test_python_layers() -> None:
     """The facade imports only itself and the standard library; some files, if it is there, one library more each."""
     optional = {"metrics.py": "prometheus_client", "_tasks.py": "uvloop", "plugin.py": "pytest"}
-    optional |= {f"hook-uwserve{part}.py": "PyInstaller" for part in ("", ".cli")}  # it runs them, nobody else
+    optional |= {f"hook-uwserve{part}.py": "PyInstaller" for part in ("", ".cli")}  # only PyInstaller runs them
     for path in files(PYTHON, ".py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -91,7 +91,7 @@ def in_isolation(*arguments: str, cwd: Path, path: Path | str = "") -> subproces
 
 
 def test_a_zip_archive_says_what_it_cannot_do(tmp_path: Path) -> None:
-    """`zipapp`: the package in the archive is told of in one line; beside it, it works."""
+    """`zipapp`: a package inside the archive is an error of one line; a package beside it works."""
     source = tmp_path / "source"
     shutil.copytree(HERE, source / "uwserve", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "__main__.py").write_text("import uwserve\nprint(uwserve.__version__)\n")

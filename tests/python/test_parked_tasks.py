@@ -55,7 +55,7 @@ def test_tasks_are_freed(loop_kind: str) -> None:
 
 
 def test_one_task_for_all_turns(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody has seen is parked in between and serves again; who looks, or suspends, uses one up."""
+    """An unseen Task is parked in between and serves again; a call that looks, or suspends, uses one up."""
     made = [0]
 
     def make_task(*arguments: Any) -> Any:

@@ -142,7 +142,7 @@ def test_a_signal_meanwhile(loop_kind: str, place: str, monkeypatch: pytest.Monk
 
 
 def test_a_spare_is_not_found(loop_kind: str) -> None:
-    """In no turn, also before it was parked: who waits for all_tasks() waits for no Task without a coroutine."""
+    """In no turn, not even before it is parked: waiting for all_tasks() waits for no Task without a coroutine."""
     found: list[Any] = []
     messages = [0]
 

@@ -144,7 +144,7 @@ def block(*arguments: str) -> contextlib.AbstractContextManager[Process]:
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("waits", ["task", "serve_forever"])
 def test_sigterm_stops_a_block_gracefully(kind: str, waits: str) -> None:
-    """Clients are told 1001, the block is left, the code behind it runs; the exit code is 0."""
+    """Clients get 1001, the block ends, the code after it runs; the exit code is 0."""
     with block(kind, waits, "none") as run:
         with Client(("127.0.0.1", run.port())) as client:
             client.round_trip()

@@ -1,4 +1,4 @@
-"""What ``publish`` answers is what becomes of the message, for each size, way and place, looked at by who receives."""
+"""``publish`` returns what becomes of the message, for each size, way and place, checked by the receivers."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_every_way_and_place(serving, way, place, size):
 @pytest.mark.parametrize("compress", ["plain", "shared", "own context"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_all_mixed(serving, seed, compress):
-    """All sizes and kinds, sends and pings between, two who read now and then, and one who does not: no answer lies."""
+    """All sizes and kinds, sends and pings between, two slow readers, one that never reads: every result is true."""
     chance = random.Random(seed)
     settings = {} if compress == "plain" else {"per_message_deflate": True}
     if compress == "own context":
@@ -197,7 +197,7 @@ def deflated(live: Any, path: str) -> Any:
 
 
 def test_memory_of_all(serving):
-    """max_buffered_bytes is used up: 0 for who would have to be kept a copy, and what was promised before is kept."""
+    """max_buffered_bytes is used up: 0 when a copy would have to be kept, and earlier promises are kept."""
     live = serving(backpressure_limit=0, limits={"max_buffered_bytes": 512 * KIB})
     pairs = [live.open(f"/{i}", receive_buffer=4096) for i in range(4)]
     live.on_loop(lambda: [ws.subscribe("t") for _, ws in pairs])
@@ -237,7 +237,7 @@ def test_close_on_backpressure_limit(serving, size):
 
 
 def test_small_answers(serving):
-    """Nobody there, the publisher alone, an empty message, a last subscriber that leaves; from a closed socket."""
+    """No subscriber, the publisher alone, an empty message, a last subscriber that leaves; from a closed socket."""
     live, ws, _other, [(client, subscriber)] = slow_room(serving, 1)
     publish = live.server.publish
 

@@ -113,7 +113,7 @@ def test_a_body_that_can_never_fit_gets_413_before_it_is_read() -> None:
 
 
 def test_a_body_without_room_gets_503_before_it_is_read() -> None:
-    """One is kept; the next that would take bodies over half of the limit is told before it sends it."""
+    """One is kept; the next, which would take bodies over half of the limit, is refused before it is sent."""
     kept: list[Any] = []
 
     def fetch(request: uwserve.Request) -> str:

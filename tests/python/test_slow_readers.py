@@ -62,7 +62,7 @@ def readers(path: str | None) -> Iterator[dict[str, Client]]:
 
 @pytest.mark.parametrize("unix", [False, pytest.param(True, marks=pytest.mark.plain("unix sockets are without TLS"))])
 def test_slow_readers_get_it_all(unix: bool, tmp_path: os.PathLike[str]) -> None:
-    """At 300 KB a second, several times as long as the server waits for somebody who reads nothing."""
+    """At 300 KB a second, several times as long as the server waits for a client that reads nothing."""
     with readers(f"{tmp_path}/s" if unix else None) as clients:
         begun = time.monotonic()
         while time.monotonic() - begun < SLOW:

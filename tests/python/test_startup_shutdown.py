@@ -190,7 +190,7 @@ def test_nothing_is_called_without_a_run() -> None:
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_shutdown_when_an_exception_ends_the_run(is_async: bool, exception: type[BaseException]) -> None:
-    """The server is ended by force before: sockets are told 1001, and their ``close`` handlers are called first."""
+    """The server is stopped by force before: sockets get 1001, and their ``close`` handlers are called first."""
     tape: list[Any] = []
 
     def message(ws: Any, text: str) -> None:
@@ -290,7 +290,7 @@ def test_async_factory_in_a_test() -> None:
 
 
 def test_cancelled_in_startup() -> None:
-    """Whoever awaits ``serve_forever()`` may give up: ``startup`` is cancelled, and nothing is bound."""
+    """A cancelled ``serve_forever()`` cancels ``startup``, and nothing stays bound."""
     tape: list[str] = []
 
     async def up() -> None:

@@ -82,7 +82,7 @@ def test_sockets_are_told_together() -> None:
 
 
 def test_what_is_corked_or_published_leaves_before_the_close() -> None:
-    """stop() inside a handler, with messages of that handler not sent yet; sockets are told when it has returned."""
+    """stop() inside a handler, with messages of that handler not sent yet; the Closes go out when it has returned."""
 
     def message(ws: Any, text: str) -> None:
         ws.subscribe("t")

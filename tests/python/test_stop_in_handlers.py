@@ -30,7 +30,7 @@ held, stack, underneath, closed = {}, [], [], []
 def on_open(ws):
     held.setdefault("first", ws)
     if ws is held["first"]:
-        held["messages"] = ws.messages()  # and nobody takes them: they wait
+        held["messages"] = ws.messages()  # and no code takes them: they wait
 
 def run(ws, act):
     if stack:

@@ -169,7 +169,7 @@ def test_reload(serving, logged):
 
 
 def test_a_log_handler_that_stops_the_server(serving, logged, monkeypatch):
-    """Whoever logs may do anything: it is called when the upgrade is over."""
+    """A logging handler may do anything: it is called when the upgrade is over."""
     live = serving()
     monkeypatch.setattr("uwserve._logs.put", lambda *_, **__: live.server.stop(True))
     client = Client(live.address, extra=(("Sec-WebSocket-Protocol", "one"),))

@@ -1,20 +1,21 @@
-// Context variables (contextvars) of handlers: what one connection's handler sets, no other connection's sees.
+// Context variables (contextvars) of handlers: a variable that one connection's handler sets is invisible to all
+// others.
 //
-// Each connection has a Context of its own, but only from the moment at which one of its plain handlers has changed a
-// variable. Until then its handlers run in one Context that all share, a copy of the one in which run(), start() or
-// serve_forever() was called (the *base*). After each handler one pointer tells whether the shared Context is still as
-// it was: a Context holds its variables in an immutable map, so that each change makes another map. A changed one
-// becomes that connection's own, with all tokens that were made in it, and a fresh copy of the base serves the others.
-// A connection that has its own is entered around each of its handlers.
+// A connection gets its own Context when one of its plain handlers first changes a variable. Until then its handlers
+// run in one Context that all connections share, a copy of the one in which run(), start() or serve_forever() was
+// called (the *base*). A Context holds its variables in an immutable map, so each change makes another map, and one
+// pointer comparison after each handler shows whether the shared Context has changed. A changed Context becomes that
+// connection's own, with all tokens that were made in it, and a fresh copy of the base serves the others. A
+// connection's own Context is entered around each of its handlers.
 //
-// A *slot* is where the owner keeps its Context, NULL for none: a ServerWebSocket, a Request (for itself and not for its
-// connection, which may be a proxy's and carry many people's requests), a streamed body. The socket that a request is
-// upgraded to begins with what its request has set. Coroutines run in a copy of their connection's Context, as Tasks do;
-// what they set is theirs.
+// A *slot* is the place where the owner keeps its Context, NULL for none. Owners are a ServerWebSocket, a Request (for
+// itself and not for its connection, which may be a proxy's and carry the requests of many clients) and a streamed
+// body. A socket begins with the variables of the request that was upgraded. Coroutines run in a copy of their
+// connection's Context, as Tasks do, and their changes stay in that copy.
 //
-// The shared Context is entered while the loop turns, on its thread: whatever of the user's runs there runs inside a
-// ContextScope, or in a Context of its own. A handler inside a handler (close(), inside another socket's) enters its own
-// or a fresh one, for nothing that is in use may be seen. The memory of a Context goes with its owner. GIL.
+// The shared Context is entered while the loop turns, on its thread: all user code that runs there runs inside a
+// ContextScope, or in a Context of its own. A handler inside a handler (close(), inside another socket's) enters its
+// own Context or a fresh one, because it must not see the one in use. A Context is freed with its owner. GIL.
 #pragma once
 
 #include "ref.h"
@@ -24,7 +25,7 @@ namespace uwserve {
 class ServerCore;
 struct RequestObject;
 
-// What a Context holds its variables in: they are the same as long as this object is. NULL when it cannot be told.
+// The map in which a Context holds its variables: they are unchanged while this object is the same. NULL: unknown.
 PyObject *variables_of(PyObject *context);
 
 // The context that a Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
@@ -57,15 +58,15 @@ class Contexts {
         has_begun_ = false;
     }
 
-    // A handler runs in a slot, or this is no turn of the loop.
+    // A handler runs in a slot, or the loop is not turning.
     bool is_in_use() const { return user_ != nullptr; }
     bool is_running(PyObject *const *slot) const { return user_ == slot; }
-    // What runs now has variables that are not the base's: a copy of them. None: it has not, or an exception is set.
+    // A copy of the current variables if they differ from the base's. None: they do not, or an exception is set.
     Ref changed_copy();
-    // The Context that something of the owner of that slot, which goes on after the handler, begins in: the handler's own
-    // one. None: it has none, or an exception is set.
+    // The Context for work of the slot's owner that continues after the handler: the handler's own one. None: it has
+    // none, or an exception is set.
     Ref of_running(PyObject **slot, bool even_if_pristine);
-    // Python code has run in the shared Context that was no handler: what it has set is gone.
+    // Python code other than a handler has run in the shared Context: its changes are discarded.
     void discard_changes();
 
     // While a coroutine is stepped nothing of a slot runs.
@@ -117,7 +118,7 @@ class Contexts {
     PyObject *pristine_ = nullptr;  // the base's variables
     PyObject *const *watched_ = nullptr;  // where the entered shared Context has its variables
     size_t variables_at_ = 0;  // in a Context, in pointers; 0: not known
-    PyObject *outside_ = nullptr;  // a slot that is nobody's
+    PyObject *outside_ = nullptr;  // a slot without an owner
     PyObject **user_ = &outside_;  // of the handler that runs; NULL: none, and the shared Context is entered
     PyObject *current_ = nullptr;  // the Context that was entered for it; borrowed
     RequestObject *request_ = nullptr;
@@ -126,8 +127,8 @@ class Contexts {
     bool has_begun_ = false;
 };
 
-// A handler's call, with what is done about its failure. The slot lives longer. In the common case this is two stores and
-// four compares.
+// A handler's call, including the handling of its failure. The slot outlives it. In the common case this is two stores
+// and four compares.
 class ContextScope {
   public:
     [[gnu::always_inline]] ContextScope(Contexts &contexts, PyObject **slot, bool is_stepping)

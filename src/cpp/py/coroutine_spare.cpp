@@ -1,4 +1,4 @@
-// The spare Task of a server's coroutines: made, put in asyncio's place for the current task, seen, parked.
+// The spare Task of a server's coroutines: how it is made, made current, noticed when seen, and parked.
 #include "coroutine_step.h"
 
 namespace uwserve {
@@ -41,7 +41,7 @@ Ref Coroutines::make_task(Driver *driver, PyObject *base, Ref *context, Ref *pri
     return task;
 }
 
-// Known to its loop, and, when it is to be hidden and can be, to nobody else.
+// Known to its loop, and hidden from all other code if that is requested and possible.
 bool Coroutines::make_spare(PyObject *base, bool is_hidden) {
     Spare fresh;
     fresh.driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
@@ -58,7 +58,7 @@ bool Coroutines::make_spare(PyObject *base, bool is_hidden) {
     return true;
 }
 
-// It is somebody's, or a coroutine's, from now on.
+// The Task belongs to a call, or is visible, from now on.
 void Coroutines::reveal(Spare &spare) {
     if (!std::exchange(spare.is_hidden, false)) return;
     track(spare.task.get());
@@ -102,7 +102,7 @@ void Coroutines::wake(const Spare &spare) {
     }
 }
 
-// Who has set one wants to make every Task. Set at any time, so that it is asked for at each pump.
+// A factory must make every Task. It may be set at any time, so each pump asks for it.
 bool Coroutines::has_task_factory() {
     Ref factory = Ref::steal(guarded<PyObject_CallMethod>(loop_.get(), "get_task_factory", nullptr));
     if (!factory) PyErr_Clear();
@@ -112,7 +112,7 @@ bool Coroutines::has_task_factory() {
 // False with an exception set. `context`: NULL for the base's, else a Task is made for it that serves once.
 bool Coroutines::enter(PyObject *context) {
     Changing changing(is_changing_);
-    leave_if_idle();  // somebody has seen its Task while no coroutine used it: it is not ours any more
+    leave_if_idle();  // its Task was seen while no coroutine used it, so it cannot serve any more
     bool is_shared = probe_ && !context && !has_task_factory();
     if (!spare_.task || !is_shared || !spare_.is_hidden || as_driver(spare_.driver)->expired ||
         as_driver(spare_.driver)->kept || variables() != spare_.variables) {
@@ -164,7 +164,7 @@ void Coroutines::leave() {
     entered_ = false;
     if (PyContext_Exit(spare_.context.get()) != 0) guarded<PyErr_WriteUnraisable>(spare_.task.get());
     if (std::exchange(is_probed_, false)) {
-        if (guarded<PyDict_DelItem>(tools_.current_tasks, probe_.get()) != 0) PyErr_Clear();  // somebody emptied it
+        if (guarded<PyDict_DelItem>(tools_.current_tasks, probe_.get()) != 0) PyErr_Clear();  // it was emptied
     } else {
         Ref left = Ref::steal(call(tools_.leave_task, loop_, spare_.task));
         if (!left) guarded<PyErr_WriteUnraisable>(spare_.task.get());
@@ -180,7 +180,7 @@ void Coroutines::leave() {
     }
 }
 
-// The collector does not know a spare that nobody has seen, so that what it refers to is visited here: as long as only we
+// The collector does not track an unseen spare, so its referents are visited here: as long as only we
 // refer to it, and what it is parked with.
 int Coroutines::traverse_spare(visitproc visit, void *arg) {
     PyObject *task = spare_.task.get();

@@ -5,7 +5,7 @@
 
 namespace uwserve {
 
-// What its Context holds its variables in, which is another object after each change.
+// The map of its Context's variables, which is another object after each change.
 inline PyObject *Coroutines::variables() const { return core_.contexts.variables(spare_.context.get()); }
 
 [[gnu::always_inline]] inline bool Coroutines::was_touched() const {

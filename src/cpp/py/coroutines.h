@@ -1,29 +1,30 @@
 // Coroutines that handlers return, driven on the event loop (asyncio, uvloop) whose thread runs the server.
 //
-// A coroutine is stepped at once, where its handler was called. Most end in that step, and none of them has cost a Task.
-// Yet asyncio.current_task(), timeouts, cancellation and context variables must work in it, too: so a *spare* Task, made
-// ahead and not yet run, is there for it, and its context is entered. When the coroutine suspends, the spare becomes its
-// Task: the coroutine that the Task was made with is a driver of ours, which from then on passes everything to the user's.
+// A coroutine is stepped at once, inside the call of its handler. Most end in that step, and none of those costs a
+// Task. Yet asyncio.current_task(), timeouts, cancellation and context variables must work in that step, too. So the
+// coroutine borrows a *spare* Task, which was made ahead and has not run yet, and the Task's context is entered. When
+// the coroutine suspends, the spare becomes its Task: the Task was made with a driver of ours, which then forwards
+// everything to the user's coroutine.
 //
-// The rule of isolation: **each call of a handler has a Task of its own, as far as any code can see**. People keep things
-// by Task (attributes, weak references, names), so that a Task that was seen in one call must never be the current one of
-// another. The spare serves the next coroutine only because nobody has seen it, and that is certain, because there is
-// one place to see it in, and looking there is noticed: asyncio's dictionary of current tasks has, instead of loop -> Task,
-// a *probe* of ours with the hash of the loop, so that whoever looks the loop up calls the probe's comparison (task_probe.cpp).
-// It puts the Task there, and from then on it is that call's Task and ends with it. The
-// same probe stands among the weak references of all_tasks(), which call it. Another thread that looks, a signal's handler
-// and a finaliser are no exceptions. What is left on the Task or its Context in other ways (reference counts, context
-// variables) is looked for after each step, too. The lists of the garbage collector (gc.get_objects()) do not show it:
-// traverse_spare() stands in for it there.
+// The rule of isolation: **each call of a handler has a Task of its own, as far as any code can see**. Libraries keep
+// state by Task (attributes, weak references, names), so a Task that was seen in one call must never be the current one
+// of another. A spare may serve the next coroutine only if no code has seen it. That is certain, because there is only
+// one place in which to see it, and each lookup there is noticed: instead of loop -> Task, asyncio's dictionary of
+// current tasks holds a *probe* of ours with the hash of the loop. Every lookup of the loop calls the probe's
+// comparison (task_probe.cpp), which puts the Task there; from then on the Task belongs to that call and ends with it.
+// The same probe is among the weak references of all_tasks(), which calls it. Lookups from other threads, signal
+// handlers and finalisers are noticed in the same way. After each step the Task and its Context are also checked for
+// other traces (reference counts, context variables). The lists of the garbage collector (gc.get_objects()) do not
+// contain the spare: traverse_spare() visits its referents instead.
 //
-// Where that cannot be done (CPython 3.14 keeps the current task in its thread's state; Tasks of pure Python; a loop with a
-// task factory, which makes the Task then; a connection with context variables of its own, contexts.h), each
+// Where this is impossible (CPython 3.14 keeps the current task in its thread's state; Tasks of pure Python; a loop
+// with a task factory, which then makes the Task; a connection with context variables of its own, contexts.h), each
 // call gets a fresh Task, which costs some 3 us.
 //
-// The loop gives a spare that nobody has needed its first step in its next turn. There it is parked: it waits for
-// something that only its use wakes (_tasks.py), unknown to all_tasks(), and serves the turns to come; making a Task costs
-// as much as twenty messages. The probe is put up at the first coroutine of a pump and taken down before anything else of
-// the user's runs, and at the pump's end. Everything here needs the GIL and runs on the loop's thread, but for looks.
+// The loop gives an unused spare its first step in its next turn. There the spare is parked: it waits for an event that
+// only its use triggers (_tasks.py), hidden from all_tasks(), and serves later turns; making a Task costs as much as
+// twenty messages. The probe is installed at the first coroutine of a pump. It is removed before other user code runs,
+// and at the end of the pump. Everything here needs the GIL and, except for lookups, runs on the loop's thread.
 #pragma once
 
 #include <cstring>
@@ -41,8 +42,8 @@ struct RequestObject;
 struct WsObject;
 struct Driver;
 
-// What of asyncio is used from here (_tasks.py), borrowed from the tuple that holds it. The last two are None where looking
-// at them cannot be noticed, and then no Task serves twice.
+// The parts of asyncio that are used here (_tasks.py), borrowed from the tuple that holds them. The last two are None
+// where lookups in them cannot be noticed, and then no Task serves twice.
 struct LoopTools {
     PyObject *make_task, *hide, *reveal, *new_parking, *current_task, *enter_task, *leave_task, *running_loop,
         *current_tasks, *all_tasks;
@@ -57,10 +58,10 @@ class Coroutines {
 
     // From now on coroutines belong to `loop`. False with an exception set.
     bool set_loop(PyObject *loop, PyObject *tools);
-    // The loop is not the server's any more. Tasks that are left end with it.
+    // The server no longer uses the loop. Tasks that are left end with the loop.
     void forget_loop();
 
-    // Steps the coroutine; see run_coroutine(). `context` is whose variables it begins with, NULL: the base's.
+    // Steps the coroutine; see run_coroutine(). It begins with a copy of the variables in `context`, NULL: the base's.
     Ref run(WsObject *ws, Ref coroutine, const char *where, PyObject *context);
 
     // Around the iterations of the loop: coroutines that start in one share an entered task.
@@ -75,7 +76,7 @@ class Coroutines {
     // A Task has begun in this pump, or a future was resolved: the event loop has something to do.
     bool has_begun() const { return has_begun_; }
     void needs_turn() { has_begun_ = true; }
-    // Before anything of the user's that is not a coroutine's.
+    // Called before user code runs that is not a coroutine's.
     void leave_if_idle() {
         if (entered_ && !busy_) [[unlikely]]
             leave();
@@ -86,24 +87,24 @@ class Coroutines {
     // A coroutine takes its first step, further up the stack.
     bool is_stepping() const { return busy_; }
 
-    // A coroutine takes its first step, further up the stack, or a Task for one is being seen to.
+    // A coroutine takes its first step, further up the stack, or a Task for one is being prepared.
     bool is_busy() const { return busy_ || is_changing_; }
     // Tasks that the server's end waits for.
     bool has_tasks() const { return waits_ && tasks_ && PySet_GET_SIZE(tasks_.get()) > 0; }
     PyObject *tasks() const { return tasks_.get(); }  // NULL or a set, borrowed
-    // Asks every task to end but the one that asks.
+    // Cancels every task except the current one.
     void cancel_tasks();
-    // Tasks that will not end, and those that may begin, are no longer waited for.
+    // The server no longer waits for Tasks that do not end, nor for later ones.
     void forget_tasks() { waits_ = false; }
     void task_ended(PyObject *task);
-    // What the Task of the driver may wait for, a new reference: it is the spare, and not needed yet. NULL, and no
-    // exception: it is somebody's, or cannot be hidden.
+    // The awaitable for the driver's Task while it is an unused spare, a new reference. NULL without an exception: the
+    // Task is in use, or cannot be hidden.
     PyObject *park(Driver *driver);
-    // Somebody looks for the current task of the loop, or for all: it is a Task for all to see from here on. On any thread.
+    // Called on a lookup of the loop's current task, or of all tasks: the spare is visible from here on. On any thread.
     // False with an exception set.
     bool look();
     PyObject *loop() const { return loop_.get(); }
-    // What the spare that a coroutine may use at this moment is, borrowed; NULL when it was seen, or there is none.
+    // The spare that a coroutine may use at this moment, borrowed; NULL when it was seen, or there is none.
     PyObject *unseen() const { return entered_ && is_probed_ ? spare_.task.get() : nullptr; }
     // The same, seen or not, while all_tasks() does not have it.
     PyObject *unlisted() const { return entered_ && spare_.is_hidden ? spare_.task.get() : nullptr; }
@@ -112,7 +113,7 @@ class Coroutines {
     void clear();
 
   private:
-    // A Task to be, and what it looked like before anybody used it.
+    // A spare Task, and its state before any use.
     struct Spare {
         Ref task, driver, context, pristine;
         Ref outer;  // the task that was the current one before
@@ -121,8 +122,8 @@ class Coroutines {
         bool is_hidden = false;  // from all_tasks()
     };
 
-    // While a Task is made, entered, parked or woken, which runs Python code: the garbage collector, or a signal's handler,
-    // may close a socket in there. A coroutine that comes then begins in the loop's next turn.
+    // While a Task is made, entered, parked or woken, which runs Python code: the garbage collector, or a signal's
+    // handler, may close a socket in there. A coroutine that comes then begins in the loop's next turn.
     class Changing {
       public:
         explicit Changing(bool &flag) : flag_(flag), was_(std::exchange(flag, true)) {}
@@ -180,14 +181,14 @@ class Coroutines {
 bool is_other_coroutine(PyObject *object);
 inline bool is_coroutine(PyObject *object) { return PyCoro_CheckExact(object) || is_other_coroutine(object); }
 
-// Runs the coroutine that a handler of `ws` (NULL: of a request) has returned. The result is its asyncio.Task when it has
-// suspended; none when it has ended, and then an exception of its has been dealt with. `where` is a literal.
+// Runs the coroutine that a handler of `ws` (NULL: of a request) has returned. The result is its asyncio.Task when it
+// has suspended; none when it has ended, and then an exception of its has been dealt with. `where` is a literal.
 Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where);
 
-// The exception that is set came out of a coroutine: to `error` or the log, and a failed open handler closes its socket.
+// Passes the current exception of a coroutine to `error` or the log; a failed open handler closes its socket.
 void coroutine_failed(ServerCore &core, WsObject *ws, const char *where);
 
-// A socket whose open handler fails is closed.
+// Closes a socket whose open handler has failed.
 inline bool is_open_handler(const char *where) { return strcmp(where, "open") == 0; }
 
 // What a Task is made with (coroutine_driver.cpp); a Python object of its own.

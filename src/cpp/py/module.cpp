@@ -55,7 +55,7 @@ bool check_interpreter() {
         return false;
     }
 #ifdef Py_GIL_DISABLED
-    // CPython switches the GIL on for a module that does not declare that it can do without, unless it was told not to.
+    // CPython enables the GIL for a module that does not declare free-threading support, unless PYTHON_GIL=0 is set.
     Ref is_on = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(PySys_GetObject("_is_gil_enabled"), nullptr));
     if (!is_on) return false;
     if (is_on.get() != Py_True) {

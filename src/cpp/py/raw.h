@@ -1,10 +1,12 @@
-// What CPython calls of ours by a plain C pointer: methods, getters, slots, vectorcalls. A C++ exception cannot go through the
-// interpreter's frames (it would end the process), so each of them is registered as raw<function>, which makes it Python's:
-// std::bad_alloc and std::length_error a MemoryError, std::system_error an OSError, others a RuntimeError.
+// Functions that CPython calls by a plain C pointer: methods, getters, slots, vectorcalls. A C++ exception must not
+// pass through the interpreter's frames (it would end the process), so each function is registered as raw<function>,
+// which converts the exception into Python's: std::bad_alloc and std::length_error become MemoryError,
+// std::system_error becomes OSError, all others RuntimeError.
 //
-// All at compile time: the function is inlined into its wrapper, and the way without an exception costs no instruction.
-// tests/python/test_layers.py holds that nothing is registered without it. What pybind11 registers does the same by itself.
-// What unwinds a thread at the interpreter's end (at_exit.h) is no std::exception, and passes.
+// This is done at compile time: the function is inlined into its wrapper, and the path without an exception costs no
+// instruction. tests/python/test_layers.py checks that no function is registered without it. pybind11 does the same for
+// the functions that it registers. The unwinding of a thread at the interpreter's end (at_exit.h) is not a
+// std::exception, and passes.
 #pragma once
 
 #include <exception>
@@ -17,7 +19,7 @@ namespace uwserve {
 // Sets the Python exception for the C++ one that is being handled.
 [[gnu::cold]] void set_python_error();
 
-// What a function returns that has set an exception.
+// The return value of a function that has set an exception.
 template <typename R>
 struct Failed {
     static constexpr R value = static_cast<R>(-1);  // int, Py_ssize_t, PySendResult
@@ -38,7 +40,7 @@ struct Raw<function> {
         } catch (const std::exception &) {
             set_python_error();
             if constexpr (std::is_void_v<R>) {
-                guarded<PyErr_WriteUnraisable>(nullptr);  // deallocations and the like have nobody to tell
+                guarded<PyErr_WriteUnraisable>(nullptr);  // deallocations and the like cannot raise
             } else {
                 return Failed<R>::value;
             }

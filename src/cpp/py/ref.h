@@ -35,7 +35,7 @@ class Ref {
     PyObject *get() const { return object_; }
     PyObject *release() { return std::exchange(object_, nullptr); }
     void reset() { *this = Ref(); }
-    PyObject **slot() { return &object_; }  // for who puts an owned reference there
+    PyObject **slot() { return &object_; }  // for code that stores an owned reference there
     explicit operator bool() const { return object_ != nullptr; }
 
   private:

@@ -175,7 +175,7 @@ void RunningHandlers::reconsider(WsObject *ws) {
     }
 }
 
-// The oldest go first; who must wait on waits as the youngest.
+// The oldest sockets go first; those that must wait longer are queued again as the youngest.
 void RunningHandlers::reconsider_waiting(size_t at_most) {
     for (size_t looks = waiting_.size(); looks && at_most; looks--) {
         if (is_server_full(true)) {

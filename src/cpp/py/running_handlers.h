@@ -1,18 +1,20 @@
-// Handlers in flight: coroutines of handlers that have suspended and not ended. A peer starts one with each frame that it
-// sends, so they are bounded, and the memory of the messages that they hold is charged to the server's buffered bytes.
+// Handlers in flight: coroutines of handlers that have suspended and not ended. A peer can start one with each frame
+// that it sends, so their number is bounded, and their messages are charged to the server's buffered bytes.
 //
-// The bound of a connection is options.max_concurrent_handlers, or kMaxHeldBytes of messages, whichever is reached first.
-// Then the connection is *crowded*: its socket is not read (US_PAUSE_QUEUE), and events that come all the same line up in
-// its queue (ws_queue.h), until a handler has ended. `open` and `close` run once for each connection: they are counted,
-// but not bounded, so `async for message in ws.messages()` in `open` never stops its own messages, and `close` always runs.
+// The bound of a connection is options.max_concurrent_handlers, or kMaxHeldBytes of messages, whichever is reached
+// first. Then the connection is *crowded* until a handler has ended: its socket is not read (US_PAUSE_QUEUE), and
+// events that arrive nevertheless are queued (ws_queue.h). `open` and `close` run once for each connection: they are
+// counted, but not bounded, so `async for message in ws.messages()` in `open` never stops its own messages, and `close`
+// always runs.
 //
-// The bound of the server is limits.max_concurrent_handlers, or max_buffered_bytes. One handler of each open connection
-// goes free, as connections have a limit of their own; so beyond the bound every connection still gets on, one handler at
-// a time: a WebSocket is crowded when it starts one. A request is answered with 503 only when so many handlers have lost
-// their connection, as each could leave another of those.
+// The bound of the server is limits.max_concurrent_handlers, or max_buffered_bytes. The first handler of each open
+// connection is not counted, because connections have a limit of their own. So beyond the bound every connection still
+// makes progress, with one handler at a time: a WebSocket is crowded when it starts one. A request is answered with 503
+// only when so many handlers have lost their connection, because each request could leave another such handler behind.
 //
-// Counting begins where a coroutine becomes a Task: handlers that do not suspend pay for three instructions. Everything
-// here needs the GIL. began() and socket_closed() run on the loop's thread, ended() on any: a Task may be freed anywhere.
+// Counting begins when a coroutine becomes a Task: handlers that do not suspend pay three instructions. Everything here
+// needs the GIL. began() and socket_closed() run on the loop's thread, ended() on any: a Task may be freed on any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,7 @@ namespace uwserve {
 class ServerCore;
 struct WsObject;
 
-// What a Task holds, and how it is counted; zero: it is not.
+// The message bytes that a Task holds, and how it is counted; zero: it is not counted.
 struct RunningHandler {
     enum class Kind : uint8_t { kNone, kRequest, kOnce, kEvent };
     size_t bytes;
@@ -43,7 +45,7 @@ class RunningHandlers {
     RunningHandlers(const RunningHandlers &) = delete;
     RunningHandlers &operator=(const RunningHandlers &) = delete;
 
-    // Around the first step of a handler's coroutine: what it holds when it suspends. NULL: nothing.
+    // Around the first step of a handler's coroutine: the argument that it holds if it suspends. NULL: none.
     class Argument {
       public:
         Argument(RunningHandlers &owner, PyObject *argument)

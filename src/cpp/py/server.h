@@ -200,7 +200,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // For a message from another thread, before it is copied. A refusal is counted.
     bool has_room_to_post(size_t length);
 
-    // --- publish (server_publish.cpp): bytes, -1 with backpressure somewhere, 0 nobody or a copy was dropped ---
+    // --- publish (server_publish.cpp): bytes; -1: some backpressure; 0: no subscriber, or a dropped copy ---
     Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
                        bool compress);
 

@@ -168,7 +168,7 @@ bool choose_protocol(const ServerCore &core, const Handshake &handshake, const s
     return true;
 }
 
-// Once for each server, at the end of the upgrade, as whoever logs may do anything.
+// Once for each server, at the end of the upgrade, because a logging handler may do anything.
 [[gnu::cold]] void tell_unknown_protocol(ServerCore &core, const std::string &name) {
     Ref hook = std::move(core.on_unknown_protocol);
     if (!hook) return;

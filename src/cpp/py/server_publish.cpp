@@ -56,7 +56,7 @@ struct Publication {
     std::string_view message;
     uWS::OpCode opcode;
     bool compress;
-    bool is_ample;  // memory would do if nobody took anything
+    bool is_ample;  // the memory suffices even if no client reads
     bool any_blocked;
 
     bool backpressure = false;
@@ -64,7 +64,7 @@ struct Publication {
 
     Topics &topics() const { return core.engine->topics(); }
     size_t framed() const { return message.size() + kLongestHeader; }
-    // While nobody runs the loop, the GIL is what keeps other threads off it.
+    // While no thread runs the loop, the GIL keeps other threads off it.
     LoopGil *unlocked_for(size_t bytes) const {
         return core.running() && topic.size() * bytes > kLongFanOut ? &core.gil : nullptr;
     }
@@ -135,7 +135,7 @@ void Publication::send_now() {
         trim_backlog(s, spare);
     };
     WithoutGil unlocked(unlocked_for(message.size()));
-    // Sending calls nobody back, so the topic stays as it is.
+    // Sending calls no callback, so the topic stays as it is.
     topics().send_now(topic, except, message, opcode, compress, wants, sent);
 }
 

@@ -81,7 +81,7 @@ void ServerCore::stop_here(bool force) {
         if (WsObject *handle = handle_of(s)) core->untold_.push_back(core->start_close(handle, kStopCode, kStopReason));
         if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
     }, this);
-    if (!untold_.empty()) engine->loop()->num_polls++;  // the server does not end before they are told
+    if (!untold_.empty()) engine->loop()->num_polls++;  // the server does not end before their Close is sent
 }
 
 bool ServerCore::stop_within(double seconds, int code, std::string reason) {
@@ -115,7 +115,7 @@ void ServerCore::stop_here_by(uint64_t deadline_ns, int code, std::string reason
     begin_stop(kFreshSeconds);
     if (!stop_deadline_ns_ || deadline_ns < stop_deadline_ns_) {
         stop_deadline_ns_ = deadline_ns;
-        if (told_ && !farewell_) arm_stop_timer();  // else they are told first, however short it is
+        if (told_ && !farewell_) arm_stop_timer();  // else the Close frames go first, however short the deadline is
     }
     if (told_) return;
     told_ = true;
@@ -145,7 +145,7 @@ void ServerCore::run_due() {
     finish_closes(*this);
 }
 
-// At the top of a turn. Their close handlers run when all have been told: a handler cannot make another socket miss its
+// At the top of a turn. The close handlers run when all Close frames are sent: a handler cannot make another socket miss its
 // messages.
 void ServerCore::tell_all(int code, const std::string &reason) {
     send_posted();

@@ -1,4 +1,4 @@
-// SocketAddress: what request_ip() gives, a tuple of three with names. Made once at import; GIL.
+// SocketAddress: the named tuple that request_ip() returns. Made once at import; GIL.
 #include "request.h"
 
 #include <arpa/inet.h>

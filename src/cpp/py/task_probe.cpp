@@ -1,11 +1,12 @@
-// The probe: what asyncio's tables of Tasks hold instead of a spare Task, so that looking for it is noticed.
+// The probe: asyncio's tables of Tasks hold it instead of a spare Task, so that every lookup of the Task is noticed.
 //
-// As a key of the dictionary of current tasks it has the hash of its loop. Whoever looks the loop up (current_task(),
-// timeouts, task groups, an eager Task, a debugger; C or Python) comes across it and compares, which puts loop -> Task into
-// the dictionary; CPython begins a lookup again when the dictionary was changed by a comparison. Its value is None: who
-// goes through the dictionary without looking anything up sees no Task. Among the weak references of all_tasks() it is one
-// more; they are called, and so is this: it answers with the Task that runs now, as long as that is not among them itself
-// (to put it there at once would change the set that is being gone through). No code of Python's runs in any of this.
+// As a key of the dictionary of current tasks it has the hash of its loop. Every lookup of the loop (current_task(),
+// timeouts, task groups, an eager Task, a debugger; in C or Python) compares the loop with the probe, and the
+// comparison puts loop -> Task into the dictionary; CPython restarts a lookup when a comparison has changed the
+// dictionary. The probe's value is None, so code that iterates over the dictionary sees no Task. The probe is also
+// among the weak references of all_tasks(), which calls each of them. Called, it returns the running Task, unless that
+// is in the set itself (adding it at once would change the set during the iteration). No Python code runs in any of
+// this.
 #include "server.h"
 
 namespace uwserve {
@@ -51,7 +52,7 @@ void dealloc(PyObject *object) {
 
 }  // namespace
 
-// It holds nothing: who made it retires it. NULL with an exception set.
+// It owns no reference: its maker retires it. NULL with an exception set.
 PyObject *new_probe(ServerCore &core, PyObject *loop) {
     Py_hash_t of_loop = guarded<PyObject_Hash>(loop);
     if (of_loop == -1) return nullptr;

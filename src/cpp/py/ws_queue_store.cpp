@@ -1,4 +1,4 @@
-// The queue itself: its events and what they take in memory.
+// The queue itself: its events and their memory.
 #include <atomic>
 #include <new>
 

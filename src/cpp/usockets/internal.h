@@ -187,7 +187,7 @@ struct us_loop_internal_t {
     epoll_event events[US_EVENT_BATCH];
 };
 
-// ---- memory: whoever cannot do without it throws std::bad_alloc, before anything is changed ----
+// ---- memory: functions that need it throw std::bad_alloc, before anything is changed ----
 
 [[gnu::cold, noreturn]] void us_out_of_memory();
 

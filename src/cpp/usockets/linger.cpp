@@ -4,7 +4,7 @@
 // read yet: typically the error page or the Close frame that explains the close. So a connection that has sent its FIN,
 // and whose peer has not, hands its descriptor to one of these: input is thrown away until the peer's FIN, an error, or two
 // seconds. At most US_LINGER_MAX at once; beyond that, and on any trouble, the descriptor is just closed. They have no
-// claim to it: whoever limits connections counts them, and ends the oldest for a newcomer.
+// claim to it: the limit of connections counts them, and ends the oldest for a newcomer.
 //
 // They are the loop's, in order of their deadlines (the same period for all), and do not keep it running.
 

@@ -20,7 +20,7 @@ struct ClientAddress {
     uint8_t ip[16] = {};
     uint8_t ip_length = 0;  // 4, 16, or 0: a unix socket
     uint16_t port = 0;  // 0: a field does not tell
-    bool is_unknown = false;  // a PROXY header named nobody, so that the address is the proxy's and says nothing
+    bool is_unknown = false;  // a PROXY header without a client address: ip is the proxy's
 
     bool operator==(const ClientAddress &other) const {  // the port does not count
         return ip_length == other.ip_length && memcmp(ip, other.ip, ip_length) == 0;

@@ -1,11 +1,12 @@
-// Whether a request may be made at all: judged when its head is complete, before anything of its body is kept.
+// Admission of a request: decided when its head is complete, before any byte of its body is kept.
 //
 // Its client. A trusted proxy sends the requests of many clients over one connection, so the limit of connections per
-// address cannot be applied where that is accepted. Each such request counts for the client that the proxy names from here
-// until it is answered (release_client), or for the life of the WebSocket that it becomes (Limits::client_stays).
+// address cannot be applied when that connection is accepted. Each such request counts for the client that the proxy
+// names, from here until it is answered (release_client), or as long as its WebSocket lives (Limits::client_stays).
 //
-// Its host. The handshake has chosen a site, with its demands on the client's certificate, by the server name (SNI); the
-// request names one again. What it names must demand no more than this connection has met (RFC 9110 7.4, 15.5.20).
+// Its host. The TLS handshake has chosen a site, with its demands on the client's certificate, by the server name
+// (SNI); the request names a site again. That site must demand no more than this connection has met (RFC 9110 7.4,
+// 15.5.20).
 #include "http_gate.h"
 
 #include "usockets/tls.h"
@@ -28,7 +29,7 @@ bool HttpGate::admit(HttpConn &conn) {
         refuse(conn, 429, "too many connections from this address");
         return false;
     }
-    conn.over_limit = true;  // the proxy may keep its connection: it is others', too
+    conn.over_limit = true;  // the proxy may keep its connection, which carries other clients' requests, too
     return true;
 }
 

@@ -134,8 +134,8 @@ Refusal parse_content_length(HttpHead &head, std::string_view value) {
     return kAccepted;
 }
 
-// Fields of one value that decide who is asking, and how the body is read. Two of them would be joined to a value that nobody
-// has sent, or a proxy could go by the first and the application by the last (RFC 9110 5.3).
+// Single-valued fields that identify the client or the type of the body. Two of them would be joined to a value that was
+// never sent, or a proxy could use the first and the application the last (RFC 9110 5.3).
 bool is_single(std::string_view name) {
     return name == "authorization" || name == "content-type" || name == "origin" || name == "proxy-authorization";
 }

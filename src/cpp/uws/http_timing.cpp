@@ -1,5 +1,5 @@
-// The time that an HTTP connection has, by what it is at. All of it is in one timer, on_timeout, but for TLS and PROXY
-// headers, which come before, and for closing, which has a deadline (drain_and_end()).
+// The timeouts of an HTTP connection, by its state. All of them share one timer, on_timeout, except those of TLS and PROXY
+// headers, which come before, and of closing, which has a deadline (drain_and_end()).
 //
 //   the first head       idle_timeout from the connection on; bytes do not extend it
 //   a later head         keep_alive_timeout for its first byte, from then on the same
@@ -39,7 +39,7 @@ void HttpGate::set_timeout(HttpConn &conn, unsigned seconds) {
     us_socket_arm(conn.s, seconds);
 }
 
-// After each piece of it. Whoever is behind keeps the time that was set before: pieces of a body that is too slow do not
+// After each piece of it. A client below the rate keeps its old deadline: pieces of a body that is too slow do not
 // extend it.
 void HttpGate::time_body(HttpConn &conn) {
     unsigned seconds = idle_timeout;
@@ -53,15 +53,15 @@ void HttpGate::time_body(HttpConn &conn) {
     us_socket_arm(conn.s, seconds);
 }
 
-// Nothing has come, nor gone as far as the kernel has told, for the time that the connection had. What is owed to a client
-// that owes us a head, a body, or is itself waiting for a handler, is no reason to wait for it.
+// No byte has come, and none was acknowledged as far as the kernel knows, during the timeout. Unsent data for a client
+// that must still send a head or a body, or that waits for a handler, does not extend it.
 bool HttpGate::is_alive(HttpConn &conn) {
     using State = HttpConn::State;
     bool is_reading = conn.state == State::kHead ? conn.held.empty() : conn.state == State::kPending && conn.responding;
     return (conn.progress.is_marked || is_reading) && conn.progress.shown(conn.s, 0, period_of(conn));
 }
 
-// Half a request is answered with 408 (RFC 9110 15.5.9); who sent nothing, or reads nothing, just goes.
+// Half a request is answered with 408 (RFC 9110 15.5.9); a client that has sent nothing, or reads nothing, is closed.
 us_socket_t *HttpGate::on_timeout(us_socket_t *s) {
     HttpGate *gate = of(s);
     auto *conn = static_cast<HttpConn *>(s->user);

@@ -164,7 +164,7 @@ void Limits::set_backpressure_limit(size_t bytes) {
     apply_backpressure_limit();
 }
 
-// Upstream knows only its own limit, and answers Pings by itself: whoever has a backlog is passed over while memory is
+// Upstream knows only its own limit, and answers Pings by itself: sockets with a backlog are skipped while memory is
 // short.
 void Limits::apply_backpressure_limit() {
     auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));

@@ -13,7 +13,7 @@
 // closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
 // gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept; bodies of
 // requests, which outlive their connection in the application's hands, by RequestBody; messages that handlers in flight
-// hold, by RunningHandlers. What is kept is charged until it is freed, whoever holds it.
+// hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
 //
 // Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
 #pragma once
@@ -169,7 +169,7 @@ class Limits {
     // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
     void set_backpressure_limit(size_t bytes);
     // For what is admitted already, and is not to be judged again: the Close frame of a closing handshake (defect S3), and
-    // what topics hold. The result is what was so before, for whoever ends it.
+    // messages that topics hold. Returns the previous state, for the caller to restore.
     bool lift_backpressure_limit(bool lifted) {
         const bool before = std::exchange(is_lifted_, lifted);
         apply_backpressure_limit();

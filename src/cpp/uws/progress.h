@@ -1,11 +1,11 @@
-// The one judge of whether a peer from which nothing comes is alive: it is while it takes what it was sent. That something
-// was sent does not count, nor that there is room for more in the kernel: the peer must have acknowledged bytes (on unix
-// sockets, read them) since it was last looked at.
+// Decides whether a silent peer is alive: it is while it receives the data that was sent to it. Neither a send nor room
+// in the kernel's send buffer counts: the peer must have acknowledged bytes (on unix sockets, read them) since the last
+// check.
 //
-// It is asked when the time of a silent connection is up, and only then costs system calls: nothing is written down while
-// messages and responses go out. So the first look may have nothing to compare with. A peer that has bytes to take, and
-// whose machine has said something in the meantime, then gets one more period; from then on bytes count. A machine that has
-// said nothing at all gets none. Loop thread only.
+// The check runs when the idle timeout of a silent connection expires, and costs system calls only then: nothing is
+// recorded while messages and responses go out. So the first check may have nothing to compare with. If the peer has
+// bytes to receive, and its kernel has sent any segment in the meantime, it gets one more period; after that only
+// acknowledged bytes count. A peer whose kernel has sent nothing gets none. Loop thread only.
 #pragma once
 
 #include "uws.h"
@@ -13,7 +13,7 @@
 namespace uwserve {
 
 struct Progress {
-    uint64_t taken = 0;  // us_socket_taken() at the last look
+    uint64_t taken = 0;  // us_socket_taken() at the last check
     bool is_marked = false;
 
     // Counts from here on.
@@ -21,8 +21,8 @@ struct Progress {
         taken = us_socket_taken(s);
         is_marked = true;
     }
-    // Whether s may stay for another period. Only who has more than `least` bytes to take is given one on trust; `seconds`
-    // is how long nothing has come.
+    // Whether s may stay open for another period. Without a comparison, only a peer that has more than `least` bytes to
+    // receive gets one; `seconds` is how long the peer has been silent.
     bool shown(us_socket_t *s, size_t least, unsigned seconds) {
         size_t owed = unread_of(s);
         uint64_t now = us_socket_taken(s);

@@ -1,8 +1,8 @@
-// The body of a request, from its first byte at the gate until the application lets go of the request: charged all that
-// time to the server's buffered bytes, and to the share of them that bodies may take together. The charge moves with the
-// bytes, so whoever owns the object need not think of it.
+// The body of a request, from its first byte until the application frees the request. All that time it is charged to
+// the server's buffered bytes, and to the share of them that bodies may take together. The charge moves with the bytes,
+// so the owner of the object need not care for it.
 //
-// append() on the loop's thread; the end of it on any.
+// append() runs on the loop's thread, the destructor on any.
 #pragma once
 
 #include <string>
@@ -20,7 +20,7 @@ class RequestBody {
     RequestBody &operator=(RequestBody &&) = delete;
     ~RequestBody() { discharge(); }
 
-    // std::bad_alloc, and nothing has changed.
+    // Throws std::bad_alloc, and then nothing has changed.
     void append(Limits &limits, std::string_view more) {
         bytes_.append(more);
         limits_ = &limits;
@@ -30,7 +30,7 @@ class RequestBody {
     size_t size() const { return bytes_.size(); }
     bool empty() const { return bytes_.empty(); }
     std::string_view view() const { return bytes_; }
-    // Somebody has a copy, which lives as long as this object at least: the bytes go, the charge stays.
+    // Another object has a copy that lives at least as long as this one: frees the bytes, keeps the charge.
     void handed_out() { std::string().swap(bytes_); }
     void clear() {
         std::string().swap(bytes_);

@@ -64,7 +64,7 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
         for (uWS::Subscriber *subscriber : topic) {
             if (subscriber != except) TopicTreeDoor::take_back(subscriber);
         }
-        drain_all();  // which forgets who has nothing left
+        drain_all();  // which also removes subscribers with an empty queue
         throw;
     }
     // The tree gives it to every subscriber; from these it is taken at once, as the one message that they have queued.
@@ -98,7 +98,7 @@ Socket::SendStatus Topics::send_whole(us_socket_t *s, std::string_view message, 
         return send_message_to(s, message, opcode, compress, sequence);
     } catch (const std::bad_alloc &) {
         drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: only this connection ends
         return Socket::DROPPED;
     }
 }
@@ -120,7 +120,7 @@ void Topics::subscribe(Socket *ws, std::string_view topic) {
                 spare_note_.value() = made;
                 subscriber->topics.insert(std::move(spare_note_));
             }
-            tree_->unsubscribe(subscriber, topic);  // undoes both, and removes a topic that is nobody's
+            tree_->unsubscribe(subscriber, topic);  // undoes both, and removes a topic without subscribers
         }
         throw;
     }
@@ -136,7 +136,7 @@ void Topics::subscribe(Socket *ws, std::string_view topic) {
         status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
     } catch (const std::bad_alloc &) {
         drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: the connection ends, and nobody else's
+        us_socket_shutdown_read(0, s);  // half a frame may be gone: only this connection ends
     }
     limits_.sent(s, opcode, size, status);
 }

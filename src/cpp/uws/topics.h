@@ -8,8 +8,8 @@
 // Admission. Whether a subscriber gets a message is decided when it is published, by ServerCore::publish(), and not again:
 // what is queued for a subscriber is sent, whatever its limit says by then, unless the connection ends first. For that
 // decision to be sound, what is queued must be known to fit: queued_bytes() bounds what any one subscriber has queued,
-// pending_bytes() what all of them have together. Whoever finds that this much may not fit calls drain(), or sends what one
-// subscriber has queued, and then judges by what is really left.
+// pending_bytes() what all of them have together. If this much may not fit, the caller calls drain(), or sends what one
+// subscriber has queued, and then decides by the real backlog.
 //
 // Ownership: App owns the tree and deletes it; Topics lives at least as long. Loop thread only; calls no user code.
 #pragma once
@@ -45,7 +45,7 @@ class Topics {
     TopicTree *tree() const { return tree_; }
 
     // Queued until the end of the iteration, or until too much is queued. Nothing must be queued for those that are
-    // `refused`, which do not get it. Throws std::bad_alloc, and nobody gets it then.
+    // `refused`, which do not get it. Throws std::bad_alloc, and then no subscriber gets it.
     void publish(uWS::Subscriber *except, const uWS::Topic &topic, std::string message, uWS::OpCode opcode,
                  bool compress, std::span<uWS::Subscriber *const> refused = {});
     // To every subscriber that `wants` it, at once. `wants(socket)`, `sent(socket, status)`.

@@ -77,7 +77,7 @@ Batch::Written Batch::keep_rest(size_t written, size_t corked) {
         const size_t taken = written - part.first_size;
         backlog.append(part.second.data() + taken, part.second.size() - taken);
     } catch (const std::bad_alloc &) {
-        us_socket_shutdown_read(0, s);  // half a frame is gone: the connection ends, and nobody else's
+        us_socket_shutdown_read(0, s);  // half a frame is gone: only this connection ends
         return {count_, false};  // nothing may follow it
     }
     return result;

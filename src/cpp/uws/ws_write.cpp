@@ -91,7 +91,7 @@ Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpC
             websocket_data(s)->buffer.append(second.data() + taken, second.size() - taken);
         }
     } catch (const std::bad_alloc &) {
-        us_socket_shutdown_read(0, s);  // half a frame is gone: the connection ends, and nobody else's
+        us_socket_shutdown_read(0, s);  // half a frame is gone: only this connection ends
     }
     // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
     if (is_corked) loop->corkedSocket = nullptr;

@@ -1,7 +1,7 @@
 """Where a server listens: the addresses of a host name, and the options ``unix_mode`` and ``hostname`` together.
 
-A name stands for every address that it has, of both families: a server that is told to listen on ``localhost`` is found
-by the clients that try ``::1`` first, and by those that know ``127.0.0.1`` only.
+A name means every address that it resolves to, of both families: clients that try ``::1`` first, and clients that know
+only ``127.0.0.1``, both reach a server on ``localhost``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def shown(host: str, port: int | None) -> str:
 
 
 def unix_mode(label: str, value: object) -> int | None:
-    """Permission bits (chmod(2)) that let somebody connect, which takes write permission (unix(7)); or ``None``."""
+    """Permission bits (chmod(2)) with which a client can connect, which requires write permission; or ``None``."""
     if value is None:
         return None
     mode: int = integer(0, 0xFFFFFFFF)(label, value)

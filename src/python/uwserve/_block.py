@@ -1,4 +1,4 @@
-"""SIGTERM in an ``async with`` block of a server: the server stops, and then the block is left.
+"""SIGTERM in an ``async with`` block of a server: the server stops, and then the block ends.
 
 The block may wait for anything. If it waits for the server's end, by ``serve_forever()`` or ``await server.stop()``,
 nothing else has to be done. Otherwise what it awaits is cancelled once the server has ended, and the cancellation goes
@@ -46,7 +46,7 @@ class Block:
         self._is_inside = False
 
     def close(self, exc: BaseException | None) -> bool:
-        """The server has ended, too. Whether ``exc`` is the block's own affair."""
+        """The server has ended, too. Whether ``exc`` is only the cancellation that the block itself has made."""
         self.give_signal_back()
         if not self._has_cancelled:
             return False

@@ -1,10 +1,9 @@
-"""What can be known about a user's function before it is called: that it is callable, whether it is a coroutine
-function, and that it takes the arguments it will get. Found out once, when a server is made or reloaded, so that a
-mistake is an error there.
+"""Checks of a user's function before it is called: it must be callable and take the arguments it will get; and whether
+it is a coroutine function. They run once, when a server is made or reloaded, so that a mistake is an error there.
 
-As in JavaScript, a handler may leave out arguments at the end. Such a handler is wrapped here, once; one that takes all
-of them is called by the core as it is. Of ``websocket.message`` nothing may be left out: a wrapper would run for each
-message, and a handler that never looks at the message is a slip.
+As in JavaScript, a handler may leave out trailing parameters. Such a handler is wrapped here, once; the core calls a
+handler that takes all of them directly. ``websocket.message`` must take both: a wrapper would run for each message, and
+a handler without the message is nearly always a mistake.
 """
 
 from __future__ import annotations

@@ -756,8 +756,8 @@ class Request:
             An awaitable of what ``json.loads`` makes of it.
 
         Raises:
-            ValueError: the body is not valid JSON. If no code catches it, and there is no ``error`` handler, the client gets
-                a 400, because the error is the client's.
+            ValueError: the body is not valid JSON. If no code catches it, and there is no ``error`` handler, the client
+                gets a 400, because the error is the client's.
             RecursionError: the JSON is nested too deeply; a 400 in the same way.
 
         Threads: any.

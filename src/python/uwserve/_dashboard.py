@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PATH = "/_uwserve"
 LOCAL = ("127.0.0.0/8", "::1/128")
-"""Who may look unless told otherwise: this machine, over TCP. Behind a unix socket there is a proxy, as a rule."""
+"""The default of ``allow``: this machine, over TCP. A unix socket usually has a proxy in front."""
 
 _KEYS = {"path": None, "allow": None, "hosts": None}
 

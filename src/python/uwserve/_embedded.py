@@ -1,6 +1,6 @@
-"""A server inside a running event loop (asyncio, uvloop), whose reader the core is.
+"""A server inside a running event loop (asyncio, uvloop): the core is a reader of the loop.
 
-That is a loop of the user's, or one of the server's own (``_modes``); ``_own_loop`` tells which.
+The loop is the user's, or the server's own one (``_modes``), which is then ``_own_loop``.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Embedded(Owner[DataT]):
     async def __aenter__(self) -> Self:
         """Serve inside the running event loop (asyncio or uvloop) from here on, on its thread.
 
-        On the main thread SIGTERM is ``stop(timeout=30)`` meanwhile, a second one ``stop(True)``, if nobody else
-        handles it. When the server has ended the block is left: what it awaits then is cancelled, unless that is the
-        server's end, and the cancellation ends with the block.
+        On the main thread SIGTERM is ``stop(timeout=30)`` meanwhile, a second one ``stop(True)``, unless the program
+        handles that signal. The block ends when the server has ended: if it awaits anything but the server's end, that
+        await is cancelled, and the cancellation does not leave the block.
         """
         import asyncio
 
@@ -103,7 +103,7 @@ class Embedded(Owner[DataT]):
 
         Nothing polls. It may be used alone or inside ``async with``; several tasks may wait so. When it is cancelled,
         the server is stopped, open connections with it (1001), and ``CancelledError`` goes on. On the main thread
-        SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, if nobody else handles it.
+        SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, unless the program handles it.
 
         Args:
             stop_timeout: seconds that the first SIGTERM gives, a finite number of at least 0.

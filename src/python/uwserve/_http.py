@@ -87,8 +87,8 @@ class Response:
             event loop; if it waits for something while its client leaves, ``CancelledError`` is raised in it there.
         status: the status code, an int of 200..599 (RFC 9110 section 15); or, as in Bun, a dict of ``status``,
             ``headers`` and ``statusText``.
-        headers: the fields, as ``Headers(...)`` takes them. ``Content-Length`` counts for a stream, whose pieces must
-            come to just that, and for the answer to HEAD when there is no body; a complete body has its own.
+        headers: the fields, as ``Headers(...)`` takes them. ``Content-Length`` applies to a stream, whose pieces must
+            add up to it, and to the response to HEAD when there is no body; for a complete body it is computed.
 
     Raises:
         TypeError: a body, status or headers of a wrong type, or an unknown key of the dict.
@@ -360,8 +360,8 @@ def _json(self: _core.Request) -> Awaitable[Any]:
         An awaitable of what ``json.loads`` makes of it.
 
     Raises:
-        ValueError: the body is not valid JSON. If no code catches it, and there is no ``error`` handler, the client gets
-            a 400, because the error is the client's.
+        ValueError: the body is not valid JSON. If no code catches it, and there is no ``error`` handler, the client
+            gets a 400, because the error is the client's.
         RecursionError: the JSON is nested too deeply; a 400 in the same way.
 
     Threads: any.

@@ -1,4 +1,4 @@
-"""Listening on a descriptor that somebody else has bound: a parent process, or systemd (socket activation).
+"""Listening on a descriptor that another process has bound: a parent process, or systemd (socket activation).
 
 The option ``fd`` of ``serve()``: its check, the search for systemd's descriptor (sd_listen_fds(3)), and in which words
 a descriptor is refused.

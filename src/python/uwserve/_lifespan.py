@@ -1,11 +1,12 @@
-"""``startup`` and ``shutdown``: what a program opens before the first connection, and closes after the last.
+"""``startup`` and ``shutdown``: they open resources before the first connection, and close them after the last.
 
-A server lives once. ``startup`` is called when a run begins, on the thread, and inside the event loop, that will serve;
-the socket listens already, and the kernel keeps the clients until it has ended. ``shutdown`` is called when the core
-has ended, in the same place, and ``Stopped`` ends after it. It is called if and only if ``startup`` has returned.
+A server with them runs once. ``startup`` is called when a run begins, on the thread, and inside the event loop, that
+will serve. The socket listens already, and clients wait in the kernel's queue until ``startup`` has ended. ``shutdown``
+is called when the core has ended, in the same place, and ``Stopped`` ends after it. It is called if and only if
+``startup`` has returned.
 
-A stop meanwhile ends ``startup``: a coroutine is cancelled, and a plain function on the main thread gets an exception
-when the stop came as a signal; otherwise it is waited for. ``shutdown`` has ``SHUTDOWN_SECONDS``, if it is a coroutine.
+A stop during ``startup`` ends it: a coroutine is cancelled, and a plain function on the main thread gets an exception
+if a signal caused the stop. Otherwise the server waits for it. A coroutine of ``shutdown`` has ``SHUTDOWN_SECONDS``.
 
 Threads: the server's, but for ``core_ended``, ``hurry`` and ``wait_until_started``.
 """
@@ -34,11 +35,11 @@ WARN_SECONDS = 5.0
 SHUTDOWN_SECONDS = 30.0
 """How long the coroutine of ``shutdown`` may take until it is cancelled."""
 CANCELLED_SECONDS = 2.0
-"""And how long its end is waited for then."""
+"""How long the server then waits for its end."""
 
 
 class StartupError(RuntimeError):
-    """``startup`` raised; the cause is what it raised. Nothing is bound any more."""
+    """``startup`` raised an exception, which is the cause. Nothing is bound any more."""
 
 
 class StartupInterrupted(KeyboardInterrupt):

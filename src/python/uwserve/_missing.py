@@ -1,4 +1,4 @@
-"""What is wrong with an installation without its extension or its files, in words that say what to do."""
+"""Errors for an installation that lacks its extension or its files; they say how to repair it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def extension(error: ImportError, package: str) -> ImportError:
     here = sysconfig.get_config_var("EXT_SUFFIX")
     there = [os.path.basename(path) for path in glob.glob(os.path.join(package, "_core.*.so"))]
     if f"_core{here}" in there:
-        return error  # it is there, and says itself what it lacks
+        return error  # the extension is there, and the error already names what it lacks
     what = f"there is only {', '.join(there)}, for another Python or machine" if there else "it is not there"
     return ImportError(
         f"uwserve's extension _core{here} is missing in {package}: {what}. Install uwserve with this interpreter; "
@@ -30,7 +30,7 @@ def extension(error: ImportError, package: str) -> ImportError:
 
 
 def page(path: Path) -> str:
-    """The text of a page's file. ``FileNotFoundError`` that tells packed programs what they lack."""
+    """The text of a page's file. ``FileNotFoundError`` explains which files a packed program lacks."""
     import errno
 
     try:

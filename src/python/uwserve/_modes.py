@@ -1,4 +1,4 @@
-"""Who turns a server's loop: this thread, or a background one; ``_embedded`` is about a running event loop.
+"""Runs a server's loop, on this thread or on a background one; ``_embedded`` is about a running event loop.
 
 Coroutines need an event loop. ``run()`` and ``start()`` make one when a handler is a coroutine function, or as soon as
 a coroutine comes: the native loop then returns, and the same run goes on inside the event loop, as a reader of it.

@@ -101,10 +101,10 @@ class WebSocketHandler(Generic[DataT]):
     """
 
     max_payload_length: int = 16 * MIB
-    """The largest message accepted, in bytes (0..1 GiB); exactly this size still is.
+    """The largest message accepted, in bytes (0..1 GiB); a message of exactly this size is accepted.
 
-    Larger ones close the socket with 1009. 0 accepts empty messages only, for servers that do nothing but send; it is
-    not "unlimited". Bun: maxPayloadLength."""
+    Larger ones close the socket with 1009. 0 accepts empty messages only, for servers that do nothing but send; it does
+    not mean "unlimited". Bun: maxPayloadLength."""
     idle_timeout: int = 120
     """Seconds without a frame from the peer until the socket is closed: 0..960, 0 is off, 1..7 count as 8.
 
@@ -145,7 +145,7 @@ class WebSocketHandler(Generic[DataT]):
     are still handled, and then ``close``; ``server.stop(True)`` drops them. Plain functions, and coroutines that
     never suspend, pay nothing for it. ``reload`` changes it for events to come. Bun: none; ours."""
     max_concurrent_handlers: int = 256
-    """Handlers of one connection whose coroutines may wait at a time: 0..2^31-1, 0 is unlimited.
+    """How many coroutines of one connection's handlers may be suspended at a time: 0..2^31-1, 0 is unlimited.
 
     At this number, or when the messages that they hold come to 1 MiB, the socket is not read until one of them has
     ended, so that a client that is faster than its handlers waits. ``open`` and ``close`` are not counted: they run
@@ -166,8 +166,8 @@ class WebSocketHandler(Generic[DataT]):
     protocols: Sequence[str] | None = None
     """Subprotocols as str in order of preference; the first that a client offers is selected.
 
-    None: as in Bun, the first that the client offers is, whatever it is, because clients that offer some do not connect
-    when none is selected; the first time it is logged. ``()``: none is ever selected. RFC 6455 section 1.9.
+    None selects the first that the client offers, as Bun does, because clients that offer subprotocols do not connect
+    when none is selected; the first time it is logged. ``()`` never selects one. RFC 6455 section 1.9.
     Bun: none; ours."""
 
     def open(self, ws: ServerWebSocket[DataT], /) -> object:

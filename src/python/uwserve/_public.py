@@ -1,4 +1,4 @@
-"""What ``dir(Server)`` shows: the members that are meant for users.
+"""``dir(Server)``: it lists the members that are meant for users.
 
 The native half of a server has more, which the facade, the dashboard or the tests call. The docstring of each begins
 with "For the facade." or the like, so that no list of them can fall behind.

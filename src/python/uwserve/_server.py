@@ -46,11 +46,11 @@ class Server(RunModes[DataT]):
     port: int | None
     """The port it listens on, an int, also when 0 was asked for; ``None`` for a unix socket. Bun: Server.port."""
     hostname: str | None
-    """The address or name it was told to listen on, a str; ``None`` for a unix socket. Bun: Server.hostname."""
+    """The address or name given as ``hostname``, a str; ``None`` for a unix socket. Bun: Server.hostname."""
     addresses: tuple[tuple[str, int], ...]
-    """Where it listens: a tuple of (address, port), two for a name like localhost that has two; ``()``: unix socket.
+    """A tuple of (address, port), one for each address on which it listens; ``()`` for a unix socket.
 
-    The address is numeric, the port the same in all. It stays after the stop. Bun: none; ours."""
+    The addresses are numeric, and the port is the same in all. They remain after the stop. Bun: none; ours."""
     id: str
     """The name given as ``id``, a str. Bun: Server.id."""
     development: bool
@@ -129,25 +129,25 @@ class Server(RunModes[DataT]):
         code: int | None = None,
         reason: str | None = None,
     ) -> Stopped:
-        """Stop listening; wait for the connections, tell them to go, or cut them.
+        """Stop listening; wait for the connections, close them gracefully, or cut them.
 
         Without arguments, requests and sockets may finish by themselves. ``timeout``, ``code`` or ``reason`` make it a
         graceful stop with a deadline: idle HTTP connections close, running requests may finish, and every WebSocket is
-        told ``code`` and ``reason`` behind all messages that were accepted for sending.
-        A socket whose peer has read that and left is gone. What is left at the deadline is cut, pending requests too.
-        Who has just connected may still send his request for a second, so that no request is lost in a restart.
+        sent a Close with ``code`` and ``reason`` behind all messages that were accepted for sending. Connections that
+        are left at the deadline are cut, with their pending requests. A client that has just connected may still send
+        its request for a second, so that no request is lost in a restart.
 
-        No handler runs inside the call. Close handlers run in the loop's next turn, which is when a deadline tells the
-        sockets, too; while no thread runs the server, before the call returns.
+        No handler runs inside the call. Close handlers run in the loop's next turn, in which the Close frames of a stop
+        with a deadline are sent, too. While no thread runs the server, both happen before the call returns.
 
-        It may be called many times, in handlers and before ``run()`` (the server has then stopped at once), and only
-        ever hurries a stop up: a later call may shorten the deadline or force, sockets are told once.
+        It may be called many times, in handlers and before ``run()`` (the server has then stopped at once). A later
+        call can only speed a stop up: it may shorten the deadline or force the stop. The Close is sent once.
 
         Args:
             close_active_connections: True cuts requests in flight at once, closes sockets with 1001 "Server closed",
                 and gives peers two seconds to take what was sent to them.
             timeout: the deadline in seconds, a finite number of at least 0; 30 where only the others are given.
-            code: what sockets are told, as in ``ws.close``; 1001 by default.
+            code: the code of the Close frames, as in ``ws.close``; 1001 by default.
             reason: a str of at most 123 bytes of UTF-8; "Server closed" by default.
 
         Returns:
@@ -259,11 +259,11 @@ _HTTP_OPTIONS = ("idle_timeout", "keep_alive_timeout", "min_body_rate", "max_req
 _NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 _KEYWORDS: Any = {}
-"""What stands for the dict of options when there is none; by its identity, as ``serve({})`` is an error of its own."""
+"""The default for the dict of options, recognised by its identity, because ``serve({})`` is an error of its own."""
 
 
-# One signature and no overloads: a type checker that finds none of several to match lists them all, kilobytes that do
-# not name the mistake; of one it names the argument.
+# One signature and no overloads: if no overload matches, a type checker lists all of them, kilobytes that do not name
+# the mistake. With one signature it names the argument.
 def serve(
     options: ServeOptions[DataT] | dict[str, NoReturn] = _KEYWORDS, /, **given: Unpack[ServeOptions[DataT]]
 ) -> Server[DataT]:
@@ -287,11 +287,11 @@ def serve(
 
     Where it listens:
 
-    * ``port=3000`` (0 picks one; a str of digits will do), ``hostname="0.0.0.0"``: an address, or a name, which stands
-      for every address that it has (``server.addresses`` tells), with one port for all; or ``unix``, a path (a leading
-      NUL: an abstract name).
-    * ``unix_mode``: the permission bits of ``unix``, ``0o660`` say; they are set before anybody can connect. ``None``:
-      what the umask leaves, as a rule 0o755, so that only the same user (and root) can connect.
+    * ``port=3000`` (0 picks a free one; a str of digits is accepted), ``hostname="0.0.0.0"``: an address, or a name. A
+      name means every address that it resolves to, all with the same port (``server.addresses``). Or ``unix``, a path
+      (a leading NUL makes an abstract name).
+    * ``unix_mode``: the permission bits of ``unix``, such as ``0o660``, set before a client can connect. With ``None``
+      the umask decides; usually the result is 0o755, so that only the same user (and root) can connect.
     * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
       parent process, or ``"systemd"``, the first socket of systemd's socket activation. The server takes it over: it
       becomes non-blocking and is closed when the server stops, so give it away (``socket.detach()``). If ``serve()``
@@ -305,11 +305,12 @@ def serve(
     Limits:
 
     * ``idle_timeout=10`` seconds for each step of HTTP (0..255, 0 is off: PROXY headers, TLS handshakes then have 10):
-      for a whole head, for the next byte of a body, for an answer, and then for each bit of it that the client takes.
-      ``keep_alive_timeout=75`` seconds between an answer and the first byte of the next request (0..86400, 0 is off):
-      longer than the proxy in front keeps its connections, or it sends requests into a connection that closes.
-      ``min_body_rate=240`` bytes a second that a request body must come at, on average after its first 5 seconds, or it
-      gets 408 (0 is off). ``max_request_body_size=16 MiB`` (Bun's is 128 MiB; bodies are kept whole).
+      for a whole head, for the next byte of a body, for a response, and for the next bytes of it that the client takes.
+      ``keep_alive_timeout=75`` seconds between a response and the first byte of the next request (0..86400, 0 is off).
+      It must be longer than the idle timeout of the proxy in front, or the proxy sends requests into a connection that
+      the server is closing. ``min_body_rate=240`` bytes a second is the least average rate of a request body after its
+      first 5 seconds; a slower one gets 408 (0 is off). ``max_request_body_size=16 MiB`` (Bun's is 128 MiB; bodies are
+      kept in memory as a whole).
     * ``limits``: a dict of limits against abuse; each is an int, 0 for off, or None for its default:
 
       =================================  =========================================  ===================================
@@ -326,14 +327,14 @@ def serve(
       ``max_concurrent_handlers``        ``max_buffered_bytes`` / 4096              sockets wait, requests get 503
       =================================  =========================================  ===================================
 
-      The reserve is what connections leave to the rest of the process, whatever else is open. Request bodies may take
-      half of ``max_buffered_bytes``. A handler is concurrent while its coroutine waits; one of each connection is free.
-      An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given counts for loopback, too. Trusted
-      proxies go free of it: a request that they forward counts for its client until it is answered, a WebSocket as long
-      as it is open, and one too many gets 429. A pending head is a connection whose first request has not arrived. Tiny
-      is a fragment of under 16 bytes. Ten seconds' worth of frames may come at once: what is bounded is a flood, not a
-      burst. What is refused is counted in ``server.refused`` and logged as a warning on the logger ``uwserve``, at most
-      once in 10 seconds.
+      The reserve is the number of file descriptors that connections leave to the rest of the process. Request bodies
+      may take half of ``max_buffered_bytes``. Handlers are concurrent while their coroutines are suspended; the first
+      of each connection is not counted. An address is an IPv4 address or the /64 of an IPv6 one; a limit that is given
+      applies to loopback, too. Trusted proxies are exempt from it: a request that they forward counts for its client
+      until it is answered, a WebSocket as long as it is open, and a request over the limit gets 429. A pending head is
+      a connection whose first request has not arrived. A tiny fragment has less than 16 bytes. Ten seconds' worth of
+      frames may come at once, so a burst passes and a flood does not. Refusals are counted in ``server.refused`` and
+      logged as a warning on the logger ``uwserve``, at most once in 10 seconds.
 
     Behind a proxy:
 
@@ -350,11 +351,11 @@ def serve(
     Before and after:
 
     * ``startup``: a function or coroutine function, called with the server, or with nothing if it takes no argument.
-      It is called, and awaited, when a run begins: in the thread and the event loop that will serve, before the first
-      connection is accepted. What it raises ends the start (``RuntimeError``, with it as the cause): nothing stays
-      bound.
-    * ``shutdown``: the same, after the last connection is gone, also when an exception ends the run; not if
-      ``startup`` has not returned. What it raises is logged. Its coroutine is cancelled after 30 seconds.
+      It is called, and awaited, when a run begins: on the thread and in the event loop that will serve, before the
+      first connection is accepted. An exception in it ends the start (``RuntimeError``, with the exception as the
+      cause), and the port is free again.
+    * ``shutdown``: the same, after the last connection is gone, even when an exception ends the run, but only if
+      ``startup`` has returned. An exception in it is logged. Its coroutine is cancelled after 30 seconds.
 
     Else:
 
@@ -362,7 +363,7 @@ def serve(
       Prometheus; needs the extra ``uwserve[metrics]`` (``ImportError``). Default ``None``. See ``uwserve.metrics``.
     * ``dashboard``: True, or a path, for a page that shows live what the server does, at ``"/_uwserve"``; to clients on
       this machine only, unless it is a dict with ``allow`` (a list of networks, and ``"unix"``) and, for names other
-      than ``hostname`` and localhost, ``hosts``. It measures while somebody looks, and costs nothing else.
+      than ``hostname`` and localhost, ``hosts``. It measures only while the page is open, and costs nothing otherwise.
     * ``development=False``: True shows tracebacks in answers. ``id=""``: a name for logs and metrics.
 
     Returns:

@@ -48,8 +48,9 @@ def _set_wakeup_fd(number: int) -> None:
 class Signals:
     """SIGINT and SIGTERM for the time of a ``run()`` on the main thread: ``handle(number)`` is called for each.
 
-    What it raises comes up in whatever handler still runs. Handlers of Python run between bytecodes, so a signal must
-    wake the loop: the wake-up descriptor does (``signal.set_wakeup_fd``). On exit everything is as it was before.
+    An exception in it is raised inside the handler that runs at that moment. Python runs signal handlers between
+    bytecodes, so a signal must wake the loop, by the wake-up descriptor (``signal.set_wakeup_fd``). On exit everything
+    is restored.
     """
 
     def __init__(self, handle: Callable[[int], None]) -> None:
@@ -167,7 +168,7 @@ class _OnSigterm:
             one.stop()
 
     def give_back(self) -> None:
-        """SIGTERM has its default disposition again, unless somebody has taken it over."""
+        """SIGTERM has its default disposition again, unless the program has installed a handler meanwhile."""
         import signal
 
         if signal.getsignal(signal.SIGTERM) != self.on_signal:
@@ -192,13 +193,13 @@ def _wake() -> None:
 
 
 _on_sigterm: WeakKeyDictionary[asyncio.AbstractEventLoop, _OnSigterm] = WeakKeyDictionary()
-"""By event loop. One that ends without a word keeps no server alive."""
+"""By event loop, weakly: a loop that is never closed keeps no server alive."""
 
 
 class StopOnSigterm:
     """SIGTERM stops the server, while it runs inside an event loop on the main thread, with all others of its loop.
 
-    Only when the signal has its default disposition: whoever handles it already goes on doing so.
+    Only if the signal has its default disposition: an existing handler stays in place.
     """
 
     __slots__ = ("__weakref__", "_loop", "_shared", "stop")
@@ -237,7 +238,7 @@ class StopOnSigterm:
 
 
 def forget_closed_loops() -> None:
-    """SIGTERM is no matter of event loops any more that were closed under their servers."""
+    """Drop the SIGTERM handling of event loops that were closed while their servers still ran."""
     if threading.current_thread() is not threading.main_thread():
         return  # the garbage collector's; the next server tries again
     for loop in tuple(_on_sigterm):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ._server import Server
 
 TIMEOUT = 30.0
-"""Seconds that a stop with a deadline gives, unless told otherwise."""
+"""The default deadline of a stop, in seconds."""
 CODE = 1001
-"""What sockets are told then: going away (RFC 6455 section 7.4.1)."""
+"""The close code of such a stop: going away (RFC 6455 section 7.4.1)."""
 REASON = "Server closed"
 
 

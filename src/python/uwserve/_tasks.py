@@ -34,7 +34,7 @@ def _make_task(driver: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any
 
 
 def _hide(task: Any) -> None:
-    """Nobody is to know it yet, nor to hear of its end when its loop is closed."""
+    """Hide it from all_tasks() and from the warning about pending Tasks when its loop is closed."""
     asyncio.tasks._unregister_task(task)
     task._log_destroy_pending = False
 

@@ -1,4 +1,4 @@
-"""Other people's threads: whether they are real ones, and which of them a process still waits for at its end."""
+"""Threads of the application: whether they are real ones, and which of them a process still waits for at its end."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._core import ServerWebSocket
 
     class Closed(NamedTuple):
-        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns.
+        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
 
         A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
         ``reason``, a str.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
 
     class Closed(namedtuple("Closed", ("code", "reason"))):
-        """How a connection ended, as the ``close`` handler is told: what ``await ws.closed()`` returns.
+        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
 
         A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
         ``reason``, a str.

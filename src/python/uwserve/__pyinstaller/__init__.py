@@ -1,4 +1,4 @@
-"""What PyInstaller has to know of this package: it finds the hooks here by the entry point ``pyinstaller40``."""
+"""The PyInstaller hooks of this package, found by the entry point ``pyinstaller40``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of pages, which nothing imports, and the modules that the extension imports, which no bytecode shows."""
+"""Files of web pages, which no code imports, and modules that the extension imports, which no bytecode shows."""
 
 from PyInstaller.utils.hooks import collect_data_files
 

@@ -1,4 +1,4 @@
-"""What a wrong ``module:attribute`` probably meant: found in the source, which is read and not run."""
+"""Suggestions for a wrong ``module:attribute``: found in the source, which is read and not run."""
 
 from __future__ import annotations
 

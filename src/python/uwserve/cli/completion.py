@@ -1,6 +1,6 @@
 """``uwserve completion SHELL``: a script for bash, zsh or fish, made from the command's own grammar.
 
-So no script can fall behind: an option that the parser has is completed, with its choices, or files where it takes one.
+So a script is never out of date: every option of the parser is completed, with its choices, or with file names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``UWSERVE_*``, ``PORT`` and ``HOST``: options of ``uwserve serve`` from the environment, and from ``--env-file``.
 
-What is nearer to the call wins: an option of the command line, then its ``UWSERVE_`` variable, then what the
-application's own code says, then ``PORT`` and ``HOST``, then the default. These two come from a platform, or from a
-shell, which does not know what the application chose: they fill in only what it left open, as ``PORT`` does in Bun.
+The order of precedence: an option of the command line, its ``UWSERVE_`` variable, the application's own code, ``PORT``
+and ``HOST``, the default. ``PORT`` and ``HOST`` come from a platform, or from a shell, which does not know the
+application: they apply only if its code gives none, as ``PORT`` does in Bun.
 
 Only the command reads the environment; ``uwserve.serve()`` never does.
 """

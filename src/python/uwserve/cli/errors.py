@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Something went wrong that is told in one line; ``traceback``: and where, as it is the application's."""
+    """An error that is reported in one line; with ``traceback`` also the place, because it is in the application."""
 
     def __init__(self, text: str, *, traceback: bool = False) -> None:
         super().__init__(text)

@@ -36,12 +36,12 @@ def _runs(module: str, function: str) -> Callable[[argparse.Namespace], int]:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which also says what was meant."""
+    """argparse's parser, with suggestions for misspelt options and commands."""
 
     commands: dict[str, Parser]
 
     def unknown(self, rest: Sequence[str]) -> NoReturn:
-        """Refuse what no option took."""
+        """Refuse unknown arguments."""
         known = [text for action in self._actions for text in action.option_strings]
         told = []
         for text in rest:
@@ -122,9 +122,9 @@ def _add_serve(add: Callable[..., Parser]) -> None:
         "run a server of yours",
         "Run MODULE:ATTRIBUTE, found from the current directory. The attribute is a Server that uwserve.serve() "
         "returned, a dict of its options, or a function without arguments that returns either. Options given here "
-        "replace a dict's; of a Server, which is bound already, those that say where to listen cannot be replaced. "
-        "Each option may also be a variable of the environment: UWSERVE_PORT for --port. An option wins over its "
-        "variable, and this over the application's code. PORT and HOST count where the code says nothing.",
+        "replace those of a dict. A Server is already bound, so the options of its address cannot be replaced. "
+        "Each option may also be an environment variable, UWSERVE_PORT for --port. An option overrides its variable, "
+        "and the variable overrides the application's code. PORT and HOST apply if the code gives no port or host.",
         "run",
         "yours",
         _EXIT_CODES,
@@ -136,13 +136,13 @@ def _add_serve(add: Callable[..., Parser]) -> None:
         "--env-file",
         action="append",
         metavar="FILE",
-        help="NAME=value lines for the environment, where it does not have these names; repeatable",
+        help="NAME=value lines for the environment; variables that are set keep their values; repeatable",
     )
     group = yours.add_argument_group("development")
     group.add_argument(
         "--reload",
         action="store_true",
-        help="restart when a file changes; the listening socket stays open, clients are told 1012 and come back. "
+        help="restart when a file changes; the listening socket stays open, WebSockets are closed with 1012. "
         "Needs the extra uwserve[reload]",
     )
     group.add_argument(
@@ -161,20 +161,20 @@ HELP = {
     "idle_timeout": "seconds for HTTP connections, 0 is off",
     "keep_alive_timeout": "seconds for an HTTP connection between two requests",
     "max_request_body_size": "bytes; larger bodies get 413",
-    "min_body_rate": "bytes a second, below which a body is cut",
+    "min_body_rate": "the least average rate of request bodies, bytes a second",
     "reuse_port": "several processes may listen on one port",
-    "ipv6_only": '"::" is not for IPv4, too',
-    "trusted_proxies": "networks of proxies that name their clients, 10.0.0.0/8",
-    "forwarded_header": "the field in which they do",
-    "proxy_protocol": "they send a PROXY header before anything else",
-    "limits": "against abuse, max_connections=1000",
+    "ipv6_only": '"::" does not accept IPv4',
+    "trusted_proxies": "networks of trusted proxies, such as 10.0.0.0/8",
+    "forwarded_header": "the header field with the client's address",
+    "proxy_protocol": "connections from trusted proxies begin with a PROXY header",
+    "limits": "limits against abuse, such as max_connections=1000",
     "development": "show tracebacks in answers",
     "id": "a name for logs and metrics",
 }
 
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    """A flag for every other option of serve() that a line of text can give; the type of its default says how."""
+    """A flag for every other option of serve() that fits on a command line, by the type of its default."""
     group = parser.add_argument_group("options of serve(), see its documentation (default: the application's)")
     for name, (_, default) in SERVE.items():
         flag = "--" + name.replace("_", "-")

@@ -80,7 +80,7 @@ def _server(
 
 
 def bind(target: str, options: Mapping[str, Any]) -> Server:
-    """``serve(options)``, whose errors are told in one line."""
+    """``serve(options)``, with errors reported in one line."""
     try:
         return serve(dict(options))
     except OSError as error:
@@ -90,7 +90,7 @@ def bind(target: str, options: Mapping[str, Any]) -> Server:
 
 
 def cannot_listen(what: str, error: OSError, options: Mapping[str, Any]) -> CommandError:
-    """The error of a ``serve(options)``; with the option that helps when somebody else has the address."""
+    """The error of a ``serve(options)``; with the option that helps when another process has the address."""
     flag = "unix" if options.get("unix") is not None else "port"
     hint = f" (--{flag} chooses another)" if error.errno == errno.EADDRINUSE else ""
     return CommandError(f"{what}: {error}{hint}")

@@ -1,12 +1,13 @@
-"""Who may look at the dashboard: by network, and never by way of another site or of a proxy that nobody told us about.
+"""Access to the dashboard: by network, and never through another site or through a proxy that is not configured.
 
 Unknown is not local: a client without an address is let in only where unix sockets are, and only if it is one's peer.
-Four things can make a stranger look like somebody on this machine, and each is answered here:
+Four things can make a stranger look like a client on this machine, and each is refused here:
 
 * A reverse proxy on the machine that is not in ``trusted_proxies``: all its clients come from 127.0.0.1. Such a proxy
   says that it forwards (``X-Forwarded-For``, ``Via``, ...), and then its own address counts for nothing. One that says
   nothing of the kind cannot be told from somebody on this machine.
-* A trusted proxy whose PROXY header names nobody (UNKNOWN, LOCAL, an unspecified family): the address is the proxy's.
+* A trusted proxy whose PROXY header has no client address (UNKNOWN, LOCAL, an unspecified family): the address is the
+  proxy's.
 * DNS rebinding: a page of evil.example whose name suddenly means 127.0.0.1 has our origin as the browser sees it, but
   it asks with its own name. Only addresses, ``localhost`` and names that were given to the server are answered.
 * A page of another site that opens our WebSocket (RFC 6455 section 10.2): the browser tells its origin.

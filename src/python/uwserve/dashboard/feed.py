@@ -1,4 +1,4 @@
-"""What the dashboard's viewers are told once a second, and how it is found out.
+"""The data that the dashboard's viewers get once a second, and how it is collected.
 
 While somebody looks, a thread of its own posts a function to the server's loop ten times a second, in every run mode:
 how long that waits is the loop's lag, which every message shares, and each tenth one takes a sample. The ``message``
@@ -37,7 +37,7 @@ GRACE = 15.0
 POINTS = 300
 """Samples kept for viewers who come later, and shown."""
 TOPICS = 20
-"""Topics told: those with the most subscribers and those with the most publishes lately, half of each at least."""
+"""Topics shown: those with the most subscribers and those with the most publishes lately, half of each at least."""
 TOPICS_SHARE = 0.02
 """The part of the loop's time that listing topics may take, and again that searching them may: many subscriptions are
 listed less often."""

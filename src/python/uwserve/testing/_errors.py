@@ -38,7 +38,7 @@ class HandlerErrors:
         _logs.watchers.append(self._heard)
 
     def close(self) -> None:
-        """Hear no more. What was heard stays."""
+        """Stop watching. The exceptions so far stay."""
         with self._changed:
             if self._descriptor >= 0:
                 _logs.watchers.remove(self._heard)

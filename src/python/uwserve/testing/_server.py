@@ -59,7 +59,7 @@ class LiveServer:
     server: Server
     """The server itself, for ``publish``, ``stats``, ``reload``; ``call`` does what only its own thread may do."""
     timeout: float
-    """Seconds that any wait takes at most, unless it is told otherwise."""
+    """Seconds that any wait takes at most, by default."""
 
     def __init__(self, server: Server, target: Target, *, raise_errors: bool, timeout: float) -> None:
         self.server = server
@@ -194,7 +194,7 @@ class LiveServer:
     def wait_until(self, condition: Callable[[], T], timeout: float | None = None) -> T:
         """Call ``condition`` on the server's thread until it returns something true, and return that.
 
-        For what nobody tells a client, as a ``close`` handler's work. ``AssertionError`` when the time is out.
+        For effects that a client cannot see, such as the work of a ``close`` handler. ``AssertionError`` on timeout.
         """
         seconds = self.timeout if timeout is None else timeout
         end = time.monotonic() + seconds
@@ -208,7 +208,7 @@ class LiveServer:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What handlers raised and the test was not told yet, in order. Changes to the list change nothing."""
+        """Exceptions of handlers that no test has seen yet, in order. The list is a copy."""
         return self._errors.all()
 
     def expect_error(self, kind: type[E], match: str | None = None, timeout: float | None = None) -> E:
@@ -219,7 +219,7 @@ class LiveServer:
         return self._errors.expect(kind, match, self.timeout if timeout is None else timeout)
 
     def raise_errors(self) -> None:
-        """Raise the first exception that a handler raised and the test was not told of, if there is one.
+        """Raise the first exception of a handler that no test has seen yet, if there is one.
 
         What runs on the server's thread now is waited for.
         """
@@ -245,7 +245,7 @@ class LiveServer:
     def _end(self) -> None:
         stopped = self.server.stop(timeout=GRACE)
         if self.server.running:
-            self._errors.settle()  # the sockets are told before the clients go: always 1001, never 1006
+            self._errors.settle()  # the sockets get their Close before the clients go: always 1001, never 1006
         self._drop_clients()
         if self._ended(stopped, GRACE + 0.5):
             return

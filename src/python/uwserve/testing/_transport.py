@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0
-"""Seconds any single wait takes at most, unless it is told otherwise."""
+"""Seconds any single wait takes at most, by default."""
 
 
 class Deadline(NamedTuple):
