@@ -17,6 +17,9 @@ constexpr size_t kHeldUnit = 16;
 // with the largest message that there is, still fits.
 constexpr uint64_t kMostRunning = 1u << 23, kMostHeldUnits = 1u << 29;
 
+// Places in the line of sockets that have closed are not worth a look until there are so many.
+constexpr size_t kManyGone = 32;
+
 // While sockets wait for memory that no handler holds, it is looked for this often.
 constexpr int kMemoryPollMs = 100;
 
@@ -127,6 +130,7 @@ void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
 // Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait for
 // handlers that may never end.
 void RunningHandlers::socket_closed(WsObject *ws) {
+    if (ws->queue && ws->queue->is_in_line) gone_++;  // its place is taken away later: no Python code may run in here
     if (!count_of(ws)) return;
     extra_ -= count_of(ws) - 1;
     orphans_ += count_of(ws);
@@ -147,11 +151,7 @@ void RunningHandlers::crowd(WsObject *ws) {
         return;
     }
     if (for_server) {
-        try {
-            waiting_.push_back(Ref::borrow(reinterpret_cast<PyObject *>(ws)));
-        } catch (const std::bad_alloc &) {
-            return;
-        }
+        if (!get_in_line(ws)) return;
         core_.limits.refused(Refusal::kConcurrentHandlers);
         if (!core_.limits.has_memory_elsewhere(0)) arm_timer();
     } else {
@@ -160,6 +160,33 @@ void RunningHandlers::crowd(WsObject *ws) {
     queue->is_crowded = true;
     queue->is_paused = true;
     us_socket_pause(raw(ws->ws), US_PAUSE_QUEUE);
+}
+
+// False: no memory for it. One that has a place still, from an earlier time, keeps it.
+bool RunningHandlers::get_in_line(WsObject *ws) {
+    if (ws->queue->is_in_line) return true;
+    try {
+        waiting_.push_back(Ref::borrow(reinterpret_cast<PyObject *>(ws)));
+    } catch (const std::bad_alloc &) {
+        return false;
+    }
+    ws->queue->is_in_line = true;
+    if (gone_ > kManyGone && gone_ > waiting_.size() / 2) [[unlikely]]
+        drop_gone();
+    return true;
+}
+
+// Of sockets that have closed. What goes with one may run Python code, which finds the line as it should be.
+void RunningHandlers::drop_gone() {
+    gone_ = 0;
+    size_t kept = 0;
+    for (Ref &ws : waiting_) {
+        if (as_ws(ws.get())->ws) std::swap(waiting_[kept++], ws);
+    }
+    while (!waiting_.empty() && !as_ws(waiting_.back().get())->ws) {
+        Ref last = std::move(waiting_.back());
+        waiting_.pop_back();
+    }
 }
 
 // Goes on, if it is not crowded any more.
@@ -185,9 +212,12 @@ void RunningHandlers::reconsider_waiting(size_t at_most) {
         Ref next = std::move(waiting_.front());
         waiting_.pop_front();
         WsObject *ws = as_ws(next.get());
+        ws->queue->is_in_line = false;
+        if (!ws->ws && gone_) gone_--;
         if (!ws->ws || !ws->queue->is_crowded) continue;
         reconsider(ws);
         if (ws->queue->is_crowded) {
+            ws->queue->is_in_line = true;
             waiting_.push_back(std::move(next));  // there was room for it a moment ago
         } else {
             at_most--;
@@ -229,6 +259,7 @@ int RunningHandlers::traverse(visitproc visit, void *arg) {
 void RunningHandlers::clear() {
     timer_ = nullptr;  // goes with its loop
     is_polling_ = false;
+    gone_ = 0;
     std::deque<Ref> waiting = std::exchange(waiting_, {});
 }
 

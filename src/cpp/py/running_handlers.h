@@ -80,6 +80,8 @@ class RunningHandlers {
     uint64_t orphans(uint64_t beginning) const;
     bool is_over(WsObject *ws, bool *for_server) const;
     void crowd(WsObject *ws);
+    bool get_in_line(WsObject *ws);
+    void drop_gone();
     void reconsider(WsObject *ws);
     void reconsider_waiting(size_t at_most);
     void arm_timer();
@@ -90,7 +92,10 @@ class RunningHandlers {
     uint64_t extra_ = 0;  // of open WebSockets, without the first of each
     uint64_t orphans_ = 0;  // of closed ones
     uint64_t requests_ = 0;  // of HTTP: those over the number of pending requests have lost their connection
-    std::deque<Ref> waiting_;  // sockets that the server's bound has crowded, by age; some may not be crowded any more
+    // Sockets that the server's bound has crowded, by age, each once. Some may not be crowded any more, as long as the server
+    // is full; of those that have closed there are never more than of others, but for a few.
+    std::deque<Ref> waiting_;
+    size_t gone_ = 0;  // of closed ones
     us_timer_t *timer_ = nullptr;  // the engine's
     bool is_polling_ = false;
 };

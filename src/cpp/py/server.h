@@ -168,6 +168,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void handler_failed(WsObject *ws, const char *where);
     // Where a handler's variables are kept; before it, and what is done about its failure (contexts.h).
     [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
+        // Contexts are left in the reverse order: an idle Task's must not lie under one that is entered here.
+        if (contexts.is_in_use() || *slot) [[unlikely]]
+            coroutines.leave_if_idle();
         return ContextScope(contexts, slot, coroutines.is_stepping());
     }
     void log_failure(const char *where, WsObject *ws = nullptr);

@@ -95,6 +95,7 @@ struct WsQueue {
     bool is_pumping = false;
     bool is_paused = false;  // for US_PAUSE_QUEUE
     bool is_crowded = false;  // too many handlers run (running_handlers.h)
+    bool is_in_line = false;  // has a place among those that wait for the server's bound (running_handlers.h)
     bool is_reading_soon = false;  // continue_reading() was posted
     bool is_redelivering = false;  // `unparsed` is being parsed
     bool is_observer = false;  // server_observers.cpp: no event of it goes anywhere
