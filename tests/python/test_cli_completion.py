@@ -28,7 +28,8 @@ def needs(shell: str) -> str:
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    environment = {name: text for name, text in os.environ.items() if name not in ("LD_PRELOAD", "BASH_ENV", "ZDOTDIR")}
+    unwanted = {"BASH_ENV", "ZDOTDIR"} | (set() if command[0] == sys.executable else {"LD_PRELOAD"})  # a sanitizer's
+    environment = {name: text for name, text in os.environ.items() if name not in unwanted}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
     )

@@ -260,9 +260,10 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     note_close(handle, code, reason);
     // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
     limits.stats.topics.leaves_all(subscriber_of(ws));
-    limits.lift_backpressure_limit(true);
-    end_websocket(ws, code, reason);
-    limits.lift_backpressure_limit(false);
+    {
+        Limits::Lifted lifted(limits);
+        end_websocket(ws, code, reason);
+    }
     if (!s->closed) engine->gate().drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
     set_close_deadline(s);

@@ -175,6 +175,19 @@ class Limits {
         apply_backpressure_limit();
         return before;
     }
+    // The same for a block, whatever is thrown in it.
+    class Lifted {
+      public:
+        explicit Lifted(Limits &limits, bool lifted = true)
+            : limits_(limits), before_(limits.lift_backpressure_limit(lifted)) {}
+        ~Lifted() { limits_.lift_backpressure_limit(before_); }
+        Lifted(const Lifted &) = delete;
+        Lifted &operator=(const Lifted &) = delete;
+
+      private:
+        Limits &limits_;
+        bool before_;
+    };
     bool is_lifted() const { return is_lifted_; }
 
     LimitFigures figures;

@@ -80,9 +80,8 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
 }
 
 void Topics::drain_all() {
-    const bool before = limits_.lift_backpressure_limit(true);
+    Limits::Lifted lifted(limits_);
     tree_->drain();
-    limits_.lift_backpressure_limit(before);
     queued_.clear();
     queued_bytes_ = pending_bytes_ = num_queued_ = 0;
 }

@@ -45,9 +45,8 @@ class WsGuard {
     // live, or ours whether it does, hangs on them: a backlog over its limit does not keep them back, want of memory does.
     void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode) {
         Limits &limits = server_limits();
-        const bool before = limits.lift_backpressure_limit(limits.has_memory_elsewhere(data.size()));
+        Limits::Lifted lifted(limits, limits.has_memory_elsewhere(data.size()));
         const Socket::SendStatus status = reinterpret_cast<Socket *>(s)->send(data, opcode);
-        limits.lift_backpressure_limit(before);
         if (status != Socket::DROPPED) limits.stats.sent[opcode].add(data.size());
     }
     ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
