@@ -2,6 +2,7 @@
 // body, so it stays readable when the connection has gone; `conn` is nulled when it is answered or the client leaves.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include "server.h"
 #include "uws/handshake.h"
@@ -32,9 +33,10 @@ bool add_request_type(PyObject *module, ModuleState *state);
 bool add_socket_address_type(PyObject *module, ModuleState *state);
 PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client);
 
-// True while a response can still be begun.
+// True while a response can still be begun. With the GIL, on any thread: conn goes with the GIL held, so its socket is there.
 inline bool is_open(const RequestObject *request) {
-    return request->conn && !request->conn->responding && request->conn->response && !request->conn->s->closed;
+    return request->conn && !request->conn->responding && request->conn->response &&
+           !std::atomic_ref(request->conn->s->closed).load(std::memory_order_relaxed);
 }
 
 // Around what runs for a request (contexts.h). The request lives longer.

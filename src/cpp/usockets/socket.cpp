@@ -10,6 +10,8 @@
 
 #include "internal.h"
 
+#include <atomic>
+
 static us_socket_t *make_block(us_socket_context_t *context, unsigned int ext_size, void *memory) {
     us_socket_t *s = (us_socket_t *) memory;
     memset((void *) s, 0, sizeof(us_socket_t));
@@ -95,7 +97,7 @@ static void push_closed(us_loop_internal_t *internal, us_socket_t *s) {
 // Takes s out of every list but the pending one (whose visit skips closed sockets). The descriptor is the caller's.
 static void retire(us_socket_t *s) {
     us_loop_t *loop = s->context->loop;
-    s->closed = true;
+    std::atomic_ref(s->closed).store(true, std::memory_order_relaxed);  // other threads may ask: Request.answered does
     us_wheel_unlink(&loop->internal_->wheel, s);
     s->deadline_ = s->long_deadline_ = s->hard_deadline_ = 0;
     us_socket_unblock(s);
