@@ -84,11 +84,14 @@ server = make().start()
 client = Client(("127.0.0.1", server.port))
 client.round_trip()
 read, write = os.pipe()
+up, says_so = os.pipe()
 pid = os.fork()
 if pid == 0:
     os.close(write)
+    os.write(says_so, b"x")
     os.read(read, 1)  # lives until the parent says so
     os._exit(0)
+os.read(up, 1)  # it has begun, and closed what is the server's
 kept[0].terminate()
 client.expect_end()
 server.stop(True).wait(10)
