@@ -29,7 +29,7 @@ from uwserve import _core
 
 seed, seconds, state = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 rng = random.Random(f"{seed} {state}")
-faulthandler.dump_traceback_later(seconds + 60, exit=True)
+faulthandler.dump_traceback_later(seconds + 25, exit=True)
 logging.getLogger("uwserve").addHandler(logging.NullHandler())
 logging.getLogger("uwserve").propagate = False
 sys.unraisablehook = lambda unraisable: None
@@ -169,6 +169,10 @@ BLOCKING = {
     "serve_forever",
     "pump",
     "_end",
+    "__exit__",  # of a server: waits for its end
+    "__aexit__",
+    "result",
+    "exception",
 }
 BLOCKING |= {
     "attach_core",
