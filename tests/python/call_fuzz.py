@@ -322,8 +322,12 @@ NAMES = [
 # --- a live server ---
 
 
+met = threading.Event()  # a client's socket has come to a handler
+
+
 def handler(ws: Any, *rest: Any) -> None:
     remember(ws)
+    met.set()
     for thing in rest:
         remember(thing)
     if state == "in handler" and time.monotonic() < end:
@@ -419,7 +423,7 @@ def fuzz() -> None:
 
 server.start()
 threading.Thread(target=clients, daemon=True).start()
-time.sleep(0.2)
+met.wait(10)
 discover()
 if state == "on the loop":
 
@@ -428,10 +432,12 @@ if state == "on the loop":
             step()
         if time.monotonic() < end:
             server.call_soon(some)
+        else:
+            over.set()
 
+    over = threading.Event()
     server.call_soon(some)
-    while time.monotonic() < end and not server.finished:
-        time.sleep(0.05)
+    over.wait(seconds + 1)  # a step may have ended the server, and nothing runs on it then
 elif state == "stopped":
     server.stop(True).wait(20)
     loop.close()
