@@ -174,15 +174,8 @@ BLOCKING = {
     "result",
     "exception",
 }
-BLOCKING |= {
-    "attach_core",
-    "acquire",
-    "_on_loop",
-    "acquire_lock",
-    "_wait_for_tstate_lock",
-    "_run_own_loop",
-    "_acquire_restore",
-}
+BLOCKING |= {"attach_core", "acquire", "_on_loop", "acquire_lock", "_wait_for_tstate_lock", "_run_own_loop"}
+BLOCKING |= {"_acquire_restore"}
 # They end the process, or Python's own modules, as they are meant to.
 FORBIDDEN = {
     "__class__",
