@@ -61,6 +61,12 @@ def test_in_the_loop(library: Path, what: str) -> None:
     run(library, "callbacks", what)
 
 
+@pytest.mark.parametrize("what", ["forced", "with a deadline"])
+def test_in_a_stop(library: Path, what: str) -> None:
+    """Of many sockets: the close handlers of the others run, and the server ends."""
+    run(library, "stop", what)
+
+
 def test_of_pythons_own_objects(library: Path) -> None:
     """Python's allocations in every call, instead of those of C++."""
     pytest.importorskip("_testcapi", reason="this Python has no _testcapi, which lets its allocations fail")

@@ -87,6 +87,17 @@ class Contexts {
         current_ = saved.current;
         request_ = saved.request;
     }
+    class Aside {
+      public:
+        Aside(Contexts &contexts, RequestObject *request) : contexts_(contexts), saved_(contexts.put_aside(request)) {}
+        ~Aside() { contexts_.put_back(saved_); }
+        Aside(const Aside &) = delete;
+        Aside &operator=(const Aside &) = delete;
+
+      private:
+        Contexts &contexts_;
+        Saved saved_;
+    };
     // The request whose handler, or coroutine, runs now; borrowed, or NULL.
     RequestObject *request() const { return request_; }
     void set_request(RequestObject *request) { request_ = request; }

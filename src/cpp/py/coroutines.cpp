@@ -1,5 +1,7 @@
 #include "coroutines.h"
 
+#include <optional>
+
 #include "coroutine_step.h"
 #include "ws_queue.h"
 
@@ -135,21 +137,19 @@ bool Coroutines::find_loop() {
 // With no task entered, inside another coroutine's step, or with a context that is not the base's.
 Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where, PyObject *context) {
     // Inside another's step that one's Task is all that others may see of it, and this one has its own.
-    bool is_nested = busy_, was_entered = entered_, is_apart = is_nested || context;
+    const bool is_nested = busy_, was_entered = entered_, is_apart = is_nested || context;
     bool is_inside = is_apart || core_.contexts.is_in_use();
     Ref result, base = Ref::borrow(context ? context : core_.contexts.base());
-    Spare outer;
     if (is_nested) {
         if (!look()) PyErr_Clear();  // it will find no Task
         reveal(spare_);
     }
+    std::optional<Apart> apart;
     if (is_apart) {
         if (!is_nested) leave_if_idle();
-        outer = std::exchange(spare_, Spare());
-        was_entered &= is_nested;
-        entered_ = busy_ = false;
+        apart.emplace(*this, was_entered && is_nested, is_nested);
     }
-    Contexts::Saved aside = core_.contexts.put_aside(ws ? nullptr : core_.contexts.request());
+    Contexts::Aside aside(core_.contexts, ws ? nullptr : core_.contexts.request());
     int running = loop_ ? is_running() : 0;
     if (running == 0) running = find_loop() ? is_running() : -1;
     bool is_later = running == 0 || (running > 0 && is_changing_);
@@ -165,19 +165,12 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where, PyOb
         if (!closed) PyErr_Clear();
     }
     if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, where);
-    core_.contexts.put_back(aside);
-    if (is_apart) {
-        if (entered_) leave();
-        Spare own = std::exchange(spare_, std::move(outer));
-        wake(own);
-        entered_ = was_entered;
-        busy_ = is_nested;
-    }
     return result;
 }
 
 // After the eager step, unless nothing is left of it. `out` is what it has yielded, or returned (none: None).
 Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where) {
+    NotBusy at_end{busy_};
     if (status == PYGEN_NEXT) return suspended(ws, std::move(coroutine), std::move(out), where);
     Ref outcome = std::move(out);
     if (status == PYGEN_RETURN) {
@@ -204,7 +197,6 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
         reveal(own);
         wake(own);
     }
-    busy_ = false;
     return Ref();
 }
 

@@ -134,6 +134,38 @@ class Coroutines {
         bool was_;
     };
 
+    // A coroutine that gets a spare of its own, while the one before is set aside.
+    class Apart {
+      public:
+        Apart(Coroutines &coroutines, bool was_entered, bool was_busy)
+            : coroutines_(coroutines),
+              outer_(std::exchange(coroutines.spare_, Spare())),
+              was_entered_(was_entered),
+              was_busy_(was_busy) {
+            coroutines.entered_ = coroutines.busy_ = false;
+        }
+        ~Apart() {
+            if (coroutines_.entered_) coroutines_.leave();
+            Spare own = std::exchange(coroutines_.spare_, std::move(outer_));
+            coroutines_.wake(own);
+            coroutines_.entered_ = was_entered_;
+            coroutines_.busy_ = was_busy_;
+        }
+        Apart(const Apart &) = delete;
+        Apart &operator=(const Apart &) = delete;
+
+      private:
+        Coroutines &coroutines_;
+        Spare outer_;
+        bool was_entered_, was_busy_;
+    };
+
+    // After a step, however it ends.
+    struct NotBusy {
+        bool &busy;
+        ~NotBusy() { busy = false; }
+    };
+
     // The code of an `async def` has this flag (CO_COROUTINE).
     static constexpr int kCoroutineFunction = 0x80;
     static bool makes_coroutine(PyObject *handler) {

@@ -260,7 +260,10 @@ void RunningHandlers::clear() {
     timer_ = nullptr;  // goes with its loop
     is_polling_ = false;
     gone_ = 0;
-    std::deque<Ref> waiting = std::exchange(waiting_, {});
+    while (!waiting_.empty()) {  // an empty deque would take memory, which may be short
+        Ref dropped = std::move(waiting_.front());
+        waiting_.pop_front();
+    }
 }
 
 }  // namespace uwserve

@@ -189,6 +189,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     // Its two halves: all but the handler, and the handler.
     Ref start_close(WsObject *handle, int code, std::string_view reason);
     void tell_closed(Ref handle, int code, std::string_view reason);
+    void make_room_for_all(std::vector<Ref> &handles);
+    void tell_closed_here(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
     void close_observers();  // server_observers.cpp
 
@@ -273,6 +275,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void run_due();
     void end_entry();
     void tell_all(int code, const std::string &reason);
+    void make_stop_timer();
     void arm_stop_timer();
     void cut();
     void finish_if_idle();

@@ -241,12 +241,14 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     ws->context = context.release();
     ws->ip_length = request->client.ip_length;
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
-    core->on_settled(conn);
     PerSocket user;
     user.handle = handle.get();  // the engine's reference, given back at close
     user.compression = extensions.agreed;
+    // It takes memory, so it is made while the request can still be answered.
+    const UpgradeAnswer answer{std::string(handshake.key), protocol, extensions.field, headers.fields(), user};
+    core->on_settled(conn);
     try {
-        gate.upgrade(conn, {handshake.key, protocol, extensions.field, headers.fields(), user});
+        gate.upgrade(conn, answer);
     } catch (...) {
         if (ws->id) handle.release();  // it was opened: the engine has it
         throw;

@@ -47,6 +47,7 @@ bool ServerCore::make_engine() {
     if (!check_hooked()) return false;
     engine = Engine::create(*this, *this, limits);
     if (!engine) return os_error(errno);
+    make_stop_timer();
     us_loop_on_release(engine->loop(), on_release, this);
     limits.refusals.install(engine->loop(), on_report, this);
     apply_options();

@@ -65,11 +65,12 @@ PyObject *observe(PyObject *self, PyObject *object) {
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
     leave_out(*core, request);
     OwnWrites own(core->limits.stats, conn.s);
-    core->on_settled(conn);
     PerSocket user;
     Ref engines = Ref::borrow(handle.get());  // given back at close
     user.handle = engines.get();
-    core->engine->gate().upgrade(conn, {handshake.key, {}, {}, {}, user});
+    const UpgradeAnswer answer{std::string(handshake.key), {}, {}, {}, user};
+    core->on_settled(conn);
+    core->engine->gate().upgrade(conn, answer);
     engines.release();
     return handle.release();
 }

@@ -68,17 +68,29 @@ bool ServerCore::stop(bool force) {
     return true;
 }
 
+// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their deadline, and
+// their close handlers run then: a stop needs no memory.
+void ServerCore::make_room_for_all(std::vector<Ref> &handles) {
+    try {
+        handles.reserve(handles.size() + pending_websockets);
+    } catch (const std::bad_alloc &) {
+        failed("stop");
+    }
+}
+
 // Runs no Python code but the cancelling of tasks.
 void ServerCore::stop_here(bool force) {
     begin_stop(0);
     if (!force || forced) return;
-    untold_.reserve(untold_.size() + pending_websockets);
     forced = true;
+    make_room_for_all(untold_);
     coroutines.cancel_tasks();
     engine->gate().close_all();
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *user) {
         auto *core = static_cast<ServerCore *>(user);
-        if (WsObject *handle = handle_of(s)) core->untold_.push_back(core->start_close(handle, kStopCode, kStopReason));
+        WsObject *handle = handle_of(s);
+        if (handle && core->untold_.size() < core->untold_.capacity())
+            core->untold_.push_back(core->start_close(handle, kStopCode, kStopReason));
         if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
     }, this);
     if (!untold_.empty()) engine->loop()->num_polls++;  // the server does not end before their Close is sent
@@ -140,7 +152,7 @@ void ServerCore::run_due() {
     if (!forced) return;
     if (std::vector<Ref> untold = std::exchange(untold_, {}); !untold.empty()) {
         engine->loop()->num_polls--;
-        for (Ref &handle : untold) tell_closed(std::move(handle), kStopCode, kStopReason);
+        for (Ref &handle : untold) tell_closed_here(std::move(handle), kStopCode, kStopReason);
     }
     finish_closes(*this);
 }
@@ -155,15 +167,15 @@ void ServerCore::tell_all(int code, const std::string &reason) {
         const std::string &reason;
         std::vector<Ref> told;
     } telling{*this, code, reason, {}};
-    telling.told.reserve(pending_websockets);
+    make_room_for_all(telling.told);
     us_socket_context_each(engine->ws_context(), [](us_socket_t *s, void *user) {
         auto &[core, code, reason, told] = *static_cast<Telling *>(user);
         WsObject *handle = handle_of(s);
-        if (!handle) return;
+        if (!handle || told.size() == told.capacity()) return;  // without room: the stop's timer cuts it
         told.push_back(core.start_close(handle, code, reason));
         if (!s->closed) us_socket_deadline(s, 0);  // the stop's deadline is its own
     }, &telling);
-    for (Ref &handle : telling.told) tell_closed(std::move(handle), code, reason);
+    for (Ref &handle : telling.told) tell_closed_here(std::move(handle), code, reason);
 }
 
 // Runs what was posted for sockets, in order. Calls of Python functions (call_soon) keep their place in the queue: they are
@@ -179,11 +191,13 @@ void ServerCore::send_posted() {
     }
 }
 
+// With the engine: a stop needs no memory.
+void ServerCore::make_stop_timer() {
+    stop_timer_ = us_create_timer(engine->loop(), 0, sizeof(ServerCore *));
+    *static_cast<ServerCore **>(us_timer_ext(stop_timer_)) = this;
+}
+
 void ServerCore::arm_stop_timer() {
-    if (!stop_timer_) {
-        stop_timer_ = us_create_timer(engine->loop(), 0, sizeof(ServerCore *));
-        *static_cast<ServerCore **>(us_timer_ext(stop_timer_)) = this;
-    }
     uint64_t now = us_monotonic_ns();
     uint64_t ms = stop_deadline_ns_ > now ? (stop_deadline_ns_ - now + 999'999) / 1'000'000 : 1;
     us_timer_set(stop_timer_, [](us_timer_t *timer) {

@@ -252,6 +252,15 @@ void ServerCore::tell_closed(Ref handle, int code, std::string_view reason) {
     end_handle(*this, std::move(handle), code, reason);
 }
 
+// At the top of a turn, for one of many: memory that is short for one close must not keep the others from theirs.
+void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason) {
+    try {
+        tell_closed(std::move(handle), code, reason);
+    } catch (const std::exception &) {
+        failed("close");
+    }
+}
+
 // No Python code runs in here. The result is the engine's reference to the handle.
 Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason) {
     Socket *ws = handle->ws;

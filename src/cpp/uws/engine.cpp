@@ -1,9 +1,7 @@
 #include "engine.h"
 
 #include <cerrno>
-#include <exception>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "ws_deflate.h"
@@ -11,6 +9,27 @@
 namespace uwserve {
 
 namespace {
+
+// Where upstream keeps the loop of each thread, which is private. Access is not checked in the arguments of an explicit
+// instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
+uWS::Loop *&loop_of_thread();
+template <auto lazy_loop>
+struct LazyLoop {
+    friend uWS::Loop *&loop_of_thread() { return lazy_loop().loop; }
+};
+template struct LazyLoop<&uWS::Loop::getLazyLoop>;
+
+// For a scope, the thread has this loop (or none), and afterwards the one that it had before.
+class LoopOfThread {
+  public:
+    explicit LoopOfThread(uWS::Loop *loop) : before_(std::exchange(loop_of_thread(), loop)) {}
+    ~LoopOfThread() { loop_of_thread() = before_; }
+    LoopOfThread(const LoopOfThread &) = delete;
+    LoopOfThread &operator=(const LoopOfThread &) = delete;
+
+  private:
+    uWS::Loop *before_;
+};
 
 // Upstream's defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here than is
 // ever used (a closure of the gate's and one of the layer above, which both wait for theirs to run), and keeps it.
@@ -27,15 +46,8 @@ void reserve_deferred(us_loop_t *loop) {
 std::unique_ptr<Engine> Engine::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
     std::unique_ptr<Engine> engine(new Engine(http_handler, limits));
     try {
-        std::exception_ptr failure;
-        std::thread([&] {
-            try {
-                engine->build(ws_handler);
-            } catch (...) {
-                failure = std::current_exception();
-            }
-        }).join();
-        if (failure) std::rethrow_exception(failure);
+        LoopOfThread none(nullptr);
+        engine->build(ws_handler);
     } catch (const std::system_error &error) {
         errno = error.code().value();
         return nullptr;
@@ -89,18 +101,9 @@ void Engine::build(WsHandler &handler) {
 Engine::~Engine() {
     if (!loop_) return;
     gate_.limits().stats.keep(loop_);
-    // ~App asks for the loop of its thread, which makes one there; it is freed with ours.
-    auto destroy = [this] {
-        uWS::Loop *other = uWS::Loop::get();
-        delete app_;
-        reinterpret_cast<uWS::Loop *>(loop_)->free();
-        other->free();
-    };
-    try {
-        std::thread(destroy).join();
-    } catch (const std::system_error &) {
-        destroy();  // no thread to be had: this one will do, as it has no loop of its own
-    }
+    LoopOfThread ours(reinterpret_cast<uWS::Loop *>(loop_));  // ~App asks for it
+    delete app_;
+    reinterpret_cast<uWS::Loop *>(loop_)->free();
 }
 
 // A callback has thrown: the socket that it was for is closed, and what was corked goes nowhere.

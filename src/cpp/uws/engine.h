@@ -1,8 +1,7 @@
 // One server's uWebSockets: its own loop, App and contexts, with the gate and the guard installed.
 //
 // uWS::Loop::get() ties a loop to the thread that first asks for it. An Engine's loop belongs to the Engine instead and
-// may run on any one thread at a time: construction and destruction happen on a short-lived thread of their own, whose
-// thread-local loop dies with it.
+// may run on any one thread at a time: while it is made and destroyed, upstream finds it, or no loop, as the thread's.
 #pragma once
 
 #include <memory>

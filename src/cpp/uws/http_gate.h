@@ -130,7 +130,8 @@ struct HttpHandler {
 using Fields = std::span<const std::pair<std::string_view, std::string_view>>;
 
 struct UpgradeAnswer {
-    std::string_view key, protocol, extensions;
+    std::string key, protocol;  // owned: the request's head, where they may come from, ends with its connection
+    std::string_view extensions;
     Fields fields;
     PerSocket user;
 };

@@ -209,7 +209,6 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
     Response *response = conn.response;
     HttpConn::Frame *frame = conn.frame;
     std::string rest = std::move(conn.held);
-    std::string key(answer.key), protocol(answer.protocol);  // may point into conn's head
     pending--;
     if (conn.ready_queued) std::erase(ready_, &conn);
     heads_.remove(conn);
@@ -222,7 +221,7 @@ void HttpGate::upgrade(HttpConn &conn, const UpgradeAnswer &answer) {
             response->writeStatus("101 Switching Protocols");
             for (auto [name, value] : answer.fields) response->writeHeader(name, value);
             if (!answer.extensions.empty()) response->writeHeader("Sec-WebSocket-Extensions", answer.extensions);
-            response->upgrade<PerSocket>(PerSocket(answer.user), key, protocol, std::string_view(), ws_);
+            response->upgrade<PerSocket>(PerSocket(answer.user), answer.key, answer.protocol, std::string_view(), ws_);
         });
     } catch (...) {
         if (!s->moved_to) response->onAborted([] {});  // upstream would call conn's, which is gone
