@@ -53,7 +53,7 @@ def test_a_session_is_resumed(context) -> None:
 def test_the_server_keeps_no_session() -> None:
     """A client that takes no tickets has nothing to come back with: no id of a session that the server remembers.
 
-    In TLS 1.3 no client can say so: that tickets hold all there is to it, is tested in C++.
+    In TLS 1.3 no client can say so. A C++ test checks that a ticket holds the whole session.
     """
     context = client_context()
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
