@@ -2,7 +2,10 @@
 #include "server.h"
 
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
+#include <utility>
+#include <vector>
 
 static us_listen_socket_t *listen_on(server_t &server, const char *host, int port,
                                      int options = LIBUS_LISTEN_EXCLUSIVE_PORT) {
@@ -96,6 +99,40 @@ TEST(listener_closed_inside_its_accept_loop) {
     for (int i = 0; i < 3; i++) us_loop_iterate(server.loop, 0);
     CHECK_EQ(server.http.opened, 1);
     for (int fd : {a, b, c}) close(fd);
+}
+
+// What the kernel says of a listening socket: connections that wait, and how many may.
+static std::pair<unsigned, unsigned> queue_of(us_listen_socket_t *listener) {
+    const int fd = (int) (intptr_t) us_socket_get_native_handle(0, (us_socket_t *) listener);
+    tcp_info info{};
+    socklen_t length = sizeof(info);
+    CHECK_EQ(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+    return {info.tcpi_unacked, info.tcpi_sacked};
+}
+
+static unsigned somaxconn() {
+    unsigned most = 0;
+    FILE *file = fopen("/proc/sys/net/core/somaxconn", "r");
+    CHECK(file && fscanf(file, "%u", &most) == 1);
+    fclose(file);
+    return most;
+}
+
+// 4,096 may wait in the kernel, or as many as the machine lets. The figures of docs/security.md.
+TEST(a_turn_accepts_128_connections_and_the_rest_wait) {
+    server_t server;
+    const unsigned most = somaxconn();
+    CHECK_EQ(queue_of(server.listener).second, most < 4096 ? most : 4096u);
+    CHECK(most >= 300);  // else the last of these would never connect
+    std::vector<int> clients;
+    for (int i = 0; i < 300; i++) clients.push_back(dial(server.port));
+    CHECK_EQ(queue_of(server.listener).first, 300);
+    for (const int accepted : {128, 256, 300}) {
+        us_loop_iterate(server.loop, 100);
+        CHECK_EQ(server.http.opened, accepted);
+        CHECK_EQ(queue_of(server.listener).first, 300 - accepted);
+    }
+    for (const int fd : clients) close(fd);
 }
 
 TEST(context_closed_inside_accept_loop) {

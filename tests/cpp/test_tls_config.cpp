@@ -256,6 +256,51 @@ TEST(tickets_resume_and_stay_on_their_site) {
     }
 }
 
+static std::string name_of(const us_tls_ticket_key_t &key) { return {(const char *) key.name, sizeof(key.name)}; }
+
+// A ticket begins with the name of the key that seals it (RFC 5077 4), and goes on with the whole session: one that only
+// names a session of the server's memory has 32 bytes.
+static std::string name_in_ticket(SSL_SESSION *session) {
+    const unsigned char *ticket = nullptr;
+    size_t length = 0;
+    SSL_SESSION_get0_ticket(session, &ticket, &length);
+    CHECK(length > 100);
+    return {(const char *) ticket, sizeof(us_tls_ticket_key_t::name)};
+}
+
+// A key seals for 4 hours, and opens for 4 more. The figures of docs/security.md.
+TEST(a_ticket_key_seals_for_four_hours) {
+    constexpr uint64_t SECOND = 1'000'000'000, HOURS_4 = 4 * 3600 * SECOND;
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+        us_tls_config_t *config = make_config({entry_of(localhost())});
+        tls_server_t server;
+        CHECK(us_socket_context_set_tls(server.http.context, config));
+        us_tls_ticket_keys_t &keys = config->ticket_keys;
+        const auto connect = [&](SSL_SESSION *offered, bool is_resumed) {
+            tls_client_t client(version);
+            client.connect(server, nullptr, offered);
+            CHECK_EQ(SSL_session_reused(client.ssl), is_resumed);
+            return session_of(server, client);
+        };
+        SSL_SESSION *first = connect(nullptr, false);
+        const std::string old = name_in_ticket(first);
+        CHECK(old == name_of(keys.current));
+        keys.current.made_ns = us_sys_now_ns() - HOURS_4 + 60 * SECOND;
+        SSL_SESSION *second = connect(first, true);
+        CHECK(name_in_ticket(second) == old);
+        keys.current.made_ns = us_sys_now_ns() - HOURS_4;
+        SSL_SESSION *third = connect(first, true);
+        CHECK(name_in_ticket(third) == name_of(keys.current) && name_of(keys.current) != old);
+        CHECK(name_of(keys.previous) == old);
+        keys.previous.made_ns = us_sys_now_ns() - 2 * HOURS_4 + 60 * SECOND;
+        SSL_SESSION *fourth = connect(first, true);
+        keys.previous.made_ns = us_sys_now_ns() - 2 * HOURS_4;
+        SSL_SESSION *fifth = connect(first, false);
+        for (SSL_SESSION *session : {first, second, third, fourth, fifth}) SSL_SESSION_free(session);
+        us_tls_config_unref(config);
+    }
+}
+
 TEST(ticket_keys_change) {
     for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         us_tls_config_t *config = make_config({entry_of(localhost())});

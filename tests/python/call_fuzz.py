@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import copy
 import faulthandler
 import gc
@@ -15,6 +16,7 @@ import operator
 import os
 import pickle
 import random
+import signal
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ from uwserve import _core
 seed, seconds, state = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 rng = random.Random(f"{seed} {state}")
 faulthandler.dump_traceback_later(seconds + 25, exit=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # a handler of it, called by hand, sends it again
 logging.getLogger("uwserve").addHandler(logging.NullHandler())
 logging.getLogger("uwserve").propagate = False
 sys.unraisablehook = lambda unraisable: None
@@ -159,6 +162,7 @@ trash: list[Any] = []
 BLOCKING = {
     "run",
     "wait",
+    "wait_until_started",
     "_join",
     "join",
     "run_loop",
@@ -438,7 +442,8 @@ elif state == "stopped":
 else:
     fuzz()
 if state == "stopping":
-    server.stop(True)
+    with contextlib.suppress(Exception):  # a second __init__ may have taken any options
+        server.stop(True)
 log = None
 print("alive", flush=True)
 os._exit(0)

@@ -35,7 +35,7 @@ def test_any_call(script, state, seed):
     """
     first = script(PROGRAM, seed, SECONDS, state)
     output, errors = first.process.communicate(timeout=float(SECONDS) + 40)
-    if first.process.returncode == 1 and errors.startswith("Timeout ("):
+    if first.process.returncode == 1 and "\nTimeout (" in f"\n{errors}":
         print(f"seed {seed}, {state}:\n{errors}")
     else:
         assert (first.process.returncode, output[-6:]) == (0, "alive\n"), f"seed {seed}\n{output}\n{errors}"

@@ -215,3 +215,45 @@ INTERRUPTED = """
 def test_stopped_by_a_close_handler_while_not_running(script):
     """The last socket ends in a call of its own outside run(), and its close handler stops the server under it."""
     assert script(INTERRUPTED).finish() == "done\n"
+
+
+STARTED_AGAIN = """
+    import faulthandler, gc
+    import uwserve
+
+    faulthandler.dump_traceback_later(20, exit=True)
+    server = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda request: None).start()
+    refused, depth = [], 0
+
+    def start():
+        global depth
+        depth += 1
+        try:
+            server.start()
+        except RuntimeError as exc:
+            refused.append(str(exc))
+        finally:
+            depth -= 1
+
+    class Trap:
+        def __init__(self):
+            self.cycle = self
+        def __del__(self):
+            Trap()  # for the next collection
+            if depth == 1:
+                start()
+
+    Trap()
+    gc.set_threshold(1)
+    for _ in range(300):
+        start()
+    gc.set_threshold(0)
+    assert len(refused) > 300, len(refused)
+    assert server.stop(True).wait(20)
+    print(set(refused))
+"""
+
+
+def test_a_finaliser_in_a_start_that_is_refused(script):
+    """It starts the same server, and is refused as well: nothing that runs other code is done under a lock."""
+    assert script(STARTED_AGAIN).finish() == "{\"the server already runs, in thread 'uwserve'\"}\n"

@@ -103,6 +103,39 @@ def test_a_bad_header_ends_the_connection(server: Server, data: bytes) -> None:
         assert client.at_end()
 
 
+LONGEST_V1 = b"PROXY UNKNOWN".ljust(105) + b"\r\n"
+LONGEST_V2 = v2(values=tlv(4, bytes(4096 - 16 - 12 - 3)))
+
+
+@pytest.mark.parametrize(("header", "size"), [(LONGEST_V1, 107), (LONGEST_V2, 4096)], ids=["v1", "v2"])
+def test_the_longest_header(server: Server, header: bytes, size: int) -> None:
+    """As a whole, and when its last byte comes late."""
+    assert len(header) == size
+    for cut in (size, size - 1):
+        with Client(server) as client, Client(server) as other:
+            client.send(header[:cut])
+            assert other.ask(v1() + GET).json() == CLIENT  # the server has seen the first part, and waits
+            assert client.ask(header[cut:] + GET).status == 200
+
+
+@pytest.mark.parametrize(
+    ("begin", "last"),
+    [(LONGEST_V1[:106].replace(b"\r", b" "), b" "), (binary(PROXY, TCP4, b"", 4097 - 16)[:15], b"\xf1")],
+    ids=["v1", "v2"],
+)
+def test_a_header_over_the_longest_is_not_waited_for(server: Server, begin: bytes, last: bytes) -> None:
+    """The connection ends at the byte that says so: the 107th is no line feed, or the length makes 4,097 bytes."""
+    with Client(server) as client, Client(server) as other:
+        client.send(begin)
+        assert other.ask(v1() + GET).json() == CLIENT
+        client.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.socket.recv(1)
+        client.socket.settimeout(2)  # less than the server would wait for the rest
+        client.send(last)
+        assert client.at_end()
+
+
 def test_a_length_that_swallows_the_request(server: Server) -> None:
     """A header that announces more than its addresses takes the bytes behind it as its own: here they are no TLVs."""
     with Client(server) as client:

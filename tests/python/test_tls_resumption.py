@@ -50,6 +50,23 @@ def test_a_session_is_resumed(context) -> None:
     assert seen == [False, True, True, True]
 
 
+def test_the_server_keeps_no_session() -> None:
+    """A client that takes no tickets has nothing to come back with: no id of a session that the server remembers.
+
+    In TLS 1.3 no client can say so. A C++ test checks that a ticket holds the whole session.
+    """
+    context = client_context()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET
+    with bound(tls=server_options(), fetch=lambda request: None) as server:
+        server.start()
+        session = None
+        for _ in range(3):
+            reused, session = visit(server, context, session)
+            assert not reused
+            assert (session.id, session.has_ticket) == (b"", False)
+
+
 def test_with_client_certificates(context) -> None:
     """The ticket carries the certificate: the application sees it again, though it was not sent again."""
     ours = trustme.CA()

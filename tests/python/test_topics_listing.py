@@ -96,6 +96,25 @@ def test_a_topic_begins_again(room: Any, how: str) -> None:
     assert other is not None
 
 
+def test_a_connection_has_the_topics_that_the_application_gives_it(room: Any) -> None:
+    """None by what its client sends; those of the application as long as it lives."""
+    live, [(client, ws)] = room(1)
+    longest = "t" * 65_535
+    client.send("a topic")
+    client.send(b"a topic")
+    client.ping(b"a topic")
+    client.pong(b"a topic")
+    live.wait_for("pong")
+    assert topics(live) == {}
+    live.on_loop(ws.subscribe, longest)
+    with pytest.raises(ValueError, match="topic must not be over 65,535 bytes, got 65536"):
+        live.on_loop(ws.subscribe, longest + "t")
+    assert topics(live) == {longest: {"subscribers": 1, "publishes": 0}}
+    client.reset()
+    live.wait_for("close")
+    assert topics(live) == {}
+
+
 def test_inside_close_and_handlers(serving: Any) -> None:
     """In the close handler the socket is no subscriber any more; a list that is being read outlives what it lists."""
     seen: list[Any] = []

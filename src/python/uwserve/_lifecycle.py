@@ -108,9 +108,10 @@ class Stopped:
         callback()
 
     def _finish(self) -> None:
+        none: list[Callable[[], None]] = []  # made here: a finaliser that ran inside might wait for the lock
         with self._lock:
             self._event.set()
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, none
         for callback in callbacks:
             callback()
 

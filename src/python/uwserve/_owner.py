@@ -83,10 +83,12 @@ class Owner(_core.ServerCore[DataT], metaclass=PublicMembers):
         """Make ``thread`` the one that runs the loop."""
         self._check_alive()
         self._let_go_of_closed_loop()
-        with self._lock:
-            if self._thread is not None:
-                raise RuntimeError(f"the server already runs, in thread {self._thread.name!r}")
-            self._thread = thread
+        with self._lock:  # what may run other Python code, such as a finaliser, would come back to this lock
+            running = self._thread
+            if running is None:
+                self._thread = thread
+        if running is not None:
+            raise RuntimeError(f"the server already runs, in thread {running.name!r}")
         keep_until_exit(self)
 
     def _unclaim(self) -> None:

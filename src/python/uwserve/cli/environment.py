@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import child
 from .errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def apply(parser: Parser, arguments: argparse.Namespace, argv: Sequence[str] | N
     arguments.misspelt = [
         (name, close[0])
         for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in names and (close := difflib.get_close_matches(name, names, 1, 0.85))
+        if name.startswith(PREFIX)
+        and name not in (*names, child.VARIABLE)
+        and (close := difflib.get_close_matches(name, names, 1, 0.85))
     ]
 
 
