@@ -320,6 +320,15 @@ def test_bad_options(options: dict[Any, Any], error: type[Exception], text: str)
     assert descriptors() == before
 
 
+def test_a_server_is_made_once() -> None:
+    """A second ``__init__()`` is refused, and the server goes on."""
+    with running(fetch=lambda request, server: "fine") as server:
+        with pytest.raises(RuntimeError, match=r"__init__\(\) was already called"):
+            server.__init__(server._options)  # type: ignore[misc]
+        with Client(server) as client:
+            assert client.ask().body == b"fine"
+
+
 def test_bad_calls() -> None:
     for arguments, named in (((7,), {}), (({},), {"port": 0}), (([],), {})):
         with pytest.raises(TypeError, match="dict"):

@@ -68,6 +68,8 @@ class Server(RunModes[DataT]):
         def bufferedBytes(self) -> int: ...
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        if hasattr(self, "_stopped"):
+            raise RuntimeError("Server.__init__() was already called: each server is made once, by serve()")
         super().__init__()
         self._stopped = Stopped(self)
         self._stop_told = False
