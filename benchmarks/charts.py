@@ -267,13 +267,16 @@ def amount(value: float) -> str:
 
 
 def write(figure: Figure, path: Path, description: str) -> None:
-    figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(path, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     plt.close(figure)
     text = path.read_text().replace(f"'{FONT}'", f"'{FONT}', Verdana, sans-serif")
     # What a screen reader says of it.
     start = text.index(">", text.index("<svg")) + 1
     text = f"{text[:start]}\n <title>{description}</title>{text[start:]}"
-    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n")
+    # A line for each group, not one for each corner of a bar.
+    lines = (line.strip() for line in text.splitlines())
+    text = "".join(("\n" if line.startswith(("<svg ", "<g ")) else " ") + line for line in lines)
+    path.write_text(text.strip() + "\n")
 
 
 def draw_all(results: Path | None, grown: Path | None, folder: Path) -> list[Path]:

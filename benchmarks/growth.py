@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import socket
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import machine
+import recorded
 from cases import CEILING, OURS
 from programs import HERE, BenchmarkError, Programs, Server, put_load, running
 from report import aligned, short
@@ -288,7 +288,7 @@ def main() -> int:
     document["machine"]["load_average"] = os.getloadavg()
     if options.output:
         path = Path(options.output) / f"growth-{started:%Y-%m-%d-%H%M}.json"
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        recorded.write(document, path, 4)
         print(f"written: {path}")
     return 1 if any(c["failed"] for c in document["curves"].values()) else 0
 

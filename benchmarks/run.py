@@ -2,7 +2,7 @@
 
 All servers take their turn in every round, each in a fresh process on one core while the load is on another, so that
 the medians over the rounds can be compared with each other however busy the machine is. Prints tables and writes
-``results/DATE.json``.
+``results/DATE.json``; every round goes to ``rounds-DATE.json`` below ``build/bench``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from statistics import median
 
 import goals
 import machine
+import recorded
 import report
 from cases import CASES, IMPORT, OURS, Case
 from programs import HERE, BenchmarkError, Programs, Server, UnableError, put_load, running
@@ -172,7 +173,6 @@ def main() -> int:
         },
         "goals": goals.reached(results.medians()),
         "medians": results.medians(),
-        "rounds": results.rounds,
         "once": results.once,
         "unable": results.unable,
         "skipped": rivals.skipped,
@@ -181,8 +181,10 @@ def main() -> int:
     print(report.whole(document))
     if options.output:
         path = Path(options.output) / f"{started:%Y-%m-%d-%H%M}.json"
-        path.write_text(json.dumps(document, indent=1) + "\n")
-        print(f"written: {path}")
+        recorded.write(document, path, 3)
+        rounds = options.folder / f"rounds-{path.name}"
+        rounds.write_text(json.dumps(document | {"rounds": results.rounds}) + "\n")
+        print(f"written: {path}; with every round: {rounds}")
     return 1 if results.errors else 0
 
 

@@ -152,6 +152,18 @@ def test_the_goals_are_of_cases_that_are_measured() -> None:
         assert goal.reference is None or goal.reference in REFERENCES
 
 
+def test_results_are_written_with_a_line_for_each_case_and_server(tmp_path: Path) -> None:
+    import recorded
+
+    shown = document({"echo": {"bun": echoed(1.5, messages=20), "uwserve": echoed(2.5, messages=20)}})
+    recorded.write(shown, tmp_path / "results.json", 3)
+    written = (tmp_path / "results.json").read_text()
+    assert json.loads(written) == shown
+    for name, figures in shown["medians"]["echo"].items():
+        assert f'   "{name}": {json.dumps(figures)}' in written
+    assert recorded.text([{"key": "v" * 120}, []], 9) == '[\n {"key": "' + "v" * 120 + '"},\n []\n]'
+
+
 # --- growth ---
 
 
