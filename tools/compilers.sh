@@ -15,9 +15,8 @@ for pair in "gcc g++" "clang clang++"; do
         name=$cc-libdeflate-$libdeflate
         rm -rf "${folder:?}/$name"
         CC=$cc CXX=$cxx "$python" -m pip --disable-pip-version-check --quiet install "$sdist" --no-deps \
-            --target "$folder/$name/package" --config-settings build-dir="$folder/$name/build" \
-            --config-settings cmake.define.UWSERVE_WERROR=ON \
-            --config-settings cmake.define.UWSERVE_LIBDEFLATE=$libdeflate "$@"
+            --target "$folder/$name/package" -C build-dir="$folder/$name/build" \
+            -C cmake.define.UWSERVE_WERROR=ON -C cmake.define.UWSERVE_LIBDEFLATE=$libdeflate "$@"
         PYTHONPATH="$folder/$name/package" "$python" -B "$(dirname "$0")/../tests/packaging/built.py" "$libdeflate"
         echo "$("$cxx" --version | head -n 1), libdeflate $libdeflate: works"
         built=$((built + 1))

@@ -10,5 +10,5 @@ rm -rf "$build"
 package=$(mktemp -d)
 trap 'rm -rf "$package"' EXIT
 "$python" -m pip --disable-pip-version-check --quiet install "$source" --no-deps --target "$package" \
-    --config-settings build-dir="$build" --config-settings cmake.define.UWSERVE_PGO=GENERATE "$@"
+    -C build-dir="$build" -C cmake.define.UWSERVE_PGO=GENERATE "$@"
 "$python" -s -S -B "$source/benchmarks/guard/workload.py" "$package" --train >/dev/null

@@ -83,7 +83,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[uw
     name = request.param
     found = shutil.which(program(name), path=path_with_sbin())
     if found is None:
-        pytest.skip(f"{program(name)} is not installed (make proxies): its documented configuration was not tried")
+        pytest.skip(f"{program(name)} is not installed (make setup): its documented configuration was not tried")
     with server_behind(name, tmp_path) as server, running(name, found, server.port or 0, tmp_path) as port:
         yield server, port
 
@@ -177,7 +177,7 @@ def test_without_unix_mode_nginx_cannot_connect(tmp_path: Path) -> None:
     """Why the documentation gives the path a mode: as the umask leaves it, another user gets 502."""
     found = shutil.which("nginx", path=path_with_sbin())
     if found is None or os.getuid() != 0:
-        pytest.skip("needs nginx (make proxies), started by root so that its workers are another user's")
+        pytest.skip("needs nginx (make setup), started by root so that its workers are another user's")
     let_others_in(tmp_path)
     path = tmp_path / "app.sock"
     for mode, status in ((None, b"502"), (0o666, b"200")):
