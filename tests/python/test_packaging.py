@@ -79,6 +79,15 @@ def test_workflows_call_what_developers_call() -> None:
     assert set(CI["jobs"]["sanitizers"]["strategy"]["matrix"]["word"]) <= targets
 
 
+def test_setup_alone_installs_programs_and_comes_first() -> None:
+    files = [ROOT / "Makefile", ROOT / ".ci" / "run", *(ROOT / "tools").glob("*.*")]
+    assert [path.name for path in files if "apt-get install" in path.read_text()] == ["setup.sh"]
+    words = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert words[0] == "setup"
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"make {word}" in readme for word in words)
+
+
 def test_nothing_is_published_that_was_not_tested() -> None:
     assert set(RELEASE["jobs"]["publish"]["needs"]) == set(RELEASE["jobs"]) - {"publish"}
 
