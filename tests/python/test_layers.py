@@ -86,7 +86,7 @@ def test_usockets_knows_neither_python_nor_uwebsockets() -> None:
             "Python.h" in header or header.startswith(("pybind11", "uws/", "py/", "../")) for header in included
         ), name
         assert not included & UPSTREAM_HEADERS, name
-        if "tls" not in Path(name).name:
+        if "usockets/tls/" not in name:
             assert not any(header.startswith("openssl/") for header in included), name
 
 
@@ -98,7 +98,7 @@ def test_uws_is_the_one_door_to_uwebsockets() -> None:
                 doors.add(name)
             if layer == "uws":
                 assert not any("Python.h" in header or header.startswith("pybind11") for header in included), name
-    assert doors == {"uws/uws.h"}
+    assert doors == {"uws/upstream/uwebsockets.h"}
 
 
 def test_py_touches_neither_openssl_nor_epoll() -> None:
@@ -110,15 +110,15 @@ def test_py_touches_neither_openssl_nor_epoll() -> None:
 
 
 def test_pybind11_stays_in_cold_files() -> None:
-    cold = {"py/module.cpp", "py/server_bind.cpp", "py/server_stats.cpp", "py/tls_bind.cpp", "py/bind.h"}
+    cold = {"py/module.cpp", "py/server/bind.cpp", "py/server/stats.cpp", "py/server/tls_config.cpp", "py/server/bind.h"}
     for name, included in named(CPP / "py"):
         if name not in cold:
             assert not any(header.startswith("pybind11") for header in included), name
             assert "py::" not in (CPP / name).read_text(), name
-            assert "bind.h" not in included or name == "py/request.cpp", name
+            assert "py/server/bind.h" not in included or name == "py/request/request.cpp", name
 
 
-# What of Python's C API may run code, and lets a thread end there in CPython before 3.14 (py/at_exit.h).
+# What of Python's C API may run code, and lets a thread end there in CPython before 3.14 (py/interpreter/at_exit.h).
 RUNS_CODE = (
     r"PyObject_(Call\w*|Vectorcall\w*|Get(Iter|Attr\w*|Item|Buffer)|SetAttr\w*|HasAttr\w*|IsInstance|IsTrue|Str|Repr)"
     r"|PyIter_(Send|Next)|PySequence_(Fast|List|Tuple)|PyImport_\w+|PyErr_(WriteUnraisable|NormalizeException)"
@@ -130,28 +130,28 @@ RUNS_CODE = (
 def test_python_is_called_where_its_end_is_thought_of() -> None:
     for name, _ in named(CPP / "py"):
         text = re.sub(r"//.*", "", (CPP / name).read_text())
-        if name != "py/at_exit.h":
+        if name != "py/interpreter/at_exit.h":
             assert not re.search(rf"\b({RUNS_CODE})\b(?!>\()", text), name
 
 
 # Where a reference is counted by hand, because the C API's structure wants a raw one: allocation and deallocation of
 # the types, the exception that run() hands on, owners that die without the GIL, results dropped on the hot path.
 COUNTS_BY_HAND = {
-    "py/ref.h",
-    "py/request.cpp",
-    "py/ws_messages.cpp",
-    "py/ws_object.cpp",
-    "py/message_view.cpp",
-    "py/payload.cpp",
-    "py/payload.h",
+    "py/interpreter/ref.h",
+    "py/request/request.cpp",
+    "py/websocket/messages.cpp",
+    "py/websocket/object.cpp",
+    "py/websocket/message_view.cpp",
+    "py/websocket/payload.cpp",
+    "py/websocket/payload.h",
     "py/module.cpp",
-    "py/coroutine_driver.cpp",
-    "py/coroutines.cpp",
-    "py/coroutine_step.h",
-    "py/loop_reader.cpp",
-    "py/server.cpp",
-    "py/server_http.cpp",
-    "py/server_ws.cpp",
+    "py/coroutines/driver.cpp",
+    "py/coroutines/coroutines.cpp",
+    "py/coroutines/step.h",
+    "py/server/loop_reader.cpp",
+    "py/server/core.cpp",
+    "py/request/answers.cpp",
+    "py/websocket/events.cpp",
 }
 
 
@@ -184,7 +184,7 @@ OF_PYTHON = {"PyVectorcall_Call", "PyObject_SelfIter", "Py_GenericAlias"}
 
 
 def test_no_function_is_registered_that_could_throw_into_python() -> None:
-    """Methods, getters, slots and vectorcalls go through the wrapper of py/raw.h."""
+    """Methods, getters, slots and vectorcalls go through the wrapper of py/interpreter/raw.h."""
     seen = 0
     for name, _ in named(CPP / "py"):
         text = re.sub(r"//.*", "", (CPP / name).read_text())
@@ -213,13 +213,13 @@ def test_upstreams_traps_are_not_stepped_on() -> None:
     for name, _ in named(CPP):
         text = re.sub(r"//.*", "", (CPP / name).read_text())
         assert "iterateTopics" not in text, f"{name}: topics_of() walks without a lock"
-        if name != "uws/ws_write.cpp":
+        if name != "uws/websocket/send.cpp":
             assert not re.search(r"\bws(\(\))?->end\(", text), (
                 f"{name}: end_websocket() does not lose the close handler"
             )
-        if name not in ("uws/ws_write.h", "uws/http_response.cpp"):
+        if name not in ("uws/websocket/send.h", "uws/http/response.cpp"):
             assert not re.search(r"->cork\(", text), f"{name}: cork_while() leaves nothing corked"
-        if name != "uws/topics.cpp":
+        if name != "uws/topics/topics.cpp":
             assert not re.search(r"ws->subscribe\(", text), f"{name}: Topics::subscribe() undoes what is half done"
 
 
