@@ -11,10 +11,10 @@
 #include "check.h"
 #include "utf8_reference.h"
 
-#include <uws/engine.h>
-#include <uws/handshake.h>
-#include <uws/ws_deflate.h>
-#include <uws/ws_extensions.h>
+#include "uws/upstream/instance.h"
+#include "uws/websocket/handshake.h"
+#include "uws/deflate/per_message.h"
+#include "uws/deflate/negotiation.h"
 
 #include <memory>
 #include <string>

@@ -43,7 +43,7 @@ def complaints(command: list[str], sources: list[Path]) -> list[str]:
 @pytest.mark.parametrize(("name", "libdeflate"), [*itertools.product(["g++", "clang++"], [False, True])])
 def test_libdeflate_is_optional_to_each_compiler(name: str, libdeflate: bool) -> None:
     command = [compiler(name)]
-    source = '#include "uws/deflate_fast.h"\nuwserve::FastDeflater made;\n'
+    source = '#include "uws/deflate/fast.h"\nuwserve::FastDeflater made;\n'
     if libdeflate:
         probe = subprocess.run(
             [*command, "-E", "-x", "c++", "-"], input=b"#include <libdeflate.h>", capture_output=True
@@ -51,7 +51,7 @@ def test_libdeflate_is_optional_to_each_compiler(name: str, libdeflate: bool) ->
         if probe.returncode:
             pytest.skip("libdeflate.h is not installed: the build with it was not tried")
         command.append("-DUWSERVE_LIBDEFLATE")
-    assert complaints(command, [CPP / "uws" / "deflate_fast.cpp"]) == []
+    assert complaints(command, [CPP / "uws" / "deflate" / "fast.cpp"]) == []
     alone = [*command, *FLAGS, *INCLUDES, "-x", "c++", "-"]
     assert subprocess.run(alone, input=source, capture_output=True, text=True, check=False).stderr == ""
 
@@ -69,7 +69,7 @@ def test_attributes_that_both_compilers_know(name: str) -> None:
     if not Path(python, "Python.h").exists():
         pytest.skip("Python.h is not installed: what includes it was not tried")
     command = [compiler(name), *FLAGS, *INCLUDES, "-isystem", python, "-x", "c++", "-"]
-    source = '#include "py/at_exit.h"\nint one() { return uwserve::until_exit([] { return 1; }); }\n'
+    source = '#include "py/interpreter/at_exit.h"\nint one() { return uwserve::until_exit([] { return 1; }); }\n'
     assert subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr == ""
 
 

@@ -123,7 +123,7 @@ def test_literals() -> None:
 
 def test_what_tls_tells() -> None:
     """The keys as the native half makes them."""
-    source = (PACKAGE.parents[1] / "cpp" / "py" / "request_tls.cpp").read_text()
+    source = (PACKAGE.parents[1] / "cpp" / "py" / "request" / "tls.cpp").read_text()
     made = source[source.index("Py_BuildValue") :]
     assert all(f'"{key}"' in made for key in types.TlsInfo.__annotations__)
     assert made[: made.index('"version"')].count("s:") == len(types.TlsInfo.__annotations__)
