@@ -2,7 +2,7 @@
 # make test   the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/test_x.py"
 # make asan, make tsan   the suites under sanitizers (SANITIZED_WORKERS: 2)
 # make format  let the formatters write              make clean   forget everything that was made
-# make docs   the documentation, into build/docs      make stub    the extension's docstrings into its stub
+# make docs   the documentation, into build/docs
 # make bench  measure against other servers; BENCH_ARGS="--rounds 10"
 # make bench-growth  measure how cost grows; make charts, make bench-table  the README's charts and table from the newest results
 # make bench-guard  the hot path's instructions, counted, against what bench-guard-record has recorded
@@ -69,7 +69,7 @@ p = t.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 .PHONY: run test test-cpp test-python test-wss lint format asan tsan bench autobahn fuzz soak chaos wheel chromium \
     clean bench-growth bench-table charts screenshot bench-guard bench-guard-record valgrind pgo compilers \
-    docs proxies stub
+    docs proxies
 
 run: $(VENV)/.installed
 	exec $(BIN)/uwserve chat --host $(HOST) --port $(PORT)
@@ -133,9 +133,6 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix $(PY_FILES)
 	$(BIN)/ruff format $(PY_FILES)
 	$(BIN)/clang-format -i $(CXX_FILES)
-
-stub: $(VENV)/.installed
-	$(BIN)/python tools/stub_docstrings.py
 
 bench: $(VENV)/.installed $(VENV)/.test
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

@@ -242,7 +242,7 @@ def length(path: Path) -> int:
 
 
 def test_files_are_short() -> None:
-    """The stub's docstrings do not count: tools/stub_docstrings.py writes them."""
+    """The stub's docstrings do not count: it is as long as what it documents."""
     long = {
         str(path.relative_to(ROOT)): count
         for folder in ("src", "tests", "examples", "benchmarks")

@@ -8,8 +8,7 @@
 #include "py/request/request.h"
 #include "uws/http/status.h"
 #include "py/websocket/object.h"
-#include "py/core_docs.h"
-#include "py/server_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -385,16 +384,15 @@ void ServerCore::on_settled(HttpConnection &conn) {
 }
 
 PyMethodDef kServerMethods[] = {
-    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kRespond},
-    {"defer", raw_call<defer>, METH_O, docs::kDefer},
-    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL,
-     "_call_for($self, request, function, /, *args)\n--\n\nFor the facade."},
-    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kStartCoroutine},
-    {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kUpgrade},
-    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerPublish},
-    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kSubscriberCount},
-    {"request_ip", raw_call<request_ip>, METH_O, docs::kRequestIp},
-    {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kTimeout},
+    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerCore_respond},
+    {"defer", raw_call<defer>, METH_O, docs::kServerCore_defer},
+    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerCore_call_for},
+    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerCore_start_coroutine},
+    {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_upgrade},
+    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_publish},
+    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kServerCore_subscriber_count},
+    {"request_ip", raw_call<request_ip>, METH_O, docs::kServerCore_request_ip},
+    {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_timeout},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,5 +1,5 @@
 #include "py/request/request.h"
-#include "py/request_docs.h"
+#include "docstrings.h"
 #include "py/websocket/object.h"
 
 #include <structmember.h>
@@ -122,17 +122,17 @@ PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_op
 PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
 
 PyGetSetDef kAttributes[] = {
-    {"method", raw_call<get_method>, nullptr, docs::kMethod, nullptr},
-    {"url", raw_call<get_url>, nullptr, docs::kUrl, nullptr},
-    {"target", raw_call<get_target>, nullptr, docs::kTarget, nullptr},
-    {"path", raw_call<get_path>, nullptr, docs::kPath, nullptr},
-    {"query", raw_call<get_query>, nullptr, docs::kQuery, nullptr},
-    {"header_items", raw_call<get_header_items>, nullptr, docs::kHeaderItems, nullptr},
-    {"http_version", raw_call<get_http_version>, nullptr, docs::kHttpVersion, nullptr},
-    {"body", raw_call<get_body>, nullptr, docs::kBody, nullptr},
-    {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kIsUpgrade, nullptr},
-    {"tls", raw_call<get_request_tls>, nullptr, docs::kTls, nullptr},
-    {"answered", raw_call<get_answered>, nullptr, docs::kAnswered, nullptr},
+    {"method", raw_call<get_method>, nullptr, docs::kRequest_method, nullptr},
+    {"url", raw_call<get_url>, nullptr, docs::kRequest_url, nullptr},
+    {"target", raw_call<get_target>, nullptr, docs::kRequest_target, nullptr},
+    {"path", raw_call<get_path>, nullptr, docs::kRequest_path, nullptr},
+    {"query", raw_call<get_query>, nullptr, docs::kRequest_query, nullptr},
+    {"header_items", raw_call<get_header_items>, nullptr, docs::kRequest_header_items, nullptr},
+    {"http_version", raw_call<get_http_version>, nullptr, docs::kRequest_http_version, nullptr},
+    {"body", raw_call<get_body>, nullptr, docs::kRequest_body, nullptr},
+    {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kRequest_is_upgrade, nullptr},
+    {"tls", raw_call<get_request_tls>, nullptr, docs::kRequest_tls, nullptr},
+    {"answered", raw_call<get_answered>, nullptr, docs::kRequest_answered, nullptr},
     {"_is_unknown", raw_call<get_is_unknown>, nullptr, nullptr, nullptr},  // of the facade's
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -143,7 +143,7 @@ PyMethodDef kMethods[] = {
 };
 
 PyMemberDef kMembers[] = {
-    {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kParams},
+    {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kRequest_params},
     {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };

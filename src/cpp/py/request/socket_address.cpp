@@ -1,5 +1,6 @@
 // SocketAddress: the named tuple that request_ip() returns. Made once at import; GIL.
 #include "py/request/request.h"
+#include "docstrings.h"
 
 #include <arpa/inet.h>
 #include <structseq.h>  // which needs Python.h before it
@@ -9,16 +10,15 @@ namespace uwserve {
 namespace {
 
 PyStructSequence_Field fields[] = {
-    {"address", "The IP address, a str: IPv6 compressed (RFC 5952)."},
-    {"port", "The client's port, an int; 0 where a proxy names none."},
-    {"family", "The str \"IPv4\" or \"IPv6\"."},
+    {"address", docs::kSocketAddress_address},
+    {"port", docs::kSocketAddress_port},
+    {"family", docs::kSocketAddress_family},
     {nullptr, nullptr},
 };
 
 PyStructSequence_Desc description = {
     "uwserve._core.SocketAddress",
-    "The address of a client: a named tuple (address, port, family).\n\n"
-    "Bun: SocketAddress.",
+    docs::kSocketAddress,
     fields,
     3,
 };

@@ -3,7 +3,7 @@
 // A stream belongs to its connection and ends with it, or before it. Python reaches a pushed one through its request, whose
 // `conn` is nulled when the request is settled: nothing here is kept that could dangle. Whatever runs Python code (a piece
 // that is let go, `tell`) may end the stream, so that it is looked up anew afterwards.
-#include "py/core_docs.h"
+#include "docstrings.h"
 #include "py/request/fields.h"
 #include "py/websocket/payload.h"
 #include "py/request/request.h"
@@ -236,10 +236,10 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 }  // namespace
 
 PyMethodDef kStreamMethods[] = {
-    {"respond_stream", raw_fastcall<respond_stream>(), METH_FASTCALL, docs::kRespondStream},
-    {"respond_pushed", raw_fastcall<respond_pushed>(), METH_FASTCALL, docs::kRespondPushed},
-    {"push_piece", raw_fastcall<push_piece>(), METH_FASTCALL, docs::kPushPiece},
-    {"end_pushed", raw_fastcall<end_pushed>(), METH_FASTCALL, docs::kEndPushed},
+    {"respond_stream", raw_fastcall<respond_stream>(), METH_FASTCALL, docs::kServerCore_respond_stream},
+    {"respond_pushed", raw_fastcall<respond_pushed>(), METH_FASTCALL, docs::kServerCore_respond_pushed},
+    {"push_piece", raw_fastcall<push_piece>(), METH_FASTCALL, docs::kServerCore_push_piece},
+    {"end_pushed", raw_fastcall<end_pushed>(), METH_FASTCALL, docs::kServerCore_end_pushed},
     {nullptr, nullptr, 0, nullptr},
 };
 

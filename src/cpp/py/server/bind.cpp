@@ -10,8 +10,7 @@
 #include "py/server/bind.h"
 #include "py/request/request.h"
 #include "py/websocket/object.h"
-#include "py/core_docs.h"
-#include "py/server_docs.h"
+#include "docstrings.h"
 
 namespace py = pybind11;
 
@@ -184,68 +183,69 @@ void bind_event_loop(py::class_<ServerCore> &type) {
              [](ServerCore &core) {
         check(core.attach_loop());
         return core.descriptor();
-    }, docs::kAttachCore)
+    }, docs::pybind::kServerCore_attach_core)
         .def("pump",
              [](ServerCore &core) {
         ServerCore::Pumped pumped;
         check(core.pump(&pumped));
         return static_cast<int>(pumped);
-    }, docs::kPump)
+    }, docs::pybind::kServerCore_pump)
         .def("loop_reader",
              [](ServerCore &core, py::object on_end) {
         auto reader = py::reinterpret_steal<py::object>(new_loop_reader(core, on_end.ptr()));
         if (!reader) throw py::error_already_set();
         return reader;
-    }, py::arg("on_end"), docs::kLoopReader)
-        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); }, docs::kDetachCore)
+    }, py::arg("on_end"), docs::pybind::kServerCore_loop_reader)
+        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); }, docs::pybind::kServerCore_detach_core)
         .def("set_event_loop",
              [](ServerCore &core, py::object loop, py::object tools) {
         check_can_change_event_loop(core, "Server.set_event_loop");
         check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
-    }, py::arg("loop"), py::arg("tools"), docs::kSetEventLoop)
+    }, py::arg("loop"), py::arg("tools"), docs::pybind::kServerCore_set_event_loop)
         .def("forget_event_loop",
              [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_event_loop");
         core.coroutines.forget_loop();
-    }, docs::kForgetEventLoop)
+    }, docs::pybind::kServerCore_forget_event_loop)
         .def("cancel_tasks",
              [](ServerCore &core) {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
         core.coroutines.cancel_tasks();
-    }, docs::kCancelTasks)
+    }, docs::pybind::kServerCore_cancel_tasks)
         .def("forget_tasks", [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_tasks");
         core.coroutines.forget_tasks();
-    }, docs::kForgetTasks);
+    }, docs::pybind::kServerCore_forget_tasks);
     type.def_property_readonly("tasks", [](ServerCore &core) -> py::object {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
         PyObject *tasks = core.coroutines.tasks();
         py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
         if (!copy) throw py::error_already_set();
         return copy;
-    }, docs::kTasks);
+    }, docs::kServerCore_tasks);
 }
 
 void bind_properties(py::class_<ServerCore> &type) {
     auto property = [&type](const char *name, auto get, const char *doc) {
         type.def_property_readonly(name, get, doc);
     };
-    property("local_port", [](const ServerCore &core) { return core.local_port; }, docs::kLocalPort);
+    property("local_port", [](const ServerCore &core) { return core.local_port; }, docs::kServerCore_local_port);
     property("pending_requests", [](const ServerCore &core) {
         return core.instance ? core.instance->connections().pending.load() : 0u;
-    }, docs::kPendingRequests);
+    }, docs::kServerCore_pending_requests);
     property("pending_websockets", [](const ServerCore &core) { return core.pending_websockets; },
-             docs::kPendingWebsockets);
+             docs::kServerCore_pending_websockets);
     property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
-             docs::kBufferedBytes);
-    property("running", [](const ServerCore &core) { return core.running(); }, docs::kRunning);
-    property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kStopping);
-    property("forced", [](const ServerCore &core) { return core.forced; }, docs::kForced);
-    property("finished", [](const ServerCore &core) { return core.finished; }, docs::kFinished);
+             docs::kServerCore_buffered_bytes);
+    property("running", [](const ServerCore &core) { return core.running(); }, docs::kServerCore_running);
+    property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kServerCore_stopping);
+    property("forced", [](const ServerCore &core) { return core.forced; }, docs::kServerCore_forced);
+    property("finished", [](const ServerCore &core) { return core.finished; }, docs::kServerCore_finished);
     property("compressions", [](const ServerCore &core) {
         return core.instance ? core.instance->codecs().compressions : 0;
-    }, docs::kCompressions);
-    property("live_handles", [](const ServerCore &core) { return core.state->live_handles; }, docs::kLiveHandles);
+    }, docs::kServerCore_compressions);
+    property("live_handles", [](const ServerCore &core) { return core.state->live_handles; },
+             docs::kServerCore_live_handles);
 }
 
 // pybind11's classes are not garbage collected by themselves; this one holds the user's handlers.
@@ -277,48 +277,50 @@ void bind_server(py::module_ &module, ModuleState *state) {
     py::options plain_docs;
     plain_docs.disable_function_signatures();
     py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable), docs::kServerCore);
-    type.def(py::init([state] { return std::make_unique<ServerCore>(state); }), docs::kInit)
+    type.def(py::init([state] { return std::make_unique<ServerCore>(state); }), docs::pybind::kServerCore_init)
         .def("set_hooks", &set_hooks, py::arg("dispatch"), py::arg("log_exception"), py::arg("on_stopped"),
              py::arg("on_refused"), py::arg("on_event_loop_wanted"), py::arg("on_unknown_protocol") = py::none(),
-             docs::kSetHooks)
+             docs::pybind::kServerCore_set_hooks)
         .def("set_websocket", &set_websocket, py::kw_only(), py::arg("open"), py::arg("message"), py::arg("close"),
              py::arg("drain"), py::arg("ping"), py::arg("pong"), py::arg("error"), py::arg("max_payload_length"),
              py::arg("idle_timeout"), py::arg("ping_interval"), py::arg("max_lifetime"), py::arg("backpressure_limit"),
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
              py::arg("serial"), py::arg("max_concurrent_handlers"), py::arg("per_message_deflate"),
-             py::arg("protocols"), py::arg("enabled"), docs::kSetWebsocket)
+             py::arg("protocols"), py::arg("enabled"), docs::pybind::kServerCore_set_websocket)
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("keep_alive_timeout"),
-             py::arg("min_body_rate"), py::arg("max_request_body_size"), docs::kSetHttp)
+             py::arg("min_body_rate"), py::arg("max_request_body_size"), docs::pybind::kServerCore_set_http)
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
-             py::arg("proxy_protocol"), docs::kSetProxies)
+             py::arg("proxy_protocol"), docs::pybind::kServerCore_set_proxies)
         .def("set_limits", &set_limits, py::kw_only(), py::arg("max_connections"),
              py::arg("max_connections_per_address"), py::arg("exempt_local"), py::arg("max_pending_heads"),
              py::arg("max_control_frames_per_second"), py::arg("max_tiny_fragments_per_second"),
              py::arg("max_buffered_bytes"), py::arg("max_concurrent_handlers"), py::arg("reserved_descriptors"),
-             py::arg("max_descriptors"), py::arg("report_ms"), docs::kSetLimits)
-        .def("set_tls", &set_tls, py::arg("config"), docs::kSetTls)
+             py::arg("max_descriptors"), py::arg("report_ms"), docs::pybind::kServerCore_set_limits)
+        .def("set_tls", &set_tls, py::arg("config"), docs::pybind::kServerCore_set_tls)
         .def("listen_tcp", &listen_tcp, py::arg("hosts"), py::arg("port"), py::arg("reuse_port"), py::arg("ipv6_only"),
-             docs::kListenTcp)
-        .def("listen_unix", &listen_unix, py::arg("path"), py::arg("mode"), docs::kListenUnix)
-        .def("listen_fds", &listen_fds, py::arg("fds"), docs::kListenFds)
+             docs::pybind::kServerCore_listen_tcp)
+        .def("listen_unix", &listen_unix, py::arg("path"), py::arg("mode"), docs::pybind::kServerCore_listen_unix)
+        .def("listen_fds", &listen_fds, py::arg("fds"), docs::pybind::kServerCore_listen_fds)
         .def("listening_descriptors",
              [](ServerCore &core) {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.listening_descriptors"));
         return core.listening_descriptors();
-    }, docs::kListeningDescriptors)
+    }, docs::pybind::kServerCore_listening_descriptors)
         .def("run_loop",
              [](ServerCore &core, int signal_fd, py::handle rearm_signals) {
         check(core.run(signal_fd, rearm_signals.ptr()));
-    }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::kRunLoop)
+    }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::pybind::kServerCore_run_loop)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
-             py::arg("close_active_connections"), docs::kStopCore)
-        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kCheckClose)
-        .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"), docs::kStopWithin)
-        .def("call_soon", &call_soon, py::arg("fn"), docs::kCallSoon);
+             py::arg("close_active_connections"), docs::pybind::kServerCore_stop_core)
+        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kServerCore_check_close)
+        .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"),
+             docs::pybind::kServerCore_stop_within)
+        .def("call_soon", &call_soon, py::arg("fn"), docs::pybind::kServerCore_call_soon);
     bind_event_loop(type);
     bind_properties(type);
     bind_stats(type);
-    static PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kClassGetItem};
+    static PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
+                                        docs::kServerWebSocket_class_getitem};
     py::object subscript = py::reinterpret_steal<py::object>(
         PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     if (!subscript) throw py::error_already_set();

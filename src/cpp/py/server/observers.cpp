@@ -9,6 +9,7 @@
 // Loop thread, GIL.
 #include <cstring>
 
+#include "docstrings.h"
 #include "py/request/request.h"
 #include "uws/deflate/per_message.h"
 #include "py/websocket/queue.h"
@@ -143,13 +144,10 @@ void ServerCore::close_observers() {
 }
 
 PyMethodDef kObserverMethods[] = {
-    {"_observe", raw_call<observe>, METH_O, "_observe($self, request, /)\n--\n\nFor the dashboard."},
-    {"_leave_out", raw_fastcall<leave_request_out>(), METH_FASTCALL,
-     "_leave_out($self, request, answer, /)\n--\n\nFor the dashboard."},
-    {"_tell_observer", raw_fastcall<tell_observer>(), METH_FASTCALL,
-     "_tell_observer($self, ws, text, /)\n--\n\nFor the dashboard."},
-    {"_set_message_handler", raw_call<set_message_handler>, METH_O,
-     "_set_message_handler($self, handler, /)\n--\n\nFor the dashboard."},
+    {"_observe", raw_call<observe>, METH_O, docs::kServerCore_observe},
+    {"_leave_out", raw_fastcall<leave_request_out>(), METH_FASTCALL, docs::kServerCore_leave_out},
+    {"_tell_observer", raw_fastcall<tell_observer>(), METH_FASTCALL, docs::kServerCore_tell_observer},
+    {"_set_message_handler", raw_call<set_message_handler>, METH_O, docs::kServerCore_set_message_handler},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -13,8 +13,7 @@
 #include "py/server/bind.h"
 #include "py/request/request.h"
 #include "py/websocket/object.h"
-#include "py/core_docs.h"
-#include "py/server_docs.h"
+#include "docstrings.h"
 
 namespace py = pybind11;
 
@@ -192,14 +191,14 @@ void set_connection_log(ServerCore &core, const py::object &is_wanted, const py:
 void bind_stats(py::class_<ServerCore> &type) {
     py::options plain_docs;
     plain_docs.disable_function_signatures();
-    type.def_property_readonly("refused", &refused, docs::kRefused);
-    type.def("stats", &stats, docs::kStats);
-    type.def("topics", &topics, docs::kTopics);
-    type.def("subscribers", &subscribers, py::arg("topic"), docs::kSubscribers);
+    type.def_property_readonly("refused", &refused, docs::kServerCore_refused);
+    type.def("stats", &stats, docs::pybind::kServerCore_stats);
+    type.def("topics", &topics, docs::pybind::kServerCore_topics);
+    type.def("subscribers", &subscribers, py::arg("topic"), docs::pybind::kServerCore_subscribers);
     type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(where); },
-             py::arg("where"), docs::kCountHandlerError);
+             py::arg("where"), docs::pybind::kServerCore_count_handler_error);
     type.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
-             docs::kSetConnectionLog);
+             docs::pybind::kServerCore_set_connection_log);
 }
 
 }  // namespace uwserve

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "usockets/libusockets.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -128,9 +129,8 @@ PyObject *take(PyObject *object, PyObject *) {
 }
 
 PyMethodDef kMethods[] = {
-    {"record", raw_call<record>, METH_O, "record($self, ns, /)\n--\n\nOne more time, that was measured elsewhere."},
-    {"take", raw_call<take>, METH_NOARGS,
-     "take($self, /)\n--\n\ncount, and in nanoseconds total, p50, p90, p99 and max, since the last take()."},
+    {"record", raw_call<record>, METH_O, docs::kTimedCall_record},
+    {"take", raw_call<take>, METH_NOARGS, docs::kTimedCall_take},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -144,8 +144,7 @@ PyMemberDef kMembers[] = {
 // No tp_clear: the handler is set for life, and whoever holds us can be cleared (the server's options, a facade's dict).
 bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
-        {Py_tp_doc,
-         const_cast<char *>("TimedCall(handler, /)\n--\n\nA callable that measures how long `handler` takes.")},
+        {Py_tp_doc, const_cast<char *>(docs::kTimedCall)},
         {Py_tp_new, raw_slot<make>()},
         {Py_tp_traverse, raw_slot<traverse>()},
         {Py_tp_dealloc, raw_slot<dealloc>()},

@@ -8,9 +8,8 @@
 
 #include "py/server/bind.h"
 #include "usockets/tls/tls.h"
-#include "py/core_docs.h"
+#include "docstrings.h"
 #include "py/interpreter/gil.h"
-#include "py/server_docs.h"
 
 namespace py = pybind11;
 
@@ -68,7 +67,7 @@ void bind_tls(py::module_ &module) {
     py::options plain_docs;
     plain_docs.disable_function_signatures();
     py::class_<TlsConfig>(module, "TlsConfig", docs::kTlsConfig)
-        .def(py::init(&make_config), py::arg("entries"), docs::kTlsConfigInit);
+        .def(py::init(&make_config), py::arg("entries"), docs::pybind::kTlsConfig_init);
 }
 
 }  // namespace uwserve

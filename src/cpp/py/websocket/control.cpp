@@ -1,7 +1,7 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
 #include "uws/websocket/send.h"
 #include "py/websocket/queue.h"
-#include "py/ws_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -148,12 +148,12 @@ bool read_close_reason(PyObject *object, std::string *reason) {
 }
 
 PyMethodDef kControlMethods[] = {
-    {"cork", raw_call<cork>, METH_O, docs::kCork},
-    {"close", raw_fastcall<close>(), METH_FASTCALL | METH_KEYWORDS, docs::kClose},
-    {"terminate", raw_call<terminate>, METH_NOARGS, docs::kTerminate},
-    {"pause", raw_call<pause>, METH_NOARGS, docs::kPause},
-    {"resume", raw_call<resume>, METH_NOARGS, docs::kResume},
-    {"get_buffered_amount", raw_call<get_buffered_amount>, METH_NOARGS, docs::kGetBufferedAmount},
+    {"cork", raw_call<cork>, METH_O, docs::kServerWebSocket_cork},
+    {"close", raw_fastcall<close>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_close},
+    {"terminate", raw_call<terminate>, METH_NOARGS, docs::kServerWebSocket_terminate},
+    {"pause", raw_call<pause>, METH_NOARGS, docs::kServerWebSocket_pause},
+    {"resume", raw_call<resume>, METH_NOARGS, docs::kServerWebSocket_resume},
+    {"get_buffered_amount", raw_call<get_buffered_amount>, METH_NOARGS, docs::kServerWebSocket_get_buffered_amount},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -13,7 +13,7 @@
 #include <cstring>
 
 #include "py/websocket/queue.h"
-#include "py/ws_attribute_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -332,7 +332,7 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
 
 bool add_messages_types(PyObject *module, ModuleState *state) {
     static PyMethodDef messages_methods[] = {
-        {"aclose", raw_call<messages_aclose>, METH_NOARGS, docs::kMessagesAclose},
+        {"aclose", raw_call<messages_aclose>, METH_NOARGS, docs::kMessages_aclose},
         {nullptr, nullptr, 0, nullptr},
     };
     static PyMethodDef wait_methods[] = {
@@ -369,7 +369,7 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
 }
 
 PyMethodDef kMessagesMethods[] = {
-    {"messages", raw_call<messages>, METH_NOARGS, docs::kMessagesMethod},
+    {"messages", raw_call<messages>, METH_NOARGS, docs::kServerWebSocket_messages},
     {nullptr, nullptr, 0, nullptr},
 };
 

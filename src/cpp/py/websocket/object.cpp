@@ -1,8 +1,6 @@
 // The type ServerWebSocket: construction, attributes, garbage collection.
 #include "py/websocket/queue.h"
-#include "py/ws_attribute_docs.h"
-#include "py/server_docs.h"
-#include "py/ws_docs.h"
+#include "docstrings.h"
 
 #include <arpa/inet.h>
 #include <structmember.h>
@@ -137,20 +135,20 @@ int set_binary_type(PyObject *object, PyObject *value, void *) {
 }
 
 PyGetSetDef kAttributes[] = {
-    {"ready_state", raw_call<get_ready_state>, nullptr, docs::kReadyState, nullptr},
-    {"id", raw_call<get_id>, nullptr, docs::kId, nullptr},
-    {"remote_address", raw_call<get_remote_address>, nullptr, docs::kRemoteAddress, nullptr},
-    {"subscriptions", raw_call<get_subscriptions>, nullptr, docs::kSubscriptions, nullptr},
-    {"binary_type", raw_call<get_binary_type>, raw_call<set_binary_type>, docs::kBinaryType, nullptr},
-    {"protocol", raw_call<get_protocol>, nullptr, docs::kProtocol, nullptr},
-    {"buffered_amount", raw_call<get_buffered_amount>, nullptr, docs::kBufferedAmount, nullptr},
-    {"server", raw_call<get_server>, nullptr, docs::kServer, nullptr},
+    {"ready_state", raw_call<get_ready_state>, nullptr, docs::kServerWebSocket_ready_state, nullptr},
+    {"id", raw_call<get_id>, nullptr, docs::kServerWebSocket_id, nullptr},
+    {"remote_address", raw_call<get_remote_address>, nullptr, docs::kServerWebSocket_remote_address, nullptr},
+    {"subscriptions", raw_call<get_subscriptions>, nullptr, docs::kServerWebSocket_subscriptions, nullptr},
+    {"binary_type", raw_call<get_binary_type>, raw_call<set_binary_type>, docs::kServerWebSocket_binary_type, nullptr},
+    {"protocol", raw_call<get_protocol>, nullptr, docs::kServerWebSocket_protocol, nullptr},
+    {"buffered_amount", raw_call<get_buffered_amount>, nullptr, docs::kServerWebSocket_buffered_amount, nullptr},
+    {"server", raw_call<get_server>, nullptr, docs::kServerWebSocket_server, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
 // `data` as __slots__ have it: the interpreter reads such a member (T_OBJECT_EX) without a call or a lookup.
 PyMemberDef kMembers[] = {
-    {"data", T_OBJECT_EX, offsetof(WsObject, data), 0, docs::kData},
+    {"data", T_OBJECT_EX, offsetof(WsObject, data), 0, docs::kServerWebSocket_data},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(WsObject, weakrefs), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
@@ -183,7 +181,8 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
         methods.push_back({"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr});
-        methods.push_back({"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kClassGetItem});
+        methods.push_back(
+            {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, docs::kServerWebSocket_class_getitem});
         methods.push_back({nullptr, nullptr, 0, nullptr});
     }
     PyType_Slot slots[] = {

@@ -4,7 +4,7 @@
 // Answers (Bun's): payload bytes; -1 queued with backpressure; 0 dropped, closed, or an empty frame that was sent.
 #include "uws/deflate/per_message.h"
 #include "py/websocket/object.h"
-#include "py/ws_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -119,11 +119,15 @@ PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count
 }  // namespace
 
 PyMethodDef kSendMethods[] = {
-    {"send", raw_fastcall<send<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSend},
-    {"send_text", raw_fastcall<send<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSendText},
-    {"send_binary", raw_fastcall<send<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS, docs::kSendBinary},
-    {"ping", raw_fastcall<send_control<uWS::OpCode::PING>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPing},
-    {"pong", raw_fastcall<send_control<uWS::OpCode::PONG>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPong},
+    {"send", raw_fastcall<send<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_send},
+    {"send_text", raw_fastcall<send<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_send_text},
+    {"send_binary", raw_fastcall<send<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_send_binary},
+    {"ping", raw_fastcall<send_control<uWS::OpCode::PING>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_ping},
+    {"pong", raw_fastcall<send_control<uWS::OpCode::PONG>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_pong},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,6 +1,6 @@
 // publish, subscribe, unsubscribe, is_subscribed of a socket.
 #include "py/websocket/object.h"
-#include "py/ws_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -86,13 +86,15 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
 }  // namespace
 
 PyMethodDef kTopicMethods[] = {
-    {"publish", raw_fastcall<publish<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPublish},
-    {"publish_text", raw_fastcall<publish<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS, docs::kPublishText},
+    {"publish", raw_fastcall<publish<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_publish},
+    {"publish_text", raw_fastcall<publish<PayloadKind::kText>>(), METH_FASTCALL | METH_KEYWORDS,
+     docs::kServerWebSocket_publish_text},
     {"publish_binary", raw_fastcall<publish<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS,
-     docs::kPublishBinary},
-    {"subscribe", raw_call<subscribe>, METH_O, docs::kSubscribe},
-    {"unsubscribe", raw_call<unsubscribe>, METH_O, docs::kUnsubscribe},
-    {"is_subscribed", raw_call<is_subscribed>, METH_O, docs::kIsSubscribed},
+     docs::kServerWebSocket_publish_binary},
+    {"subscribe", raw_call<subscribe>, METH_O, docs::kServerWebSocket_subscribe},
+    {"unsubscribe", raw_call<unsubscribe>, METH_O, docs::kServerWebSocket_unsubscribe},
+    {"is_subscribed", raw_call<is_subscribed>, METH_O, docs::kServerWebSocket_is_subscribed},
     {nullptr, nullptr, 0, nullptr},
 };
 

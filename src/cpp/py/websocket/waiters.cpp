@@ -4,7 +4,7 @@
 // Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
 // the question is posted there; a waiter that was registered before misses nothing.
 #include "py/websocket/queue.h"
-#include "py/ws_attribute_docs.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -111,8 +111,8 @@ void wake_closed(ServerCore &core, WsObject *handle) {
 }
 
 PyMethodDef kWaitMethods[] = {
-    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kWait},
-    {"_forget", raw_call<forget>, METH_O, docs::kForget},
+    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_wait},
+    {"_forget", raw_call<forget>, METH_O, docs::kServerWebSocket_forget},
     {nullptr, nullptr, 0, nullptr},
 };
 
