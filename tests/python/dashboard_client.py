@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import time
 from typing import Any
 
 import trustme
-from http_client import DEADLINE, Client, read_frame
+from http_client import DEADLINE, Client
 
-PAGE, SOCKET = "/_uwserve", "/_uwserve/socket"
-HANDSHAKE = (
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
+PAGE, STREAM = "/_uwserve", "/_uwserve/stream"
 
 
 def head(path: str, *fields: str, host: str = "127.0.0.1") -> bytes:
@@ -31,14 +26,16 @@ def status(server: Any, path: str = PAGE, *fields: str, host: str = "127.0.0.1")
 
 
 class Viewer:
-    """A client of the dashboard's socket."""
+    """A client of the dashboard's stream."""
 
-    def __init__(self, server: Any, path: str = SOCKET, context: Any = None) -> None:
+    def __init__(self, server: Any, path: str = STREAM, *fields: str, context: Any = None) -> None:
         self.client = Client(server)
         if context:
             self.client.socket = context.wrap_socket(self.client.socket)
-        self.client.send(head(path, *HANDSHAKE))
-        assert self.client.head().status == 101
+        self.client.send(head(path, *fields))
+        reply = self.client.head()
+        assert (reply.status, reply.get("Content-Type")) == (200, "text/event-stream")
+        assert (reply.get("Cache-Control"), reply.get("X-Accel-Buffering")) == ("no-store", "no")
         self.hello = self.next()
         assert self.hello["type"] == "hello"
 
@@ -48,13 +45,24 @@ class Viewer:
     def __exit__(self, *exc: object) -> None:
         self.client.socket.close()
 
+    def _event(self) -> bytes:
+        """The data of the next one, which is a chunk of its own; b"" at the end of the stream."""
+        chunk = self.client.read_exactly(int(self.client.read_until(b"\r\n"), 16))
+        assert self.client.read_exactly(2) == b"\r\n"
+        if not chunk:
+            return b""
+        match = re.fullmatch(rb"data: (.+)\n\n", chunk)
+        assert match, chunk
+        return match[1]
+
     def next(self) -> dict[str, Any]:
-        opcode, payload = read_frame(self.client)
-        while opcode == 10:  # a Pong
-            opcode, payload = read_frame(self.client)
-        assert opcode == 1, (opcode, payload)
-        told: dict[str, Any] = json.loads(payload)
+        told: dict[str, Any] = json.loads(self._event())
         return told
+
+    def until_the_end(self) -> None:
+        """Read until the stream is complete: neither cut off nor silent."""
+        while self._event():
+            pass
 
     def point(self) -> dict[str, float]:
         """The figures of the next sample that has some, by name."""

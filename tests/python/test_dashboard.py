@@ -1,23 +1,23 @@
 """``serve(dashboard=...)``: its options, what viewers are told, and that nobody waits for them.
 
-Who may look: test_dashboard_access.py; in no count: test_dashboard_counts.py; in a browser: test_dashboard_browser.py.
+Who may look: test_dashboard_access.py; in which figures: test_dashboard_counts.py; in a browser:
+test_dashboard_browser.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
-import json
 import re
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
-from dashboard_client import HANDSHAKE, PAGE, SOCKET, Viewer, authority, head, status
-from http_client import DEADLINE, Client, bound, open_websocket, read_frame, running, upgrade
+from dashboard_client import PAGE, STREAM, Viewer, authority, head, status
+from http_client import DEADLINE, Client, bound, open_websocket, read_frame, running, upgrade, upgrade_request
 from ws_client import eventually
 
 import uwserve
@@ -63,13 +63,13 @@ def test_wrong_options(value: Any, error: type[Exception], text: str) -> None:
 
 
 def test_paths_that_are_taken() -> None:
-    for routes in ({PAGE: "x"}, {SOCKET: "x"}):
+    for routes in ({PAGE: "x"}, {STREAM: "x"}):
         with pytest.raises(ValueError, match="dashboard='/_uwserve': there is a route"):
             uwserve.serve(port=0, routes=routes, dashboard=True)
     with running(dashboard="/", routes={"/x": "mine"}) as server:
         assert status(server, "/") == 200
         assert status(server, "/x") == 200
-        with Viewer(server, "/socket"):
+        with Viewer(server, "/stream"):
             pass
 
 
@@ -79,8 +79,9 @@ def test_paths_that_are_taken() -> None:
 def test_page_needs_nothing_from_elsewhere() -> None:
     with running(dashboard=True) as server, Client(server) as client:
         page = client.ask(head(PAGE))
-        assert client.ask(head(PAGE).replace(b"GET", b"HEAD")).status == 200
-        for path in (PAGE, SOCKET):
+        for path in (PAGE, STREAM):
+            assert client.ask(head(path).replace(b"GET", b"HEAD")).status == 200
+        for path in (PAGE, STREAM):
             refused = client.ask(head(path).replace(b"GET", b"POST"))
             assert (refused.status, refused.get("Allow")) == (405, "GET, HEAD")
     text = page.body.decode()
@@ -124,7 +125,7 @@ def test_samples_tell_what_happens() -> None:
             assert told["errors"] == {"message": 1}
             assert told["viewers"] == 1
             point = dict(zip(viewer.hello["fields"], told["point"], strict=True))
-            assert (point["websockets"], point["http"]) == (1, 0)
+            assert (point["websockets"], point["http"]) == (1, 1)  # the viewer's
             assert point["messages_in"] > 0
             assert point["bytes_out"] > 0
             assert point["memory"] > 1 << 20
@@ -204,30 +205,41 @@ def test_without_websocket_handlers() -> None:
             assert viewer.hello["times_handlers"] is False
             viewer.point()
         with Client(server) as client:
-            client.send(head("/", *HANDSHAKE))
+            client.send(upgrade_request())
             assert client.head().status == 200  # upgrade() is False
 
 
-def test_viewers_do_not_hold_up_a_stop() -> None:
+@pytest.mark.parametrize("arguments", [{}, {"timeout": 60}], ids=str)
+def test_viewers_do_not_hold_up_a_stop(arguments: dict[str, Any]) -> None:
     with running(dashboard=True) as server, Viewer(server) as viewer:
-        stopped = server.stop()
-        while (told := read_frame(viewer.client))[0] == 1:
-            pass
-        assert told == (8, b"\x03\xe9Server closed")
+        begun = time.monotonic()
+        stopped = server.stop(**arguments)
+        viewer.until_the_end()
         assert viewer.client.at_end()
-        viewer.client.socket.close()
         assert stopped.wait(DEADLINE)
+        assert time.monotonic() - begun < 2  # what is left to them
 
 
 def test_a_viewer_that_does_not_read() -> None:
     """What it does not take is left out, and nobody else waits for it."""
     with running(dashboard=True) as server:
         slow = Client(server, receive_buffer=4096)
-        slow.send(head(SOCKET, *HANDSHAKE))
+        slow.send(head(STREAM))
         with slow, Viewer(server) as viewer:
+            eventually(lambda: server._feed is not None and len(server._feed._viewers) == 2)
+            posted = threading.Event()
+
+            def fill() -> None:
+                assert server._feed is not None
+                for _ in range(4):
+                    server._feed._viewers[0].send("x" * (8 << 20))
+                posted.set()
+
+            server.call_soon(fill)
+            assert posted.wait(DEADLINE)
             for _ in range(3):
                 viewer.point()
-            assert server.buffered_bytes < 1 << 20
+            assert 0 < server.buffered_bytes < 9 << 20
 
 
 # --- reload, TLS, run modes ---
@@ -240,11 +252,9 @@ def test_over_tls() -> None:
         client.socket = context.wrap_socket(client.socket)
         with client:
             assert client.ask(head(PAGE)).status == 200
-            client.send(head(SOCKET, *HANDSHAKE, "Origin: https://127.0.0.1"))
-            assert client.head().status == 101
-            hello, sample = (json.loads(read_frame(client)[1]) for _ in range(2))
-            assert (hello["type"], sample["type"]) == ("hello", "sample")
-            assert hello["server"]["url"].startswith("https://")
+        with Viewer(server, STREAM, "Origin: https://127.0.0.1", context=context) as viewer:
+            assert viewer.next()["type"] == "sample"
+            assert viewer.hello["server"]["url"].startswith("https://")
 
 
 def test_reload() -> None:
@@ -254,18 +264,14 @@ def test_reload() -> None:
             server.reload(fetch=lambda request: "new")
             viewer.point()
             server.reload(dashboard={"path": "/other", "allow": ["127.0.0.1"]})
-            while (told := read_frame(viewer.client))[0] == 1:
-                pass
-            assert told[1][:2] == b"\x03\xf4"
+            viewer.until_the_end()
         assert status(server) == 200  # fetch's
-        with Viewer(server, "/other/socket") as viewer:
+        with Viewer(server, "/other/stream") as viewer:
             with pytest.raises(ValueError, match="dashboard"):
                 server.reload(routes={"/other": "mine"})
             viewer.point()
             server.reload(dashboard=None)
-            while (told := read_frame(viewer.client))[0] == 1:
-                pass
-            assert told[1][:2] == b"\x03\xf4"
+            viewer.until_the_end()
         with Client(server) as client:
             assert client.ask(head("/other")).body == b"new"
 
@@ -280,9 +286,7 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
         for _ in range(3):
             with Viewer(server) as viewer:
                 server.reload(dashboard=None)
-                while (told := read_frame(viewer.client))[0] == 1:
-                    pass
-                assert told == (8, b"\x03\xf4Service Restart")
+                viewer.until_the_end()
                 assert server._feed is not None
                 assert server._feed._end is None
                 server.reload(dashboard=True)
@@ -299,7 +303,7 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
 
 
 def test_a_thread_that_does_not_start(monkeypatch: Any, logged: list[str]) -> None:
-    """That viewer is dropped, the handler is as it was, and the next one finds all that it needs."""
+    """That viewer gets 500, the handler is as it was, and the next one finds all that it needs."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -312,12 +316,9 @@ def test_a_thread_that_does_not_start(monkeypatch: Any, logged: list[str]) -> No
         calls: list[Any] = []
         original = server._set_message_handler
         server._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
-        with monkeypatch.context() as patch, Client(server) as client:
+        with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            client.send(head(SOCKET, *HANDSHAKE))
-            with contextlib.suppress(ConnectionResetError):
-                while client.socket.recv(4096):
-                    pass
+            assert status(server, STREAM) == 500
         assert [type(call) for call in calls[:1]] == [_core.TimedCall]
         assert calls[1:] == [handlers["message"]]
         with Viewer(server) as viewer:
@@ -385,24 +386,6 @@ def test_timed_calls() -> None:
         timed.record(-1)
 
 
-def test_observers_are_the_servers_own() -> None:
-    """The hidden methods refuse what they do not know."""
-    told: list[Any] = []
-
-    def message(ws: Any, message: str) -> None:
-        for arguments in ((ws, "x"), (ws, b"x"), ("ws", "x"), (ws,)):
-            try:
-                server._tell_observer(*arguments)
-            except (TypeError, ValueError) as error:
-                told.append(type(error))
-        ws.send("done")
-
-    with running(fetch=upgrade, websocket={"message": message}) as server:
-        with Client(server) as client:
-            open_websocket(client)
-            client.send(b"\x81\x81\0\0\0\0x")
-            assert read_frame(client) == (1, b"done")
-        assert told == [ValueError, TypeError, TypeError, TypeError]
-        for call in (lambda: server._set_message_handler(None), lambda: server._tell_observer(None, "x")):  # type: ignore[arg-type]
-            with pytest.raises((RuntimeError, TypeError)):
-                call()
+def test_the_handler_is_exchanged_on_the_servers_thread() -> None:
+    with running(fetch=upgrade, websocket={}) as server, pytest.raises(RuntimeError, match="thread"):
+        server._set_message_handler(None)

@@ -6,19 +6,19 @@ import logging
 from typing import Any
 
 import pytest
-from dashboard_client import HANDSHAKE, PAGE, SOCKET, head, status
+from dashboard_client import PAGE, STREAM, head, status
 from http_client import Client, running
 
 pytestmark = pytest.mark.plain("Host and Origin name the scheme's port")
 
 
 def test_strangers_see_nothing(caplog: Any) -> None:
-    """An address that is not allowed gets 404, for the page and the socket, and the log tells why."""
+    """An address that is not allowed gets 404, for the page and the stream, and the log tells why."""
     caplog.set_level(logging.INFO, logger="uwserve")
     with running(dashboard={"allow": ["192.0.2.0/24"]}) as server:
-        assert status(server) == status(server, SOCKET, *HANDSHAKE) == 404
+        assert status(server) == status(server, STREAM) == 404
         with Client(server) as client:
-            for path in (PAGE, SOCKET):
+            for path in (PAGE, STREAM):
                 for method in (b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS"):
                     assert client.ask(head(path).replace(b"GET", method)).status == 404, (path, method)
     assert "The dashboard is not shown to 127.0.0.1: its address is not in its allow" in caplog.messages
@@ -38,7 +38,7 @@ def test_a_proxy_that_nobody_named(field: str) -> None:
     """All its clients come from this machine: none of them is shown anything."""
     with running(dashboard=True) as server:
         assert status(server, PAGE, field) == 404
-        assert status(server, SOCKET, *HANDSHAKE, field) == 404
+        assert status(server, STREAM, field) == 404
 
 
 def test_behind_trusted_proxies() -> None:
@@ -69,21 +69,22 @@ def test_names_that_are_not_ours() -> None:
             ("evil.example", 404), ("127.0.0.1.evil.example", 404), ("localhost.evil.example:3000", 404),
         ):  # fmt: skip
             assert status(server, host=host) == wanted, host
-            assert status(server, SOCKET, *HANDSHAKE, host=host) == (101 if wanted == 200 else 404), host
+            assert status(server, STREAM, host=host) == wanted, host
     with running(dashboard={"hosts": ["Status.Example"]}) as server:
         assert status(server, host="status.example:3000") == 200
 
 
 def test_other_sites_may_not_connect() -> None:
-    """RFC 6455 section 10.2: the origin must be what was asked for."""
+    """The origin, where a browser sends one, must be what was asked for, and the page not another site's."""
     with running(dashboard=True) as server:
         for origin, wanted in (
-            (None, 101), ("http://127.0.0.1:80", 101), ("https://127.0.0.1:80", 101), ("http://127.0.0.1:81", 403),
+            (None, 200), ("http://127.0.0.1:80", 200), ("https://127.0.0.1:80", 200), ("http://127.0.0.1:81", 403),
             ("http://evil.example", 403), ("null", 403), ("", 403), ("http://127.0.0.1", 403), ("http://[", 403),
         ):  # fmt: skip
             fields = [] if origin is None else [f"Origin: {origin}"]
-            assert status(server, SOCKET, *HANDSHAKE, *fields, host="127.0.0.1:80") == wanted, origin
-        assert status(server, SOCKET) == 426
+            assert status(server, STREAM, *fields, host="127.0.0.1:80") == wanted, origin
+        for site, wanted in (("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)):
+            assert status(server, STREAM, f"Sec-Fetch-Site: {site}") == wanted, site  # <img> sends no Origin
 
 
 def test_unix_sockets(tmp_path: Any) -> None:

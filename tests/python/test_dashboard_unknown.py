@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_client import HANDSHAKE, PAGE, SOCKET, head
+from dashboard_client import PAGE, STREAM, head
 from http_client import Client, running
 from proxied import LOCAL, PROXY, TCP4, UDP4, UNIX, UNSPEC, binary, v1, v2
 
@@ -31,7 +31,7 @@ def test_a_proxy_header_that_names_nobody(header: bytes, caplog: Any, tmp_path: 
     everybody = {"allow": ["0.0.0.0/0", "::/0", "unix"]}
     for dashboard in (True, everybody):
         with running(dashboard=dashboard, trusted_proxies=["127.0.0.1"], proxy_protocol=True) as server:
-            for asked in (head(PAGE), head(SOCKET, *HANDSHAKE), head(PAGE, "X-Forwarded-For: 127.0.0.1")):
+            for asked in (head(PAGE), head(STREAM), head(PAGE, "X-Forwarded-For: 127.0.0.1")):
                 with Client(server) as client:
                     client.send(header + asked)
                     assert client.head().status == 404, asked

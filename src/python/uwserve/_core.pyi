@@ -761,19 +761,10 @@ class TimedCall:
 class ServerCore(Generic[DataT]):
     """The native half of a server; ``uwserve.Server`` derives from it."""
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...  # documented in ServerWebSocket
-    # The dashboard's sockets and requests, which no handler hears of and no count includes. Loop thread.
     def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any:
         """For the facade."""
-    def _observe(self, request: Request, /) -> ServerWebSocket | None:
-        """For the dashboard."""
-    # answer(): neither the request nor what is written is in any count.
-    def _leave_out(self, request: Request, answer: Callable[[], _T], /) -> _T:
-        """For the dashboard."""
-    def _tell_observer(self, ws: ServerWebSocket, text: str, /) -> bool:
-        """For the dashboard."""
-    # Instead of set_websocket's, until that is called again.
-    def _set_message_handler(self, handler: Callable[..., Any] | None, /) -> None:
-        """For the dashboard."""
+    def _set_message_handler(self, handler: Callable[..., Any] | None) -> None:
+        """For the dashboard: instead of set_websocket's, until that is called again. Loop thread."""
     def __init__(self) -> None:
         """A server that is not bound yet. For the facade."""
     def set_hooks(
@@ -1055,8 +1046,8 @@ class ServerCore(Generic[DataT]):
     def stats(self) -> ServerStats:
         """Tell what the server has counted since ``serve()`` made it.
 
-        Counters never fall and outlast the server's end. The dashboard's viewers are not counted. It costs some microseconds,
-        however many connections and topics there are.
+        Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
+        are.
 
         Returns:
             A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.

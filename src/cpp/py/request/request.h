@@ -61,7 +61,6 @@ Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine)
 // The methods of the server that take a request (request/answers.cpp), and publish; raw, because they are hot.
 extern PyMethodDef kServerMethods[];
 extern PyMethodDef kStreamMethods[];  // request/streams.cpp
-extern PyMethodDef kObserverMethods[];  // server/observers.cpp
 // The request argument of such a method, on the loop thread; NULL with an exception set.
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
 // The status line of an answer from its code. False with ValueError set.

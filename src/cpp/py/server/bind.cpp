@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "py/server/bind.h"
@@ -75,6 +76,12 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.enabled = enabled;
     std::swap(core.options, options);
     core.apply_options();
+}
+
+// No other option is touched, and nothing is applied anew.
+void set_message_handler(ServerCore &core, py::object handler) {
+    if (!core.on_loop_thread()) check(core.refuse_thread("Server._set_message_handler"));
+    Ref old = std::exchange(core.options.message, optional(handler));
 }
 
 void set_http(ServerCore &core, unsigned idle_timeout, unsigned keep_alive_timeout, uint32_t min_body_rate,
@@ -287,6 +294,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
              py::arg("close_on_backpressure_limit"), py::arg("send_pings"), py::arg("publish_to_self"),
              py::arg("serial"), py::arg("max_concurrent_handlers"), py::arg("per_message_deflate"),
              py::arg("protocols"), py::arg("enabled"), docs::pybind::kServerCore_set_websocket)
+        .def("_set_message_handler", &set_message_handler, py::arg("handler"),
+             docs::pybind::kServerCore_set_message_handler)
         .def("set_http", &set_http, py::kw_only(), py::arg("idle_timeout"), py::arg("keep_alive_timeout"),
              py::arg("min_body_rate"), py::arg("max_request_body_size"), docs::pybind::kServerCore_set_http)
         .def("set_proxies", &set_proxies, py::kw_only(), py::arg("networks"), py::arg("local"), py::arg("field"),
@@ -328,7 +337,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
     // A copy or a pickle would be an object without a server in it.
     static PyMethodDef no_copies[] = {{"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr},
                                       {nullptr, nullptr, 0, nullptr}};
-    for (PyMethodDef *method : {no_copies, kServerMethods, kStreamMethods, kObserverMethods}) {
+    for (PyMethodDef *method : {no_copies, kServerMethods, kStreamMethods}) {
         for (; method->ml_name; method++) {
             auto descriptor = py::reinterpret_steal<py::object>(
                 PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

@@ -192,7 +192,6 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void make_room_for_all(std::vector<Ref> &handles);
     void tell_closed_here(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
-    void close_observers();  // server/observers.cpp
 
     // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
     // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
@@ -225,7 +224,6 @@ class ServerCore final : public WsHandler, public HttpHandler {
     Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
     Ref on_unknown_protocol;  // called once, and then gone
     HandlerErrors handler_errors;
-    uint64_t told_connections = 0, told_requests = 0, told_read = 0, told_written = 0;  // by stats(), GIL
     ConnectionLog connections_log;
     RunningHandlers running_handlers{*this};
     Contexts contexts;
@@ -236,8 +234,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     std::vector<us_listen_socket_t *> listeners;  // the instance's; empty once it stops
     int local_port = 0;
     us_networks_t proxy_networks{};  // of the trusted proxies, as the listening context looks at them
-    uint32_t pending_websockets = 0;  // without the observers
-    uint32_t observers = 0;  // server/observers.cpp
+    uint32_t pending_websockets = 0;
     bool proxy_protocol = false;
     unsigned http_idle_timeout = 10;
     unsigned keep_alive_timeout = 75;

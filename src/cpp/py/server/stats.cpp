@@ -60,32 +60,21 @@ py::dict gauge_and_total(const char *gauge, uint64_t now, uint64_t total) {
     return told;
 }
 
-// A total without the part of the dashboard, but never less than `told` before: that part is known a moment later.
-uint64_t without(uint64_t total, uint64_t own, uint64_t &told) {
-    return told = std::max(told, total > own ? total - own : 0);
-}
-
-py::dict stats(ServerCore &core) {
+py::dict stats(const ServerCore &core) {
     const Stats &counted = core.limits.stats;
     const us_loop_t *loop = core.instance ? core.instance->loop() : nullptr;
     py::dict told;
     told["uptime"] = counted.uptime();
     // In this order: what has closed has opened, also when it does so between the two.
-    const OwnTraffic &own = counted.own;
-    uint64_t closed = counted.disconnections.get(), own_closed = own.disconnections.get();
-    uint64_t opened = counted.connections.get(), own_opened = own.connections.get();
-    uint64_t open = opened - closed, own_open = own_opened - own_closed;
-    told["connections"] = gauge_and_total("open", open > own_open ? open - own_open : 0,
-                                          without(opened, own_opened, core.told_connections));
+    uint64_t closed = counted.disconnections.get(), opened = counted.connections.get();
+    told["connections"] = gauge_and_total("open", opened - closed, opened);
     told["requests"] = gauge_and_total("pending", core.instance ? core.instance->connections().pending.load() : 0,
-                                       without(counted.requests.get(), own.requests.get(), core.told_requests));
+                                       counted.requests.get());
     told["websockets"] = gauge_and_total("open", core.pending_websockets, counted.upgrades.get());
     told["declined_upgrades"] = counted.declined.get();
     told["refused"] = refused(core);
-    told["received"] =
-        direction(counted.received, without(counted.bytes_read(loop), own.bytes_read.get(), core.told_read));
-    told["sent"] =
-        direction(counted.sent, without(counted.bytes_written(loop), own.bytes_written.get(), core.told_written));
+    told["received"] = direction(counted.received, counted.bytes_read(loop));
+    told["sent"] = direction(counted.sent, counted.bytes_written(loop));
     told["backpressured_sends"] = counted.backpressured.get();
     told["dropped_sends"] = core.limits.refusals.total(Refusal::kSendsBackpressure) +
                             core.limits.refusals.total(Refusal::kSendsBufferedBytes);

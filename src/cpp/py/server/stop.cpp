@@ -45,7 +45,6 @@ void ServerCore::begin_stop(unsigned fresh_seconds) {
     stopping = true;
     close_listeners();
     instance->connections().wind_down(fresh_seconds);
-    close_observers();
 }
 
 bool ServerCore::stop(bool force) {

@@ -69,7 +69,6 @@ Ref bytes(std::string_view data) {
 void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
     WsObject *handle = as_ws(keep.get());
     note_close(handle, code, reason);
-    if (is_observer(handle)) return;
     core.limits.stats.closes.count(code);
     core.connections_log.close(core, handle, core.instance->loop()->tick, code, reason);
     if ((handle->queue || handle->is_busy) && defer_close(core, keep)) return;
@@ -81,7 +80,7 @@ void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
 Ref detach(ServerCore &core, WsObject *handle) {
     handle->ws->getUserData()->handle = nullptr;
     handle->ws = nullptr;
-    (is_observer(handle) ? core.observers : core.pending_websockets)--;
+    core.pending_websockets--;
     core.running_handlers.socket_closed(handle);
     return Ref::steal(object(handle));
 }
@@ -135,10 +134,6 @@ void ServerCore::on_open(Socket *ws) {
     WsObject *handle = handle_of(ws);
     gil.ensure();
     handle->ws = ws;
-    if (is_observer(handle)) {
-        observers++;
-        return;
-    }
     pending_websockets++;
     limits.stats.upgrades.add();
     handle->id = limits.stats.upgrades.get();

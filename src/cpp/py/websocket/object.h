@@ -45,9 +45,6 @@ bool add_websocket_type(PyObject *module, ModuleState *state);
 void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where);
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason);
 
-// A socket of the server's own (server/observers.cpp).
-bool is_observer(const WsObject *handle);
-
 // The methods, by file. PyMethodDef tables that end with an empty entry.
 extern PyMethodDef kSendMethods[];  // websocket/send.cpp
 extern PyMethodDef kTopicMethods[];  // websocket/topics.cpp

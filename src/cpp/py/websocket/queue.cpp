@@ -199,7 +199,6 @@ void read_on(ServerCore &core, WsObject *handle) {
 
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
-    if (queue.is_observer) return drop_observers_message(core, message, content);
     if (!queue.takes_messages()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
@@ -215,7 +214,6 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
 
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
     WsQueue &queue = *handle->queue;
-    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
@@ -229,7 +227,6 @@ bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::stri
 
 bool queue_drain(WsObject *handle) {
     WsQueue &queue = *handle->queue;
-    if (queue.is_observer) return true;
     if (!queue.takes_others()) return false;
     if (queue.has_drain) return true;
     queue.has_drain = push(*handle->core, handle, {EventKind::kDrain, Ref(), kEventBytes});

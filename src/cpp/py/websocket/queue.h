@@ -99,7 +99,6 @@ struct WsQueue {
         false;  // has a place among those that wait for the server's bound (coroutines/running_handlers.h)
     bool is_reading_soon = false;  // continue_reading() was posted
     bool is_redelivering = false;  // `unparsed` is being parsed
-    bool is_observer = false;  // server/observers.cpp: no event of it goes anywhere
     bool has_drain = false;  // an event of this kind is in the queue: one says it all
     bool close_is_due = false;  // the socket is closed, its close handler has not run
 };
@@ -112,8 +111,6 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg);
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content);
 bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data);
 bool queue_drain(WsObject *handle);
-// Not counted, either; true (server/observers.cpp).
-bool drop_observers_message(ServerCore &core, std::string_view message, Content content);
 void keep_unparsed(WsObject *handle, std::string_view rest);
 
 // --- events going out ---

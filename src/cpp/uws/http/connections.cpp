@@ -68,7 +68,6 @@ void HttpConnections::make_room_for(HttpConnection &newcomer) {
 us_socket_t *HttpConnections::on_close(us_socket_t *s, int code, void *reason) {
     HttpConnections *connections = of(s);
     connections->limits_.stats.disconnections.add();
-    connections->limits_.stats.own.closed(s, 0);
     connections->limits_.address_closed(s);
     connections->limits_.discharge(s);
     connections->upstream_.on_close(s, code, reason);  // runs onAborted of a pending request
@@ -109,10 +108,7 @@ us_socket_t *HttpConnections::on_data(us_socket_t *s, char *data, int length) {
 us_socket_t *HttpConnections::on_writable(us_socket_t *s) {
     HttpConnections *connections = of(s);
     auto *conn = static_cast<HttpConnection *>(s->user);
-    {
-        OwnWrites own(connections->limits_.stats, s);
-        connections->upstream_.on_writable(s);
-    }
+    connections->upstream_.on_writable(s);
     if (s->closed || !conn) return s;
     if (conn->state == HttpConnection::State::kDraining) {
         if (buffered_of(s) == 0) end_connection(s);
@@ -314,8 +310,6 @@ void HttpConnections::dispatch(HttpConnection &conn) {
     conn.own_timeout.reset();
     pending++;
     limits_.stats.requests.add();
-    if (s->user_bits & kOwn) [[unlikely]]
-        limits_.stats.own.give_back(s);
     dispatching_ = &conn;
     upstream_.on_data(s, padded, static_cast<int>(kUpstreamHead.size()));
     dispatching_ = nullptr;

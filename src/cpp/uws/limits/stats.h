@@ -53,29 +53,6 @@ class CloseCodes {
     std::array<Counter, kLastOfOthers - kFirstOfOthers + 1> others_;
 };
 
-// us_socket_t::user_bits: in OwnTraffic, until it closes or asks for something else.
-constexpr uint8_t kOwn = 64;
-
-// What the server's dashboard takes of the numbers below. There it is counted like everybody's, so that nobody else pays for
-// the difference, and whoever tells them leaves it out (server/stats.cpp). Control frames are not in it. Loop thread.
-struct OwnTraffic {
-    Counter connections, disconnections, requests, bytes_read, bytes_written;
-    void take(us_socket_t *s) {
-        if (s->user_bits & kOwn) return;
-        s->user_bits |= kOwn;
-        connections.add();
-    }
-    void give_back(us_socket_t *s) {
-        s->user_bits &= static_cast<uint8_t>(~kOwn);
-        connections.add(static_cast<uint64_t>(-1));
-    }
-    void closed(const us_socket_t *s, size_t unsent) {
-        if (!(s->user_bits & kOwn)) return;
-        disconnections.add();
-        bytes_written.add(-static_cast<uint64_t>(unsent));
-    }
-};
-
 struct Stats {
     // By opcode (RFC 6455 5.2). Bytes are those of payloads as applications see them: unmasked, inflated, whole.
     struct Kind {
@@ -83,11 +60,6 @@ struct Stats {
         void add(size_t size) {
             count.add();
             bytes.add(size);
-        }
-        // What was counted a moment ago and is not to be: before any reader can have seen it, so with the GIL since.
-        void take_back(size_t size) {
-            count.add(static_cast<uint64_t>(-1));
-            bytes.add(-static_cast<uint64_t>(size));
         }
     };
     struct Direction {
@@ -110,7 +82,6 @@ struct Stats {
     Counter upgrades;
     CloseCodes closes;
     TopicCounts topics;  // loop thread only
-    OwnTraffic own;
 
     // --- the socket layer's, and time ---
     // The loop is about to go: what it has counted stays.
@@ -133,25 +104,6 @@ struct Stats {
     uint64_t kept_read_ = 0, kept_written_ = 0;
     std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now(), ended_;
     bool has_ended_ = false;
-};
-
-// For its time, what is written counts as the dashboard's, if `s` is its.
-class OwnWrites {
-  public:
-    OwnWrites(Stats &stats, const us_socket_t *s)
-        : stats_(s->user_bits & kOwn ? &stats : nullptr),
-          loop_(s->context->loop),
-          before_(us_loop_bytes_written(loop_)) {}
-    ~OwnWrites() {
-        if (stats_) stats_->own.bytes_written.add(us_loop_bytes_written(loop_) - before_);
-    }
-    OwnWrites(const OwnWrites &) = delete;
-    OwnWrites &operator=(const OwnWrites &) = delete;
-
-  private:
-    Stats *const stats_;
-    const us_loop_t *const loop_;
-    const uint64_t before_;
 };
 
 }  // namespace uwserve

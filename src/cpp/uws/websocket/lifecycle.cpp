@@ -148,8 +148,6 @@ us_socket_t *Lifecycle::on_close(us_socket_t *s, int code, void *reason) {
     if (s->user_bits & kHasLateBytes) lifecycle->connections_->forget_late_bytes(s);
     Stats &stats = lifecycle->connections_->limits().stats;
     stats.disconnections.add();
-    if (s->user_bits & kOwn) [[unlikely]]
-        stats.own.closed(s, buffered_of(s));
     stats.topics.leaves_all(WebSocketAccess::subscriber(websocket_data(s)));
     lifecycle->connections_->limits().address_closed(s);
     lifecycle->connections_->limits().discharge(s);
