@@ -198,7 +198,7 @@ def members(cls: type, aliases: Any = ()) -> set[str]:
     return {name for base in cls.__mro__ for name in vars(base) if not name.startswith("_")} - set(aliases)
 
 
-def test_every_member_is_in_a_table() -> None:
+def test_every_member_has_a_declared_answer() -> None:
     assert members(uwserve.ServerWebSocket, _aliases.SERVER_WEBSOCKET) == set(WEBSOCKET)
     annotated = {name for name in Server.__annotations__ if not name.startswith("_")}
     assert members(Server, _aliases.SERVER) | annotated == set(SERVER) | set(INTERNAL)
@@ -234,7 +234,7 @@ def check(table: Table, subject: Any) -> None:
     subject = None
 
 
-def test_the_answers() -> None:
+def test_members_answer_as_declared() -> None:
     """All of them, with a socket that is open and a request that waits; what ends these comes last."""
     requests, sockets = Recorder(), Recorder()
 
@@ -262,7 +262,7 @@ def test_the_answers() -> None:
         del both
 
 
-def test_call_soon_gets_there() -> None:
+def test_refused_members_work_through_call_soon() -> None:
     """What is refused here works there, on the server's thread."""
     sockets, answers = Recorder(), Recorder()
     with (

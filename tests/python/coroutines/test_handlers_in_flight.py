@@ -16,6 +16,26 @@ pytestmark = pytest.mark.wss
 MIB = 1 << 20
 
 
+def numbered(count: int) -> bytes:
+    """The messages "0", "1", ..."""
+    return b"".join(frame(TEXT, str(i)) for i in range(count))
+
+
+@pytest.fixture
+def paused(waiting):
+    """``paused(count, **options)``: the server and handler of ``waiting``, a client that has sent so many numbered
+    messages and is not read now, and its socket."""
+
+    def make(count, **options):
+        live, handler = waiting(**options)
+        client, ws = live.open()
+        client.send_raw(numbered(count))
+        eventually(lambda: handlers(live)["paused"] == 1)
+        return live, handler, client, ws
+
+    return make
+
+
 def handlers(live):
     return live.server.stats()["handlers"]
 
@@ -40,7 +60,7 @@ def test_a_flood_starts_256_handlers_and_then_waits(waiting):
     live, handler = waiting()
     client, _ = live.open()
     count = 50_000
-    sender = flood(client, b"".join(frame(TEXT, str(i)) for i in range(count)))
+    sender = flood(client, numbered(count))
     eventually(lambda: handlers(live)["paused"] == 1)
     assert handlers(live)["running"] == 256
     live.on_loop(lambda: None)
@@ -79,7 +99,7 @@ def test_messages_in_flight_are_bounded_by_their_bytes_and_charged(waiting):
 def test_the_option_says_how_many(waiting, limit, most):
     live, handler = waiting(max_concurrent_handlers=limit)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(1000)))
+    client.send_raw(numbered(1000))
     eventually(lambda: handlers(live)["running"] == most)
     live.on_loop(lambda: None)
     assert len(handler.begun) == most
@@ -108,7 +128,7 @@ def test_handlers_that_do_not_wait_are_not_counted(inside):
 
     live = inside(message=message, max_concurrent_handlers=1)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(500)))
+    client.send_raw(numbered(500))
     assert client.read_messages(500) == [str(i) for i in range(500)]
     assert handlers(live) == {"running": 0, "total": 0, "bytes": 0, "paused": 0}
 
@@ -122,7 +142,7 @@ def test_iterating_in_open_does_not_stop_its_own_messages(inside):
 
     live = inside(open=open, message=None, max_concurrent_handlers=1)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(300)))
+    client.send_raw(numbered(300))
     assert client.read_messages(300) == [str(i) for i in range(300)]
     assert handlers(live)["running"] == 1
     client.close()
@@ -139,27 +159,21 @@ def test_one_connection_does_not_stop_another(waiting):
     eventually(lambda: handler.begun == ["1", "1", "1", "2"])
 
 
-def test_order_is_kept_over_a_pause(waiting):
-    live, handler = waiting(max_concurrent_handlers=10)
-    client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(5000)))
-    eventually(lambda: handlers(live)["paused"] == 1)
+def test_order_is_kept_over_a_pause(paused):
+    _, handler, _, _ = paused(5000, max_concurrent_handlers=10)
     handler.gate.open()
     eventually(lambda: len(handler.ended) == 5000)
     assert handler.begun == [str(i) for i in range(5000)]
 
 
-def test_a_drain_waits_in_the_queue(waiting):
+def test_a_drain_waits_in_the_queue(paused):
     """An event that comes although the socket is not read starts no handler over the bound."""
     drains = []
 
     async def drain(ws):
         drains.append(1)
 
-    live, handler = waiting(drain=drain, max_concurrent_handlers=2)
-    client, ws = live.open()
-    client.send_raw(frame(TEXT, "1") + frame(TEXT, "2"))
-    eventually(lambda: handlers(live)["paused"] == 1)
+    live, handler, client, ws = paused(2, drain=drain, max_concurrent_handlers=2)
     size = 8 * MIB
     live.on_loop(ws.send, bytes(size))
     client.read_frame()
@@ -173,11 +187,8 @@ def test_a_drain_waits_in_the_queue(waiting):
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "terminate", "server closes"])
-def test_the_close_handler_runs_although_handlers_never_end(waiting, how):
-    live, handler = waiting(max_concurrent_handlers=2)
-    client, ws = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(3)))
-    eventually(lambda: handlers(live)["paused"] == 1)
+def test_the_close_handler_runs_although_handlers_never_end(paused, how):
+    live, handler, client, ws = paused(3, max_concurrent_handlers=2)
     if how == "reset":
         live.on_loop(ws.send, bytes(64))
         client.reset()
@@ -212,12 +223,9 @@ def test_what_waited_is_delivered_before_close(waiting):
     handler.gate.open()
 
 
-def test_a_client_that_leaves_while_it_is_not_read_is_noticed(waiting):
+def test_a_client_that_leaves_while_it_is_not_read_is_noticed(paused):
     """A reset ends the connection also while its socket is not read."""
-    live, handler = waiting(max_concurrent_handlers=1)
-    client, _ = live.open()
-    client.send("1")
-    eventually(lambda: handlers(live)["paused"] == 1)
+    live, handler, client, _ = paused(1, max_concurrent_handlers=1)
     client.reset()
     live.wait_for("close")
     handler.gate.open()
@@ -232,7 +240,7 @@ def test_cancelled_handlers_make_room(inside):
 
     live = inside(message=message, max_concurrent_handlers=2)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(6)))
+    client.send_raw(numbered(6))
     for count in (2, 4, 6):
         eventually(lambda count=count: len(tasks) == count)
         live.on_loop(lambda: [task.cancel() for task in tasks])
@@ -252,7 +260,7 @@ def test_failing_handlers_make_room(inside):
 
     live = inside(message=message, error=error, max_concurrent_handlers=2)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(500)))
+    client.send_raw(numbered(500))
     eventually(lambda: len(failed) == 500)
     eventually(lambda: handlers(live)["running"] == 0)
 
@@ -272,11 +280,8 @@ def test_a_stop_ends_them(waiting):
 # --- other reasons not to read ---
 
 
-def test_together_with_pause_and_resume(waiting):
-    live, handler = waiting(max_concurrent_handlers=2)
-    client, ws = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(10)))
-    eventually(lambda: handlers(live)["paused"] == 1)
+def test_together_with_pause_and_resume(paused):
+    live, handler, _, ws = paused(10, max_concurrent_handlers=2)
     live.on_loop(ws.pause)
     handler.gate.open()
     eventually(lambda: handlers(live)["running"] == 0)
@@ -286,11 +291,8 @@ def test_together_with_pause_and_resume(waiting):
     eventually(lambda: len(handler.ended) == 10)
 
 
-def test_resume_does_not_lift_the_bound(waiting):
-    live, handler = waiting(max_concurrent_handlers=2)
-    client, ws = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(10)))
-    eventually(lambda: handlers(live)["paused"] == 1)
+def test_resume_does_not_lift_the_bound(paused):
+    live, handler, client, ws = paused(10, max_concurrent_handlers=2)
     live.on_loop(ws.pause)
     live.on_loop(ws.resume)
     client.send("more")
@@ -303,7 +305,7 @@ def test_resume_does_not_lift_the_bound(waiting):
 def test_together_with_serial(waiting):
     live, handler = waiting(serial=True, max_concurrent_handlers=1)
     client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(200)) + close_frame(1000))
+    client.send_raw(numbered(200) + close_frame(1000))
     eventually(lambda: handlers(live)["running"] == 1)
     handler.gate.open()
     eventually(lambda: len(handler.ended) == 200)
@@ -312,29 +314,23 @@ def test_together_with_serial(waiting):
     live.wait_for("close")
 
 
-def test_a_socket_that_we_do_not_read_is_not_idle(waiting):
+def test_a_socket_that_we_do_not_read_is_not_idle(paused):
     """Its silence is ours: it lives on past idle_timeout, and is read again."""
-    live, handler = waiting(max_concurrent_handlers=1, idle_timeout=8, send_pings=False)
-    client, _ = live.open()
-    client.send("1")
-    eventually(lambda: handlers(live)["paused"] == 1)
+    _, handler, client, _ = paused(1, max_concurrent_handlers=1, idle_timeout=8, send_pings=False)
     client.send("2")
     client.sock.settimeout(10)
     with pytest.raises(TimeoutError):
         client.sock.recv(1)
     client.sock.settimeout(TIMEOUT)
     handler.gate.open()
-    eventually(lambda: handler.ended == ["1", "2"])
+    eventually(lambda: handler.ended == ["0", "2"])
 
 
 # --- reload ---
 
 
-def test_reload_raises_the_bound_of_sockets_that_wait(waiting):
-    live, handler = waiting(max_concurrent_handlers=2)
-    client, _ = live.open()
-    client.send_raw(b"".join(frame(TEXT, str(i)) for i in range(20)))
-    eventually(lambda: handlers(live)["paused"] == 1)
+def test_reload_raises_the_bound_of_sockets_that_wait(paused):
+    live, handler, _, _ = paused(20, max_concurrent_handlers=2)
     live.server.reload(websocket=live.recorded({"message": handler, "max_concurrent_handlers": 15}))
     eventually(lambda: handlers(live)["running"] == 15)
     live.server.reload(websocket=live.recorded({"message": handler, "max_concurrent_handlers": 0}))

@@ -1,5 +1,5 @@
-"""The end of a server whose handlers still have something to say: functions posted at last, coroutines that come late
-or do not end, ends asked for in the wrong place, several servers, forks."""
+"""Edge cases of the shutdown in an event loop: work that is posted last, coroutines that start late or ignore their
+cancellation, stops from inside handlers, SIGTERM, several servers of one loop, forks."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_sigterm_when_a_loop_was_closed_before(loop_kind: str) -> None:
     assert lost.finished
 
 
-def test_whoever_handles_sigterm_goes_on(loop_kind: str) -> None:
+def test_a_program_that_handles_sigterm_goes_on(loop_kind: str) -> None:
     """Also after a loop that was closed: what is put back is what that loop has left."""
 
     def own(number: int, frame: Any) -> None:

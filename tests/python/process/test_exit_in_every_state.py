@@ -1,4 +1,4 @@
-"""Programs that end, or fail, with a server in whatever state: bound, running in each mode, stopping, with sockets.
+"""Programs that exit or fail with a server in each of its states: bound, running in each mode, stopping, with sockets.
 
 Whatever happens, the process ends quickly with the exit code that it would have had without a server, and clients see
 the end of their connections. More of this is in test_process.py (signals, exit with a running server) and test_fork.py.

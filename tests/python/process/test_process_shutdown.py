@@ -157,7 +157,7 @@ def test_sigterm_stops_a_block_gracefully(kind: str, waits: str) -> None:
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("handles", ["own", "later"])
-def test_whoever_handles_sigterm_in_a_block_goes_on(kind: str, handles: str) -> None:
+def test_a_program_that_handles_sigterm_in_a_block_goes_on(kind: str, handles: str) -> None:
     """A handler from before, and one that is installed inside, are called; ours is not."""
     with block(kind, "stopped", handles) as run:
         run.port()
