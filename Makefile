@@ -1,5 +1,5 @@
 # make run    a chat to open in the browser          make lint    every static check
-# make test   the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/test_x.py"
+# make test   the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/tls"
 # make asan, make tsan   the suites under sanitizers (SANITIZED_WORKERS: 2)
 # make format  let the formatters write              make clean   forget everything that was made
 # make docs   the documentation, into build/docs
@@ -35,15 +35,6 @@ CHAOS_SEED ?= $(shell date +%s)
 CHAOS_SANITIZER ?=
 SCREENSHOT_ARGS ?=
 
-# The modules whose tests talk to a server of their own process.
-WSS_MODULES := after_close backpressure binary_type byte_exact chaos close close_forwarding cork_pause deflate_clients \
-    deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handlers_in_flight \
-    handlers_of_the_server handshake http_clients http_defects http_half_closed http_lengths http_refusals \
-    http_repeated_fields http_requests http_responses http_streams limits_flood limits_heads limits_memory logging \
-    message_views metrics messages messages_bounds publish_answers reentrancy reload routing_live send send_answers \
-    send_uncorked serial serial_bounds server_changes server_lifecycle slow_readers stalled_clients stats stats_failures \
-    subprotocols terminate threads tls topics topics_batches topics_listing topics_order turns upgrade_later waiting
-
 VENV := .venv
 BIN := $(VENV)/bin
 GUARD := build/guard
@@ -60,7 +51,7 @@ CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -nam
 PY_FILES := $(wildcard src/python tests/python tests/typing tests/autobahn tests/fuzz tests/packaging tests/soak examples \
     benchmarks tools docs/tools)
 COMMA := ,
-LAYERING := $(wildcard tests/python/test_layers.py)
+LAYERING := $(wildcard tests/python/meta/test_layers.py)
 
 # pyproject.toml read by the interpreter of the virtual environment: $(call toml,EXPRESSION) prints items, one a line.
 toml = $(BIN)/python -c "import importlib.util as u; \
@@ -79,14 +70,15 @@ test: test-cpp test-python test-wss
 test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs chromium proxies
 	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),)
 
-# The protocol again, over TLS.
+# Over TLS again: the tests with the marker `wss`.
 test-wss: $(VENV)/.installed $(VENV)/.test
-	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss $(WSS_MODULES:%=tests/python/test_%.py))
+	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss,wss and )
 
-# $(call pytest,PYTHON,WORKERS,OPTIONS): the tests in so many processes, as most of them wait, a module in one; then,
-# alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it: one process.
+# $(call pytest,PYTHON,WORKERS,OPTIONS,MARKERS): the tests with these markers in so many processes, as most of them wait, a
+# module in one; then, alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it:
+# one process.
 define pytest
-	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$$1"; }; \
+	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$(4)$$1"; }; \
 	run "not alone" $(2); first=$$?; case $$first in 0 | 1 | 5) ;; *) exit $$first ;; esac; \
 	run alone 0; case $$first-$$? in 0-0 | 0-5 | 5-0) ;; *) exit 1 ;; esac
 endef
@@ -198,8 +190,8 @@ chaos: $(VENV)/.installed $(VENV)/.test
 	        ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=16 $(VENV)-$(CHAOS_SANITIZER)/bin/python"; \
 	fi; \
 	for mode in run start asyncio "asyncio uvloop"; do \
-	    env $${preload:+LD_PRELOAD="$$preload"} $$run -X faulthandler tests/python/chaos_calls.py $(CHAOS_SEED) \
-	        $$(($(CHAOS_SECONDS) / 4)) $$mode || exit 1; \
+	    env PYTHONPATH=tests/python/support $${preload:+LD_PRELOAD="$$preload"} $$run -X faulthandler \
+	        tests/python/programs/chaos_calls.py $(CHAOS_SEED) $$(($(CHAOS_SECONDS) / 4)) $$mode || exit 1; \
 	done
 
 # The wheel is made from the sdist, so both are known to be whole, and with a profile (GCC). libdeflate is in it where this
@@ -220,7 +212,7 @@ wheel: $(VENV)/.wheel
 
 screenshot: $(VENV)/.installed $(VENV)/.test chromium
 	mkdir -p docs/images
-	$(BIN)/python tests/python/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
+	$(BIN)/python tests/python/support/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist

@@ -34,7 +34,7 @@ template <typename Function>
 }
 
 // A function of Python's that may run code: what it calls, a finaliser that the collector finds when it makes an object (up to
-// version 3.11), an audit or unraisable hook. They are called in no other way here: tests/python/test_layers.py has the list.
+// version 3.11), an audit or unraisable hook. They are called in no other way here: tests/python/meta/test_layers.py has the list.
 template <auto Function, typename... Arguments>
 [[gnu::always_inline]] inline auto guarded(Arguments... arguments) {
     return until_exit([&] { return Function(arguments...); });

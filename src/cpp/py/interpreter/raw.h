@@ -4,7 +4,7 @@
 // std::system_error becomes OSError, all others RuntimeError.
 //
 // This is done at compile time: the function is inlined into its wrapper, and the path without an exception costs no
-// instruction. tests/python/test_layers.py checks that no function is registered without it. pybind11 does the same for
+// instruction. tests/python/meta/test_layers.py checks that no function is registered without it. pybind11 does the same for
 // the functions that it registers. The unwinding of a thread at the interpreter's end (interpreter/at_exit.h) is not a
 // std::exception, and passes.
 #pragma once
