@@ -1,9 +1,8 @@
 # make setup   install the programs that tests use (Chromium, proxies, valgrind, Clang): Debian, as root
 # make run     a chat to open in the browser (HOST, PORT)
-# make test    the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/test_x.py"
+# make test    the whole suite: C++, Python, wss, in PYTEST_WORKERS (4) processes; PYTEST_ARGS="-n 0 tests/python/tls"
 # make lint    every static check                    make format  let the formatters write
-# make docs    the documentation, into build/docs    make stub    the extension's docstrings into its stub
-# make clean   remove everything that was made
+# make docs    the documentation, into build/docs    make clean   remove everything that was made
 #
 # make asan, make tsan   the suites under sanitizers (SANITIZED_WORKERS: 2)
 # make fuzz    each fuzz target for FUZZ_SECONDS (60); FUZZ_TARGETS="ws_frame server" chooses targets
@@ -32,15 +31,6 @@ SOAK_SECONDS ?= 3600
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?= $(shell date +%s)
 
-# The modules whose tests talk to a server of their own process.
-WSS_MODULES := after_close backpressure binary_type byte_exact chaos close close_forwarding cork_pause deflate_clients \
-    deflate_messages deflate_negotiation deflate_receive errors forwarded frame_defects handlers_in_flight \
-    handlers_of_the_server handshake http_clients http_defects http_half_closed http_lengths http_refusals \
-    http_repeated_fields http_requests http_responses http_streams limits_flood limits_heads limits_memory logging \
-    message_views metrics messages messages_bounds publish_answers reentrancy reload routing_live send send_answers \
-    send_uncorked serial serial_bounds server_changes server_lifecycle slow_readers stalled_clients stats stats_failures \
-    subprotocols terminate threads tls topics topics_batches topics_listing topics_order turns upgrade_later waiting
-
 VENV := .venv
 BIN := $(VENV)/bin
 GUARD := build/guard
@@ -54,7 +44,7 @@ SOURCES := pyproject.toml CMakeLists.txt LICENSE NOTICE README.md \
 CXX_FILES = $(shell find src/cpp tests/cpp tests/fuzz benchmarks -type f \( -name '*.h' -o -name '*.cpp' \))
 PY_FILES := src/python tests examples benchmarks tools docs/tools
 
-.PHONY: setup run test test-cpp test-python test-wss lint format docs stub clean asan tsan fuzz soak chaos autobahn bench \
+.PHONY: setup run test test-cpp test-python test-wss lint format docs clean asan tsan fuzz soak chaos autobahn bench \
     bench-growth charts bench-table bench-guard bench-guard-record wheel pgo compilers screenshot
 
 setup:
@@ -72,14 +62,15 @@ test-cpp: $(VENV)/.test build/headers/.done
 test-python: $(VENV)/.installed $(VENV)/.test $(VENV)/.docs
 	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),)
 
-# The protocol again, over TLS.
+# Over TLS again: the tests with the marker `wss`.
 test-wss: $(VENV)/.installed $(VENV)/.test
-	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss $(WSS_MODULES:%=tests/python/test_%.py))
+	$(call pytest,$(BIN)/python,$(PYTEST_WORKERS),--wss,wss and )
 
-# $(call pytest,PYTHON,WORKERS,OPTIONS): the tests in so many processes, as most of them wait, a module in one; then,
-# alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it: one process.
+# $(call pytest,PYTHON,WORKERS,OPTIONS,MARKERS): the tests with these markers in so many processes, as most of them wait, a
+# module in one; then, alone, those marked `alone`. PYTEST_ARGS may choose of one kind only (status 5: no tests); -n 0 in it:
+# one process.
 define pytest
-	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$$1"; }; \
+	run() { $(1) -m pytest -n "$$2" --dist loadfile $(3) $(PYTEST_ARGS) -m "$(4)$$1"; }; \
 	run "not alone" $(2); first=$$?; case $$first in 0 | 1 | 5) ;; *) exit $$first ;; esac; \
 	run alone 0; case $$first-$$? in 0-0 | 0-5 | 5-0) ;; *) exit 1 ;; esac
 endef
@@ -94,7 +85,7 @@ lint: $(VENV)/.lint $(VENV)/.test $(VENV)/.installed
 	$(BIN)/python tests/typing/check.py
 	$(BIN)/stubtest uwserve._core --mypy-config-file mypy.ini --allowlist tests/typing/stubtest.txt
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
-	$(BIN)/python -m pytest -q --noconftest tests/python/test_layers.py
+	$(BIN)/python -m pytest -q --noconftest tests/python/meta/test_layers.py
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix $(PY_FILES)
@@ -104,9 +95,6 @@ format: $(VENV)/.lint
 docs: $(VENV)/.installed $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 	@echo "build/docs/index.html"
-
-stub: $(VENV)/.installed
-	$(BIN)/python tools/stub_docstrings.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist
@@ -176,7 +164,7 @@ compilers: $(VENV)/.wheel
 	sh tools/compilers.sh $(BIN)/python build/compilers/uwserve-*.tar.gz $(CURDIR)/build/compilers
 
 screenshot: $(VENV)/.installed $(VENV)/.test
-	$(BIN)/python tests/python/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
+	$(BIN)/python tests/python/support/dashboard_traffic.py docs/images/dashboard.png $(SCREENSHOT_ARGS)
 
 # --- the environment -----------------------------------------------------------------------------------------------
 

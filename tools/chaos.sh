@@ -5,7 +5,9 @@
 set -eu
 seed=$1 seconds=$2
 shift 2
+tests=$(cd "$(dirname "$0")/../tests/python" && pwd)
+export PYTHONPATH="$tests/support"
 for mode in run start asyncio "asyncio uvloop"; do
     # shellcheck disable=SC2086  # a mode is one word or two
-    "$@" -X faulthandler "$(dirname "$0")/../tests/python/chaos_calls.py" "$seed" $((seconds / 4)) $mode
+    "$@" -X faulthandler "$tests/programs/chaos_calls.py" "$seed" $((seconds / 4)) $mode
 done

@@ -1,15 +1,13 @@
-"""The API reference: a page of Markdown for each class and module, from the sources and the installed package.
+"""The API reference: a page of Markdown for each class and module.
 
-Signatures, types and what is written below attributes come from the sources and from the stub ``_core.pyi``, read by
-griffe; the docstrings of native types only exist at run time and are read from the installed extension. A public name
-without a docstring is an error, and so is one that is on no page.
+Signatures, types and docstrings come from the sources and from the stub ``_core.pyi``, read by griffe; the installed
+package is asked for the names that its modules export. A public name without a
+docstring is an error, and so is one that is on no page.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import griffe
 from docstrings import DocstringError, to_html
 
-from uwserve import _aliases, _core
+from uwserve import _aliases
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "uwserve"
@@ -132,18 +130,16 @@ def _object(reference: Reference, page: str, name: str, target: griffe.Object) -
     if isinstance(target, griffe.Class):
         yield from _class(reference, page, name, target)
         return
-    real = _real(target)
     if isinstance(target, griffe.Function):
         yield _signature(target, name.rpartition(".")[2])
     elif isinstance(target, griffe.Attribute) and (target.annotation or target.value):
         kind = f": {target.annotation}" if target.annotation else ""
         value = f" = {target.value}" if target.value else ""
         yield _code(f"{name.rpartition('.')[2]}{kind}{value}")
-    yield _html(reference, name, _docstring(target, real))
+    yield _html(reference, name, _docstring(target))
 
 
 def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> Iterator[str]:
-    real = _real(target)
     shown = [str(base) for base in target.bases if not str(base).rpartition(".")[2].startswith(("_", *INTERNAL_BASES))]
     fields = getattr(getattr(importlib.import_module(PACKAGE), target.name, None), "_fields", ())
     if fields:  # a named tuple: its docstring tells of them
@@ -151,7 +147,7 @@ def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> 
         reference.names |= {f"{name}.{field}": f"{page}#{name}.{field}" for field in fields}
         shown = list(fields)
     yield _code(f"class {target.name}" + (f"({', '.join(shown)})" if shown else ""))
-    yield _html(reference, name, _docstring(target, real))
+    yield _html(reference, name, _docstring(target))
     aliases = {canonical: alias for alias, canonical in ALIASES.get(name, {}).items()}
     is_typed_dict = _is_typed_dict(target)
     members = _members(name, target)
@@ -169,7 +165,7 @@ def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> 
         if member.name in aliases:
             yield f"Bun's spelling: `{aliases[member.name]}`"
             reference.names[f"{name}.{aliases[member.name]}"] = f"{page}#{anchor}"
-        text = _docstring(member, _member(real, member.name))
+        text = _docstring(member)
         if text is None and (is_typed_dict or _is_enum(target)):
             continue  # its name and the class tell it
         yield _html(reference, anchor, text)
@@ -206,31 +202,8 @@ def _is_enum(target: griffe.Class) -> bool:
     return any("Enum" in str(base) for base in target.bases)
 
 
-def _real(target: griffe.Object) -> object:
-    """The native object at run time: what the sources do not tell of it. ``None`` for anything else."""
-    return getattr(_core, target.name, None) if target.path.startswith(f"{PACKAGE}._core.") else None
-
-
-def _member(real: object, name: str) -> object:
-    """A member at run time, of a native class or of ``ServerCore``, from which ``Server`` inherits."""
-    for owner in (real, _core.ServerCore):
-        if owner is not None and (found := inspect.getattr_static(owner, name, None)) is not None:
-            return found
-    return None
-
-
-def _docstring(target: griffe.Object, real: object) -> str | None:
-    is_native = target.path.startswith(f"{PACKAGE}._core.")
-    text = getattr(real, "__doc__", None) if is_native else None
-    if text:
-        lines = text.strip("\n").split("\n")
-        # A signature comes first in the docstrings of functions (once, or twice with pybind11's own).
-        while lines and re.match(rf"({re.escape(target.name)}\(.*\)( -> .*)?|--)$", lines[0].strip()):
-            lines = "\n".join(lines[1:]).strip("\n").split("\n")
-        text = "\n".join(lines).strip("\n")
-    if not text and target.docstring:
-        text = target.docstring.value
-    return text or None
+def _docstring(target: griffe.Object) -> str | None:
+    return target.docstring.value if target.docstring else None
 
 
 def _html(reference: Reference, name: str, text: str | None) -> str:

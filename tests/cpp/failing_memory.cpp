@@ -1,7 +1,7 @@
 // A library to be preloaded: memory that the extension asks for fails at the n-th request from now on, and only there.
 //
 // What counts are requests out of the extension's own code (by their return address): Python's allocations, and those of the
-// libraries, are left alone. tests/python/test_allocation_failures.py builds and arms it.
+// libraries, are left alone. tests/python/memory/test_allocation_failures.py builds and arms it.
 #include <dlfcn.h>
 #include <link.h>
 

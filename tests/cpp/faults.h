@@ -1,11 +1,11 @@
-// faults.h - every system call of a scenario is made to fail in turn (sys.h counts them).
+// faults.h - every system call of a scenario is made to fail in turn (loop/sys.h counts them).
 //
 // For N = 1, 2, ... the N-th call fails, until a run needs fewer than N. Whatever fails, a scenario must neither crash nor
 // hang, and it leaves no descriptor behind.
 #pragma once
 
 #include "check.h"
-#include "sys.h"
+#include "usockets/loop/sys.h"
 
 #include <dirent.h>
 #include <initializer_list>

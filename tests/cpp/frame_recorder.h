@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.h"
-#include "uws/ws_assembly.h"
-#include "uws/ws_frame.h"
+#include "uws/websocket/message_buffer.h"
+#include "uws/websocket/frame_parser.h"
 
 namespace uwserve {
 
@@ -37,13 +37,13 @@ struct Recorder {
         return add(what + "(" + std::string(data, size) + ")");
     }
     char *room(size_t size, uint64_t rest, bool fin) {
-        char *place = assembly.extend(size, fin ? rest : ~0ull, spare);
-        CHECK(assembly.capacity() <= std::max<size_t>(2 * assembly.view().size(), 128));
+        char *place = message_buffer.extend(size, fin ? rest : ~0ull, spare);
+        CHECK(message_buffer.capacity() <= std::max<size_t>(2 * message_buffer.view().size(), 128));
         return place;
     }
     bool on_assembled(MessageKind kind) {
-        std::string message(assembly.view());
-        assembly.give_back(spare);
+        std::string message(message_buffer.view());
+        message_buffer.give_back(spare);
         return on_message(message.data(), message.size(), kind);
     }
     bool on_control(Opcode opcode, char *data, size_t size) {
@@ -67,7 +67,7 @@ struct Recorder {
 
     Options options{};
     std::vector<std::string> events{};
-    Assembly assembly{};
+    MessageBuffer message_buffer{};
     SparePieces spare{};
     const Violation *failed = nullptr, *refuse_control = nullptr;
     int controls = 0, fragments = 0;

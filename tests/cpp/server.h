@@ -1,12 +1,12 @@
-// server.h - a loop with one context whose callbacks are lambdas, and clients that are plain descriptors.
+// server/core.h - a loop with one context whose callbacks are lambdas, and clients that are plain descriptors.
 //
 // Everything runs in the test's own thread: the kernel's buffers are what makes client and server concurrent. pump()
 // iterates the loop until a condition holds and fails the test after five seconds; no test sleeps to wait for something.
 #pragma once
 
 #include "check.h"
-#include "libusockets.h"
-#include "sys.h"
+#include "usockets/libusockets.h"
+#include "usockets/loop/sys.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -1,5 +1,5 @@
 // test_batches.cpp - what a turn publishes reaches a subscriber whole and in order, wherever the kernel stops taking it.
-#include "engine_server.h"
+#include "instance_server.h"
 #include "server.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ static int allocations_until_failure = 0;  // 1: the next one fails, once; 0: no
 
 namespace {
 
-using Turn = std::function<void(engine_server_t &)>;
+using Turn = std::function<void(instance_server_t &)>;
 
 int writes;  // of the batch
 uint64_t sent;  // messages, as counted
@@ -40,7 +40,7 @@ int cut_first_batch(us_sys_call_t call, size_t *length) {
 
 // What a client hears of one turn.
 std::string heard_of(const Turn &turn, std::string_view handshake = kHandshake) {
-    engine_server_t server;
+    instance_server_t server;
     int pair[2];
     CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     const int room = 1 << 20;
@@ -52,9 +52,9 @@ std::string heard_of(const Turn &turn, std::string_view handshake = kHandshake) 
     CHECK_EQ(server.peers.size(), 1);
     writes = 0;
     us_sys_hook = cut_first_batch;
-    us_loop_enter(server.engine->loop());
+    us_loop_enter(server.instance->loop());
     turn(server);
-    us_loop_leave(server.engine->loop());
+    us_loop_leave(server.instance->loop());
     server.iterate(1);
     us_sys_hook = nullptr;
     sent = server.limits.stats.sent[uWS::OpCode::BINARY].count.get();
@@ -72,7 +72,7 @@ const std::string kPlain = std::string(kHandshake.substr(0, kHandshake.find("Sec
 const std::string kShared =
     std::string(kHandshake.substr(0, kHandshake.size() - 4)) + "; server_no_context_takeover\r\n\r\n";
 
-void publish_all(engine_server_t &server) {
+void publish_all(instance_server_t &server) {
     std::string noise(20'000, 0);
     for (size_t i = 0, x = 1; i < noise.size(); i++) noise[i] = (char) ((x = x * 6364136223846793005u + 1) >> 56);
     for (const std::string &each :
@@ -157,7 +157,7 @@ TEST(a_compressed_batch_is_cut_anywhere) { every_cut(publish_all, kShared); }
 
 // More than upstream keeps for one subscriber: drained in the middle of the turn.
 TEST(more_than_one_batch) {
-    const auto turn = [](engine_server_t &server) {
+    const auto turn = [](instance_server_t &server) {
         for (int i = 0; i < 40; i++) server.publish(std::string(3000 + (size_t) i, 'x'), uWS::OpCode::BINARY);
     };
     cut = kAll;
@@ -177,7 +177,7 @@ TEST(a_context_of_its_own_sees_the_order_of_the_wire) {
 
 // A connection of the others is corked: nothing is, of those that the batch is for.
 TEST(a_batch_beside_a_corked_socket) {
-    const auto turn = [](engine_server_t &server) {
+    const auto turn = [](instance_server_t &server) {
         const auto publish = [&] { publish_all(server); };
         int pair[2];
         CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
@@ -186,17 +186,17 @@ TEST(a_batch_beside_a_corked_socket) {
         server.iterate(3);
         uwserve::Socket *other = server.peers.back()->ws;
         other->unsubscribe("all");
-        other->cork([&] { publish(), server.engine->topics().drain(); });
+        other->cork([&] { publish(), server.instance->topics().drain(); });
         close(pair[0]);
     };
     every_cut(turn, kPlain);
 }
 
 TEST(a_batch_to_the_socket_that_is_corked) {
-    const auto turn = [](engine_server_t &server) {
+    const auto turn = [](instance_server_t &server) {
         server.peers.back()->ws->cork([&] {
             publish_all(server);
-            server.engine->topics().drain();
+            server.instance->topics().drain();
         });
     };
     every_cut(turn, kPlain);
@@ -216,7 +216,7 @@ TEST(publishing_without_memory) {
         failed = false;
         std::vector<std::string> accepted;
         accepted.reserve(100);
-        const std::string heard = heard_of([&](engine_server_t &server) {
+        const std::string heard = heard_of([&](instance_server_t &server) {
             for (int i = 0; i < 40; i++) {
                 std::string message((size_t) (i % 3 ? 20 + i : 20'000 + i), (char) ('a' + i % 26));
                 accepted.push_back(message);

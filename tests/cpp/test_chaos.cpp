@@ -4,7 +4,7 @@
 // adopted; num_blocked and num_polls are what counting gives; a stream's bytes arrive unchanged and in order until the
 // connection ends; the address sanitizer has nothing to say.
 #include "server.h"
-#include "internal.h"
+#include "usockets/internal.h"
 
 #include <map>
 #include <random>

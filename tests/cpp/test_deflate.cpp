@@ -1,7 +1,7 @@
 // test_deflate.cpp - the codec by itself: every window against zlib with just that window, limits to the byte, input of
 // every kind, and what happens without memory (Z4-Z6).
-#include "uws/deflate_block.h"
-#include "uws/deflate_codec.h"
+#include "uws/deflate/block.h"
+#include "uws/deflate/codec.h"
 
 #include <zlib.h>
 

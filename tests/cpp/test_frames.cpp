@@ -303,13 +303,13 @@ TEST(one_byte_of_a_large_frame_takes_little_memory) {
     Recorder sink{{.limit = 16u << 20}};
     std::string bytes = frame(kBinary, "x", 8, 16u << 20);
     parse_frames(state, bytes.data(), bytes.size(), sink);
-    CHECK_EQ(sink.assembly.view().size(), 1);
-    CHECK(sink.assembly.capacity() <= 128);
+    CHECK_EQ(sink.message_buffer.view().size(), 1);
+    CHECK(sink.message_buffer.capacity() <= 128);
 }
 
 TEST(large_memory_is_used_again_for_large_messages_only) {
     SparePieces spare;
-    Assembly first, small, large;
+    MessageBuffer first, small, large;
     constexpr size_t kMegabyte = 1 << 20;
     memset(first.extend(kMegabyte, 0, spare), 'x', kMegabyte);
     const char *memory = first.data();
@@ -335,18 +335,18 @@ TEST(large_memory_is_used_again_for_large_messages_only) {
 TEST(some_pieces_of_large_memory_are_kept) {
     constexpr size_t kMegabyte = 1 << 20;
     SparePieces spare;
-    Assembly messages[6];
-    const auto make = [&spare](Assembly &message, size_t size) {
+    MessageBuffer messages[6];
+    const auto make = [&spare](MessageBuffer &message, size_t size) {
         memset(message.extend(size, 0, spare), 'x', size);
         return message.data();
     };
     for (size_t i = 0; i < 6; i++) make(messages[i], (i + 1) * kMegabyte / 2);
     const char *const second = messages[1].data(), *const third = messages[2].data(),
                       *const fourth = messages[3].data();
-    for (Assembly &message : messages) message.give_back(spare);
+    for (MessageBuffer &message : messages) message.give_back(spare);
     CHECK_EQ(spare.capacity(), (2 + 3 + 4 + 5) * kMegabyte / 2);  // the last would be too much in all
     // The smallest that will do, once enough has arrived.
-    Assembly message;
+    MessageBuffer message;
     make(message, 100'000);
     CHECK(message.data() == second);
     CHECK_EQ(message.charge(), 200'000);
@@ -356,7 +356,7 @@ TEST(some_pieces_of_large_memory_are_kept) {
     CHECK(message.data() == third && message.view().substr(0, 100'000) == std::string(100'000, 'x'));
     CHECK_EQ(spare.capacity(), (2 + 4 + 5) * kMegabyte / 2);
     // What all of it will need is known from the last frame.
-    Assembly known;
+    MessageBuffer known;
     known.extend(100'000, 2 * kMegabyte - 100'000, spare);
     CHECK(known.data() == fourth);
 }

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "check.h"
-#include "uws/frame_rate.h"
-#include "uws/limits.h"
-#include "uws/pending_heads.h"
+#include "uws/limits/rate_bucket.h"
+#include "uws/limits/limits.h"
+#include "uws/http/pending_heads.h"
 
 using namespace uwserve;
 
@@ -172,7 +172,7 @@ TEST(dead_peers_are_told_of_along_with_others_only) {
 }
 
 TEST(rates_allow_ten_seconds_at_once_and_then_that_much_a_second) {
-    FrameRate rate;
+    RateBucket rate;
     uint32_t now = 100;
     auto take = [&](int count, uint32_t limit) {
         int got = 0;

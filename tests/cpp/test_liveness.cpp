@@ -1,8 +1,8 @@
 // test_liveness.cpp - when silent WebSockets are pinged and closed, and when old ones are asked to go: the schedule as pure
-// functions, and a whole engine whose clock is moved instead of waited for.
-#include "engine_server.h"
+// functions, and a whole instance whose clock is moved instead of waited for.
+#include "instance_server.h"
 
-#include "internal.h"
+#include "usockets/internal.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -35,9 +35,9 @@ Course course(const Liveness &liveness, size_t limit = 6) {
     return seen;
 }
 
-// A WebSocket of an engine, its client's end as a descriptor, and the loop's clock in the test's hand.
+// A WebSocket of an instance, its client's end as a descriptor, and the loop's clock in the test's hand.
 struct Aged {
-    engine_server_t server;
+    instance_server_t server;
     int client = -1;
 
     explicit Aged(bool tcp = false) {
@@ -99,11 +99,11 @@ struct Aged {
         }
     }
 
-    engine_server_t::peer_t &peer() { return *server.peers.back(); }
-    us_socket_t *socket() { return engine_server_t::raw(peer()); }
+    instance_server_t::peer_t &peer() { return *server.peers.back(); }
+    us_socket_t *socket() { return instance_server_t::raw(peer()); }
 
     void pass(unsigned seconds) {
-        server.engine->loop()->internal_->base_ns -= seconds * US_NS_PER_SECOND;
+        server.instance->loop()->internal_->base_ns -= seconds * US_NS_PER_SECOND;
         server.iterate();
     }
     // Second by second until something is sent or the socket is gone; how many that took.
@@ -158,7 +158,7 @@ TEST(every_schedule_ends_when_its_idle_timeout_does) {
 // A timer fires with the clock's next full second after its time, never before.
 TEST(a_ping_after_the_interval_and_never_an_end) {
     Aged aged;
-    aged.server.engine->guard().set_liveness(Liveness(0, true, 20));
+    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 20));
     for (int i = 0; i < 60; i++) {
         std::string heard;
         unsigned after = aged.until_something(30, &heard);
@@ -174,7 +174,7 @@ TEST(a_ping_after_the_interval_and_never_an_end) {
 
 TEST(pings_before_the_end_by_idle_timeout) {
     Aged aged;
-    aged.server.engine->guard().set_liveness(Liveness(60, true, 25));
+    aged.server.instance->lifecycle().set_liveness(Liveness(60, true, 25));
     std::string heard;
     unsigned now = aged.until_something(40, &heard);
     CHECK(heard == kPing && now >= 25 && now <= 27);
@@ -188,7 +188,7 @@ TEST(pings_before_the_end_by_idle_timeout) {
 // The client reads all of it and acknowledges it, but its program is gone: nothing comes back (defect P9).
 TEST(a_client_that_is_published_to_and_silent_is_reaped) {
     Aged aged;
-    aged.server.engine->guard().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
     const std::string news(3000, 'n');
     unsigned second = 0;
     for (; aged.peer().ws && second < 30; second++) {
@@ -207,7 +207,7 @@ TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
     for (bool tcp : {false, true}) {
         for (bool pings : {true, false}) {
             Aged aged(tcp);
-            aged.server.engine->guard().set_liveness(Liveness(8, pings, 0));
+            aged.server.instance->lifecycle().set_liveness(Liveness(8, pings, 0));
             aged.server.send(aged.peer(), std::string(8 << 20, 'm'), uWS::OpCode::BINARY, false);
             for (int second = 0; second < 60; second++) {
                 CHECK(aged.peer().ws);
@@ -225,7 +225,7 @@ TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
 TEST(a_reader_that_does_not_catch_up_is_alive) {
     Aged aged;
     aged.server.limits.set_backpressure_limit(64 << 20);
-    aged.server.engine->guard().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
     for (int second = 0; second < 60; second++) {
         CHECK(aged.peer().ws);
         for (int i = 0; i < 4; i++) {
@@ -248,8 +248,8 @@ TEST(a_peer_that_does_not_close_is_let_go) {
         aged.server.iterate();
         for (int second = 0; second < 9; second++) aged.pass(1);
         CHECK(!s->closed);
-        for (int second = 0; second < 3 && aged.server.engine->ws_context()->num_sockets; second++) aged.pass(1);
-        CHECK_EQ(aged.server.engine->ws_context()->num_sockets, 0);
+        for (int second = 0; second < 3 && aged.server.instance->ws_context()->num_sockets; second++) aged.pass(1);
+        CHECK_EQ(aged.server.instance->ws_context()->num_sockets, 0);
     }
 }
 
@@ -257,7 +257,7 @@ TEST(a_peer_that_does_not_close_is_let_go) {
 TEST(a_client_that_reads_nothing_is_reaped) {
     for (bool tcp : {false, true}) {
         Aged aged(tcp);
-        aged.server.engine->guard().set_liveness(Liveness(8, true, 0));
+        aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
         unsigned second = 0;
         for (; aged.peer().ws && second < 60; second++) {
             aged.server.send(aged.peer(), std::string(60'000, 's'), uWS::OpCode::BINARY, false);
@@ -269,7 +269,7 @@ TEST(a_client_that_reads_nothing_is_reaped) {
 
 TEST(a_client_that_answers_is_not) {
     Aged aged;
-    aged.server.engine->guard().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
     for (int i = 0; i < 40; i++) {
         aged.pass(3);
         aged.server.send(aged.peer(), "x", uWS::OpCode::TEXT, false);
@@ -280,28 +280,28 @@ TEST(a_client_that_answers_is_not) {
 
 TEST(a_new_schedule_counts_for_open_sockets) {
     Aged aged;
-    uwserve::WsGuard &guard = aged.server.engine->guard();
-    guard.set_liveness(Liveness(0, true, 0));
+    uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
+    lifecycle.set_liveness(Liveness(0, true, 0));
     aged.pass(5000);
     CHECK(aged.peer().ws && aged.hear().empty());
-    guard.set_liveness(Liveness(0, true, 30));
+    lifecycle.set_liveness(Liveness(0, true, 30));
     std::string heard;
     CHECK(aged.until_something(40, &heard) >= 30 && heard == kPing);
-    guard.set_liveness(Liveness(100, true, 0));  // the silence begins anew, and there was no Ping in it
+    lifecycle.set_liveness(Liveness(100, true, 0));  // the silence begins anew, and there was no Ping in it
     CHECK(aged.until_something(200, &heard) >= 84 && heard == kPing);
-    guard.set_liveness(Liveness(100, true, 0));  // the same again changes nothing
+    lifecycle.set_liveness(Liveness(100, true, 0));  // the same again changes nothing
     CHECK(aged.until_something(200) <= 18 && !aged.peer().ws);
 }
 
 TEST(pausing_stops_the_pings) {
     Aged aged;
-    aged.server.engine->guard().set_liveness(Liveness(0, true, 10));
+    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 10));
     us_socket_pause(aged.socket(), US_PAUSE_USER);
     CHECK_EQ(aged.until_something(100), 0);
-    aged.server.engine->guard().set_liveness(Liveness(0, true, 12));
+    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 12));
     CHECK_EQ(aged.until_something(100), 0);
     us_socket_resume(aged.socket(), US_PAUSE_USER);
-    aged.server.engine->guard().heard(aged.socket());
+    aged.server.instance->lifecycle().heard(aged.socket());
     unsigned after = aged.until_something(30);
     CHECK(after >= 12 && after <= 14);
 }
@@ -319,9 +319,9 @@ std::string close_frame(const std::string &reason) {
 TEST(old_sockets_are_asked_to_go_however_busy_they_are) {
     for (int round = 0; round < 20; round++) {
         Aged aged;
-        uwserve::WsGuard &guard = aged.server.engine->guard();
-        guard.set_liveness(Liveness(0, false, 0));
-        guard.set_max_lifetime(100);
+        uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
+        lifecycle.set_liveness(Liveness(0, false, 0));
+        lifecycle.set_max_lifetime(100);
         unsigned second = 0;
         std::string heard;
         while (aged.peer().ws && second < 200) {
@@ -337,10 +337,10 @@ TEST(old_sockets_are_asked_to_go_however_busy_they_are) {
 }
 
 TEST(lifetimes_are_spread_over_a_tenth) {
-    engine_server_t server;
-    server.engine->guard().set_max_lifetime(1000);
+    instance_server_t server;
+    server.instance->lifecycle().set_max_lifetime(1000);
     unsigned low = UINT32_MAX, high = 0;
-    us_socket_context_t *ws = server.engine->ws_context();
+    us_socket_context_t *ws = server.instance->ws_context();
     std::vector<int> clients;
     for (int i = 0; i < 200; i++) {
         int ends[2];
@@ -348,7 +348,7 @@ TEST(lifetimes_are_spread_over_a_tenth) {
         clients.push_back(ends[0]);
         us_socket_t *s = us_socket_new(ws, ends[1], 256);
         memset(us_socket_ext(0, s), 0, 256);
-        server.engine->guard().opened(s);
+        server.instance->lifecycle().opened(s);
         unsigned left = us_socket_long_left(s);
         low = std::min(low, left);
         high = std::max(high, left);
@@ -361,20 +361,20 @@ TEST(lifetimes_are_spread_over_a_tenth) {
 
 TEST(a_new_lifetime_counts_for_open_sockets) {
     Aged aged;
-    uwserve::WsGuard &guard = aged.server.engine->guard();
-    guard.set_liveness(Liveness(0, false, 0));
+    uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
+    lifecycle.set_liveness(Liveness(0, false, 0));
     aged.pass(10'000);
-    guard.set_max_lifetime(100);  // off before: the age counts from here
+    lifecycle.set_max_lifetime(100);  // off before: the age counts from here
     CHECK(us_socket_long_left(aged.socket()) >= 90 && us_socket_long_left(aged.socket()) <= 100);
     aged.pass(50);
-    guard.set_max_lifetime(300);  // the age is kept
+    lifecycle.set_max_lifetime(300);  // the age is kept
     unsigned left = us_socket_long_left(aged.socket());
     CHECK(left >= 239 && left <= 250);
     aged.pass(200);
     CHECK(aged.peer().ws);
-    guard.set_max_lifetime(100);  // too old by now: within a tenth
+    lifecycle.set_max_lifetime(100);  // too old by now: within a tenth
     CHECK(us_socket_long_left(aged.socket()) >= 1 && us_socket_long_left(aged.socket()) <= 11);
-    guard.set_max_lifetime(0);
+    lifecycle.set_max_lifetime(0);
     CHECK_EQ(us_socket_long_left(aged.socket()), 0);
     aged.pass(1'000'000);
     CHECK(aged.peer().ws);
@@ -382,7 +382,7 @@ TEST(a_new_lifetime_counts_for_open_sockets) {
 
 TEST(short_lifetimes_are_kept_to_the_second) {
     Aged aged;
-    aged.server.engine->guard().set_max_lifetime(3);
+    aged.server.instance->lifecycle().set_max_lifetime(3);
     unsigned after = aged.until_something(20);
     CHECK(after >= 3 && after <= 5);
     CHECK_EQ(aged.peer().code, 1001);
@@ -391,9 +391,9 @@ TEST(short_lifetimes_are_kept_to_the_second) {
 // A socket that is closing has its own deadline: neither pings nor its age disturb it.
 TEST(a_closing_socket_is_left_alone) {
     Aged aged;
-    uwserve::WsGuard &guard = aged.server.engine->guard();
-    guard.set_liveness(Liveness(0, true, 5));
-    guard.set_max_lifetime(9);
+    uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
+    lifecycle.set_liveness(Liveness(0, true, 5));
+    lifecycle.set_max_lifetime(9);
     us_socket_t *s = aged.socket();
     aged.server.end(aged.peer(), 1000, "");
     us_socket_arm(s, 0);

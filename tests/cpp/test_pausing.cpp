@@ -1,7 +1,7 @@
 // test_pausing.cpp - a message handler that has had enough (US_PAUSE_QUEUE): the parser stops behind that message, the rest
 // of the read comes back first and in order, and a socket that is not read is not taken for an idle one.
-#include "engine_server.h"
-#include "sys.h"
+#include "instance_server.h"
+#include "usockets/loop/sys.h"
 
 #include <arpa/inet.h>
 
@@ -11,9 +11,9 @@ namespace {
 struct tcp_client_t {
     int fd = -1;
     us_socket_t *s = nullptr;
-    engine_server_t::peer_t *peer = nullptr;
+    instance_server_t::peer_t *peer = nullptr;
 
-    explicit tcp_client_t(engine_server_t &server) {
+    explicit tcp_client_t(instance_server_t &server) {
         const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
@@ -28,10 +28,10 @@ struct tcp_client_t {
         const int accepted = accept(listener, nullptr, nullptr);
         CHECK(accepted >= 0);
         close(listener);
-        CHECK(us_adopt_accepted_socket(0, server.engine->http_context(), accepted, sizeof(uWS::HttpResponseData<false>),
-                                       ip, 4));
+        CHECK(us_adopt_accepted_socket(0, server.instance->http_context(), accepted,
+                                       sizeof(uWS::HttpResponseData<false>), ip, 4));
         say(kHandshake);
-        while (server.peers.empty()) us_loop_iterate(server.engine->loop(), -1);
+        while (server.peers.empty()) us_loop_iterate(server.instance->loop(), -1);
         peer = server.peers.back().get();
         s = uwserve::raw(peer->ws);
     }
@@ -64,15 +64,15 @@ TEST(the_rest_of_a_read_comes_later_and_in_order) {
                                client_frame(0x01, "Wait") + client_frame(0x8a, "q") + client_frame(0x80, " 3") +
                                client_frame(0x82, std::string(60'000, 'W')) + client_frame(0x81, "last");
     std::string expected;
-    engine_server_t::note(expected, 't', "Wait 1");
-    engine_server_t::note(expected, 'i', "p");
-    engine_server_t::note(expected, 't', "Wait 2");
-    engine_server_t::note(expected, 'o', "q");
-    engine_server_t::note(expected, 't', "Wait 3");
-    engine_server_t::note(expected, 'b', std::string(60'000, 'W'));
-    engine_server_t::note(expected, 't', "last");
+    instance_server_t::note(expected, 't', "Wait 1");
+    instance_server_t::note(expected, 'i', "p");
+    instance_server_t::note(expected, 't', "Wait 2");
+    instance_server_t::note(expected, 'o', "q");
+    instance_server_t::note(expected, 't', "Wait 3");
+    instance_server_t::note(expected, 'b', std::string(60'000, 'W'));
+    instance_server_t::note(expected, 't', "last");
     for (size_t cut = 1; cut < stream.size(); cut += cut < 80 ? 1 : 7919) {
-        engine_server_t server;
+        instance_server_t server;
         tcp_client_t client(server);
         client.say(std::string_view(stream).substr(0, cut));
         server.iterate();
@@ -83,11 +83,11 @@ TEST(the_rest_of_a_read_comes_later_and_in_order) {
 }
 
 TEST(one_message_at_a_time_and_nothing_is_read_meanwhile) {
-    engine_server_t server;
+    instance_server_t server;
     server.reads_on = false;
     tcp_client_t client(server);
     client.say(client_frame(0x81, "W1") + client_frame(0x81, "W2") + client_frame(0x81, "W3"));
-    while (server.messages == 0) us_loop_iterate(server.engine->loop(), -1);
+    while (server.messages == 0) us_loop_iterate(server.instance->loop(), -1);
     client.say(client_frame(0x81, "W4"));
     server.iterate(5);
     CHECK_EQ(server.messages, 1);
@@ -97,18 +97,18 @@ TEST(one_message_at_a_time_and_nothing_is_read_meanwhile) {
         server.read_on(*client.peer);
         server.reads_on = false;
         if (expected == 4) {
-            while (server.messages < 4) us_loop_iterate(server.engine->loop(), -1);
+            while (server.messages < 4) us_loop_iterate(server.instance->loop(), -1);
         }
         CHECK_EQ(server.messages, expected);
     }
 }
 
 TEST(what_waits_dies_with_its_socket) {
-    engine_server_t server;
+    instance_server_t server;
     server.reads_on = false;
     tcp_client_t client(server);
     client.say(client_frame(0x81, "W1") + client_frame(0x81, "never"));
-    while (server.messages == 0) us_loop_iterate(server.engine->loop(), -1);
+    while (server.messages == 0) us_loop_iterate(server.instance->loop(), -1);
     server.end(*client.peer, 4000, "enough");
     server.iterate(3);
     CHECK_EQ(server.messages, 1);
@@ -116,11 +116,11 @@ TEST(what_waits_dies_with_its_socket) {
 
 // Its peer may have sent: only the kernel can tell whether it lives.
 TEST(a_socket_that_is_not_read_is_not_idle) {
-    engine_server_t server;
+    instance_server_t server;
     server.reads_on = false;
     tcp_client_t client(server);
     client.say(client_frame(0x81, "W"));
-    while (server.messages == 0) us_loop_iterate(server.engine->loop(), -1);
+    while (server.messages == 0) us_loop_iterate(server.instance->loop(), -1);
     CHECK_EQ(option(client.s, SOL_SOCKET, SO_KEEPALIVE), 0);
     for (int i = 0; i < 4; i++) {  // a Ping, its time is over, and again
         time_out(client.s);
@@ -139,21 +139,21 @@ TEST(a_socket_that_is_not_read_is_not_idle) {
 
 // What the kernel finds out, by keepalive probes or in another way, is an error event; a paused socket ends then, too.
 TEST(a_dead_peer_is_noticed_while_paused) {
-    engine_server_t server;
+    instance_server_t server;
     server.reads_on = false;
     tcp_client_t client(server);
     client.say(client_frame(0x81, "W"));
-    while (server.messages == 0) us_loop_iterate(server.engine->loop(), -1);
+    while (server.messages == 0) us_loop_iterate(server.instance->loop(), -1);
     const linger reset = {1, 0};
     CHECK_EQ(setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
     close(client.fd);
     client.fd = -1;
-    while (!client.peer->closes) us_loop_iterate(server.engine->loop(), -1);
+    while (!client.peer->closes) us_loop_iterate(server.instance->loop(), -1);
     CHECK_EQ(client.peer->code, 1006);
 }
 
 TEST(keepalive_takes_any_number_of_seconds) {
-    engine_server_t server;
+    instance_server_t server;
     tcp_client_t client(server);
     us_socket_keepalive(client.s, 0);
     CHECK_EQ(option(client.s, IPPROTO_TCP, TCP_KEEPIDLE), 1);

@@ -1,6 +1,6 @@
 // test_tls.cpp - TLS on the socket layer: streams, ends, splits, leftovers, refusals.
 #include "tls_client.h"
-#include "tls_internal.h"
+#include "usockets/tls/internal.h"
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 

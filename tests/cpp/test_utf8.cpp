@@ -4,8 +4,8 @@
 #include <string>
 
 #include "check.h"
-#include "uws/utf8.h"
-#include "uws/ws_mask.h"
+#include "uws/websocket/utf8.h"
+#include "uws/websocket/unmask.h"
 
 using namespace uwserve;
 

@@ -4,9 +4,9 @@
 // not at all. Nothing here waits; the server's pump() does.
 #pragma once
 
-#include "internal.h"
+#include "usockets/internal.h"
 #include "server.h"
-#include "tls.h"
+#include "usockets/tls/tls.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>

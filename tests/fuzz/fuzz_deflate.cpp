@@ -6,8 +6,8 @@
 // read by a client that never resets its decompressor, and leaves it able to read the next.
 #include "fuzz.h"
 
-#include <uws/deflate_block.h>
-#include <uws/deflate_codec.h>
+#include "uws/deflate/block.h"
+#include "uws/deflate/codec.h"
 
 #include <string>
 #include <vector>

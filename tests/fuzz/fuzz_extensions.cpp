@@ -3,8 +3,8 @@
 // that made the offer may get (RFC 7692 section 7.1): known parameters, none twice, only what the offer allows.
 #include "fuzz.h"
 
-#include <uws/http_head.h>
-#include <uws/ws_extensions.h>
+#include "uws/http/head.h"
+#include "uws/deflate/negotiation.h"
 
 #include <set>
 #include <string>

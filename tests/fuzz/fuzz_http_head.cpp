@@ -4,8 +4,8 @@
 // statuses and a reason, or every part of it is what RFC 9112 lets through.
 #include "fuzz.h"
 
-#include <uws/handshake.h>
-#include <uws/http_head.h>
+#include "uws/websocket/handshake.h"
+#include "uws/http/head.h"
 
 #include <algorithm>
 #include <string>

@@ -4,11 +4,11 @@
 //
 // An operation is a byte: which one, which client (bits 4 and 5), which variant (bits 6 and 7); then its operands.
 //
-// Promises: no crash, no hang, those that engine_server.h checks (open and close exactly once, nothing delivered after
+// Promises: no crash, no hang, those that instance_server.h checks (open and close exactly once, nothing delivered after
 // close, valid text, requests settled once), and each client sees whole frames and nothing behind a Close.
 #include "fuzz.h"
 #include "secure_pipe.h"
-#include "sys.h"
+#include "usockets/loop/sys.h"
 
 #include <optional>
 #include <zlib.h>
@@ -58,7 +58,7 @@ us_tls_config_t *tls_config() {
 }
 
 struct world_t {
-    engine_server_t server;
+    instance_server_t server;
     bool over_tls;
     struct client_t {
         std::optional<secure_pipe_t> pipe;
@@ -70,7 +70,7 @@ struct world_t {
         static constexpr const char *kinds[] = {"dedicated", "shared", "4KB", "disable"};
         server.deflate.compress = *uwserve::compress_side(kinds[settings >> 1 & 3]);
         server.deflate.decompress = *uwserve::decompress_side(kinds[settings >> 3 & 3]);
-        if (over_tls) CHECK(us_socket_context_set_tls(server.engine->http_context(), tls_config()));
+        if (over_tls) CHECK(us_socket_context_set_tls(server.instance->http_context(), tls_config()));
     }
 
     void turn() {
@@ -116,12 +116,12 @@ struct world_t {
     }
 
     void close_a_peer(unsigned which) {
-        std::vector<engine_server_t::peer_t *> open;
+        std::vector<instance_server_t::peer_t *> open;
         for (const auto &peer : server.peers) {
             if (peer->ws) open.push_back(peer.get());
         }
         if (open.empty()) return;
-        engine_server_t::peer_t &peer = *open[which / 2 % open.size()];
+        instance_server_t::peer_t &peer = *open[which / 2 % open.size()];
         which & 1 ? server.terminate(peer) : server.end(peer, 4002, "chosen");
     }
 

@@ -4,7 +4,7 @@
 #include "../cpp/utf8_reference.h"
 #include "fuzz.h"
 
-#include <uws/utf8.h>
+#include "uws/websocket/utf8.h"
 
 #include <vector>
 

@@ -1,4 +1,4 @@
-// The frame parser and the receive path, in a whole Engine, against the model of RFC 6455 in ws_model.h. Input: a byte for
+// The frame parser and the receive path, in a whole Instance, against the model of RFC 6455 in ws_model.h. Input: a byte for
 // the number of bytes of the cutting pattern, the pattern, a byte that may mask the frames, then what the client sends.
 //
 // Promise: the messages, pings and pongs delivered and the way the connection closes are those of the model, however the
@@ -28,10 +28,10 @@ static std::string with_mask_bits(std::string_view stream) {
 }
 
 static void run(std::string_view stream, std::string_view pattern, const ws_model_t &model, bool at_once) {
-    engine_server_t server;
-    CHECK(server.engine);
+    instance_server_t server;
+    CHECK(server.instance);
     server.acts = false;
-    server.engine->guard().max_payload = kLimit;
+    server.instance->lifecycle().max_payload = kLimit;
     pipe_t client(server);
     cuts_t cuts(pattern);
     if (at_once) {
@@ -49,7 +49,7 @@ static void run(std::string_view stream, std::string_view pattern, const ws_mode
     }
     for (int i = 0; i < 8; i++) server.iterate(), client.hear();
     CHECK_EQ(server.peers.size(), 1);
-    const engine_server_t::peer_t &peer = *server.peers[0];
+    const instance_server_t::peer_t &peer = *server.peers[0];
     const bool fits =
         peer.code == model.code || (peer.code && peer.code == model.or_code) || (!peer.code && model.maybe);
     if (peer.transcript != model.transcript || !fits) {

@@ -1,7 +1,7 @@
-// pipe.h - a client of an engine_server_t over a socket pair.
+// pipe.h - a client of an instance_server_t over a socket pair.
 #pragma once
 
-#include "../cpp/engine_server.h"
+#include "../cpp/instance_server.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@ struct pipe_t {
     std::string heard;
     bool ended = false;
 
-    explicit pipe_t(engine_server_t &server) {
+    explicit pipe_t(instance_server_t &server) {
         int pair[2];
         CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
         fd = pair[0];

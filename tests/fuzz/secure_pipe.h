@@ -12,7 +12,7 @@ class secure_pipe_t {
   public:
     std::string heard;
 
-    secure_pipe_t(engine_server_t &server, bool over_tls) : pipe_(server) {
+    secure_pipe_t(instance_server_t &server, bool over_tls) : pipe_(server) {
         if (over_tls) tls_.emplace().begin(std::exchange(pipe_.fd, -1));
     }
 

@@ -2,10 +2,10 @@
 // it out. Written from the sections named below and nothing else, to be compared with the real thing.
 #pragma once
 
-#include "../cpp/engine_server.h"
+#include "../cpp/instance_server.h"
 
 struct ws_model_t {
-    std::string transcript;  // in the form of engine_server_t::note
+    std::string transcript;  // in the form of instance_server_t::note
     int code = 0;  // of the server's close callback; 0: still open
     int or_code = 0;  // a frame that breaks two rules may be failed by either
     bool maybe = false;  // the violation is in a header that has not come in full: it may be noticed already
@@ -79,7 +79,7 @@ struct ws_model_t {
         if (payload.size() < length) return false;
         stream.remove_prefix(start + length);
         if (op != 8) {
-            engine_server_t::note(transcript, op == 9 ? 'i' : 'o', payload);
+            instance_server_t::note(transcript, op == 9 ? 'i' : 'o', payload);
             return true;
         }
         if (length == 0) return fail(1005), false;  // section 5.5.1
@@ -104,7 +104,7 @@ struct ws_model_t {
         stream.remove_prefix(start + length);
         if (!fin) return true;
         if (opcode == 1 && !complete) return fail(1007), false;
-        engine_server_t::note(transcript, opcode == 1 ? 't' : 'b', message);
+        instance_server_t::note(transcript, opcode == 1 ? 't' : 'b', message);
         message.clear();
         opcode = -1;
         return true;

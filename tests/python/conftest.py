@@ -27,7 +27,9 @@ from ws_client import TIMEOUT, Client
 import uwserve
 from uwserve import _core
 
-HERE = Path(__file__).parent
+SUPPORT = str(Path(__file__).parent / "support")
+# Programs that tests start find the helpers, as the tests do.
+os.environ["PYTHONPATH"] = os.pathsep.join([SUPPORT, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # A shell starts its background jobs with SIGINT ignored, which programs inherit. Those of the suite are sent it, and
 # must heed it.
@@ -49,6 +51,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "wss: its servers run in its own process; make test-wss repeats it over TLS")
     config.addinivalue_line("markers", "plain(reason): runs without TLS only, for this reason")
     config.addinivalue_line("markers", "alone: measures time or needs the machine; make runs it beside no other test")
     if config.getoption("--wss"):
@@ -281,14 +284,13 @@ class Script:
     """A Python program in a process of its own."""
 
     def __init__(self, source: str, *args: str) -> None:
-        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
     def line(self) -> str:

@@ -3,12 +3,12 @@
 
 #include <memory>
 
-#include "bind.h"
-#include "request.h"
-#include "timed_call.h"
-#include "usockets/tls.h"
-#include "uws/deflate_fast.h"
-#include "ws_queue.h"
+#include "py/server/bind.h"
+#include "py/request/request.h"
+#include "py/server/timed_call.h"
+#include "usockets/tls/tls.h"
+#include "uws/deflate/fast.h"
+#include "py/websocket/queue.h"
 
 namespace py = pybind11;
 

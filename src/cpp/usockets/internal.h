@@ -11,9 +11,9 @@
 
 #pragma once
 
-#include "libusockets.h"
-#include "sys.h"
-#include "transport.h"
+#include "usockets/libusockets.h"
+#include "usockets/loop/sys.h"
+#include "usockets/tcp/transport.h"
 
 #include <atomic>
 #include <cstddef>
@@ -89,7 +89,7 @@ struct us_spill_t {
     char *data() { return (char *) (this + 1); }
 };
 
-// See wheel.cpp.
+// See loop/timeout_wheel.cpp.
 struct us_wheel_t {
     us_socket_t *slots[US_WHEEL_SLOTS];
     us_socket_t *due;  // taken out of their slots by the running sweep
@@ -181,7 +181,7 @@ struct us_loop_internal_t {
     us_socket_t *held = nullptr;  // what it sends may wait for more, see us_socket_hold()
     us_socket_t *unpushed = nullptr;  // the last bytes it has sent may still wait
 
-    size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see read.cpp
+    size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see tcp/read.cpp
     char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
     char *next_recv_buffer = nullptr;  // the same, once it was asked for
     epoll_event events[US_EVENT_BATCH];
@@ -213,11 +213,11 @@ static inline void *us_alloc(size_t size) {
 
 // ---- dispatch bracket ----
 
-// timer.cpp; cheap. Ahead of the clock by up to US_COARSE_LAG_NS, so that a deadline that is set by it does not come early:
+// loop/timer.cpp; cheap. Ahead of the clock by up to US_COARSE_LAG_NS, so that a deadline that is set by it does not come early:
 // what is due is told by the exact clock.
 void us_loop_refresh_tick(us_loop_t *loop);
 
-void us_run_deferred_closes(us_loop_t *loop);  // loop.cpp
+void us_run_deferred_closes(us_loop_t *loop);  // loop/loop.cpp
 
 struct us_dispatch_t {
     us_loop_t *const loop;
@@ -242,7 +242,7 @@ struct us_dispatch_t {
 
 // ---- the pieces, by file ----
 
-// poll.cpp
+// loop/poll.cpp
 int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *block, us_kind_t kind);
 void us_socket_update_interest(us_socket_t *s);
 void us_socket_event(us_socket_t *s, uint32_t events);
@@ -251,11 +251,11 @@ static inline bool us_socket_is_reading(const us_socket_t *s) {
     return !s->pause_reasons && !s->peer_ended && !s->read_shutdown;
 }
 
-// loop.cpp
+// loop/loop.cpp
 void us_pending_add(us_socket_t *s);
 void us_ready_add(us_socket_t *s);  // us_socket_read() in the next iteration
 
-// socket.cpp
+// tcp/socket.cpp
 us_socket_t *us_socket_new(us_socket_context_t *context, int fd,
                            unsigned int ext_size);  // NULL with errno; fd stays the caller's
 void us_socket_set_address(us_socket_t *s, const sockaddr_storage *address);
@@ -273,45 +273,45 @@ static inline us_socket_t *us_socket_follow(us_socket_t *s) {
     return s;
 }
 
-// read.cpp
+// tcp/read.cpp
 void us_socket_read(us_socket_t *s, uint32_t events);
 void us_socket_read_last(us_socket_t *s);  // what a broken connection has left behind
 void us_socket_drop_unread(us_socket_t *s);
 void us_socket_deliver_end(us_socket_t *s);  // on_end, at most once
 
-// write.cpp
+// tcp/write.cpp
 void us_socket_writable(us_socket_t *s);
 void us_socket_finish_writing(us_socket_t *s);  // FIN
 void us_socket_block(us_socket_t *s);  // not blocked yet
 void us_socket_unblock(us_socket_t *s);
 
-// wheel.cpp
+// loop/timeout_wheel.cpp
 void us_wheel_link(us_wheel_t *wheel, us_socket_t *s, uint32_t deadline);
 void us_wheel_unlink(us_wheel_t *wheel, us_socket_t *s);
 void us_wheel_collect(us_wheel_t *wheel, uint32_t tick);  // moves what may be due to wheel->due
 uint32_t us_wheel_next(const us_wheel_t *wheel);  // tick of the next occupied slot, 0 = none
 void us_wheel_sweep(us_loop_t *loop, uint32_t tick);  // runs what is due at `tick`
 
-// timer.cpp
+// loop/timer.cpp
 bool us_timers_arm(us_loop_t *loop);  // false: the kernel timer could not be set
 void us_timers_run(us_loop_t *loop);
 void us_timers_free_dead(us_loop_internal_t *internal);
 void us_timers_free_all(us_loop_internal_t *internal);
 
-// context.cpp
+// tcp/context.cpp
 void us_context_link(us_socket_t *s);
 void us_context_unlink(us_socket_t *s);
 void us_contexts_free_dead(us_loop_internal_t *internal);
 void us_contexts_detach(us_loop_t *loop);  // the loop goes away before its contexts
 void us_contexts_close_fds(us_loop_t *loop);  // after fork
 
-// listen.cpp, listen_unix.cpp, listen_fd.cpp
+// tcp/listen.cpp, tcp/listen_unix.cpp, tcp/listen_fd.cpp
 us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp);
 void us_listener_event(us_listen_socket_t *listener);
 void us_listener_unpublish(us_listen_socket_t *listener);  // removes the path of a unix listener, if it is still ours
 void us_listeners_free_dead(us_loop_internal_t *internal);
 
-// proxy.cpp
+// proxy/proxy.cpp
 bool us_proxy_expected(const us_socket_context_t *context, const sockaddr_storage *peer);
 bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage *peer);  // takes over fd on success
 void us_proxied_event(us_loop_t *loop, us_proxied_t *proxied);
@@ -321,14 +321,14 @@ void us_proxied_close_of(us_listen_socket_t *listener);
 void us_proxied_close_fds(us_loop_internal_t *internal);
 void us_proxied_free_dead(us_loop_internal_t *internal);
 
-// linger.cpp
+// tcp/draining_close.cpp
 bool us_linger(us_loop_t *loop, int fd, bool registered);
 void us_linger_event(us_loop_t *loop, us_linger_t *linger);
 void us_linger_expire(us_loop_t *loop);
 void us_lingers_free_dead(us_loop_internal_t *internal);
 void us_lingers_free_all(us_loop_internal_t *internal);
 
-// watch.cpp
+// loop/watch.cpp
 void us_watch_event(us_watch_t *watch);
 void us_wake_event(us_loop_t *loop);
 void us_watches_free_dead(us_loop_internal_t *internal);

@@ -2,6 +2,10 @@
 
 ``ServerCore`` is the half of ``uwserve.Server`` that is written in C++; ``uwserve.Server`` derives from it. Nothing in
 this module validates options: the facade does, once, before a server exists.
+
+The docstrings here are the only source of those that the extension has: tools/docstring_header.py writes them into a header
+at build time, with a text signature made from the declaration for inspect.signature(). The first of several overloads
+has the docstring, and stands for their common signature unless a comment above it spells that out ("All overloads").
 """
 
 import asyncio
@@ -37,7 +41,8 @@ class ServerWebSocket(Generic[DataT]):
     Bun: ServerWebSocket. RFC 6455.
     """
 
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        """The class with the type of ``data`` in brackets, for annotations; a types.GenericAlias (PEP 585)."""
     data: DataT
     """Anything of yours: the ``data`` of ``server.upgrade()``, None by default.
 
@@ -530,48 +535,20 @@ class ServerWebSocket(Generic[DataT]):
 
         Bun: none; ours.
         """
-    # For _waiting.py. The outcome if it is known (True: drained; code and reason: closed), else callback(None) or
-    # callback((code, reason)) once, on the server's thread. Any thread.
     def _wait(
         self, callback: Callable[[tuple[int, str] | None], None] | None, below: int | None
-    ) -> tuple[int, str] | bool | None: ...
-    def _forget(self, callback: Callable[[tuple[int, str] | None], None], /) -> None: ...
+    ) -> tuple[int, str] | bool | None:
+        """For the facade. The outcome if it is known: True when at most ``below`` bytes are buffered, (code, reason) once the
+        socket is closed. Else None, and callback(None) or callback((code, reason)) will be called, once, on the server's
+        thread, unless callback is None. With below None it is the close that is waited for. Any thread.
+        """
+    def _forget(self, callback: Callable[[tuple[int, str] | None], None], /) -> None:
+        """For the facade. The callback is not to be called any more. Any thread."""
 
     # Bun's spellings: the same descriptors under a second name, put on the type by ``_aliases.install``.
-    @property
-    def binaryType(self) -> BinaryType:
-        """What binary messages arrive as, a str: "bytes" (the default), "bytearray" or "memoryview".
-
-        A memoryview shows the receive buffer, without a copy. It dies when the handler returns or first suspends: it is
-        released, and using it later raises ValueError. Bun's "nodebuffer", "uint8array" and "arraybuffer" may be assigned and
-        mean these three, in that order. Assigning something else raises TypeError or ValueError.
-
-        Threads: any; counts for messages to come.
-
-        Bun: ServerWebSocket.binaryType.
-        """
-    @binaryType.setter
-    def binaryType(self, value: BinaryType | Literal["nodebuffer", "uint8array", "arraybuffer"]) -> None: ...
-    @property
-    def readyState(self) -> int:
-        """The state as an int: 1 while open, 3 from the close on, already inside the ``close`` handler.
-
-        Equals a member of ``ReadyState``.
-
-        Threads: any.
-
-        Bun: ServerWebSocket.readyState.
-        """
-    @property
-    def remoteAddress(self) -> str | None:
-        """The client's IP address as str (IPv6 compressed, RFC 5952); None on a unix socket.
-
-        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names. Stays after the close.
-
-        Threads: any.
-
-        Bun: ServerWebSocket.remoteAddress.
-        """
+    binaryType = binary_type
+    readyState = ready_state
+    remoteAddress = remote_address
     sendText = send_text
     sendBinary = send_binary
     publishText = publish_text
@@ -603,10 +580,12 @@ class Messages(AsyncIterator[Any]):
 
 class TlsConfig:
     """A checked TLS configuration; made by uwserve's facade from ``serve(tls=...)``."""
-    # ValueError with the label of the entry, the option and what OpenSSL said. Each entry is a dict with label (str),
-    # key, cert, ca, passphrase, ciphers (bytes; all but key and cert may be None), alpn_protocols and server_name
-    # (lists of str), request_cert and reject_unauthorized (bool). Any thread.
-    def __init__(self, entries: list[dict[str, Any]]) -> None: ...
+
+    def __init__(self, entries: list[dict[str, Any]]) -> None:
+        """For the facade. Each entry is a dict with label (str), key, cert, ca, passphrase, ciphers (bytes; all but key and cert
+        may be None), alpn_protocols and server_name (lists of str), request_cert and reject_unauthorized (bool). ValueError
+        with the label of the entry, the option and what OpenSSL said. Any thread.
+        """
 
 @final
 class SocketAddress(tuple[str, int, Literal["IPv4", "IPv6"]]):
@@ -776,29 +755,18 @@ class TimedCall:
     def __call__(self, *args: Any) -> Any: ...
     def record(self, ns: int, /) -> None:
         """One more time, that was measured elsewhere."""
-    # count, total, p50, p90, p99, max since the last take()
     def take(self) -> dict[str, int]:
         """count, and in nanoseconds total, p50, p90, p99 and max, since the last take()."""
 
 class ServerCore(Generic[DataT]):
     """The native half of a server; ``uwserve.Server`` derives from it."""
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
-    # The dashboard's sockets and requests, which no handler hears of and no count includes. Loop thread.
-    def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any: ...
-    def _observe(self, request: Request, /) -> ServerWebSocket | None: ...
-    # answer(): neither the request nor what is written is in any count.
-    def _leave_out(self, request: Request, answer: Callable[[], _T], /) -> _T: ...
-    def _tell_observer(self, ws: ServerWebSocket, text: str, /) -> bool: ...
-    # Instead of set_websocket's, until that is called again.
-    def _set_message_handler(self, handler: Callable[..., Any] | None, /) -> None: ...
-    def __init__(self) -> None: ...
-    # Hooks, set by the facade before listening. Called on the loop thread.
-    #   dispatch(request): answers, upgrades or defers; an exception out of it is a 500.
-    #   log_exception(where, exc, ws): an exception that no `error` handler took; ws is None if it was no socket's.
-    #   on_stopped(): the last connection of a stopped server is gone (called exactly once).
-    #   on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run in that.
-    #   on_unknown_protocol(name): selected because a client offered it, not by the application; called once.
-    #   on_refused(seconds, counts): what was refused in that time, by cause; 0 seconds: just now.
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...  # documented in ServerWebSocket
+    def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any:
+        """For the facade."""
+    def _set_message_handler(self, handler: Callable[..., Any] | None) -> None:
+        """For the dashboard: instead of set_websocket's, until that is called again. Loop thread."""
+    def __init__(self) -> None:
+        """A server that is not bound yet. For the facade."""
     def set_hooks(
         self,
         dispatch: Callable[[Request], None],
@@ -807,17 +775,27 @@ class ServerCore(Generic[DataT]):
         on_refused: Callable[[float, dict[str, int]], None],
         on_event_loop_wanted: Callable[[], None],
         on_unknown_protocol: Callable[[str], None] | None = None,
-    ) -> None: ...
-    # is_wanted() is asked at most once a second whether connections are to be logged; if so, the others log them.
+    ) -> None:
+        """For the facade, before listening. All are called on the server's thread.
+
+        dispatch(request): answers, upgrades or defers; an exception out of it is a 500. log_exception(where, exc, ws): an
+        exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
+        stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
+        seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
+        in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
+        application (called at most once).
+        """
     def set_connection_log(
         self,
         is_wanted: Callable[[], bool],
         opened: Callable[[ServerWebSocket], None],
         closed: Callable[[ServerWebSocket, int, str], None],
-    ) -> None: ...
-    # One more exception out of user code that the core does not see itself. Any thread.
-    def count_handler_error(self, where: str) -> None: ...
-    # Live: also for open sockets. A handler that is None is not called. All keyword-only.
+    ) -> None:
+        """For the facade. is_wanted() is asked at most once a second whether connections are to be logged; if so, opened(ws) and
+        closed(ws, code, reason) log them.
+        """
+    def count_handler_error(self, where: str) -> None:
+        """For the facade. One more exception out of user code that the core does not see itself. Any thread."""
     def set_websocket(
         self,
         *,
@@ -841,16 +819,23 @@ class ServerCore(Generic[DataT]):
         per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
         protocols: Sequence[str] | None,
         enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
-    ) -> None: ...
+    ) -> None:
+        """For the facade. Live: also for open sockets. A handler that is None is not called. per_message_deflate is a pair of
+        names, for compress and decompress; enabled False: ``serve()`` was given no ``websocket``, every upgrade() returns
+        False.
+        """
     def set_http(
         self, *, idle_timeout: int, keep_alive_timeout: int, min_body_rate: int, max_request_body_size: int
-    ) -> None: ...
-    # Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the one that is
-    # believed from them, in lower case, or "".
+    ) -> None:
+        """For the facade. Live: also for open connections, from the next time that they are timed. Seconds, bytes a second, and
+        bytes.
+        """
     def set_proxies(
         self, *, networks: Sequence[tuple[bytes, int]], local: bool, field: str, proxy_protocol: bool
-    ) -> None: ...
-    # 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted proxies always are.
+    ) -> None:
+        """For the facade. Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the
+        one that is believed from them, in lower case, or "".
+        """
     def set_limits(
         self,
         *,
@@ -865,43 +850,61 @@ class ServerCore(Generic[DataT]):
         reserved_descriptors: int,
         max_descriptors: int,  # RLIMIT_NOFILE; 0: none
         report_ms: int,
-    ) -> None: ...
-    # For connections from now on; the first time before listening. Loop thread, or while nothing runs.
-    def set_tls(self, config: TlsConfig) -> None: ...
-    # Only one of these may be called, once. Each returns the addresses and their ports, or the path and -1.
-    # Listens on all of these numeric addresses, with the same port for all if it is 0. If there are several, those of an
-    # unsupported family are left out. OSError with errno on failure; its filename is the address.
-    def listen_tcp(
-        self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool
-    ) -> list[tuple[bytes, int]]: ...
-    # An abstract name starts with NUL; mode: permission bits, -1 for the umask's.
-    def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]: ...
-    # Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken over: EBADF,
-    # ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
-    def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]: ...
-    def listening_descriptors(self) -> list[int]: ...  # still owned by the core: duplicate them
-    # Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means "Python has a
-    # signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt and
-    # SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped.
-    # rearm_signals() is called after turns that took long: a handler may have replaced the process's signal handlers.
-    def run_loop(self, signal_fd: int = -1, rearm_signals: Callable[[], None] | None = None) -> None: ...
-    # Inside an event loop: set_event_loop(loop, _tasks.TOOLS), descriptor = attach_core() on the loop's thread, pump()
-    # whenever it is readable: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and only
-    # coroutines are left. pump() raises KeyboardInterrupt and SystemExit out of handlers.
-    def set_event_loop(self, loop: asyncio.AbstractEventLoop, tools: tuple[Any, ...]) -> None: ...
-    def forget_event_loop(self) -> None: ...
-    def attach_core(self) -> int: ...
-    def pump(self) -> int: ...
-    # Calls pump(), and on_end() with what that tells, unless it is 0.
-    def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]: ...
-    def detach_core(self) -> None: ...
-    # Steps a coroutine at once, in the task and context of a handler; its Task when it has suspended. where: what an
-    # exception out of it counts as, see ServerStats.handler_errors. Loop thread.
-    def start_coroutine(
-        self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /
-    ) -> asyncio.Task[Any] | None: ...
-    def cancel_tasks(self) -> None: ...  # of handlers; not the one that calls
-    def forget_tasks(self) -> None: ...
+    ) -> None:
+        """For the facade. Live. 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted
+        proxies always are. max_descriptors: RLIMIT_NOFILE.
+        """
+    def set_tls(self, config: TlsConfig) -> None:
+        """For the facade. For connections from now on; the first time before listening. The server's thread, or while nothing
+        runs.
+        """
+    # Only one of these three may be called, once.
+    def listen_tcp(self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool) -> list[tuple[bytes, int]]:
+        """For the facade, once. Listens on all of these numeric addresses, with the same port for all if it is 0. If there are
+        several, those of an unsupported family are left out. Returns [(numeric address, port)]. OSError with errno on failure;
+        its filename is the address.
+        """
+    def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]:
+        """For the facade, once. path: bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
+        [(path, -1)]. OSError with errno on failure.
+        """
+    def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]:
+        """For the facade, once. Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken
+        over: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
+        Returns [(numeric address, port)], or path and -1.
+        """
+    def listening_descriptors(self) -> list[int]:
+        """For the facade. The descriptors of the listening sockets. The core still owns them: duplicate them. The server's thread."""
+    def run_loop(self, signal_fd: int = -1, rearm_signals: Callable[[], None] | None = None) -> None:
+        """For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means
+        "Python has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt
+        and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped. rearm_signals()
+        is called after turns that took long: a handler may have replaced the process's signal handlers.
+        """
+    def set_event_loop(self, loop: asyncio.AbstractEventLoop, tools: tuple[Any, ...]) -> None:
+        """For the facade. Coroutines run in this asyncio or uvloop event loop from now on; tools are those of _tasks. Then
+        attach_core() on the loop's thread gives a descriptor, and pump() is called whenever it is readable.
+        """
+    def forget_event_loop(self) -> None:
+        """For the facade. The end of set_event_loop()."""
+    def attach_core(self) -> int:
+        """For the facade. The descriptor to watch in the event loop of this thread."""
+    def pump(self) -> int:
+        """For the facade. One turn of the loop: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and
+        only coroutines are left. Raises KeyboardInterrupt and SystemExit out of handlers.
+        """
+    def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]:
+        """For the facade. A callable that calls pump(), and on_end() with what that tells, unless it is 0."""
+    def detach_core(self) -> None:
+        """For the facade. The end of attach_core(). RuntimeError in a callback of the server's."""
+    def start_coroutine(self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /) -> asyncio.Task[Any] | None:
+        """For the facade. Steps a coroutine at once, in the task and context of a handler; returns its Task when it has suspended,
+        else None. where: what an exception out of it counts as in ``handler_errors``. The server's thread.
+        """
+    def cancel_tasks(self) -> None:
+        """For the facade. Cancels the Tasks of handlers, but not the one that calls. The server's thread."""
+    def forget_tasks(self) -> None:
+        """For the facade. The Tasks of handlers are not waited for any more. The server's thread."""
     @property
     def tasks(self) -> frozenset[asyncio.Task[Any]]:
         """The asyncio Tasks of handlers that have not ended yet: a frozenset, a copy.
@@ -912,15 +915,17 @@ class ServerCore(Generic[DataT]):
 
         Bun: none; ours.
         """
-    # Any thread. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
-    # "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True.
-    def stop_core(self, close_active_connections: bool) -> None: ...
-    # Any thread. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
-    # bad code or reason.
+    def stop_core(self, close_active_connections: bool) -> None:
+        """For the facade. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
+        "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True. Any thread.
+        """
     @staticmethod
-    def check_close(code: int, reason: str) -> None: ...  # TypeError, ValueError as of ServerWebSocket.close
-    def stop_within(self, seconds: float, code: int, reason: str) -> None: ...
-    # Any thread: fn(*args) runs on the loop thread in the next iteration; exceptions are logged.
+    def check_close(code: int, reason: str) -> None:
+        """For the facade. TypeError or ValueError for what ServerWebSocket.close() would refuse."""
+    def stop_within(self, seconds: float, code: int, reason: str) -> None:
+        """For the facade. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
+        bad code or reason. Any thread.
+        """
     def call_soon(self, fn: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts]) -> None:
         """Call a function on the server's thread, in the next iteration of its loop.
 
@@ -942,6 +947,7 @@ class ServerCore(Generic[DataT]):
         Bun: none; ours.
         """
     # Without data, ws.data is None: that must be a value of its type.
+    # All overloads: def upgrade(self, request, options={}, /, *, headers=None, data=None, protocol=None)
     @overload
     def upgrade(
         self,
@@ -1040,8 +1046,8 @@ class ServerCore(Generic[DataT]):
     def stats(self) -> ServerStats:
         """Tell what the server has counted since ``serve()`` made it.
 
-        Counters never fall and outlast the server's end. The dashboard's viewers are not counted. It costs some microseconds,
-        however many connections and topics there are.
+        Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
+        are.
 
         Returns:
             A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.
@@ -1126,10 +1132,6 @@ class ServerCore(Generic[DataT]):
 
         Bun: Server.timeout.
         """
-    # The answer to a request. False if it was answered or its client is gone. body None: no body and no Content-Length
-    # (1xx, 204, 304). The core leaves the body out for HEAD. Header names and values are validated (CR, LF, NUL, names
-    # that are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped;
-    # "Connection: close" closes. Loop thread only.
     def respond(
         self,
         request: Request,
@@ -1137,9 +1139,12 @@ class ServerCore(Generic[DataT]):
         headers: Sequence[tuple[str, str]],
         body: bytes | None,
         /,
-    ) -> bool: ...
-    # Same with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close() is called when the
-    # client leaves. An exception out of it is logged and cuts the connection, so the client sees an incomplete body.
+    ) -> bool:
+        """For the facade. The answer to a request; False if it was answered or its client is gone. body None: no body and no
+        Content-Length (204, 304). The body is left out for HEAD. Header names and values are validated (CR, LF, NUL, names that
+        are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped; "Connection:
+        close" closes. The server's thread.
+        """
     def respond_stream(
         self,
         request: Request,
@@ -1147,9 +1152,11 @@ class ServerCore(Generic[DataT]):
         headers: Sequence[tuple[str, str]],
         body: Iterator[str | Buffer],
         /,
-    ) -> bool: ...
-    # Same with pieces that come by push_piece(). tell(True) when one is wanted, unless push_piece() says so, and
-    # tell(False) once, when the stream is over or its client gone.
+    ) -> bool:
+        """For the facade. As respond(), with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close()
+        is called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
+        incomplete body. The server's thread.
+        """
     def respond_pushed(
         self,
         request: Request,
@@ -1157,15 +1164,23 @@ class ServerCore(Generic[DataT]):
         headers: Sequence[tuple[str, str]],
         tell: Callable[[bool], None],
         /,
-    ) -> bool: ...
-    # True when another piece is wanted at once. RuntimeError when none is wanted.
-    def push_piece(self, request: Request, piece: str | Buffer, /) -> bool: ...
-    # What is not complete cuts the connection. False if the body was over.
-    def end_pushed(self, request: Request, complete: bool, /) -> bool: ...
-    # Called inside dispatch(): the answer, or upgrade, comes later.
-    def defer(self, request: Request, /) -> None: ...
+    ) -> bool:
+        """For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
+        push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
+        """
+    def push_piece(self, request: Request, piece: str | Buffer, /) -> bool:
+        """For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
+        another is wanted at once. TypeError for anything else, RuntimeError if none is wanted. The server's thread.
+        """
+    def end_pushed(self, request: Request, complete: bool, /) -> bool:
+        """For the facade. Ends the body that respond_pushed() has begun; one that is not complete cuts the connection. False if it was
+        over. The server's thread.
+        """
+    def defer(self, request: Request, /) -> None:
+        """For the facade, inside dispatch(): the answer, or upgrade, comes later."""
     @property
-    def local_port(self) -> int: ...  # 0 for a unix socket
+    def local_port(self) -> int:
+        """For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread."""
     @property
     def pending_requests(self) -> int:
         """How many requests wait for their answer, an int.
@@ -1219,7 +1234,8 @@ class ServerCore(Generic[DataT]):
         Bun: none; ours.
         """
     @property
-    def forced(self) -> bool: ...  # stopped by force: its coroutines have been cancelled
+    def forced(self) -> bool:
+        """For the facade. True once the server was stopped by force: its coroutines have been cancelled."""
     @property
     def finished(self) -> bool:
         """True once it was stopped and its last connection is gone; a bool.
@@ -1229,9 +1245,11 @@ class ServerCore(Generic[DataT]):
         Bun: none; ours.
         """
     @property
-    def compressions(self) -> int: ...  # messages that were compressed; a broadcast counts once for each setting
+    def compressions(self) -> int:
+        """For the facade. How many messages were compressed, an int; a broadcast counts once for each setting. The server's thread."""
     @property
-    def live_handles(self) -> int: ...  # ServerWebSocket objects of this process, for leak tests
+    def live_handles(self) -> int:
+        """For the facade. How many ServerWebSocket objects this process holds, an int, for leak tests. Any thread."""
 
 uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that

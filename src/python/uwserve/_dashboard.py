@@ -34,9 +34,9 @@ class Settings:
         self.hosts = hosts
 
     @property
-    def socket(self) -> str:
-        """The path of the WebSocket that feeds the page."""
-        return self.path.rstrip("/") + "/socket"
+    def stream(self) -> str:
+        """The path of the stream that feeds the page."""
+        return self.path.rstrip("/") + "/stream"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Settings) and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)

@@ -1,8 +1,8 @@
 """The types of what ``server.stats()`` and ``server.topics()`` return, for annotations; each key is documented here.
 
 Plain dicts of ints (``uptime`` alone is a float), so ``json.dumps(server.stats())`` is a status page. Every key is
-always there. What is a total counts from ``serve()`` on and never falls. The dashboard's page and its viewers are not
-counted. ``import uwserve`` imports nothing from here.
+always there. What is a total counts from ``serve()`` on and never falls. The dashboard's page and its viewers count
+like other clients. ``import uwserve`` imports nothing from here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """``--access-log``: each HTTP request with its status and how long it took, at INFO on the logger ``uwserve.access``.
 
 Methods that note what is asked and answered are put in front of the server's own, on that one object: without the
-option nothing is there, and with it a WebSocket's messages still pass untouched. The handshakes of the dashboard's
-viewers are not logged: the feed accepts them in the core, past these methods. Requests for its page are.
+option nothing is there, and with it a WebSocket's messages still pass untouched.
 """
 
 from __future__ import annotations

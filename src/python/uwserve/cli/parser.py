@@ -243,7 +243,7 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     group.add_argument(
         "--access-log",
         action="store_true",
-        help="log each request with its status and duration; costs some µs each. Not the dashboard's WebSockets",
+        help="log each request with its status and duration; costs some µs each",
     )
     group.add_argument(
         "--no-color",

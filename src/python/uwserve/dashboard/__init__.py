@@ -1,7 +1,7 @@
-"""The live dashboard of ``serve(dashboard=...)``: one page, and the WebSocket that feeds it, on the server's own port.
+"""The live dashboard of ``serve(dashboard=...)``: one page, and the stream that feeds it, on the server's own port.
 
-``access`` decides who may look, ``page`` puts the page together, ``feed`` tells its viewers once a second. While nobody
-looks nothing is measured and nothing runs.
+``access`` decides who may look, ``page`` puts the page together, ``feed`` sends each viewer a sample once a second.
+While nobody looks nothing is measured and nothing runs. To the server both are requests like any other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from .. import Request, Response
-from .._dispatch import send
 from .access import Access
 from .feed import SORTS
 from .page import page
@@ -22,11 +21,10 @@ if TYPE_CHECKING:
 
 _NOT_HERE = Response("Not Found\n", 404)
 _NOT_ALLOWED = Response("Method Not Allowed\n", 405, {"Allow": "GET, HEAD"})
-_NO_SOCKET = Response("The dashboard's page connects here by WebSocket.\n", 426, {"Upgrade": "websocket"})
 
 
 def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
-    """The routes: the page, and its socket. Whoever may not look gets 404, whatever the method."""
+    """The routes: the page, and its stream. A client that may not look gets 404, whatever the method."""
     access = Access(server, settings)
     answer = page()
 
@@ -35,12 +33,8 @@ def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
             return _NOT_HERE
         return None if request.method in ("GET", "HEAD") else _NOT_ALLOWED
 
-    def show(request: Request) -> Response | None:
-        if refused := refusal(request):
-            return refused
-        shown = topics(request) if request.query else answer
-        server._leave_out(request, lambda: send(server, request, shown))
-        return None
+    def show(request: Request) -> Response:
+        return refusal(request) or (topics(request) if request.query else answer)
 
     def topics(request: Request) -> Response:
         """``?topics&search=...&sort=...``: the page asks so for what the feed does not tell everybody."""
@@ -53,11 +47,12 @@ def endpoints(server: Server, feed: Feed, settings: Settings) -> dict[str, Any]:
             return Response(None, 204, {"Cache-Control": "no-store"})
         return Response.json(found, 200, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
 
-    def connect(request: Request) -> Response | None:
+    def stream(request: Request) -> Response | None:
         if refused := refusal(request):
             return refused
         if not access.is_same_origin(request):
             return Response("Another site may not look.\n", 403)
-        return None if feed.accept(request) else _NO_SOCKET
+        feed.accept(request)
+        return None
 
-    return {settings.path: show, settings.socket: connect}
+    return {settings.path: show, settings.stream: stream}

@@ -10,7 +10,7 @@ Four things can make a stranger look like a client on this machine, and each is 
   proxy's.
 * DNS rebinding: a page of evil.example whose name suddenly means 127.0.0.1 has our origin as the browser sees it, but
   it asks with its own name. Only addresses, ``localhost`` and names that were given to the server are answered.
-* A page of another site that opens our WebSocket (RFC 6455 section 10.2): the browser tells its origin.
+* A page of another site that requests our stream: the browser sends that page's origin, or says that it is another.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Access:
         return not why
 
     def is_same_origin(self, request: Request) -> bool:
-        """False for a browser in which another site's page asks; other clients send no ``Origin``."""
+        """False for a browser in which another site's page asks; other clients send neither field."""
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return False
         origin = request.headers.get("origin")
         if origin is None:
             return True

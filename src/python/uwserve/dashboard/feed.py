@@ -5,8 +5,8 @@ how long that waits is the loop's lag, which every message shares, and each tent
 handler is exchanged for a ``TimedCall`` of it meanwhile. When the last viewer has been gone for a while (so that
 reloading the page keeps its charts), the thread ends, the handler is put back and what was measured is forgotten.
 
-Viewers are observers of the core: no handler and no count of the server's knows them. All on the loop's thread but
-``_probe_for_ever``.
+A viewer is a request whose body is a stream of server-sent events (HTML Living Standard, section 9.2). All on the
+loop's thread but ``_probe_for_ever``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .._callables import is_coroutine_function
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .. import Request, Server, ServerWebSocket
+    from .. import Request, Server
     from ..stats import ServerStats
 
 INTERVAL = 1.0
@@ -41,6 +41,8 @@ TOPICS = 20
 TOPICS_SHARE = 0.02
 """The part of the loop's time that listing topics may take, and again that searching them may: many subscriptions are
 listed less often."""
+READ_SECONDS = 30
+"""A viewer that has read nothing for so long is closed, whatever the server's ``idle_timeout``."""
 SORTS = ("subscribers", "publishes", "rate", "name")
 """What viewers may sort topics by; the largest first, but for names."""
 SEARCH_LENGTH = 200
@@ -54,47 +56,72 @@ FIELDS = (
 """Of a point: milliseconds since 1970, counts, rates per second, times in microseconds, CPU time per time, bytes."""
 
 
+HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),  # nginx passes each event on at once
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+
+class Viewer:
+    """One request for the stream. A message for a client that has not taken the last one is left out, not queued."""
+
+    def __init__(self, server: Server, request: Request) -> None:
+        self._server = server
+        self._request = request
+        self._is_wanted = False
+        self.is_open = True
+        server.timeout(request, READ_SECONDS)
+        if not server.respond_pushed(request, 200, HEADERS, self._tell):
+            self.is_open = False
+
+    def _tell(self, wanted: bool) -> None:
+        """The core takes another piece; or (False) the stream is over."""
+        self._is_wanted = wanted
+        if not wanted:
+            self.is_open = False
+
+    def send(self, text: str) -> None:
+        if self._is_wanted:
+            self._is_wanted = self._server.push_piece(self._request, f"data: {text}\n\n")
+
+    def end(self) -> None:
+        self._server.end_pushed(self._request, True)
+
+
 class Feed:
     """The viewers of one server's dashboard, and the samples of the last minutes."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._viewers: list[ServerWebSocket] = []
+        self._viewers: list[Viewer] = []
         self._points: deque[list[float]] = deque(maxlen=POINTS)
         self._end: threading.Event | None = None  # of the thread; None: nobody has looked lately
         self._times: _core.TimedCall | None = None
 
     # --- viewers ---
 
-    def accept(self, request: Request) -> bool:
-        """Take the request's client as a viewer. False when it is no handshake."""
-        viewer = self._server._observe(request)
-        if viewer is None:
-            return False
+    def accept(self, request: Request) -> None:
+        """Answer the request with the stream: what there is, and from then on each sample."""
         if self._end is None:
-            try:
-                self._begin()
-            except BaseException:
-                viewer.terminate()
-                raise
+            self._begin()
+        viewer = Viewer(self._server, request)
         self._viewers.append(viewer)
-        self._tell(viewer, self._hello())
-        return True
+        viewer.send(_json(self._hello()))
 
     def close(self) -> None:
-        """Send every viewer away, as the options have changed; their pages come back, if they may."""
-        for viewer in self._viewers:
-            viewer.close(1012, "Service Restart")
-        self._viewers.clear()
+        """End every viewer's stream, as the options have changed or the server stops; pages come back if they may."""
+        viewers, self._viewers = self._viewers, []
+        for viewer in viewers:
+            viewer.end()
 
     def handlers_changed(self) -> None:
         """The server has new handlers."""
         self._times = None
         if self._end is not None:
             self._time_handler()
-
-    def _tell(self, viewer: ServerWebSocket, message: dict[str, Any]) -> None:
-        self._server._tell_observer(viewer, json.dumps(message, separators=(",", ":")))
 
     # --- while somebody looks ---
 
@@ -121,9 +148,10 @@ class Feed:
             raise
 
     def end(self) -> None:
-        """Nobody looks any more: the handler is put back, the thread ends, what was measured is forgotten."""
+        """Put the handler back, end the streams and the thread, and forget what was measured."""
         if self._times is not None:
             self._server._set_message_handler((self._server._options["websocket"] or {}).get("message"))
+        self.close()
         self.forget()
 
     def forget(self) -> None:
@@ -153,7 +181,7 @@ class Feed:
         self._is_posted = False
         if end is not self._end:
             return
-        if self._server.stopping:
+        if self._server.stopping:  # which waits for every request
             self.end()
             return
         self._lags.append(now - posted)
@@ -162,7 +190,7 @@ class Feed:
             self._sample(now)
 
     def _sample(self, now: float) -> None:
-        self._viewers = [viewer for viewer in self._viewers if viewer.ready_state == 1]
+        self._viewers = [viewer for viewer in self._viewers if viewer.is_open]
         if self._viewers:
             self._watched = now
         elif now - self._watched > GRACE:
@@ -174,9 +202,9 @@ class Feed:
         if point is not None:
             self._points.append(point)
         message = self._now(stats) | {"type": "sample", "point": point}
-        text = json.dumps(message, separators=(",", ":"))
+        text = _json(message)
         for viewer in self._viewers:
-            self._server._tell_observer(viewer, text)
+            viewer.send(text)
 
     # --- what is measured ---
 
@@ -333,6 +361,11 @@ class Feed:
             "fields": FIELDS,
             "points": list(self._points),
         }
+
+
+def _json(message: dict[str, Any]) -> str:
+    """On one line, as an event's data is."""
+    return json.dumps(message, separators=(",", ":"))
 
 
 def _memory() -> int:

@@ -1,4 +1,4 @@
-// The socket, and what it tells put into the page. Text goes in as text, never as markup.
+// The stream of figures, and how they get into the page. Text goes in as text, never as markup.
 
 const $ = id => document.getElementById(id);
 const SPANS = [60, 120, 300];  // points that are shown, at least those that there are
@@ -141,12 +141,13 @@ function tables(now) {
 
 function facts(now) {
   const parts = [`up ${duration(now.uptime)}`];
-  if (now.pending) parts.push(`${now.pending} pending requests`);
+  const pending = now.pending - now.viewers;  // each viewer's stream is one
+  if (pending > 0) parts.push(`${pending} pending requests`);
   if (now.viewers > 1) parts.push(`${now.viewers} viewers`);
   $("facts").textContent = [...parts, `version ${view.server.version}`, `process ${view.server.process}`].join("  ·  ");
 }
 
-// --- the socket ---
+// --- the stream ---
 
 function state(name, text) {
   $("state").dataset.state = name;
@@ -177,23 +178,25 @@ function take(message) {
 
 let attempts = 0;
 function connect() {
-  const path = location.pathname.replace(/\/$/, "") + "/socket";
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
-  // A server that has lost its power says nothing: samples are a second apart.
-  let watchdog = setTimeout(() => socket.close(), 10000);
-  socket.onopen = () => { attempts = 0; };
-  socket.onmessage = ({data}) => {
+  const stream = new EventSource(location.pathname.replace(/\/$/, "") + "/stream");
+  // By our own clock: EventSource does not come back after a response that is no stream.
+  const again = why => {
     clearTimeout(watchdog);
-    watchdog = setTimeout(() => { state("gone", "silent"); socket.close(); }, 10000);
+    stream.close();
+    const isFirst = attempts === 0, seconds = Math.min(10, 0.5 * 2 ** attempts++);
+    state(isFirst && !why ? "waiting" : "gone", why ?? (isFirst ? "reconnecting" : "not reachable"));
+    setTimeout(connect, seconds * 1000);
+  };
+  // A server that has lost its power says nothing: samples are a second apart.
+  let watchdog = setTimeout(again, 10000);
+  stream.onopen = () => { attempts = 0; };
+  stream.onmessage = ({data}) => {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(again, 10000, "silent");
     state("live", "live");
     take(JSON.parse(data));
   };
-  socket.onclose = () => {
-    clearTimeout(watchdog);
-    const seconds = Math.min(10, 0.5 * 2 ** attempts++);
-    state(attempts > 1 ? "gone" : "waiting", attempts > 1 ? "not reachable" : "reconnecting");
-    setTimeout(connect, seconds * 1000);
-  };
+  stream.onerror = () => again();
 }
 
 document.addEventListener("visibilitychange", drawAll);

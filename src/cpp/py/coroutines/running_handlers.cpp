@@ -1,0 +1,270 @@
+#include "py/coroutines/running_handlers.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "py/websocket/queue.h"
+
+namespace uwserve {
+
+namespace {
+
+// WsObject::held_units counts in these, rounded up.
+constexpr size_t kHeldUnit = 16;
+
+// What a WsObject can count, whatever the options say: beyond half of it the connection is crowded, and one more handler,
+// with the largest message that there is, still fits.
+constexpr uint64_t kMostRunning = 1u << 23, kMostHeldUnits = 1u << 29;
+
+// Places in the line of sockets that have closed are not worth a look until there are so many.
+constexpr size_t kManyGone = 32;
+
+// While sockets wait for memory that no handler holds, it is looked for this often.
+constexpr int kMemoryPollMs = 100;
+
+uint64_t units_of(size_t bytes) { return (bytes + kHeldUnit - 1) / kHeldUnit; }
+
+// A memoryview is released when its handler suspends.
+size_t held_bytes(PyObject *argument) {
+    if (!argument) return 0;
+    if (PyUnicode_Check(argument)) {
+        return static_cast<size_t>(PyUnicode_GET_LENGTH(argument)) * static_cast<size_t>(PyUnicode_KIND(argument));
+    }
+    if (PyBytes_Check(argument)) return static_cast<size_t>(PyBytes_GET_SIZE(argument));
+    return PyByteArray_Check(argument) ? static_cast<size_t>(PyByteArray_GET_SIZE(argument)) : 0;
+}
+
+RunningHandler::Kind kind_of(WsObject *ws, const char *where) {
+    using Kind = RunningHandler::Kind;
+    if (!ws) return strcmp(where, "call_soon") == 0 ? Kind::kNone : Kind::kRequest;  // call_soon is no peer's
+    return is_open_handler(where) || strcmp(where, "close") == 0 ? Kind::kOnce : Kind::kEvent;
+}
+
+uint64_t count_of(const WsObject *ws) { return uint64_t{ws->running} + ws->running_once; }
+
+}  // namespace
+
+// --- the bounds ---
+
+bool RunningHandlers::is_server_full(bool counts_bytes) const {
+    uint64_t max = core_.limits.figures.max_concurrent_handlers;
+    return (max && extra_ + orphans(0) >= max) || (counts_bytes && bytes_ && !core_.limits.has_memory_elsewhere(0));
+}
+
+// `beginning`: pending requests that have no handler yet.
+uint64_t RunningHandlers::orphans(uint64_t beginning) const {
+    uint64_t pending =
+        core_.instance ? core_.instance->connections().pending.load(std::memory_order_relaxed) - beginning : 0;
+    return orphans_ + (requests_ > pending ? requests_ - pending : 0);
+}
+
+bool RunningHandlers::refuses_requests() const {
+    uint64_t max = core_.limits.figures.max_concurrent_handlers;
+    return max && requests_ + orphans_ >= max && orphans(1) >= max;
+}
+
+bool RunningHandlers::is_over(WsObject *ws, bool *for_server) const {
+    uint64_t max = core_.options.max_concurrent_handlers ? core_.options.max_concurrent_handlers : kMostRunning;
+    uint64_t max_units = core_.options.max_concurrent_handlers ? kMaxHeldBytes / kHeldUnit : kMostHeldUnits;
+    *for_server = ws->running > 0 && is_server_full(ws->held_units > 0);
+    return *for_server || ws->running >= std::min(max, kMostRunning) || ws->held_units >= max_units;
+}
+
+// --- counting ---
+
+void RunningHandlers::began(RunningHandler &handler, WsObject *ws, const char *where) {
+    handler.kind = kind_of(ws, where);
+    if (handler.kind == RunningHandler::Kind::kNone) return;
+    running_++;
+    total_++;
+    if (!ws) {
+        requests_++;
+        return;
+    }
+    if (!ws->ws) {
+        orphans_++;
+    } else if (count_of(ws)) {
+        extra_++;
+    }
+    if (handler.kind == RunningHandler::Kind::kOnce) {
+        ws->running_once++;
+        return;
+    }
+    ws->running++;
+    handler.bytes = held_bytes(argument_);
+    if (handler.bytes) {
+        ws->held_units += units_of(handler.bytes);
+        bytes_ += handler.bytes;
+        core_.limits.add_loose(handler.bytes);
+    }
+    if (ws->ws) crowd(ws);
+}
+
+void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
+    RunningHandler was = std::exchange(handler, RunningHandler());
+    if (was.kind == RunningHandler::Kind::kNone) return;
+    running_--;
+    if (was.bytes) {
+        bytes_ -= was.bytes;
+        core_.limits.take_loose(was.bytes);
+    }
+    if (was.kind == RunningHandler::Kind::kRequest) {
+        requests_--;
+    } else {
+        if (was.kind == RunningHandler::Kind::kOnce) {
+            ws->running_once--;
+        } else {
+            ws->running--;
+            ws->held_units -= units_of(was.bytes);
+        }
+        if (!ws->ws) {
+            orphans_--;
+        } else if (count_of(ws)) {
+            extra_--;
+        }
+        reconsider(ws);
+    }
+    if (!waiting_.empty()) reconsider_waiting(1);
+}
+
+// Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait for
+// handlers that may never end.
+void RunningHandlers::socket_closed(WsObject *ws) {
+    if (ws->queue && ws->queue->is_in_line) gone_++;  // its place is taken away later: no Python code may run in here
+    if (!count_of(ws)) return;
+    extra_ -= count_of(ws) - 1;
+    orphans_ += count_of(ws);
+    if (!ws->queue || !ws->queue->is_crowded) return;
+    ws->queue->is_crowded = false;
+    if (!ws->queue->empty()) pump_soon(ws);
+}
+
+// --- waiting ---
+
+void RunningHandlers::crowd(WsObject *ws) {
+    bool for_server;
+    if ((ws->queue && ws->queue->is_crowded) || !is_over(ws, &for_server)) [[likely]]
+        return;
+    WsQueue *queue = queue_of(ws);
+    if (!queue) {
+        PyErr_Clear();  // no memory for a queue: the next handler tries again
+        return;
+    }
+    if (for_server) {
+        if (!get_in_line(ws)) return;
+        core_.limits.refused(Refusal::kConcurrentHandlers);
+        if (!core_.limits.has_memory_elsewhere(0)) arm_timer();
+    } else {
+        paused_++;
+    }
+    queue->is_crowded = true;
+    queue->is_paused = true;
+    us_socket_pause(raw(ws->ws), US_PAUSE_QUEUE);
+}
+
+// False: no memory for it. One that has a place still, from an earlier time, keeps it.
+bool RunningHandlers::get_in_line(WsObject *ws) {
+    if (ws->queue->is_in_line) return true;
+    try {
+        waiting_.push_back(Ref::borrow(reinterpret_cast<PyObject *>(ws)));
+    } catch (const std::bad_alloc &) {
+        return false;
+    }
+    ws->queue->is_in_line = true;
+    if (gone_ > kManyGone && gone_ > waiting_.size() / 2) [[unlikely]]
+        drop_gone();
+    return true;
+}
+
+// Of sockets that have closed. What goes with one may run Python code, which finds the line as it should be.
+void RunningHandlers::drop_gone() {
+    gone_ = 0;
+    size_t kept = 0;
+    for (Ref &ws : waiting_) {
+        if (as_ws(ws.get())->ws) std::swap(waiting_[kept++], ws);
+    }
+    while (!waiting_.empty() && !as_ws(waiting_.back().get())->ws) {
+        Ref last = std::move(waiting_.back());
+        waiting_.pop_back();
+    }
+}
+
+// Goes on, if it is not crowded any more.
+void RunningHandlers::reconsider(WsObject *ws) {
+    bool for_server;
+    if (!ws->queue || !ws->queue->is_crowded || is_over(ws, &for_server)) return;
+    ws->queue->is_crowded = false;
+    if (core_.is_forked || !ws->ws) return;
+    if (ws->queue->empty()) {
+        continue_reading(ws);
+    } else {
+        pump_soon(ws);
+    }
+}
+
+// The oldest sockets go first; those that must wait longer are queued again as the youngest.
+void RunningHandlers::reconsider_waiting(size_t at_most) {
+    for (size_t looks = waiting_.size(); looks && at_most; looks--) {
+        if (is_server_full(true)) {
+            if (!core_.limits.has_memory_elsewhere(0)) arm_timer();
+            return;
+        }
+        Ref next = std::move(waiting_.front());
+        waiting_.pop_front();
+        WsObject *ws = as_ws(next.get());
+        ws->queue->is_in_line = false;
+        if (!ws->ws && gone_) gone_--;
+        if (!ws->ws || !ws->queue->is_crowded) continue;
+        reconsider(ws);
+        if (ws->queue->is_crowded) {
+            ws->queue->is_in_line = true;
+            waiting_.push_back(std::move(next));  // there was room for it a moment ago
+        } else {
+            at_most--;
+        }
+    }
+}
+
+// Memory that becomes free elsewhere says so to no one.
+void RunningHandlers::arm_timer() {
+    if (!core_.instance || core_.is_forked || is_polling_) return;
+    is_polling_ = true;
+    if (!timer_) {
+        timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(RunningHandlers *));
+        *static_cast<RunningHandlers **>(us_timer_ext(timer_)) = this;
+    }
+    us_timer_set(timer_, [](us_timer_t *timer) {
+        auto *self = *static_cast<RunningHandlers **>(us_timer_ext(timer));
+        self->core_.gil.ensure();
+        self->is_polling_ = false;
+        self->reconsider_waiting(self->waiting_.size());
+    }, kMemoryPollMs, 0);
+}
+
+void RunningHandlers::limits_changed() {
+    if (!core_.instance || core_.is_forked) return;
+    us_socket_context_each(core_.instance->ws_context(), [](us_socket_t *s, void *self) {
+        auto *ws = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
+        if (ws && ws->queue) static_cast<RunningHandlers *>(self)->reconsider(ws);
+    }, this);
+}
+
+// --- garbage collection ---
+
+int RunningHandlers::traverse(visitproc visit, void *arg) {
+    for (const Ref &ws : waiting_) Py_VISIT(ws.get());
+    return 0;
+}
+
+void RunningHandlers::clear() {
+    timer_ = nullptr;  // goes with its loop
+    is_polling_ = false;
+    gone_ = 0;
+    while (!waiting_.empty()) {  // an empty deque would take memory, which may be short
+        Ref dropped = std::move(waiting_.front());
+        waiting_.pop_front();
+    }
+}
+
+}  // namespace uwserve

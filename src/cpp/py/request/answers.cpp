@@ -1,0 +1,399 @@
+// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade. Streams are in request/streams.cpp.
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+
+#include "py/request/fields.h"
+#include "py/request/request.h"
+#include "uws/http/status.h"
+#include "py/websocket/object.h"
+#include "docstrings.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr std::pair<std::string_view, std::string_view> kRetryAfter[] = {{"Retry-After", "1"}};
+
+RequestObject *request_of(HttpConnection &conn) { return static_cast<RequestObject *>(conn.request); }
+
+// A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
+class HeldObject : public BodyOwner {
+  public:
+    HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Ref::borrow(object)) {}
+    ~HeldObject() override {
+        core_.gil.ensure();
+        object_.reset();
+    }
+
+  private:
+    ServerCore &core_;
+    Ref object_;
+};
+
+}  // namespace
+
+// --- arguments common to the methods below ---
+
+RequestObject *read_request(ServerCore *core, PyObject *object, const char *call) {
+    if (!object || !PyObject_TypeCheck(object, core->state->request_type)) {
+        PyErr_Format(PyExc_TypeError, "request must be a Request, not %.200s",
+                     object ? Py_TYPE(object)->tp_name : "missing");
+        return nullptr;
+    }
+    auto *request = reinterpret_cast<RequestObject *>(object);
+    if (request->core != core) {
+        PyErr_SetString(PyExc_ValueError, "the request belongs to another server");
+        return nullptr;
+    }
+    if (!core->check_alive(call)) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread(call);
+        return nullptr;
+    }
+    return request;
+}
+
+bool read_status(PyObject *object, std::string *line) {
+    long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;
+    if (status == -1 && PyErr_Occurred()) PyErr_Clear();
+    if (status < 200 || status > 599) {
+        PyErr_Format(PyExc_ValueError, "status must be an int in 200..599, got %R", object);
+        return false;
+    }
+    *line = std::to_string(status) + " " + http_reason(static_cast<int>(status));
+    return true;
+}
+
+// --- methods ---
+
+namespace {
+
+PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count != 4) {
+        PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments (%zd given)", count);
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server.respond");
+    std::string status;
+    FieldList headers;
+    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
+    if (args[3] != Py_None && !PyBytes_Check(args[3])) {
+        PyErr_Format(PyExc_TypeError, "body must be bytes or None, not %.200s", Py_TYPE(args[3])->tp_name);
+        return nullptr;
+    }
+    if (!is_open(request)) Py_RETURN_FALSE;
+    ServerCore::DispatchScope entry(*core);
+    HttpConnection &conn = *request->conn;
+    if (headers.wants_close()) conn.head->close = true;
+    if (args[3] == Py_None) {
+        core->instance->connections().respond(conn, status, headers.fields(), std::nullopt, nullptr,
+                                              headers.content_length());
+    } else {
+        std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
+        core->instance->connections().respond(conn, status, headers.fields(), body,
+                                              std::make_unique<HeldObject>(*core, args[3]), headers.content_length());
+    }
+    core->gil.ensure();
+    Py_RETURN_TRUE;
+}
+
+// _call_for(request, function, *arguments): where the request's variables are those that its handler has set.
+PyObject *call_for(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core) return nullptr;
+    if (count < 2) {
+        PyErr_SetString(PyExc_TypeError, "_call_for() takes a request and a function");
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, args[0], "Server._call_for");
+    if (!request) return nullptr;
+    Ref keep = Ref::borrow(args[0]), function = Ref::borrow(args[1]);
+    RequestScope scope(*core, request);
+    return scope ? guarded<PyObject_Vectorcall>(function.get(), args + 2, static_cast<size_t>(count - 2), nullptr)
+                 : nullptr;
+}
+
+PyObject *defer(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    RequestObject *request = core ? read_request(core, object, "Server.defer") : nullptr;
+    if (!request) return nullptr;
+    request->deferred = true;
+    Py_RETURN_NONE;
+}
+
+// start(coroutine, where="fetch"): its Task when it has suspended, else None.
+PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    ServerCore *core = core_of(self);
+    if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread("Server.start_coroutine");
+        return nullptr;
+    }
+    if (count < 1 || count > 2 || (count == 2 && !PyUnicode_Check(args[1]))) {
+        PyErr_SetString(PyExc_TypeError, "start_coroutine() takes a coroutine, and where exceptions out of it count");
+        return nullptr;
+    }
+    const char *where = count == 2 ? PyUnicode_AsUTF8(args[1]) : "fetch";
+    if (!where) return nullptr;
+    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), HandlerErrors::place_of(where));
+    return task ? task.release() : Py_NewRef(Py_None);
+}
+
+// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
+// client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
+// clients give up when none is selected. False with ValueError set.
+bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::vector<std::string> &asked,
+                     std::string *chosen, bool *is_unknown) {
+    const auto &offers = handshake.protocols;
+    const auto &spoken = core.options.protocols;
+    const std::vector<std::string> *known = !asked.empty() ? &asked : spoken ? &*spoken : nullptr;
+    if (!known) {
+        *is_unknown = !offers.empty();
+        if (*is_unknown) *chosen = offers.front();
+        return true;
+    }
+    auto found = std::find_if(known->begin(), known->end(), [&](const std::string &name) {
+        return std::find(offers.begin(), offers.end(), name) != offers.end();
+    });
+    if (found != known->end()) {
+        *chosen = *found;
+    } else if (!asked.empty()) {
+        PyErr_Format(PyExc_ValueError, "protocol '%.200s' was not offered by the client", asked.front().c_str());
+        return false;
+    }
+    return true;
+}
+
+// Once for each server, at the end of the upgrade, because a logging handler may do anything.
+[[gnu::cold]] void tell_unknown_protocol(ServerCore &core, const std::string &name) {
+    Ref hook = std::move(core.on_unknown_protocol);
+    if (!hook) return;
+    Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "s", name.c_str()));
+    if (!result) core.log_failure("upgrade");
+}
+
+PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"request", "headers", "data", "protocol"};
+    ServerCore *core = core_of(self);
+    PyObject *given[4];
+    Ref kept[3];  // of a dict, which reading the headers could change
+    if (!core) return nullptr;
+    if (count > 1) {
+        // Bun's way: upgrade(request, {"data": ..., "headers": ...}).
+        if (count > 2 || names || !PyDict_Check(args[1])) {
+            PyErr_SetString(PyExc_TypeError,
+                            "upgrade() takes a request, and headers, data and protocol by keyword or in one dict");
+            return nullptr;
+        }
+        if (!read_dict("Server.upgrade", args[1], parameters + 1, 3, given + 1)) return nullptr;
+        given[0] = args[0];
+        for (int i = 0; i < 3; i++) kept[i] = Ref::borrow(given[i + 1]);
+    } else if (!read_args("Server.upgrade", args, count, names, parameters, 1, 4, given)) {
+        return nullptr;
+    }
+    RequestObject *request = read_request(core, given[0], "Server.upgrade");
+    FieldList headers;
+    if (!request || !headers.read(given[1], FieldList::For::kUpgrade)) return nullptr;
+    std::vector<std::string> asked = headers.protocols();
+    bool selects_none = false;
+    if (given[3] && given[3] != Py_None) {
+        const char *name = PyUnicode_Check(given[3]) ? PyUnicode_AsUTF8(given[3]) : nullptr;
+        if (!name) {
+            if (!PyErr_Occurred())
+                PyErr_Format(PyExc_TypeError, "protocol must be str or None, not %.200s", Py_TYPE(given[3])->tp_name);
+            return nullptr;
+        }
+        selects_none = !*name;
+        asked = {name};
+    }
+    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
+    Handshake handshake = read_handshake(*request->head);
+    if (handshake.verdict == Handshake::Verdict::kNotWebSocket) {
+        if (asks_for_websocket(*request->head)) core->limits.refused(Refusal::kHandshakeInvalid);
+        Py_RETURN_FALSE;
+    }
+    ServerCore::DispatchScope entry(*core);
+    HttpConnections &connections = core->instance->connections();
+    if (handshake.verdict == Handshake::Verdict::kWrongVersion) {
+        // RFC 6455 4.4
+        static constexpr std::pair<std::string_view, std::string_view> fields[] = {
+            {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Content-Type", "text/plain;charset=utf-8"}};
+        core->limits.refused(Refusal::kHandshakeVersion);
+        connections.respond(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required",
+                            nullptr);
+        Py_RETURN_FALSE;
+    }
+    std::string protocol;
+    bool is_unknown = false;
+    if (!selects_none && !choose_protocol(*core, handshake, asked, &protocol, &is_unknown)) return nullptr;
+    ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
+    Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
+    if (!handle) return nullptr;
+    Ref context = context_for(*core, request, false);
+    if (!context && PyErr_Occurred()) return nullptr;
+    // Making the handle may have run a finaliser that answered the request, or stopped the server.
+    if (!is_open(request) || core->stopping) Py_RETURN_FALSE;
+    HttpConnection &conn = *request->conn;
+    auto *ws = reinterpret_cast<WsObject *>(handle.get());
+    ws->context = context.release();
+    ws->ip_length = request->client.ip_length;
+    memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
+    PerSocket user;
+    user.handle = handle.get();  // the instance's reference, given back at close
+    user.compression = extensions.agreed;
+    // It takes memory, so it is made while the request can still be answered.
+    const UpgradeAnswer answer{std::string(handshake.key), protocol, extensions.field, headers.fields(), user};
+    core->on_settled(conn);
+    try {
+        connections.upgrade(conn, answer);
+    } catch (...) {
+        if (ws->id) handle.release();  // it was opened: the instance has it
+        throw;
+    }
+    handle.release();
+    if (is_unknown && core->on_unknown_protocol) [[unlikely]]
+        tell_unknown_protocol(*core, protocol);
+    Py_RETURN_TRUE;
+}
+
+PyObject *request_ip(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    RequestObject *request = core ? read_request(core, object, "Server.request_ip") : nullptr;
+    if (!request) return nullptr;
+    if (!request->client.ip_length) Py_RETURN_NONE;
+    return make_socket_address(*core->state, request->client);
+}
+
+PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"request", "seconds"};
+    ServerCore *core = core_of(self);
+    PyObject *given[2];
+    if (!core || !read_args("Server.timeout", args, count, names, parameters, 2, 2, given)) return nullptr;
+    RequestObject *request = read_request(core, given[0], "Server.timeout");
+    if (!request) return nullptr;
+    if (!PyLong_Check(given[1]) || PyBool_Check(given[1])) {
+        PyErr_Format(PyExc_TypeError, "seconds must be int, not %.200s", Py_TYPE(given[1])->tp_name);
+        return nullptr;
+    }
+    int overflow = 0;
+    long seconds = PyLong_AsLongAndOverflow(given[1], &overflow);
+    if (overflow || seconds < 0 || seconds > 86400) {
+        PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
+        return nullptr;
+    }
+    if (request->conn && !request->conn->s->closed)
+        core->instance->connections().set_timeout(*request->conn, static_cast<unsigned>(seconds));
+    Py_RETURN_NONE;
+}
+
+PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"topic", "data", "compress"};
+    ServerCore *core = core_of(self);
+    PyObject *given[3];
+    std::string_view topic;
+    Payload payload;
+    bool compress = true;
+    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) ||
+        !read_topic(given[0], &topic) || !payload.read(given[1], PayloadKind::kAny, "data") ||
+        !read_bool(given[2], "compress", &compress) || !core->check_alive("Server.publish")) {
+        return nullptr;
+    }
+    if (core->on_loop_thread())
+        return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
+    if (core->finished || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
+    bool posted = core->post_copy(
+        payload.view(),
+        [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {
+        server.publish(nullptr, name, bytes, opcode, compress);
+    }, "Server.publish");
+    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
+}
+
+PyObject *subscriber_count(PyObject *self, PyObject *object) {
+    ServerCore *core = core_of(self);
+    std::string_view topic;
+    if (!core || !read_topic(object, &topic) || !core->check_alive("Server.subscriber_count")) return nullptr;
+    if (!core->on_loop_thread()) {
+        core->refuse_thread("Server.subscriber_count");
+        return nullptr;
+    }
+    uWS::Topic *found = core->instance ? core->instance->topics().tree()->lookupTopic(topic) : nullptr;
+    return PyLong_FromSize_t(found ? found->size() : 0);
+}
+
+}  // namespace
+
+// --- where its variables are ---
+
+RequestScope::RequestScope(ServerCore &core, RequestObject *request)
+    : contexts_(core.contexts),
+      before_(core.contexts.request()),
+      scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
+    contexts_.set_request(request);
+}
+
+RequestScope::~RequestScope() { contexts_.set_request(before_); }
+
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
+    // In its own coroutine, or a step of its Task, what that has set.
+    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
+        return core.contexts.changed_copy();
+    return core.contexts.of_running(&request->context, even_if_pristine);
+}
+
+// --- from HttpConnections ---
+
+void ServerCore::on_request(HttpConnection &conn) {
+    gil.ensure();
+    if (running_handlers.refuses_requests()) [[unlikely]] {
+        limits.refused(Refusal::kConcurrentHandlers);
+        instance->connections().respond(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
+        return;
+    }
+    RequestObject *request = new_request(*this, conn);
+    if (!request) {
+        log_failure("request");
+        instance->connections().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
+        return;
+    }
+    Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
+    conn.request = Py_NewRef(keep.get());  // ended by on_settled
+    Ref hook = Ref::borrow(dispatch.get()), result;
+    {
+        RequestScope scope(*this, request);
+        if (hook && scope) result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
+        if (hook && !result) log_failure("fetch");
+    }
+    if (is_open(request) && !(result && request->deferred)) {
+        instance->connections().respond(*request->conn, "500 Internal Server Error", {},
+                                        std::string_view("Internal Server Error"), nullptr);
+    }
+}
+
+void ServerCore::on_settled(HttpConnection &conn) {
+    gil.ensure();
+    RequestObject *request = request_of(conn);
+    if (!request) return;
+    conn.request = nullptr;
+    request->conn = nullptr;
+    Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(request));
+}
+
+PyMethodDef kServerMethods[] = {
+    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerCore_respond},
+    {"defer", raw_call<defer>, METH_O, docs::kServerCore_defer},
+    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerCore_call_for},
+    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerCore_start_coroutine},
+    {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_upgrade},
+    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_publish},
+    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kServerCore_subscriber_count},
+    {"request_ip", raw_call<request_ip>, METH_O, docs::kServerCore_request_ip},
+    {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_timeout},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

@@ -1,0 +1,189 @@
+#include "py/request/request.h"
+#include "docstrings.h"
+#include "py/websocket/object.h"
+
+#include <structmember.h>
+
+#include <cstring>
+#include <new>
+
+namespace uwserve {
+
+namespace {
+
+RequestObject *as_request(PyObject *object) { return reinterpret_cast<RequestObject *>(object); }
+
+PyObject *text(std::string_view bytes) {
+    return PyUnicode_DecodeLatin1(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
+}
+
+int request_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(as_request(object)->core_object);
+    Py_VISIT(as_request(object)->params);
+    Py_VISIT(as_request(object)->headers);
+    Py_VISIT(as_request(object)->tls);
+    Py_VISIT(as_request(object)->context);
+    return 0;
+}
+
+int request_clear(PyObject *object) {
+    Py_CLEAR(as_request(object)->params);
+    Py_CLEAR(as_request(object)->headers);
+    Py_CLEAR(as_request(object)->tls);
+    Py_CLEAR(as_request(object)->context);
+    return 0;
+}
+
+void free_request(PyObject *object) {
+    RequestObject *self = as_request(object);
+    PyTypeObject *type = Py_TYPE(object);
+    Py_CLEAR(self->params);
+    Py_CLEAR(self->headers);
+    Py_CLEAR(self->body_object);
+    Py_CLEAR(self->tls);
+    Py_CLEAR(self->context);
+    self->body.~RequestBody();  // it refers to the core's limits
+    Py_CLEAR(self->core_object);
+    self->head.~shared_ptr();
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+void request_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    as_request(object)->core->state->deallocations.run(object, free_request);
+}
+
+PyObject *request_repr(PyObject *object) {
+    Ref method = Ref::steal(text(as_request(object)->head->method)),
+        target = Ref::steal(text(as_request(object)->head->target));
+    if (!method || !target) return nullptr;
+    return PyUnicode_FromFormat("<Request %U %U>", method.get(), target.get());
+}
+
+PyObject *get_method(PyObject *object, void *) { return text(as_request(object)->head->method); }
+PyObject *get_target(PyObject *object, void *) { return text(as_request(object)->head->target); }
+
+PyObject *get_path(PyObject *object, void *) {
+    std::string_view target = as_request(object)->head->target;
+    return text(target.substr(0, target.find('?')));
+}
+
+PyObject *get_query(PyObject *object, void *) {
+    std::string_view target = as_request(object)->head->target;
+    size_t mark = target.find('?');
+    return text(mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1));
+}
+
+PyObject *get_url(PyObject *object, void *) {
+    const HttpHead &head = *as_request(object)->head;
+    std::string url = as_request(object)->core->is_secure() ? "https://" : "http://";
+    url.append(head.host.empty() ? std::string_view("localhost") : head.host);
+    if (head.target != "*") url.append(head.target);
+    return text(url);
+}
+
+PyObject *get_header_items(PyObject *object, void *) {
+    const HttpHead &head = *as_request(object)->head;
+    Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(head.fields.size())));
+    if (!list) return nullptr;
+    for (size_t i = 0; i < head.fields.size(); i++) {
+        Ref name = Ref::steal(text(head.fields[i].name)), value = Ref::steal(text(head.fields[i].value));
+        PyObject *pair = name && value ? guarded<PyTuple_Pack>(2, name.get(), value.get()) : nullptr;
+        if (!pair) return nullptr;
+        PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), pair);
+    }
+    return list.release();
+}
+
+PyObject *get_http_version(PyObject *object, void *) {
+    return PyUnicode_FromString(as_request(object)->head->is_http10 ? "1.0" : "1.1");
+}
+
+PyObject *get_body(PyObject *object, void *) {
+    RequestObject *self = as_request(object);
+    if (!self->body_object) {
+        std::string_view bytes = self->body.view();
+        self->body_object = PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
+        if (!self->body_object) return nullptr;
+        self->body.handed_out();
+    }
+    return Py_NewRef(self->body_object);
+}
+
+PyObject *get_is_upgrade(PyObject *object, void *) {
+    return PyBool_FromLong(read_handshake(*as_request(object)->head).verdict == Handshake::Verdict::kAcceptable);
+}
+
+PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
+
+// A PROXY header has named no client: the address is the proxy's.
+PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
+
+PyGetSetDef kAttributes[] = {
+    {"method", raw_call<get_method>, nullptr, docs::kRequest_method, nullptr},
+    {"url", raw_call<get_url>, nullptr, docs::kRequest_url, nullptr},
+    {"target", raw_call<get_target>, nullptr, docs::kRequest_target, nullptr},
+    {"path", raw_call<get_path>, nullptr, docs::kRequest_path, nullptr},
+    {"query", raw_call<get_query>, nullptr, docs::kRequest_query, nullptr},
+    {"header_items", raw_call<get_header_items>, nullptr, docs::kRequest_header_items, nullptr},
+    {"http_version", raw_call<get_http_version>, nullptr, docs::kRequest_http_version, nullptr},
+    {"body", raw_call<get_body>, nullptr, docs::kRequest_body, nullptr},
+    {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kRequest_is_upgrade, nullptr},
+    {"tls", raw_call<get_request_tls>, nullptr, docs::kRequest_tls, nullptr},
+    {"answered", raw_call<get_answered>, nullptr, docs::kRequest_answered, nullptr},
+    {"_is_unknown", raw_call<get_is_unknown>, nullptr, nullptr, nullptr},  // of the facade's
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMethodDef kMethods[] = {
+    {"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyMemberDef kMembers[] = {
+    {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kRequest_params},
+    {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+}  // namespace
+
+RequestObject *new_request(ServerCore &core, HttpConnection &conn) {
+    PyTypeObject *type = core.state->request_type;
+    Ref params = Ref::steal(guarded<PyDict_New>());
+    PyObject *object = params ? new_object(type) : nullptr;
+    if (!object) return nullptr;
+    RequestObject *self = as_request(object);
+    self->params = params.release();
+    new (&self->head) std::shared_ptr<HttpHead>(conn.head);
+    new (&self->body) RequestBody(std::move(conn.body));
+    self->core = &core;
+    self->core_object = Py_NewRef(core.self);
+    self->conn = &conn;
+    self->client = conn.client;
+    return self;
+}
+
+bool add_request_type(PyObject *module, ModuleState *state) {
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char *>(docs::kRequest)},
+        {Py_tp_traverse, raw_slot<request_traverse>()},
+        {Py_tp_clear, raw_slot<request_clear>()},
+        {Py_tp_dealloc, raw_slot<request_dealloc>()},
+        {Py_tp_repr, raw_slot<request_repr>()},
+        {Py_tp_getset, kAttributes},
+        {Py_tp_members, kMembers},
+        {Py_tp_methods, kMethods},
+        {0, nullptr},
+    };
+    PyType_Spec spec = {"uwserve._core.Request", sizeof(RequestObject), 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
+    if (!type) return false;
+    state->request_type = reinterpret_cast<PyTypeObject *>(type);
+    return PyModule_AddObjectRef(module, "Request", type) == 0;
+}
+
+}  // namespace uwserve

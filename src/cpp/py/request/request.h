@@ -1,0 +1,71 @@
+// Request: one HTTP request with its body, as `fetch` sees it. It shares the parsed head with the connection and owns the
+// body, so it stays readable when the connection has gone; `conn` is nulled when it is answered or the client leaves.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include "py/server/core.h"
+#include "uws/websocket/handshake.h"
+
+namespace uwserve {
+
+struct RequestObject {
+    PyObject_HEAD ServerCore *core;  // lives as long as core_object
+    PyObject *core_object;
+    HttpConnection *conn;  // NULL: answered, or the client left
+    std::shared_ptr<HttpHead> head;
+    RequestBody body;  // charged until this object goes, also when `body_object` has the bytes
+    PyObject *params;  // the router's
+    PyObject *headers;  // the facade's cache, `_headers`
+    PyObject *body_object;  // cache
+    PyObject *tls;  // cache
+    PyObject *context;  // interpreter/contexts.h; NULL for most
+    ClientAddress client;
+    bool deferred;
+};
+
+// Takes the body out of conn. NULL with an exception set.
+RequestObject *new_request(ServerCore &core, HttpConnection &conn);
+// The getter of Request.tls (request/tls.cpp).
+PyObject *get_request_tls(PyObject *object, void *);
+bool add_request_type(PyObject *module, ModuleState *state);
+// What request_ip() gives (request/socket_address.cpp).
+bool add_socket_address_type(PyObject *module, ModuleState *state);
+PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client);
+
+// True while a response can still be begun. With the GIL, on any thread: conn goes with the GIL held, so its socket is there.
+inline bool is_open(const RequestObject *request) {
+    return request->conn && !request->conn->responding && request->conn->response &&
+           !std::atomic_ref(request->conn->s->closed).load(std::memory_order_relaxed);
+}
+
+// Around what runs for a request (interpreter/contexts.h). The request lives longer.
+class RequestScope {
+  public:
+    RequestScope(ServerCore &core, RequestObject *request);
+    ~RequestScope();
+    RequestScope(const RequestScope &) = delete;
+    RequestScope &operator=(const RequestScope &) = delete;
+    explicit operator bool() const { return static_cast<bool>(scope_); }
+
+  private:
+    Contexts &contexts_;
+    RequestObject *before_;
+    ContextScope scope_;
+};
+
+// The Context of what the request begins and what goes on after its handler: a socket, a streamed body. None: it has set
+// nothing, or an exception is set.
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine);
+
+// The methods of the server that take a request (request/answers.cpp), and publish; raw, because they are hot.
+extern PyMethodDef kServerMethods[];
+extern PyMethodDef kStreamMethods[];  // request/streams.cpp
+// The request argument of such a method, on the loop thread; NULL with an exception set.
+RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
+// The status line of an answer from its code. False with ValueError set.
+bool read_status(PyObject *object, std::string *line);
+// The core inside a Python server object; NULL with TypeError set for anything else (server/bind.cpp).
+ServerCore *core_of(PyObject *object);
+
+}  // namespace uwserve

@@ -1,0 +1,51 @@
+// SocketAddress: the named tuple that request_ip() returns. Made once at import; GIL.
+#include "py/request/request.h"
+#include "docstrings.h"
+
+#include <arpa/inet.h>
+#include <structseq.h>  // which needs Python.h before it
+
+namespace uwserve {
+
+namespace {
+
+PyStructSequence_Field fields[] = {
+    {"address", docs::kSocketAddress_address},
+    {"port", docs::kSocketAddress_port},
+    {"family", docs::kSocketAddress_family},
+    {nullptr, nullptr},
+};
+
+PyStructSequence_Desc description = {
+    "uwserve._core.SocketAddress",
+    docs::kSocketAddress,
+    fields,
+    3,
+};
+
+}  // namespace
+
+bool add_socket_address_type(PyObject *module, ModuleState *state) {
+    state->socket_address_type = PyStructSequence_NewType(&description);
+    return state->socket_address_type &&
+           PyModule_AddObjectRef(module, "SocketAddress", reinterpret_cast<PyObject *>(state->socket_address_type)) ==
+               0;
+}
+
+PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client) {
+    char text[INET6_ADDRSTRLEN];
+    bool is_v4 = client.ip_length == 4;
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, client.ip, text, sizeof(text));
+    Ref made = Ref::steal(guarded<PyStructSequence_New>(state.socket_address_type));
+    if (!made) return nullptr;
+    PyObject *items[] = {PyUnicode_FromString(text), PyLong_FromLong(client.port),
+                         PyUnicode_FromString(is_v4 ? "IPv4" : "IPv6")};
+    bool is_whole = true;
+    for (Py_ssize_t i = 0; i < 3; i++) {
+        is_whole &= items[i] != nullptr;
+        PyStructSequence_SET_ITEM(made.get(), i, items[i]);  // takes the reference
+    }
+    return is_whole ? made.release() : nullptr;
+}
+
+}  // namespace uwserve

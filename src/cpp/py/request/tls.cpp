@@ -1,0 +1,44 @@
+// Request.tls: what the TLS handshake of a request's connection has agreed on, and who the client is.
+#include "py/request/request.h"
+
+namespace uwserve {
+
+namespace {
+
+PyObject *text_or_none(std::string_view text) {
+    if (text.empty()) Py_RETURN_NONE;
+    return PyUnicode_DecodeLatin1(text.data(), static_cast<Py_ssize_t>(text.size()), nullptr);
+}
+
+PyObject *describe(const us_tls_info_t &info) {
+    const std::string &der = info.peer_certificate;
+    Ref name = Ref::steal(text_or_none(info.server_name)), protocol = Ref::steal(text_or_none(info.alpn));
+    Ref certificate = der.empty()
+                          ? Ref::borrow(Py_None)
+                          : Ref::steal(PyBytes_FromStringAndSize(der.data(), static_cast<Py_ssize_t>(der.size())));
+    Ref problem = Ref::steal(text_or_none(info.verify_error ? info.verify_error : ""));
+    if (!name || !protocol || !certificate || !problem) return nullptr;
+    return guarded<Py_BuildValue>("{s:s,s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "version", info.version, "cipher", info.cipher,
+                                  "server_name", name.get(), "alpn_protocol", protocol.get(), "peer_certificate",
+                                  certificate.get(), "authorized",
+                                  !der.empty() && !info.verify_error ? Py_True : Py_False, "authorization_error",
+                                  problem.get(), "session_reused", info.resumed ? Py_True : Py_False);
+}
+
+}  // namespace
+
+PyObject *get_request_tls(PyObject *object, void *) {
+    auto *self = reinterpret_cast<RequestObject *>(object);
+    if (self->tls) return Py_NewRef(self->tls);
+    if (!self->conn) Py_RETURN_NONE;
+    if (!self->core->on_loop_thread()) {
+        self->core->refuse_thread("Request.tls");
+        return nullptr;
+    }
+    us_tls_info_t info;
+    if (!us_socket_tls_info(self->conn->s, &info)) Py_RETURN_NONE;
+    self->tls = describe(info);
+    return self->tls ? Py_NewRef(self->tls) : nullptr;
+}
+
+}  // namespace uwserve

@@ -1,0 +1,303 @@
+// A server: the instance, the handlers and the rules by which Python may touch them.
+//
+// Threads. `loop_thread` is the thread inside run_loop() or of the event loop it is attached to, or 0 when none is. While one is, only it touches the instance;
+// other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
+// so within an DispatchScope. All Python state (handlers, handles, requests) is touched with the GIL only.
+//
+// Turns. Posted work, other sockets' handlers and what a stop does to them run at the top of a turn only, with nothing of the
+// user's on the stack and no socket corked. A call may run one handler, of the socket that it names (close, terminate,
+// upgrade); it finds the caller's socket corked, and leaves it so. Nothing that Python code can call runs posted work.
+//
+// Lifetime. Every ServerWebSocket and Request holds a strong reference to the Python object that owns this core; the
+// instance holds one to the handle of every open socket. The instance dies in finish(), after its last connection, or in the
+// destructor; from then on every call has its "closed" answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "py/websocket/deferred_free.h"
+#include "py/server/connection_log.h"
+#include "py/interpreter/contexts.h"
+#include "py/coroutines/coroutines.h"
+#include "py/interpreter/gil.h"
+#include "py/server/handler_errors.h"
+#include "py/interpreter/raw.h"
+#include "py/interpreter/state.h"
+#include "usockets/tls/tls.h"
+#include "uws/upstream/instance.h"
+#include "uws/http/forwarded.h"
+
+namespace uwserve {
+
+struct WsObject;
+struct RequestObject;
+
+struct DropTls {
+    void operator()(us_tls_config_t *config) const { us_tls_config_unref(config); }
+};
+
+// Handlers and limits of `websocket`; replaced whole by reload.
+struct WebSocketOptions {
+    Ref open, message, close, drain, ping, pong, error;
+    unsigned max_payload_length = 16u << 20;
+    unsigned idle_timeout = 120;
+    unsigned ping_interval = 0, max_lifetime = 0;
+    size_t backpressure_limit = 16u << 20;  // 0 never: "unlimited" is kMaxBacklogBytes
+    bool close_on_backpressure_limit = false;
+    bool send_pings = true;
+    bool publish_to_self = false;
+    bool serial = false;
+    bool enabled = false;
+    uint32_t max_concurrent_handlers = 256;
+    DeflateOptions deflate;
+    std::optional<std::vector<std::string>> protocols;  // none: the first that the client offers
+};
+constexpr size_t kMaxBacklogBytes = 1u << 30;
+// Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
+constexpr size_t kAlwaysTried = 16 * 1024;
+
+// Whether an exception ends a run, as in asyncio: KeyboardInterrupt and SystemExit, and no other.
+bool ends_run(PyObject *error);
+
+class ServerCore final : public WsHandler, public HttpHandler {
+  public:
+    explicit ServerCore(ModuleState *state);
+    ~ServerCore() override;
+
+    // Brackets native work done on behalf of Python outside a dispatch, so that closes in it are deferred as in one (while a
+    // thread runs the loop, to its next turn), and what it published leaves soon. The outermost one of a stopped server that no thread runs ends the server, when its
+    // last connection went in it.
+    class DispatchScope {
+      public:
+        explicit DispatchScope(ServerCore &core) : core_(core) {
+            us_loop_t *loop = core.instance ? core.instance->loop() : nullptr;
+            if (loop && loop->depth == 0) {
+                loop_ = loop;
+                us_loop_enter(loop_);
+            }
+        }
+        ~DispatchScope() {
+            if (!loop_) return;
+            SavedError error;  // close handlers run here
+            // Close handlers of connections, and what streams end with, wait for the turn that there will be.
+            core_.running() ? us_loop_leave_later(loop_) : us_loop_leave(loop_);
+            if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
+            if (core_.stopping && !core_.running()) core_.end_entry();
+        }
+        DispatchScope(const DispatchScope &) = delete;
+        DispatchScope &operator=(const DispatchScope &) = delete;
+
+      private:
+        ServerCore &core_;
+        us_loop_t *loop_ = nullptr;
+    };
+
+    // --- life cycle (server/core.cpp, server/listen.cpp, ..._run.cpp, ..._stop.cpp); all return false with an exception set ---
+    // On all of these numeric addresses; the error is an OSError whose filename is the one that failed.
+    bool listen_tcp(const std::vector<std::string> &hosts, int port, bool reuse_port, bool ipv6_only);
+    bool listen_unix(std::string_view path, int mode);  // mode -1: the umask's
+    // On descriptors that are bound and listen; they are taken over on success, and before one that fails.
+    bool listen_fds(const std::vector<int> &fds);
+    std::vector<us_listen_address_t> addresses() const;  // while it listens
+    std::vector<int> listening_descriptors() const;
+    bool run(int signal_fd, PyObject *rearm_signals);
+    bool stop(bool force);  // server/stop.cpp
+    bool stop_within(double seconds, int code, std::string reason);
+    void forked();  // in the child
+    // Inside an event loop of Python's, on this thread: pump() whenever descriptor() is readable. Its reader goes before
+    // detach_loop(), which closes it when the server is over; by any thread, when nobody can pump any more.
+    enum class Pumped {
+        kGoesOn,
+        kOver,  // it has stopped and its last connection is gone: detach
+        kWaitsForTasks,  // the same, by force, but coroutines have not ended yet
+    };
+    bool attach_loop();
+    int descriptor() const;
+    bool pump(Pumped *pumped);
+    bool detach_loop();
+    bool ask_for_event_loop();
+    void task_ended();  // the last of the coroutines'
+    bool running() const { return loop_thread.load(std::memory_order_relaxed) != 0 && !is_forked; }
+    void apply_options();
+    // TLS for connections from now on; the first time before listening. On the loop thread.
+    bool set_tls(us_tls_config_t *config);
+    bool is_secure() const { return tls_ != nullptr; }
+
+    // --- threads ---
+    static constexpr unsigned long kNoThread = ~0ul;
+    bool on_loop_thread() const {
+        unsigned long thread = loop_thread.load(std::memory_order_relaxed);
+        return thread == 0 || thread == PyThread_get_thread_ident();
+    }
+    // RuntimeError that names both threads (or the fork); always false.
+    bool refuse_thread(const char *call);
+    bool check_alive(const char *call);  // not forked
+    bool check_hooked();  // set_hooks() was called: `self` is there
+    // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.
+    bool post(std::function<void(ServerCore &)> fn, const char *call);
+    bool post_call(Ref callable, Ref arguments, const char *call);
+    // The same with bytes that are copied for it; MemoryError when there is no room for them.
+    template <typename F>
+    bool post_copy(std::string_view bytes, F fn, const char *call) {
+        struct Copy {
+            std::string bytes;
+            Limits::MemoryCharge kept;
+        };
+        std::shared_ptr<Copy> copy;
+        try {
+            copy.reset(new Copy{std::string(bytes), Limits::MemoryCharge(limits, bytes.size())});
+        } catch (const std::bad_alloc &) {
+            PyErr_NoMemory();
+            return false;
+        }
+        return post([copy, fn](ServerCore &core) {
+            copy->kept.release();  // what is left of it after sending is charged to the socket
+            fn(core, std::string_view(copy->bytes));
+        }, call);
+    }
+
+    // --- calls into Python ---
+    // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
+    void handler_failed(WsObject *ws, const char *where);
+    // Where a handler's variables are kept; before it, and what is done about its failure (interpreter/contexts.h).
+    [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
+        // Contexts are left in the reverse order: an idle Task's must not lie under one that is entered here.
+        if (contexts.is_in_use() || *slot) [[unlikely]]
+            coroutines.leave_if_idle();
+        return ContextScope(contexts, slot, coroutines.is_stepping());
+    }
+    void log_failure(const char *where, WsObject *ws = nullptr);
+    [[gnu::cold]] void failed(const char *where);
+
+    // --- WebSockets (websocket/events.cpp) ---
+    void on_open(Socket *ws) override;
+    void on_message(Socket *ws, std::string_view message, Content content) override;
+    void on_unparsed(Socket *ws, std::string_view rest) override;
+    void on_drain(Socket *ws) override;
+    void on_ping(Socket *ws, std::string_view data) override;
+    void on_pong(Socket *ws, std::string_view data) override;
+    void on_close(Socket *ws, int code, std::string_view reason) override;
+    void on_expire(Socket *ws) override;  // server/stop.cpp
+    void close_handle(WsObject *handle, int code, std::string_view reason);
+    // Its two halves: all but the handler, and the handler.
+    Ref start_close(WsObject *handle, int code, std::string_view reason);
+    void tell_closed(Ref handle, int code, std::string_view reason);
+    void make_room_for_all(std::vector<Ref> &handles);
+    void tell_closed_here(Ref handle, int code, std::string_view reason);
+    void terminate_handle(WsObject *handle);
+
+    // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
+    // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
+    // may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
+    bool has_room(us_socket_t *s, size_t length) {
+        return (length <= kAlwaysTried && buffered_of(s) == 0) || has_room_behind(s, length);
+    }
+    // `owed`: what others have been promised of the memory, and do not hold yet.
+    bool has_room_behind(us_socket_t *s, size_t length, size_t owed = 0);  // server/publish.cpp
+    // For a message from another thread, before it is copied. A refusal is counted.
+    bool has_room_to_post(size_t length);
+
+    // --- publish (server/publish.cpp): bytes; -1: some backpressure; 0: no subscriber, or a dropped copy ---
+    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
+                       bool compress);
+
+    // --- HTTP (request/answers.cpp) ---
+    void on_request(HttpConnection &conn) override;
+    void on_settled(HttpConnection &conn) override;
+
+    // GC
+    int traverse(visitproc visit, void *arg);
+    void clear();
+
+    ModuleState *const state;
+    PyObject *self = nullptr;  // borrowed: the Python object that owns this
+    Limits limits;  // outlives the instance, which uses it
+    std::unique_ptr<Instance> instance;
+    WebSocketOptions options;
+    Ref dispatch, log_exception, on_stopped, on_refused, on_event_loop_wanted;
+    Ref on_unknown_protocol;  // called once, and then gone
+    HandlerErrors handler_errors;
+    ConnectionLog connections_log;
+    RunningHandlers running_handlers{*this};
+    Contexts contexts;
+    Coroutines coroutines{*this};
+    LoopGil gil;
+    std::atomic<unsigned long> loop_thread{0};
+    std::shared_ptr<DeferredFree> deferred_free = std::make_shared<DeferredFree>();
+    std::vector<us_listen_socket_t *> listeners;  // the instance's; empty once it stops
+    int local_port = 0;
+    us_networks_t proxy_networks{};  // of the trusted proxies, as the listening context looks at them
+    uint32_t pending_websockets = 0;
+    bool proxy_protocol = false;
+    unsigned http_idle_timeout = 10;
+    unsigned keep_alive_timeout = 75;
+    uint32_t min_body_rate = 240;
+    uint64_t max_request_body_size = 16ull << 20;
+    std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (websocket/queue.h)
+    bool stopping = false, forced = false, finished = false, is_forked = false;
+
+  private:
+    // Work for the loop thread: a function of ours, or a Python call, which the garbage collector can look into.
+    struct Posted {
+        std::function<void(ServerCore &)> fn;
+        Ref callable, arguments;
+        Ref context;  // a copy of the caller's, unless nothing differs from what handlers start from
+    };
+    bool post(Posted work, const char *call);
+    bool make_engine();
+    bool cannot_listen(int error, int gai, const char *where);
+    void close_listeners();
+    bool check_can_run(const char *call);
+    bool raise_run_error();
+    bool leave_fork();
+    void take_posted();
+    void run(Posted work);
+    bool has_posted();
+    void run_posted();
+    void run_work(Posted &work);
+    void run_last_posted();
+    void send_posted();
+    void begin_stop(unsigned fresh_seconds);
+    bool stop_by(uint64_t deadline_ns, int code, std::string reason);
+    void stop_here(bool force);
+    void stop_here_by(uint64_t deadline_ns, int code, std::string reason);
+    bool post_due();
+    void run_due();
+    void end_entry();
+    void tell_all(int code, const std::string &reason);
+    void make_stop_timer();
+    void arm_stop_timer();
+    void cut();
+    void finish_if_idle();
+    void finish();
+    void abandon_handles();
+    bool is_still() const;
+    static void on_release(void *self);
+    static void on_report(void *self, const Refusals::Counts &counts, double seconds);
+    static void on_signal(void *self);
+    void rearm_signals();
+
+    std::unique_ptr<us_tls_config_t, DropTls> tls_;
+    std::mutex posted_mutex_;
+    std::list<Posted> posted_;
+    std::list<Posted> taken_;  // off posted_, and not run yet; loop thread
+    us_timer_t *stop_timer_ = nullptr;  // the instance's
+    uint64_t stop_deadline_ns_ = 0;  // 0: a stop without one
+    bool told_ = false;  // every socket was, or is about to be, by a stop with a deadline
+    std::optional<std::pair<int, std::string>> farewell_;  // due: the code and reason to tell every socket
+    std::vector<Ref> untold_;  // due: closed by stop(True), and their close handlers have not run; counts in num_polls
+    bool break_ = false, finishing_ = false;
+    bool embedded_ = false;  // an event loop of Python's calls pump()
+    Ref run_error_;
+    int signal_fd_ = -1;
+    Ref rearm_signals_;  // while run() runs on the main thread
+};
+
+}  // namespace uwserve

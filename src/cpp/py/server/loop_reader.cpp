@@ -1,0 +1,95 @@
+// What an event loop calls when the epoll descriptor of a server is readable: a callable of its own, so that a turn costs no
+// Python code. It holds the server, as the loop's reader must, and is seen by the garbage collector, as servers and loops
+// hold each other.
+#include "py/server/core.h"
+
+#include <structmember.h>
+
+namespace uwserve {
+
+namespace {
+
+struct LoopReader {
+    PyObject_HEAD vectorcallfunc call;
+    ServerCore *core;  // lives as long as core_object
+    PyObject *core_object;
+    PyObject *on_end;
+};
+
+LoopReader *as_reader(PyObject *object) { return reinterpret_cast<LoopReader *>(object); }
+
+PyObject *call_reader(PyObject *object, PyObject *const *, size_t count, PyObject *names) {
+    if (PyVectorcall_NARGS(count) || (names && PyTuple_GET_SIZE(names))) {
+        PyErr_SetString(PyExc_TypeError, "a server's reader takes no arguments");
+        return nullptr;
+    }
+    if (!as_reader(object)->core_object) Py_RETURN_NONE;
+    Ref keep = Ref::borrow(object);  // the loop may drop it in there
+    ServerCore::Pumped pumped;
+    if (!as_reader(object)->core->pump(&pumped)) return nullptr;
+    if (pumped == ServerCore::Pumped::kGoesOn || !as_reader(object)->on_end) Py_RETURN_NONE;
+    Ref on_end = Ref::borrow(as_reader(object)->on_end);
+    return guarded<PyObject_CallFunction>(on_end.get(), "i", static_cast<int>(pumped));
+}
+
+int reader_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(as_reader(object)->core_object);
+    Py_VISIT(as_reader(object)->on_end);
+    return 0;
+}
+
+int reader_clear(PyObject *object) {
+    Py_CLEAR(as_reader(object)->on_end);
+    Py_CLEAR(as_reader(object)->core_object);
+    return 0;
+}
+
+void reader_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    reader_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyMemberDef kMembers[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(LoopReader, call), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+}  // namespace
+
+PyObject *new_loop_reader(ServerCore &core, PyObject *on_end) {
+    if (!core.check_hooked()) return nullptr;
+    PyTypeObject *type = core.state->loop_reader_type;
+    PyObject *object = new_object(type);
+    if (!object) return nullptr;
+    LoopReader *self = as_reader(object);
+    self->call = raw_call<call_reader>;
+    self->core = &core;
+    self->core_object = Py_NewRef(core.self);
+    self->on_end = Py_NewRef(on_end);
+    return object;
+}
+
+bool add_loop_reader_type(PyObject *module, ModuleState *state) {
+    PyType_Slot slots[] = {
+        {Py_tp_doc, const_cast<char *>("What an event loop calls for a server.")},
+        {Py_tp_traverse, raw_slot<reader_traverse>()},
+        {Py_tp_clear, raw_slot<reader_clear>()},
+        {Py_tp_dealloc, raw_slot<reader_dealloc>()},
+        {Py_tp_call, reinterpret_cast<void *>(PyVectorcall_Call)},
+        {Py_tp_members, kMembers},
+        {0, nullptr},
+    };
+    PyType_Spec spec = {
+        "uwserve._core.LoopReader", sizeof(LoopReader), 0,
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+        slots};
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
+    state->loop_reader_type = reinterpret_cast<PyTypeObject *>(type);
+    return type != nullptr;
+}
+
+}  // namespace uwserve

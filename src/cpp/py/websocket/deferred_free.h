@@ -1,0 +1,36 @@
+// Receive buffers that a memoryview's slices have taken over and let go again. The parser may still be in one, further up
+// the stack of the callback that dropped the last slice, so they are freed between callbacks.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace uwserve {
+
+// Shared by the server and the owners of such buffers, which may outlive it. Any thread.
+class DeferredFree {
+  public:
+    ~DeferredFree() { empty(); }
+    void bury(void *buffer) {
+        std::lock_guard lock(mutex_);
+        buffers_.push_back(buffer);
+        used_.store(true, std::memory_order_relaxed);
+    }
+    // When no callback of the loop is on the stack.
+    void empty() {
+        if (!used_.load(std::memory_order_relaxed)) return;
+        std::lock_guard lock(mutex_);
+        for (void *buffer : std::exchange(buffers_, {})) free(buffer);
+        used_.store(false, std::memory_order_relaxed);
+    }
+
+  private:
+    std::mutex mutex_;
+    std::vector<void *> buffers_;
+    std::atomic<bool> used_{false};
+};
+
+}  // namespace uwserve

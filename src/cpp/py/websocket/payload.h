@@ -1,0 +1,47 @@
+// Messages between Python and the wire: the bytes of a str or buffer going out, the object for a message coming in.
+#pragma once
+
+#include <string_view>
+
+#include "py/interpreter/ref.h"
+#include "uws/upstream/uwebsockets.h"
+
+namespace uwserve {
+
+constexpr size_t kMaxMessageBytes = 256u << 20;  // lengths below upstream are int (defect S10)
+
+enum class BinaryType : uint8_t { kBytes, kByteArray, kMemoryView };
+enum class PayloadKind { kAny, kText, kBinary };
+
+// The bytes of an outgoing message. Reading a buffer can run Python code, so it is done before anything native is looked
+// at. The view holds as long as this object.
+class Payload {
+  public:
+    Payload() = default;
+    ~Payload() {
+        if (has_buffer_) guarded<PyBuffer_Release>(&buffer_);
+    }
+    Payload(const Payload &) = delete;
+    Payload &operator=(const Payload &) = delete;
+
+    // False with TypeError, ValueError or UnicodeEncodeError set; `what` names the argument.
+    bool read(PyObject *object, PayloadKind kind, const char *what);
+    std::string_view view() const { return view_; }
+    bool is_text() const { return is_text_; }
+    uWS::OpCode opcode() const { return is_text_ ? uWS::OpCode::TEXT : uWS::OpCode::BINARY; }
+
+  private:
+    bool read_buffer(PyObject *object, PayloadKind kind, const char *what);
+    std::string_view view_;
+    Py_buffer buffer_;
+    bool has_buffer_ = false;
+    bool is_text_ = false;
+};
+
+// A str of valid UTF-8, which may be known to be ASCII; NULL with an exception set.
+PyObject *decode_text(std::string_view utf8, bool is_ascii);
+
+// UTF-8 of a topic name: a str that is not empty and not over 65,535 bytes. False with an exception set.
+bool read_topic(PyObject *object, std::string_view *topic);
+
+}  // namespace uwserve

@@ -1,0 +1,119 @@
+// Who waits for a socket to drain or to close: callbacks, kept in the socket's queue struct. The facade (_waiting.py)
+// makes awaitables of them.
+//
+// Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
+// the question is posted there; a waiter that was registered before misses nothing.
+#include "py/websocket/queue.h"
+#include "docstrings.h"
+
+namespace uwserve {
+
+namespace {
+
+PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
+
+// (code, reason); 1006 when the server went without closing the socket.
+Ref how_it_closed(WsObject *handle) {
+    std::string_view reason = handle->queue ? std::string_view(handle->queue->close_reason) : std::string_view();
+    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    if (!text) return Ref();
+    return Ref::steal(guarded<Py_BuildValue>("iO", handle->close_code ? handle->close_code : 1006, text.get()));
+}
+
+void tell(ServerCore &core, const Ref &callback, PyObject *outcome) {
+    Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback.get(), outcome));
+    if (!result) core.log_failure("waiting");
+}
+
+// The backlog's mark: None is kOnlyClose. False with an exception set.
+bool read_mark(PyObject *below, size_t *mark) {
+    *mark = WsQueue::kOnlyClose;
+    if (below == Py_None) return true;
+    *mark = PyLong_AsSize_t(below);
+    return !(*mark == static_cast<size_t>(-1) && PyErr_Occurred());
+}
+
+// The outcome if there is one already: (code, reason), or True for a backlog that is small enough; else None.
+PyObject *outcome_now(WsObject *self, size_t mark) {
+    if (!self->ws) return how_it_closed(self).release();
+    bool is_drained = mark != WsQueue::kOnlyClose && self->core->on_loop_thread() && buffered_of(raw(self->ws)) <= mark;
+    return Py_NewRef(is_drained ? Py_True : Py_None);
+}
+
+PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    static constexpr const char *const parameters[] = {"callback", "below"};
+    static constexpr const char *call = "ServerWebSocket._wait";
+    WsObject *self = as_ws(object_);
+    PyObject *given[2];
+    size_t mark;
+    if (!read_args(call, args, count, names, parameters, 2, 2, given) || !read_mark(given[1], &mark)) return nullptr;
+    if (!self->core->check_alive("waiting for a ServerWebSocket")) return nullptr;
+    Ref now = Ref::steal(outcome_now(self, mark));
+    if (!now || now.get() != Py_None || given[0] == Py_None) return now.release();
+
+    WsQueue *queue = queue_of(self);
+    if (!queue) return nullptr;
+    try {
+        queue->waiters.push_back({Ref::borrow(given[0]), mark});
+    } catch (const std::bad_alloc &) {
+        return PyErr_NoMemory();
+    }
+    if (mark == WsQueue::kOnlyClose || self->core->on_loop_thread()) return now.release();
+    auto keep = std::make_shared<Ref>(Ref::borrow(object_));
+    bool posted = self->core->post([keep](ServerCore &core) {
+        WsObject *handle = as_ws(keep->get());
+        if (handle->ws) wake_drained(core, handle);
+    }, "waiting for a ServerWebSocket");
+    return posted ? now.release() : nullptr;
+}
+
+PyObject *forget(PyObject *object_, PyObject *callback) {
+    WsQueue *queue = as_ws(object_)->queue;
+    for (size_t i = 0; queue && i < queue->waiters.size(); i++) {
+        if (queue->waiters[i].callback.get() != callback) continue;
+        Ref gone = std::move(queue->waiters[i].callback);
+        queue->waiters.erase(queue->waiters.begin() + static_cast<std::ptrdiff_t>(i));
+        break;
+    }
+    Py_RETURN_NONE;
+}
+
+}  // namespace
+
+void wake_drained(ServerCore &core, WsObject *handle) {
+    WsQueue &queue = *handle->queue;
+    if (queue.waiters.empty() || !handle->ws) return;
+    Ref keep = Ref::borrow(object(handle));
+    size_t backlog = buffered_of(raw(handle->ws));
+    std::vector<WsQueue::Waiter> drained;
+    auto is_drained = [backlog](const WsQueue::Waiter &waiter) {
+        return waiter.mark != WsQueue::kOnlyClose && backlog <= waiter.mark;
+    };
+    for (WsQueue::Waiter &waiter : queue.waiters) {
+        if (is_drained(waiter)) drained.push_back({Ref::borrow(waiter.callback.get()), waiter.mark});
+    }
+    std::erase_if(queue.waiters, is_drained);
+    if (!drained.empty()) core.coroutines.needs_turn();
+    for (WsQueue::Waiter &waiter : drained) tell(core, waiter.callback, Py_None);
+}
+
+void wake_closed(ServerCore &core, WsObject *handle) {
+    Ref keep = Ref::borrow(object(handle));
+    std::vector<WsQueue::Waiter> waiters = std::exchange(handle->queue->waiters, {});
+    if (waiters.empty()) return;
+    core.coroutines.needs_turn();
+    Ref outcome = how_it_closed(handle);
+    if (!outcome) {
+        core.log_failure("waiting");
+        return;
+    }
+    for (WsQueue::Waiter &waiter : waiters) tell(core, waiter.callback, outcome.get());
+}
+
+PyMethodDef kWaitMethods[] = {
+    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_wait},
+    {"_forget", raw_call<forget>, METH_O, docs::kServerWebSocket_forget},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace uwserve

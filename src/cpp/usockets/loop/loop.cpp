@@ -1,0 +1,336 @@
+// loop/loop.cpp - one iteration, and everything that has to happen around the callbacks for them to be simple.
+//
+// The loop owns epoll, the wake-up eventfd, the timerfd, the receive buffer, the lists of closed blocks. Order of an
+// iteration: see us_loop_iterate() in libusockets.h. Four things are put off and each has one place:
+//   on_close     until the outermost callback has returned (us_run_deferred_closes, from us_dispatch_t)
+//   pending      on_end after us_socket_shutdown_read(), and closing after a fatal write: after post_cb
+//   ready        reading what a transport has decrypted, or what was received, beyond a visit's share: the next iteration
+//   memory       of anything closed: at the end of the iteration
+// All of it works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
+//
+// After fork(), us_loop_abandon() in the child closes copies of descriptors and nothing else: epoll_ctl there would
+// change the parent's registrations.
+
+#include "usockets/internal.h"
+
+#include <initializer_list>
+#include <new>
+
+void us_out_of_memory() { throw std::bad_alloc(); }
+
+void us_failed(us_loop_t *loop, us_socket_t *s) {
+    us_loop_internal_t *internal = loop->internal_;
+    if (internal->failure_cb) {
+        internal->failure_cb(internal->failure_user);
+    }
+    if (s) {
+        s = us_socket_follow(s);
+        us_socket_close(0, s, 0, nullptr);
+        us_socket_push(s);  // which forgets it
+    }
+}
+
+void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user) {
+    loop->internal_->failure_cb = cb;
+    loop->internal_->failure_user = user;
+}
+
+us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *),
+                          void (*post_cb)(us_loop_t *), unsigned int ext_size) {
+    us_loop_t *loop = (us_loop_t *) us_alloc(sizeof(us_loop_t) + ext_size);
+    us_loop_internal_t *internal = ::new (us_alloc(sizeof(us_loop_internal_t))) us_loop_internal_t;
+    *loop = {};
+    loop->internal_ = internal;
+    internal->wakeup_cb = wakeup_cb;
+    internal->pre_cb = pre_cb;
+    internal->post_cb = post_cb;
+    internal->recv_buffer =
+        (char *) us_alloc(LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING) + LIBUS_RECV_BUFFER_PADDING;
+    internal->base_ns = us_sys_now_ns();
+    us_loop_refresh(loop);
+    internal->wheel.swept = loop->tick;
+
+    if ((internal->epfd = us_sys_epoll_create()) < 0 || (internal->wake_fd = us_sys_eventfd()) < 0 ||
+        (internal->timer_fd = us_sys_timerfd_create()) < 0 ||
+        us_epoll_set(loop, EPOLL_CTL_ADD, internal->wake_fd, EPOLLIN | EPOLLET, nullptr, US_KIND_WAKE) != 0 ||
+        us_epoll_set(loop, EPOLL_CTL_ADD, internal->timer_fd, EPOLLIN | EPOLLET, nullptr, US_KIND_TIMER) != 0) {
+        loop->error = errno;
+    }
+    return loop;
+}
+
+void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user) {
+    loop->internal_->release_cb = cb;
+    loop->internal_->release_user = user;
+}
+
+void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user) {
+    loop->internal_->change_cb = cb;
+    loop->internal_->change_user = user;
+}
+
+void us_loop_settle(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    us_socket_t *s = internal->changed;
+    internal->changed = nullptr;
+    if (s && internal->change_cb) {
+        internal->change_cb(internal->change_user, s);
+    }
+}
+
+void us_socket_changed(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (internal->changed != s && !s->closed) {
+        us_loop_settle(s->context->loop);
+        internal->changed = s;
+    }
+}
+
+int us_loop_last_events(us_loop_t *loop) { return loop->internal_->last_events; }
+
+int us_loop_fd(us_loop_t *loop) { return loop->internal_->epfd; }
+
+void us_run_deferred_closes(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    loop->phase = US_PHASE_NONE;
+    while (us_socket_t *s = internal->close_head) {
+        internal->close_head = s->prev_;
+        if (!internal->close_head) {
+            internal->close_tail = nullptr;
+        }
+        if (s->on_close_due_ && s->context->cb.on_close) {
+            s->on_close_due_ = 0;
+            us_contain(loop, nullptr,
+                       [s] { s->context->cb.on_close(s, s->pending_close_code_, s->pending_close_reason_); });
+        }
+    }
+}
+
+void us_pending_add(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (s->flags_ & US_FLAG_PENDING) {
+        return;
+    }
+    s->flags_ |= US_FLAG_PENDING;
+    s->pending_next_ = nullptr;
+    (internal->pending_tail ? internal->pending_tail->pending_next_ : internal->pending_head) = s;
+    internal->pending_tail = s;
+    if (!internal->iterating) {
+        us_wakeup_loop(s->context->loop);
+    }
+}
+
+// Ends: each socket can come here at most twice (read_shutdown and doomed are set once).
+static void run_pending(us_loop_internal_t *internal) {
+    while (us_socket_t *s = internal->pending_head) {
+        internal->pending_head = s->pending_next_;
+        if (!internal->pending_head) {
+            internal->pending_tail = nullptr;
+        }
+        s->flags_ &= ~US_FLAG_PENDING;
+        if (s->closed) {
+            continue;
+        }
+        us_contain(s->context->loop, s,
+                   [s] { s->flags_ &US_FLAG_DOOMED ? us_socket_read_last(s) : us_socket_deliver_end(s); });
+    }
+}
+
+void us_ready_add(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
+    if (s->closed || (s->flags_ & US_FLAG_READY)) {
+        return;
+    }
+    s->flags_ |= US_FLAG_READY;
+    s->ready_next_ = nullptr;
+    (internal->ready_tail ? internal->ready_tail->ready_next_ : internal->ready_head) = s;
+    internal->ready_tail = s;
+    if (!internal->iterating) {
+        us_wakeup_loop(s->context->loop);
+    }
+}
+
+// One visit each; who has still more puts itself on the list again. What is on it when a visit closes or moves it stays
+// allocated until the end of this iteration.
+static void run_ready(us_loop_internal_t *internal) {
+    us_socket_t *s = internal->ready_head;
+    internal->ready_head = internal->ready_tail = nullptr;
+    while (s) {
+        us_socket_t *next = s->ready_next_;
+        s->flags_ &= ~US_FLAG_READY;
+        us_contain(s->context->loop, s, [s] {
+            if (s->flags_ & US_FLAG_DOOMED) {
+                if (!s->closed && !(s->flags_ & US_FLAG_PENDING)) {
+                    us_socket_read_last(s);
+                }
+            } else if (!s->closed && us_socket_is_reading(s)) {
+                us_socket_read(s, 0);
+            }
+        });
+        s = next;
+    }
+}
+
+// Before the closed blocks are freed. A foreign loop looks at the epoll descriptor only: the wake-up makes it readable.
+static void keep_ready(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    us_socket_t **link = &internal->ready_head;
+    internal->ready_tail = nullptr;
+    while (us_socket_t *s = *link) {
+        if (s->closed) {
+            *link = s->ready_next_;
+        } else {
+            internal->ready_tail = s;
+            link = &s->ready_next_;
+        }
+    }
+    if (internal->ready_head) {
+        us_wakeup_loop(loop);
+    }
+}
+
+static void free_dead(us_loop_internal_t *internal) {
+    while (us_socket_t *s = internal->closed_blocks) {
+        internal->closed_blocks = s->next_;
+        us_socket_free_block(s);
+    }
+    us_timers_free_dead(internal);
+    us_lingers_free_dead(internal);
+    us_proxied_free_dead(internal);
+    us_watches_free_dead(internal);
+    us_listeners_free_dead(internal);
+    us_contexts_free_dead(internal);
+}
+
+static void release(us_loop_internal_t *internal) {
+    if (internal->release_cb) {
+        internal->release_cb(internal->release_user);
+    }
+}
+
+// Wake-up and watches before sockets: what other threads handed over comes first.
+static void dispatch_batch(us_loop_t *loop, int count) {
+    us_loop_internal_t *internal = loop->internal_;
+    auto kind = [internal](int i) { return (us_kind_t) (internal->events[i].data.u64 & 15); };
+    auto block = [internal](int i) { return (void *) (uintptr_t) (internal->events[i].data.u64 & ~(uint64_t) 15); };
+    for (int i = 0; i < count; i++) {
+        if (kind(i) == US_KIND_WAKE) {
+            us_contain(loop, nullptr, [loop] { us_wake_event(loop); });
+        } else if (kind(i) == US_KIND_WATCH) {
+            us_contain(loop, nullptr, [&] { us_watch_event((us_watch_t *) block(i)); });
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        const uint32_t events = internal->events[i].events;
+        switch (kind(i)) {
+        case US_KIND_SOCKET:
+            us_contain(loop, (us_socket_t *) block(i), [&] { us_socket_event((us_socket_t *) block(i), events); });
+            break;
+        case US_KIND_LISTENER:
+            us_contain(loop, nullptr, [&] { us_listener_event((us_listen_socket_t *) block(i)); });
+            break;
+        case US_KIND_LINGER:
+            us_linger_event(loop, (us_linger_t *) block(i));
+            break;
+        case US_KIND_PROXIED:
+            us_contain(loop, nullptr, [&] { us_proxied_event(loop, (us_proxied_t *) block(i)); });
+            break;
+        case US_KIND_WAKE:
+        case US_KIND_TIMER:
+        case US_KIND_WATCH:
+            break;
+        }
+    }
+}
+
+int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
+    us_loop_internal_t *internal = loop->internal_;
+    if (loop->error || internal->iterating || internal->epfd < 0) {
+        return loop->num_polls;
+    }
+    internal->iterating = true;
+    internal->iteration++;
+    if (internal->pre_cb) {
+        us_dispatch_t dispatch(loop, US_PHASE_NONE);
+        us_contain(loop, nullptr, [&] { internal->pre_cb(loop); });
+    }
+    if (internal->pending_head || internal->ready_head) {
+        timeout_ms = 0;
+    }
+    if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
+        timeout_ms = 1000;  // the kernel has no timer for us: look ourselves
+    }
+    release(internal);
+    const int count =
+        us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
+    internal->last_events = count;
+
+    us_loop_refresh(loop);
+    const uint32_t tick = loop->tick;
+    us_timers_run(loop);
+    dispatch_batch(loop, count);
+    if (internal->ready_head) {
+        run_ready(internal);
+    }
+    us_linger_expire(loop);
+    us_proxied_expire(internal);
+    us_wheel_sweep(loop, tick);
+
+    release(internal);
+    if (internal->post_cb) {
+        us_dispatch_t dispatch(loop, US_PHASE_NONE);
+        us_contain(loop, nullptr, [&] { internal->post_cb(loop); });
+    }
+    run_pending(internal);
+    us_loop_settle(loop);
+    if (internal->ready_head) {
+        keep_ready(loop);
+    }
+    free_dead(internal);
+    us_timers_arm(loop);
+    internal->iterating = false;
+    return loop->num_polls;
+}
+
+void us_loop_run(us_loop_t *loop) {
+    while (!loop->error && loop->internal_->epfd >= 0 && loop->num_polls > 0) {
+        us_loop_iterate(loop, -1);
+    }
+}
+
+void us_loop_integrate(us_loop_t *loop) {
+    us_loop_refresh(loop);
+    us_timers_arm(loop);
+}
+
+static void close_own_fds(us_loop_internal_t *internal) {
+    for (int *fd : {&internal->epfd, &internal->wake_fd, &internal->timer_fd}) {
+        if (*fd >= 0) {
+            us_sys_close(*fd);
+            *fd = -1;
+        }
+    }
+}
+
+void us_loop_abandon(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    close_own_fds(internal);
+    us_contexts_close_fds(loop);
+    us_lingers_free_all(internal);
+    us_proxied_close_fds(internal);
+}
+
+void us_loop_free(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    internal->iterating = false;
+    us_contexts_detach(loop);
+    free_dead(internal);
+    us_timers_free_all(internal);
+    us_lingers_free_all(internal);
+    us_watches_free_all(internal);
+    close_own_fds(internal);
+    free(internal->recv_buffer - LIBUS_RECV_BUFFER_PADDING);
+    free(internal->next_recv_buffer);
+    free(internal);
+    free(loop);
+}

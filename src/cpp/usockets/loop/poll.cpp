@@ -1,0 +1,145 @@
+// loop/poll.cpp - what is registered with epoll for a socket, and what an event on it means.
+//
+// Level-triggered. `interest_` is what the kernel knows; us_socket_update_interest() brings it in line with the state, and
+// taking interest back is lazy where the next event will tell anyway (pause, end of the peer): a pause that is resumed
+// before more bytes come costs no system call.
+//
+// EPOLLERR and EPOLLHUP can't be masked, so each state needs an answer that ends them, or the loop would spin:
+//   reading          read to the end of what is there; recv() then says 0 or the error
+//   paused           error: close. Hang-up: close, unless unread bytes remain; then leave epoll until resumed ("parked")
+//   peer has ended   both sides are done, or the peer reset: close
+//   read shut down   close
+
+#include "usockets/internal.h"
+
+int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *block, us_kind_t kind) {
+    epoll_event event{};
+    event.events = events;
+    event.data.u64 = (uint64_t) ((uintptr_t) block | (uintptr_t) kind);
+    return us_sys_epoll_ctl(loop->internal_->epfd, operation, fd, &event);
+}
+
+void us_socket_update_interest(us_socket_t *s) {
+    if (s->closed) {
+        return;
+    }
+    const bool reading = us_socket_is_reading(s);
+    const bool writing = s->blocked && !(s->flags_ & US_FLAG_EARLY_WRITE);
+    const uint32_t wanted = (reading ? US_READ_INTEREST : 0) | (writing ? (uint32_t) EPOLLOUT : 0);
+    int operation = EPOLL_CTL_MOD;
+    if (s->flags_ & US_FLAG_PARKED) {
+        if (!reading) {
+            return;
+        }
+        operation = EPOLL_CTL_ADD;
+    } else if (wanted == s->interest_) {
+        return;
+    }
+    if (us_epoll_set(s->context->loop, operation, s->fd, wanted, s, US_KIND_SOCKET) != 0) {
+        us_socket_doom(s);
+        return;
+    }
+    s->flags_ &= ~US_FLAG_PARKED;
+    s->interest_ = (uint16_t) wanted;
+}
+
+static bool has_unread(us_socket_t *s) {
+    int unread = 0;
+    return (s->flags_ & US_FLAG_UNREAD) || (ioctl(s->fd, FIONREAD, &unread) == 0 && unread > 0) ||
+           (s->transport_state_ && s->context->transport_->pending(s));
+}
+
+[[gnu::cold]] static void peer_is_gone(us_socket_t *s, uint32_t events) {
+    if (us_socket_is_reading(s)) {
+        us_socket_read(s, events);
+        return;
+    }
+    const bool only_paused = !s->peer_ended && !s->read_shutdown;
+    if (only_paused && !(events & EPOLLERR) && has_unread(s) &&
+        us_epoll_set(s->context->loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET) == 0) {
+        s->flags_ |= US_FLAG_PARKED;
+        s->interest_ = 0;
+        return;
+    }
+    us_socket_close_dead(s);
+}
+
+// An event may be stale: its socket was closed, or adopted, by an earlier one of the same batch. Both are still allocated.
+void us_socket_event(us_socket_t *s, uint32_t events) {
+    s = us_socket_follow(s);
+    if (s->closed || (s->flags_ & US_FLAG_DOOMED)) {
+        return;
+    }
+    if (events & (EPOLLERR | EPOLLHUP)) [[unlikely]] {
+        peer_is_gone(s, events);
+        return;
+    }
+    if (events & EPOLLOUT) {
+        us_socket_writable(s);
+        s = us_socket_follow(s);
+        if (s->closed) {
+            return;
+        }
+    }
+    if (events & US_READ_INTEREST) {
+        if (us_socket_is_reading(s)) {
+            if ((s->flags_ & (US_FLAG_UNREAD | US_FLAG_READY)) == (US_FLAG_UNREAD | US_FLAG_READY)) [[unlikely]] {
+                return;  // its visit comes in this very iteration
+            }
+            us_socket_read(s, events);
+        } else {
+            us_socket_update_interest(s);
+        }
+    }
+}
+
+// uWebSockets saves what this answers and gives it back. Writability follows from `blocked` alone, so only reading counts.
+int us_poll_events(us_poll_t *p) {
+    us_socket_t *s = (us_socket_t *) p;
+    return (s->pause_reasons ? 0 : (int) EPOLLIN) | (s->blocked ? (int) EPOLLOUT : 0);
+}
+
+void us_poll_change(us_poll_t *p, us_loop_t *, int events) {
+    us_socket_t *s = (us_socket_t *) p;
+    if (events & EPOLLIN) {
+        us_socket_resume(s, US_PAUSE_USER);
+    } else if (!s->closed) {
+        s->pause_reasons |= US_PAUSE_USER;
+    }
+}
+
+void us_socket_pause(us_socket_t *s, int reason) {
+    if (s->closed) {
+        return;
+    }
+    s->pause_reasons |= (uint8_t) reason;
+    if (reason & US_PAUSE_USER) {
+        s->deadline_ = 0;
+    }
+}
+
+void us_socket_keepalive(us_socket_t *s, unsigned int seconds) {
+    constexpr int PROBES = 4, MAX_SECONDS = 32767;  // the kernel's limit
+    if (s->closed || !s->ip_length) {
+        return;
+    }
+    const int idle = seconds < 1 ? 1 : seconds > MAX_SECONDS ? MAX_SECONDS : (int) seconds;
+    const int interval = idle < PROBES ? 1 : idle / PROBES;
+    (void) (us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES) == 0 &&
+            us_sys_setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
+}
+
+void us_socket_resume(us_socket_t *s, int reason) {
+    if (s->closed || !s->pause_reasons) {
+        return;
+    }
+    s->pause_reasons &= (uint8_t) ~reason;
+    if (!s->pause_reasons) {
+        us_socket_update_interest(s);
+        if ((s->flags_ & US_FLAG_UNREAD) || (s->transport_state_ && s->context->transport_->pending(s))) {
+            us_ready_add(s);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+// loop/sys.h - the one door to the kernel.
+//
+// Every system call of this folder goes through a wrapper below, so that a test build can make the N-th one fail, count
+// them, or shorten a transfer (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the
+// check is a constant false and each wrapper is the bare call: no cost.
+//
+// The hook answers the errno to fail with, or 0 to let the call through; it may lower *length of a transfer. close() is
+// always carried out even when it is made to "fail", as on Linux a failed close() has released the descriptor, too.
+
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum us_sys_call_t {
+    US_SYS_SOCKET,
+    US_SYS_SETSOCKOPT,
+    US_SYS_BIND,
+    US_SYS_LISTEN,
+    US_SYS_ACCEPT,
+    US_SYS_CONNECT,
+    US_SYS_GETSOCKNAME,
+    US_SYS_GETSOCKOPT,
+    US_SYS_RECV,
+    US_SYS_SEND,
+    US_SYS_SENDMSG,
+    US_SYS_SHUTDOWN,
+    US_SYS_CLOSE,
+    US_SYS_EPOLL_CREATE,
+    US_SYS_EPOLL_CTL,
+    US_SYS_EPOLL_WAIT,
+    US_SYS_EVENTFD,
+    US_SYS_EVENTFD_WRITE,
+    US_SYS_TIMERFD_CREATE,
+    US_SYS_TIMERFD_SETTIME,
+    US_SYS_LSTAT,
+    US_SYS_CHMOD,
+    US_SYS_RENAME,
+    US_SYS_UNLINK,
+    US_SYS_OPEN,
+    US_SYS_FCNTL,
+    US_SYS_DUP,
+    US_SYS_COUNT
+};
+
+#ifdef USOCKETS_FAULT_INJECTION
+extern int (*us_sys_hook)(us_sys_call_t call, size_t *length);
+
+static inline bool us_sys_fails(us_sys_call_t call, size_t *length = nullptr) {
+    int error = us_sys_hook ? us_sys_hook(call, length) : 0;
+    if (error) {
+        errno = error;
+    }
+    return error != 0;
+}
+#else
+static inline constexpr bool us_sys_fails(us_sys_call_t, size_t * = nullptr) { return false; }
+#endif
+
+static inline int us_sys_socket(int family, int type) {
+    return us_sys_fails(US_SYS_SOCKET) ? -1 : socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+static inline int us_sys_setsockopt(int fd, int level, int name, int value) {
+    return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+// close() will send a reset and forget the connection.
+static inline int us_sys_reset_on_close(int fd) {
+    const linger reset = {1, 0};
+    return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+static inline int us_sys_bind(int fd, const sockaddr *address, socklen_t length) {
+    return us_sys_fails(US_SYS_BIND) ? -1 : bind(fd, address, length);
+}
+
+static inline int us_sys_listen(int fd, int backlog) { return us_sys_fails(US_SYS_LISTEN) ? -1 : listen(fd, backlog); }
+
+static inline int us_sys_accept(int fd, sockaddr *address, socklen_t *length) {
+    return us_sys_fails(US_SYS_ACCEPT) ? -1 : accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+static inline int us_sys_connect(int fd, const sockaddr *address, socklen_t length) {
+    return us_sys_fails(US_SYS_CONNECT) ? -1 : connect(fd, address, length);
+}
+
+static inline int us_sys_getsockname(int fd, sockaddr *address, socklen_t *length) {
+    return us_sys_fails(US_SYS_GETSOCKNAME) ? -1 : getsockname(fd, address, length);
+}
+
+static inline int us_sys_getsockopt(int fd, int level, int name, int *value) {
+    socklen_t length = sizeof(*value);
+    return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, level, name, value, &length);
+}
+
+static inline int us_sys_tcp_info(int fd, tcp_info *info) {
+    socklen_t length = sizeof(*info);
+    return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length);
+}
+
+// recv, send and sendmsg go around libc, where they are cancellation points: once a process has had a second thread, entering and
+// leaving those costs some ninety instructions a message, and nobody cancels this thread.
+static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {
+    if (us_sys_fails(US_SYS_RECV, &length)) {
+        return -1;
+    }
+    return (ssize_t) syscall(SYS_recvfrom, fd, data, length, flags, nullptr, nullptr);
+}
+
+static inline ssize_t us_sys_send(int fd, const void *data, size_t length, int more = 0) {
+    if (us_sys_fails(US_SYS_SEND, &length)) {
+        return -1;
+    }
+    return (ssize_t) syscall(SYS_sendto, fd, data, length, MSG_NOSIGNAL | more, nullptr, 0);
+}
+
+// All parts in one call.
+static inline ssize_t us_sys_sendmsg(int fd, iovec *parts, size_t count, int more = 0) {
+#ifdef USOCKETS_FAULT_INJECTION
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        total += parts[i].iov_len;
+    }
+    if (us_sys_fails(US_SYS_SENDMSG, &total)) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        parts[i].iov_len = parts[i].iov_len < total ? parts[i].iov_len : total;
+        total -= parts[i].iov_len;
+    }
+#endif
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = count;
+    return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | more);
+}
+
+static inline int us_sys_shutdown_write(int fd) { return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR); }
+
+static inline void us_sys_close(int fd) {
+    (void) us_sys_fails(US_SYS_CLOSE);
+    close(fd);
+}
+
+// Makes `to` another name of `from`; what `to` was is closed.
+static inline int us_sys_dup_to(int from, int to) { return us_sys_fails(US_SYS_DUP) ? -1 : dup3(from, to, O_CLOEXEC); }
+
+static inline int us_sys_epoll_create() {
+    return us_sys_fails(US_SYS_EPOLL_CREATE) ? -1 : epoll_create1(EPOLL_CLOEXEC);
+}
+
+static inline int us_sys_epoll_ctl(int epfd, int operation, int fd, epoll_event *event) {
+    return us_sys_fails(US_SYS_EPOLL_CTL) ? -1 : epoll_ctl(epfd, operation, fd, event);
+}
+
+static inline int us_sys_epoll_wait(int epfd, epoll_event *events, int count, int timeout_ms) {
+    return us_sys_fails(US_SYS_EPOLL_WAIT) ? -1 : epoll_wait(epfd, events, count, timeout_ms);
+}
+
+static inline int us_sys_eventfd() {
+    return us_sys_fails(US_SYS_EVENTFD) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static inline int us_sys_eventfd_signal(int fd) {
+    uint64_t one = 1;
+    return us_sys_fails(US_SYS_EVENTFD_WRITE) ? -1 : (int) write(fd, &one, sizeof(one));
+}
+
+static inline int us_sys_timerfd_create() {
+    return us_sys_fails(US_SYS_TIMERFD_CREATE) ? -1 : timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+}
+
+static inline int us_sys_timerfd_set(int fd, uint64_t at_ns) {
+    itimerspec spec{};
+    spec.it_value.tv_sec = (time_t) (at_ns / 1'000'000'000);
+    spec.it_value.tv_nsec = (long) (at_ns % 1'000'000'000);
+    return us_sys_fails(US_SYS_TIMERFD_SETTIME) ? -1 : timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, nullptr);
+}
+
+static inline int us_sys_lstat(const char *path, struct stat *st) {
+    return us_sys_fails(US_SYS_LSTAT) ? -1 : lstat(path, st);
+}
+
+static inline int us_sys_chmod(const char *path, mode_t mode) {
+    return us_sys_fails(US_SYS_CHMOD) ? -1 : chmod(path, mode);
+}
+
+// With replace false, an existing `to` makes it fail with EEXIST. Spelled as a syscall: glibc has a name for it from 2.28 on.
+static inline int us_sys_rename(const char *from, const char *to, bool replace) {
+    if (us_sys_fails(US_SYS_RENAME)) {
+        return -1;
+    }
+    return replace ? rename(from, to)
+                   : (int) syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1u /* RENAME_NOREPLACE */);
+}
+
+static inline int us_sys_unlink(const char *path) { return us_sys_fails(US_SYS_UNLINK) ? -1 : unlink(path); }
+
+static inline int us_sys_open_folder(const char *path) {
+    return us_sys_fails(US_SYS_OPEN) ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static inline int us_sys_make_nonblocking(int fd) {
+    if (us_sys_fails(US_SYS_FCNTL) || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        return -1;
+    }
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static inline uint64_t us_sys_clock_ns(clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t) now.tv_sec * 1'000'000'000 + (uint64_t) now.tv_nsec;
+}
+
+static inline uint64_t us_sys_now_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC); }
+
+// The same clock as the kernel has last stored it, one or two of its ticks ago: a fifth of the cost.
+static inline uint64_t us_sys_coarse_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC_COARSE); }

@@ -1,0 +1,208 @@
+// loop/timeout_wheel.cpp - when sockets time out: a lazy timing wheel of 1-second slots.
+//
+// A socket is linked into the slot of its earliest deadline. Pushing a deadline out (every chunk of data does) is only a
+// store: the socket stays where it is, and when its slot comes due the real deadlines are looked at and it moves on.
+// Pulling one in relinks. So a busy connection costs one relink per timeout period, not per message.
+//
+// Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the wheel
+// wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work list) or the
+// tick of the slot, and no later than any armed deadline, save that a deadline that is past or in the swept part goes to
+// the next slot.
+//
+// A sweep first moves everything that may be due to `due` and then takes one at a time, as callbacks may close, adopt and
+// re-arm any socket, including the ones still waiting there. One iteration takes US_SWEEP_BURST of them: clients that have
+// all connected in one second are all due in one, too.
+
+#include "usockets/internal.h"
+
+constexpr uint32_t MASK = US_WHEEL_SLOTS - 1;
+
+static us_socket_t **list_of(us_wheel_t *wheel, const us_socket_t *s) {
+    return s->check_at_ == US_WHEEL_DUE ? &wheel->due : &wheel->slots[s->check_at_ & MASK];
+}
+
+static void push(us_wheel_t *wheel, us_socket_t *s, uint32_t at) {
+    s->check_at_ = at;
+    us_socket_t **list = list_of(wheel, s);
+    s->wheel_prev_ = nullptr;
+    s->wheel_next_ = *list;
+    if (*list) {
+        (*list)->wheel_prev_ = s;
+    }
+    *list = s;
+    if (at != US_WHEEL_DUE) {
+        wheel->occupied[(at & MASK) / 64] |= 1ull << (at & 63);
+    }
+    wheel->count++;
+}
+
+void us_wheel_unlink(us_wheel_t *wheel, us_socket_t *s) {
+    if (!s->check_at_) {
+        return;
+    }
+    us_socket_t **list = list_of(wheel, s);
+    (s->wheel_prev_ ? s->wheel_prev_->wheel_next_ : *list) = s->wheel_next_;
+    if (s->wheel_next_) {
+        s->wheel_next_->wheel_prev_ = s->wheel_prev_;
+    }
+    if (!*list && s->check_at_ != US_WHEEL_DUE) {
+        wheel->occupied[(s->check_at_ & MASK) / 64] &= ~(1ull << (s->check_at_ & 63));
+    }
+    s->wheel_prev_ = s->wheel_next_ = nullptr;
+    s->check_at_ = 0;
+    wheel->count--;
+}
+
+void us_wheel_link(us_wheel_t *wheel, us_socket_t *s, uint32_t deadline) {
+    us_wheel_unlink(wheel, s);
+    const uint32_t farthest = wheel->swept + MASK;
+    const uint32_t at = deadline > wheel->swept ? deadline : wheel->swept + 1;
+    push(wheel, s, at < farthest ? at : farthest);
+}
+
+void us_wheel_collect(us_wheel_t *wheel, uint32_t tick) {
+    if (tick <= wheel->swept) {
+        return;
+    }
+    uint32_t steps = tick - wheel->swept;
+    if (steps > US_WHEEL_SLOTS) {
+        steps = US_WHEEL_SLOTS;  // long asleep: each slot once
+    }
+    for (uint32_t i = 1; i <= steps && wheel->count; i++) {
+        us_socket_t **slot = &wheel->slots[(wheel->swept + i) & MASK];
+        while (us_socket_t *s = *slot) {
+            us_wheel_unlink(wheel, s);
+            push(wheel, s, US_WHEEL_DUE);
+        }
+    }
+    wheel->swept = tick;
+}
+
+uint32_t us_wheel_next(const us_wheel_t *wheel) {
+    if (!wheel->count) {
+        return 0;
+    }
+    const uint32_t first = wheel->swept + 1;
+    for (uint32_t step = 0; step < US_WHEEL_SLOTS;) {
+        const uint32_t slot = (first + step) & MASK;
+        const uint64_t word = wheel->occupied[slot / 64] >> (slot & 63);
+        if (word) {
+            return first + step + (uint32_t) __builtin_ctzll(word);
+        }
+        step += 64 - (slot & 63);  // to the next word; the last step is the rest of the first one
+    }
+    return 0;  // everything is in `due`
+}
+
+static uint32_t earliest(const us_socket_t *s) {
+    uint32_t at = s->deadline_;
+    if (s->long_deadline_ && (!at || s->long_deadline_ < at)) {
+        at = s->long_deadline_;
+    }
+    if (s->hard_deadline_ && (!at || s->hard_deadline_ < at)) {
+        at = s->hard_deadline_;
+    }
+    return at;
+}
+
+void us_wheel_relink(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    us_wheel_t *wheel = &loop->internal_->wheel;
+    const uint32_t at = earliest(s);
+    if (s->check_at_ == US_WHEEL_DUE || s->check_at_ == at) {
+        return;  // about to be looked at anyway
+    }
+    if (!at) {
+        us_wheel_unlink(wheel, s);
+        return;
+    }
+    if (!wheel->count) {
+        wheel->swept = loop->tick;  // an empty wheel needs no sweeping
+    }
+    us_wheel_link(wheel, s, at);
+    if (!loop->internal_->iterating) {
+        us_timers_arm(loop);
+    }
+}
+
+static void refresh_outside(us_loop_t *loop) {
+    if (loop->depth == 0) {
+        us_loop_refresh(loop);
+    }
+}
+
+static void relink_if_sooner(us_socket_t *s, uint32_t deadline) {
+    if (deadline && (s->check_at_ == 0 || deadline < s->check_at_)) {
+        us_wheel_relink(s);
+    }
+}
+
+void us_socket_arm(us_socket_t *s, unsigned int seconds) {
+    if (!s->closed) {
+        refresh_outside(s->context->loop);
+        s->deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
+        relink_if_sooner(s, s->deadline_);
+    }
+}
+
+void us_socket_long_timeout(int, us_socket_t *s, unsigned int minutes) { us_socket_arm_long(s, minutes * 60); }
+
+void us_socket_arm_long(us_socket_t *s, unsigned int seconds) {
+    if (!s->closed) {
+        refresh_outside(s->context->loop);
+        s->long_deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
+        relink_if_sooner(s, s->long_deadline_);
+    }
+}
+
+unsigned int us_socket_long_left(const us_socket_t *s) {
+    const uint32_t next = s->context->loop->tick + 1;
+    return s->long_deadline_ > next ? s->long_deadline_ - next : s->long_deadline_ ? 1 : 0;
+}
+
+void us_socket_deadline(us_socket_t *s, unsigned int seconds) {
+    if (!s->closed) {
+        refresh_outside(s->context->loop);
+        s->hard_deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
+        relink_if_sooner(s, s->hard_deadline_);
+    }
+}
+
+// One socket whose slot came due. Each deadline is disarmed before its callback, which may arm it again.
+static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
+    if (s->hard_deadline_ && s->hard_deadline_ <= tick) {
+        us_socket_close(0, s, 0, nullptr);
+        return;
+    }
+    const bool is_due = s->deadline_ && s->deadline_ <= tick;
+    const bool is_long_due = s->long_deadline_ && s->long_deadline_ <= tick;
+    if (is_due) {
+        s->deadline_ = 0;
+    }
+    if (is_long_due) {
+        s->long_deadline_ = 0;
+    }
+    us_wheel_relink(s);
+    if (is_due && s->context->cb.on_timeout) {
+        us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
+        us_contain(loop, s, [s] { s->context->cb.on_timeout(s); });
+    }
+    if (is_long_due && !s->closed && s->context->cb.on_long_timeout) {
+        us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
+        us_contain(loop, s, [s] { s->context->cb.on_long_timeout(s); });
+    }
+}
+
+void us_wheel_sweep(us_loop_t *loop, uint32_t tick) {
+    us_wheel_t *wheel = &loop->internal_->wheel;
+    us_wheel_collect(wheel, tick);
+    for (int fired = 0; wheel->due; fired++) {
+        if (fired == US_SWEEP_BURST) {
+            us_wakeup_loop(loop);  // the others are served in between
+            return;
+        }
+        us_socket_t *s = wheel->due;
+        us_wheel_unlink(wheel, s);
+        fire(loop, s, tick);
+    }
+}

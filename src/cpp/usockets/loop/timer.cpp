@@ -1,0 +1,151 @@
+// loop/timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for everything that is timed.
+//
+// The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the oldest
+// lingering connection, the oldest one without its PROXY header. It is only ever moved closer, or set again after it fired: a target that moved away costs one idle
+// wake-up instead of a system call per request. With no target it is left alone, so a process that has nothing timed
+// sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
+//
+// Timers are few, hence a plain list. A pass runs each due timer once, starting over after every callback, as it may
+// have closed or set any of them. A timer closed inside an iteration is freed at its end.
+
+#include "usockets/internal.h"
+
+uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
+
+static uint32_t tick_at(const us_loop_internal_t *internal, uint64_t ns) {
+    const uint64_t since = ns - internal->base_ns;  // modulo 2^64: tests move the base to before the machine's start
+    return (int64_t) since > 0 ? (uint32_t) (since / US_NS_PER_SECOND) + 1 : 1;
+}
+
+void us_loop_refresh(us_loop_t *loop) {
+    loop->internal_->now_ns = us_sys_now_ns();
+    loop->tick = tick_at(loop->internal_, loop->internal_->now_ns);
+}
+
+void us_loop_refresh_tick(us_loop_t *loop) {
+    loop->tick = tick_at(loop->internal_, us_sys_coarse_ns() + US_COARSE_LAG_NS);
+}
+
+static uint64_t next_target(us_loop_internal_t *internal) {
+    uint64_t target = 0;
+    auto consider = [&target](uint64_t at) {
+        if (at && (!target || at < target)) {
+            target = at;
+        }
+    };
+    if (uint32_t tick = us_wheel_next(&internal->wheel)) {
+        consider(internal->base_ns + (uint64_t) (tick - 1) * US_NS_PER_SECOND);
+    }
+    for (us_timer_t *t = internal->timers; t; t = t->next) {
+        if (!t->fallthrough) {
+            consider(t->due_ns);
+        }
+    }
+    if (internal->linger_head) {
+        consider(internal->linger_head->deadline_ns);
+    }
+    consider(us_proxied_next(internal));
+    return target;
+}
+
+bool us_timers_arm(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    const uint64_t target = next_target(internal);
+    if (!target || (internal->armed_ns && internal->armed_ns <= target)) {
+        return true;
+    }
+    const bool done = us_sys_timerfd_set(internal->timer_fd, target) == 0;
+    internal->armed_ns = done ? target : 0;
+    return done;
+}
+
+void us_timers_run(us_loop_t *loop) {
+    us_loop_internal_t *internal = loop->internal_;
+    const uint64_t now = internal->now_ns;
+    if (internal->armed_ns && internal->armed_ns <= now) {
+        internal->armed_ns = 0;
+    }
+    const uint32_t pass = ++internal->timer_pass;
+    for (us_timer_t *t = internal->timers; t;) {
+        if (!t->due_ns || t->due_ns > now || t->ran_in_pass == pass) {
+            t = t->next;
+            continue;
+        }
+        t->ran_in_pass = pass;
+        t->due_ns = t->repeat_ns ? t->due_ns + t->repeat_ns : 0;
+        if (t->due_ns && t->due_ns <= now) {
+            t->due_ns = now + t->repeat_ns;  // missed rounds are not made up for
+        }
+        {
+            us_dispatch_t dispatch(loop, US_PHASE_NONE);
+            us_contain(loop, nullptr, [t] { t->cb(t); });
+        }
+        t = internal->timers;
+    }
+}
+
+us_timer_t *us_create_timer(us_loop_t *loop, int fallthrough, unsigned int ext_size) {
+    us_timer_t *t = (us_timer_t *) us_alloc(sizeof(us_timer_t) + ext_size);
+    memset((void *) t, 0, sizeof(us_timer_t) + ext_size);
+    t->loop = loop;
+    t->fallthrough = fallthrough != 0;
+    t->next = loop->internal_->timers;
+    if (t->next) {
+        t->next->prev = t;
+    }
+    loop->internal_->timers = t;
+    return t;
+}
+
+void *us_timer_ext(us_timer_t *timer) { return timer + 1; }
+
+us_loop_t *us_timer_loop(us_timer_t *timer) { return timer->loop; }
+
+void us_timer_set(us_timer_t *timer, void (*cb)(us_timer_t *), int ms, int repeat_ms) {
+    if (timer->closed) {
+        return;
+    }
+    timer->cb = cb;
+    timer->due_ns = ms > 0 ? us_sys_now_ns() + (uint64_t) ms * US_NS_PER_MS : 0;
+    timer->repeat_ns = repeat_ms > 0 ? (uint64_t) repeat_ms * US_NS_PER_MS : 0;
+    if (!timer->fallthrough && !timer->loop->internal_->iterating) {
+        us_timers_arm(timer->loop);
+    }
+}
+
+void us_timer_close(us_timer_t *timer) {
+    if (timer->closed) {
+        return;
+    }
+    us_loop_internal_t *internal = timer->loop->internal_;
+    timer->closed = true;
+    (timer->prev ? timer->prev->next : internal->timers) = timer->next;
+    if (timer->next) {
+        timer->next->prev = timer->prev;
+    }
+    if (internal->iterating) {
+        timer->next = internal->dead_timers;
+        internal->dead_timers = timer;
+    } else {
+        free(timer);
+    }
+}
+
+static void free_list(us_timer_t *t) {
+    while (t) {
+        us_timer_t *next = t->next;
+        free(t);
+        t = next;
+    }
+}
+
+void us_timers_free_dead(us_loop_internal_t *internal) {
+    free_list(internal->dead_timers);
+    internal->dead_timers = nullptr;
+}
+
+void us_timers_free_all(us_loop_internal_t *internal) {
+    us_timers_free_dead(internal);
+    free_list(internal->timers);
+    internal->timers = nullptr;
+}

@@ -1,0 +1,175 @@
+// proxy/proxy.cpp - connections whose PROXY header has not arrived yet.
+//
+// They are no sockets: nothing above knows of them, no transport (TLS) has begun, and no callback can be called. Each is a
+// block of the loop's, in the order of arrival (their time is the same for all), that belongs to the listen socket which
+// accepted it and goes with it. When the header is complete the descriptor becomes a socket as any other.
+//
+// Not one byte behind the header is taken from the kernel: what arrives is first looked at (MSG_PEEK), and then exactly
+// the bytes that belong to the header are taken. As each visit takes all it has looked at, or is the last one, epoll's
+// level triggering never spins.
+//
+// A closed block goes to a dead list and is freed at the end of the iteration: an event of the same batch may name it.
+
+#include "usockets/proxy/proxy.h"
+
+#include "usockets/internal.h"
+
+struct us_proxied_t {
+    us_proxied_t *prev, *next;
+    us_listen_socket_t *listener;
+    uint64_t since_ns;
+    sockaddr_storage peer;
+    int fd;  // -1: on the dead list
+    uint32_t length;
+    uint8_t bytes[US_PROXY_MAX];
+};
+
+void us_socket_context_proxy(us_socket_context_t *context, const us_networks_t *trusted, unsigned int seconds) {
+    context->proxy_trusted_ = trusted;
+    if (trusted) {  // else those that are on their way keep their time
+        context->proxy_ns_ = seconds * US_NS_PER_SECOND;
+    }
+}
+
+bool us_proxy_expected(const us_socket_context_t *context, const sockaddr_storage *peer) {
+    if (!context->proxy_trusted_) {
+        return false;
+    }
+    us_socket_t address{};
+    us_socket_set_address(&address, peer);
+    return us_networks_contain(context->proxy_trusted_, address.ip, address.ip_length);
+}
+
+static void retire(us_loop_internal_t *internal, us_proxied_t *p) {
+    (p->prev ? p->prev->next : internal->proxied_head) = p->next;
+    (p->next ? p->next->prev : internal->proxied_tail) = p->prev;
+    p->next = internal->dead_proxied;
+    internal->dead_proxied = p;
+    p->listener->s.context->num_proxied--;
+    p->fd = -1;
+}
+
+static void drop(us_loop_internal_t *internal, us_proxied_t *p) {
+    epoll_event none{};
+    us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, p->fd, &none);
+    us_sys_close(p->fd);
+    retire(internal, p);
+}
+
+bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage *peer) {
+    us_loop_t *loop = listener->s.context->loop;
+    us_loop_internal_t *internal = loop->internal_;
+    us_proxied_t *p = (us_proxied_t *) malloc(sizeof(us_proxied_t));
+    if (!p) {
+        return false;
+    }
+    if (us_epoll_set(loop, EPOLL_CTL_ADD, fd, EPOLLIN, p, US_KIND_PROXIED) != 0) {
+        free(p);
+        return false;
+    }
+    p->prev = internal->proxied_tail;
+    p->next = nullptr;
+    p->listener = listener;
+    p->since_ns = us_sys_now_ns();
+    p->peer = *peer;
+    p->fd = fd;
+    p->length = 0;
+    (internal->proxied_tail ? internal->proxied_tail->next : internal->proxied_head) = p;
+    internal->proxied_tail = p;
+    listener->s.context->num_proxied++;
+    return true;
+}
+
+// The header has been taken: what follows in the kernel is for the socket, whose transport begins here.
+static void become_socket(us_loop_t *loop, us_proxied_t *p, const us_proxy_header_t *header) {
+    us_listen_socket_t *listener = p->listener;
+    const int fd = p->fd;
+    epoll_event none{};
+    us_sys_epoll_ctl(loop->internal_->epfd, EPOLL_CTL_DEL, fd, &none);
+    retire(loop->internal_, p);
+    us_socket_t *s = us_socket_new(listener->s.context, fd, (unsigned int) listener->socket_ext_size);
+    if (!s) {
+        us_sys_close(fd);
+        return;
+    }
+    us_socket_set_address(s, &p->peer);
+    s->proxied_unknown = !header->has_address;
+    if (header->has_address) {
+        memcpy(s->ip, header->ip, header->ip_length);
+        s->ip_length = header->ip_length;
+        s->remote_port = header->port;
+    }
+    us_contain(loop, s, [s] { us_socket_open(s); });
+}
+
+void us_proxied_event(us_loop_t *loop, us_proxied_t *p) {
+    if (p->fd < 0) {
+        return;
+    }
+    for (;;) {
+        const ssize_t seen = us_sys_recv(p->fd, p->bytes + p->length, US_PROXY_MAX - p->length, MSG_PEEK);
+        if (seen < 0 && errno == EINTR) {
+            continue;
+        }
+        if (seen < 0 && errno == EAGAIN) {
+            return;
+        }
+        us_proxy_header_t header;
+        const int whole = seen > 0 ? us_proxy_parse(p->bytes, p->length + (size_t) seen, &header) : -1;
+        if (whole < 0) {
+            drop(loop->internal_, p);
+            return;
+        }
+        const size_t wanted = whole ? (size_t) whole - p->length : (size_t) seen;
+        ssize_t taken;
+        do {
+            taken = us_sys_recv(p->fd, p->bytes + p->length, wanted, 0);
+        } while (taken < 0 && errno == EINTR);
+        if (taken <= 0) {
+            drop(loop->internal_, p);
+            return;
+        }
+        p->length += (uint32_t) taken;
+        if (whole && p->length == (uint32_t) whole) {
+            become_socket(loop, p, &header);
+            return;
+        }
+    }
+}
+
+uint64_t us_proxied_next(const us_loop_internal_t *internal) {
+    const us_proxied_t *oldest = internal->proxied_head;
+    return oldest ? oldest->since_ns + oldest->listener->s.context->proxy_ns_ : 0;
+}
+
+void us_proxied_expire(us_loop_internal_t *internal) {
+    while (internal->proxied_head && us_proxied_next(internal) <= internal->now_ns) {
+        drop(internal, internal->proxied_head);
+    }
+}
+
+void us_proxied_close_of(us_listen_socket_t *listener) {
+    us_loop_internal_t *internal = listener->s.context->loop->internal_;
+    for (us_proxied_t *p = internal->proxied_head; p;) {
+        us_proxied_t *next = p->next;
+        if (p->listener == listener) {
+            drop(internal, p);
+        }
+        p = next;
+    }
+}
+
+// After fork(), in the child: without telling epoll, which is the parent's.
+void us_proxied_close_fds(us_loop_internal_t *internal) {
+    while (us_proxied_t *p = internal->proxied_head) {
+        us_sys_close(p->fd);
+        retire(internal, p);
+    }
+}
+
+void us_proxied_free_dead(us_loop_internal_t *internal) {
+    while (us_proxied_t *p = internal->dead_proxied) {
+        internal->dead_proxied = p->next;
+        free(p);
+    }
+}

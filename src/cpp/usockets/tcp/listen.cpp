@@ -1,0 +1,268 @@
+// tcp/listen.cpp - listen sockets: TCP addresses, and accepting.
+//
+// A listen socket belongs to its context and keeps the loop running. Accepting goes in bursts; on_open may close the
+// listen socket (or its context) in mid-burst, so `closed` is looked at after each one, and the block stays allocated
+// until the end of the iteration.
+//
+// Out of descriptors or memory, accept() fails while the connection stays queued and level-triggered epoll would report
+// it for ever (defect U3). Then the listener is taken out of epoll for US_ACCEPT_PAUSE_MS.
+//
+// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is taken is an
+// error, never a reason to try the other family. TCP_NODELAY is set on the listen socket, and accepted ones inherit it.
+
+#include "usockets/internal.h"
+
+#include <netdb.h>
+
+static thread_local int resolver_error;
+
+int us_gai_error(void) { return resolver_error; }
+
+us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp) {
+    us_listen_socket_t *listener = (us_listen_socket_t *) us_alloc(sizeof(us_listen_socket_t));
+    memset((void *) listener, 0, sizeof(us_listen_socket_t));
+    listener->s.context = context;
+    listener->s.fd = fd;
+    listener->socket_ext_size = socket_ext_size;
+    listener->is_tcp = is_tcp;
+    if (us_epoll_set(context->loop, EPOLL_CTL_ADD, fd, EPOLLIN, listener, US_KIND_LISTENER) != 0) {
+        const int error = errno;
+        free(listener);
+        errno = error;
+        return nullptr;
+    }
+    listener->next = context->listen_head_;
+    if (listener->next) {
+        listener->next->prev = listener;
+    }
+    context->listen_head_ = listener;
+    context->loop->num_polls++;
+    return listener;
+}
+
+void us_listen_socket_close(int, us_listen_socket_t *listener) {
+    if (listener->s.closed) {
+        return;
+    }
+    us_socket_context_t *context = listener->s.context;
+    us_loop_internal_t *internal = context->loop->internal_;
+    listener->s.closed = true;
+    if (listener->retry) {
+        us_timer_close(listener->retry);
+        listener->retry = nullptr;
+    }
+    us_proxied_close_of(listener);
+    us_listener_unpublish(listener);  // before close(): until then nobody else can get our inode number
+    if (listener->s.fd >= 0) {
+        us_epoll_set(context->loop, EPOLL_CTL_DEL, listener->s.fd, 0, listener, US_KIND_LISTENER);
+        us_sys_close(listener->s.fd);
+        listener->s.fd = -1;
+    }
+    (listener->prev ? listener->prev->next : context->listen_head_) = listener->next;
+    if (listener->next) {
+        listener->next->prev = listener->prev;
+    }
+    context->loop->num_polls--;
+    listener->next = internal->dead_listeners;
+    internal->dead_listeners = listener;
+}
+
+void us_listeners_free_dead(us_loop_internal_t *internal) {
+    while (us_listen_socket_t *listener = internal->dead_listeners) {
+        internal->dead_listeners = listener->next;
+        free(listener);
+    }
+}
+
+// ---- accepting ----
+
+static void poll_again(us_timer_t *timer) {
+    us_listen_socket_t *listener = *(us_listen_socket_t **) us_timer_ext(timer);
+    if (us_epoll_set(listener->s.context->loop, EPOLL_CTL_MOD, listener->s.fd, EPOLLIN, listener, US_KIND_LISTENER) !=
+        0) {
+        us_timer_set(timer, poll_again, US_ACCEPT_PAUSE_MS, 0);
+    }
+}
+
+[[gnu::cold]] static void pause_accepting(us_listen_socket_t *listener, int error) {
+    us_socket_context_t *context = listener->s.context;
+    us_loop_t *loop = context->loop;
+    if (context->cb.on_accept_error) {
+        context->cb.on_accept_error(context, error);
+    }
+    if (us_epoll_set(loop, EPOLL_CTL_MOD, listener->s.fd, 0, listener, US_KIND_LISTENER) != 0) {
+        return;
+    }
+    if (!listener->retry) {
+        listener->retry = us_create_timer(loop, 0, sizeof(listener));
+        *(us_listen_socket_t **) us_timer_ext(listener->retry) = listener;
+    }
+    us_timer_set(listener->retry, poll_again, US_ACCEPT_PAUSE_MS, 0);
+}
+
+// Errors that go away with the connection they belong to (accept(2)). All others stay: above all EMFILE, ENFILE, ENOBUFS
+// and ENOMEM.
+static bool is_of_one_connection(int error) {
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case ECONNRESET:
+    case EPERM:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void us_listener_event(us_listen_socket_t *listener) {
+    for (int burst = 0; burst < US_ACCEPT_BURST && !listener->s.closed; burst++) {
+        sockaddr_storage address;
+        socklen_t length = sizeof(address);
+        address.ss_family = AF_UNSPEC;
+        int fd = us_sys_accept(listener->s.fd, (sockaddr *) &address, &length);
+        if (fd < 0) {
+            if (errno == EAGAIN) {
+                return;
+            }
+            if (is_of_one_connection(errno)) {
+                continue;
+            }
+            const int error = errno;
+            if ((error == EMFILE || error == ENFILE) && us_linger_make_room(listener->s.context->loop, nullptr)) {
+                continue;
+            }
+            pause_accepting(listener, error);
+            return;
+        }
+        us_socket_context_t *context = listener->s.context;
+        if (context->cb.on_accept && !context->cb.on_accept(context, &fd)) [[unlikely]] {
+            us_sys_reset_on_close(fd);
+            us_sys_close(fd);
+            continue;
+        }
+        if (us_proxy_expected(context, &address)) [[unlikely]] {
+            if (!us_proxy_await(listener, fd, &address)) {
+                const int error = errno;
+                us_sys_close(fd);
+                pause_accepting(listener, error);
+                return;
+            }
+            continue;
+        }
+        us_socket_t *s = us_socket_new(context, fd, (unsigned int) listener->socket_ext_size);
+        if (!s) {
+            const int error = errno;
+            us_sys_close(fd);
+            pause_accepting(listener, error);
+            return;
+        }
+        us_socket_set_address(s, &address);
+        us_contain(context->loop, s, [s] { us_socket_open(s); });
+    }
+}
+
+// ---- TCP ----
+
+// The first failure of bind or listen says more than that of a family that does not exist here.
+struct first_error_t {
+    int value = 0;
+    bool from_bind = false;
+    void note(int error, bool at_bind) {
+        if (!value || (at_bind && !from_bind)) {
+            value = error;
+            from_bind = at_bind;
+        }
+    }
+};
+
+static us_listen_socket_t *listen_at(us_socket_context_t *context, const sockaddr *address, socklen_t length,
+                                     int options, int socket_ext_size, first_error_t *error) {
+    const int fd = us_sys_socket(address->sa_family, SOCK_STREAM);
+    if (fd < 0) {
+        error->note(errno, false);
+        return nullptr;
+    }
+    bool set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
+               us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) == 0;
+    if (set && !(options & LIBUS_LISTEN_EXCLUSIVE_PORT)) {
+        set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0;
+    }
+    if (set && address->sa_family == AF_INET6) {
+        set = us_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, (options & LIBUS_LISTEN_IPV6_ONLY) != 0) == 0;
+    }
+    us_listen_socket_t *listener = nullptr;
+    if (!set) {
+        error->note(errno, false);
+    } else if (us_sys_bind(fd, address, length) != 0 || us_sys_listen(fd, US_BACKLOG) != 0) {
+        error->note(errno, true);
+    } else if (!(listener = us_listener_new(context, fd, socket_ext_size, true))) {
+        error->note(errno, true);
+    }
+    if (!listener) {
+        us_sys_close(fd);
+    }
+    return listener;
+}
+
+static us_listen_socket_t *listen_everywhere(us_socket_context_t *context, int port, int options, int ext,
+                                             first_error_t *error) {
+    sockaddr_in6 v6{};
+    v6.sin6_family = AF_INET6;
+    v6.sin6_addr = in6addr_any;
+    v6.sin6_port = htons((uint16_t) port);
+    us_listen_socket_t *listener = listen_at(context, (sockaddr *) &v6, sizeof(v6), options, ext, error);
+    if (listener || (options & LIBUS_LISTEN_IPV6_ONLY) || error->value == EADDRINUSE || error->value == EACCES) {
+        return listener;
+    }
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_addr.s_addr = htonl(INADDR_ANY);
+    v4.sin_port = htons((uint16_t) port);
+    return listen_at(context, (sockaddr *) &v4, sizeof(v4), options, ext, error);
+}
+
+static us_listen_socket_t *listen_at_host(us_socket_context_t *context, const char *host, int port, int options,
+                                          int ext, first_error_t *error) {
+    addrinfo hints{};
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    hints.ai_family = options & LIBUS_LISTEN_IPV6_ONLY ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    char service[12];
+    snprintf(service, sizeof(service), "%d", port);
+    addrinfo *results = nullptr;
+    resolver_error = getaddrinfo(host, service, &hints, &results);
+    if (resolver_error) {
+        error->value = resolver_error == EAI_SYSTEM ? errno : 0;
+        return nullptr;
+    }
+    us_listen_socket_t *listener = nullptr;
+    for (addrinfo *r = results; r && !listener; r = r->ai_next) {
+        listener = listen_at(context, r->ai_addr, r->ai_addrlen, options, ext, error);
+    }
+    freeaddrinfo(results);
+    return listener;
+}
+
+us_listen_socket_t *us_socket_context_listen(int, us_socket_context_t *context, const char *host, int port, int options,
+                                             int socket_ext_size) {
+    resolver_error = 0;
+    if (context->loop->error || port < 0 || port > 65535) {
+        errno = context->loop->error ? context->loop->error : EINVAL;
+        return nullptr;
+    }
+    first_error_t error;
+    us_listen_socket_t *listener = host && *host ? listen_at_host(context, host, port, options, socket_ext_size, &error)
+                                                 : listen_everywhere(context, port, options, socket_ext_size, &error);
+    if (!listener) {
+        errno = error.value;
+    }
+    return listener;
+}

@@ -1,0 +1,207 @@
+// tcp/read.cpp - bytes and the end of bytes, from the kernel to on_data and on_end.
+//
+// All sockets of a loop share one receive buffer with scribbling room on both sides; its contents are valid until on_data
+// returns. A read that fills it is followed by another, up to four or one millisecond, then the other sockets get their
+// turn; epoll is level-triggered, so nothing is forgotten. A short read ends the visit without asking for EAGAIN.
+//
+// Nor has one read more than a share: the layer above gives the rest back (us_socket_unread()), and it is read again, before
+// anything else, in the socket's next visit.
+//
+// How much one read may bring depends on what its handlers cost: 128 KiB of small messages are 5,000 calls, and nobody else
+// is served meanwhile. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
+//
+// A hang-up or error event is only a hint to keep reading: what the peer sent before it went is always delivered first,
+// and it is recv() that says 0 or the error (defect U5). After each callback the socket may be closed or have moved.
+
+#include "usockets/internal.h"
+
+// ---- what the layer above has given back, for the sake of others ----
+
+void us_socket_unread(us_socket_t *s, const char *data, size_t length) {
+    if (s->closed || !length || (s->flags_ & US_FLAG_UNREAD)) {
+        return;
+    }
+    us_spill_t *unread = (us_spill_t *) us_alloc(sizeof(us_spill_t) + length);
+    *unread = {(uint32_t) length, 0, (uint32_t) length};
+    memcpy(unread->data(), data, length);
+    s->pending_close_reason_ = unread;
+    s->flags_ |= US_FLAG_UNREAD;
+    us_socket_changed(s);
+}
+
+size_t us_socket_unread_bytes(const us_socket_t *s) {
+    if (!(s->flags_ & US_FLAG_UNREAD)) {
+        return 0;
+    }
+    const us_spill_t *unread = (const us_spill_t *) s->pending_close_reason_;
+    return unread->length - unread->offset;
+}
+
+void us_socket_drop_unread(us_socket_t *s) {
+    if (s->flags_ & US_FLAG_UNREAD) {
+        free(s->pending_close_reason_);
+        s->pending_close_reason_ = nullptr;
+        s->flags_ &= ~US_FLAG_UNREAD;
+    }
+}
+
+[[gnu::noinline]] static ssize_t take_unread(us_socket_t *s, char *buffer, size_t limit) {
+    us_spill_t *unread = (us_spill_t *) s->pending_close_reason_;
+    const size_t rest = unread->length - unread->offset;
+    const size_t n = rest < limit ? rest : limit;
+    memcpy(buffer, unread->data() + unread->offset, n);
+    unread->offset += (uint32_t) n;
+    us_socket_changed(s);
+    if (n == rest) {
+        us_socket_drop_unread(s);
+    }
+    return (ssize_t) n;
+}
+
+static inline ssize_t receive(us_socket_t *s, char *buffer, size_t limit) {
+    if (s->flags_ & US_FLAG_UNREAD) [[unlikely]] {
+        return take_unread(s, buffer, LIBUS_RECV_BUFFER_LENGTH);
+    }
+    const us_transport_t *transport = s->context->transport_;
+    for (;;) {
+        ssize_t n = transport ? transport->recv(s, buffer, limit) : us_sys_recv(s->fd, buffer, limit, 0);
+        if (n > 0) [[likely]] {
+            us_count_bytes(&s->context->loop->bytes_read_, n);
+            return n;
+        }
+        if (n == 0 || errno != EINTR) {
+            return n;
+        }
+    }
+}
+
+static inline us_socket_t *deliver(us_loop_t *loop, us_socket_t *s, char *data, int length) {
+    us_dispatch_t dispatch(loop, US_PHASE_DATA);
+    if (s->context->cb.on_data) {
+        s->context->cb.on_data(s, data, length);
+    }
+    return us_socket_follow(s);
+}
+
+void us_socket_deliver_end(us_socket_t *s) {
+    if (s->flags_ & US_FLAG_END_CALLED) {
+        return;
+    }
+    s->flags_ |= US_FLAG_END_CALLED;
+    if (!s->context->cb.on_end) {
+        us_socket_close(0, s, 0, nullptr);
+        return;
+    }
+    {
+        us_dispatch_t dispatch(s->context->loop, US_PHASE_END);
+        s->context->cb.on_end(s);
+    }
+    us_socket_update_interest(us_socket_follow(s));
+}
+
+// The peer's FIN. A spill that is still to be flushed in front of our own FIN goes out first.
+static void peer_ended(us_socket_t *s) {
+    s->peer_ended = true;
+    if (!s->shut_down) {
+        us_socket_deliver_end(s);
+    } else if (s->flags_ & US_FLAG_FIN_SENT) {
+        us_socket_close(0, s, 0, nullptr);
+    } else {
+        us_socket_update_interest(s);
+    }
+}
+
+// deliver(), timed. At most doubles the limit, so that one quick read between slow ones does little harm.
+static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, int length, uint64_t *spent_ns) {
+    const uint64_t before = us_sys_now_ns();
+    s = deliver(loop, s, data, length);
+    const uint64_t spent = *spent_ns = us_sys_now_ns() - before + 1;
+    size_t &limit = loop->internal_->read_limit;
+    const uint64_t fit = (uint64_t) length * US_READ_AIM_NS / spent;
+    const uint64_t highest = 2 * limit < LIBUS_RECV_BUFFER_LENGTH ? 2 * limit : LIBUS_RECV_BUFFER_LENGTH;
+    limit = (size_t) (fit > highest ? highest : fit > US_READ_MIN ? fit : (uint64_t) US_READ_MIN);
+    return s;
+}
+
+void us_socket_read(us_socket_t *s, uint32_t events) {
+    us_loop_t *loop = s->context->loop;
+    uint64_t started = 0, spent = 0;
+    for (int reads = 1;; reads++) {
+        char *buffer = loop->internal_->recv_buffer;  // a callback may have taken the last one
+        const size_t limit = loop->internal_->read_limit;
+        const ssize_t n = receive(s, buffer, limit);
+        if (n <= 0) {
+            if (n == 0) {
+                peer_ended(s);
+            } else if (errno == EPROTO && s->transport_state_) {
+                us_socket_close_refused(s);
+            } else if (errno != EAGAIN || (events & (EPOLLERR | EPOLLHUP))) {
+                us_socket_close_dead(s);
+            }
+            return;
+        }
+        s = n < US_READ_MIN ? deliver(loop, s, buffer, (int) n) : deliver_timed(loop, s, buffer, (int) n, &spent);
+        if (s->closed || !us_socket_is_reading(s)) {
+            return;
+        }
+        if (s->flags_ & US_FLAG_UNREAD) [[unlikely]] {
+            us_ready_add(s);
+            return;
+        }
+        const bool more_is_known = events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP);
+        const us_transport_t *transport = s->context->transport_;
+        const bool more_is_here = transport && transport->pending(s);
+        if ((size_t) n < limit && !more_is_known && !more_is_here) {
+            return;
+        }
+        const uint64_t now = us_sys_now_ns();
+        if (reads == 1) {
+            started = now - spent;  // a small read does not look at the clock
+        }
+        if (reads == US_READS_PER_EVENT || now - started > US_READ_BUDGET_NS) {
+            if (more_is_here) {
+                us_ready_add(s);
+            }
+            return;
+        }
+    }
+}
+
+// A write has failed for good, which says nothing about what the peer sent before. Bounded: if the peer, against all
+// appearances, keeps sending, two megabytes are enough, or US_LAST_READS_S where that takes several turns.
+void us_socket_read_last(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    for (int reads = 0; reads < 16 && !s->closed && us_socket_is_reading(s); reads++) {
+        const ssize_t n = receive(s, loop->internal_->recv_buffer, LIBUS_RECV_BUFFER_LENGTH);
+        if (n <= 0) {
+            break;
+        }
+        s = deliver(loop, s, loop->internal_->recv_buffer, (int) n);
+        if ((s->flags_ & US_FLAG_UNREAD) && !s->closed && us_socket_is_reading(s)) {
+            if (!s->hard_deadline_) {
+                us_socket_deadline(s, US_LAST_READS_S);
+            }
+            us_ready_add(s);
+            return;
+        }
+    }
+    us_socket_close(0, s, 0, nullptr);
+}
+
+// A buffer of its own, not the loop's: the caller is often inside an on_data whose parser still works on that one.
+us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length) {
+    us_loop_t *loop = s->context->loop;
+    us_dispatch_t dispatch(loop, loop->phase);
+    const size_t piece = length < LIBUS_RECV_BUFFER_LENGTH ? length : LIBUS_RECV_BUFFER_LENGTH;
+    char *block = (char *) us_alloc(piece + 2 * LIBUS_RECV_BUFFER_PADDING);
+    s = us_socket_follow(s);
+    while (length && !s->closed) {
+        const size_t n = length < piece ? length : piece;
+        memcpy(block + LIBUS_RECV_BUFFER_PADDING, data, n);
+        data += n;
+        length -= n;
+        us_contain(loop, s, [&] { s = deliver(loop, s, block + LIBUS_RECV_BUFFER_PADDING, (int) n); });
+    }
+    free(block);
+    return s;
+}

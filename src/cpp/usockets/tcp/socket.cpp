@@ -1,0 +1,280 @@
+// tcp/socket.cpp - the life of a socket: made, moved to another context, closed.
+//
+// Closing happens at once as far as the kernel and the lists are concerned; what waits is on_close (until the outermost
+// callback has returned) and the memory (until the end of the iteration), because uWebSockets goes on reading a block
+// after it closed it. Order in us_socket_close(): epoll and the descriptor, then the flag and the
+// lists, then the on_close queue.
+//
+// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, so that events and callers
+// that still hold the old pointer find out. Only the new block owns the descriptor, the spill and the transport state.
+
+#include "usockets/internal.h"
+
+#include <atomic>
+
+static us_socket_t *make_block(us_socket_context_t *context, unsigned int ext_size, void *memory) {
+    us_socket_t *s = (us_socket_t *) memory;
+    memset((void *) s, 0, sizeof(us_socket_t));
+    s->context = context;
+    s->fd = -1;
+    s->ext_size_ = ext_size;
+    return s;
+}
+
+void us_socket_free_block(us_socket_t *s) {
+    if (s->transport_state_) {
+        s->context->transport_->free_state(s);
+    }
+    us_socket_drop_unread(s);
+    free(s->spill_);
+    free(s);
+}
+
+us_socket_t *us_socket_new(us_socket_context_t *context, int fd, unsigned int ext_size) {
+    void *memory = malloc(sizeof(us_socket_t) + ext_size);
+    if (!memory) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    us_socket_t *s = make_block(context, ext_size, memory);
+    s->fd = fd;
+    s->interest_ = US_READ_INTEREST;
+    if ((context->transport_ && context->transport_->open(s) != 0) ||
+        us_epoll_set(context->loop, EPOLL_CTL_ADD, fd, US_READ_INTEREST, s, US_KIND_SOCKET) != 0) {
+        const int error = errno;
+        us_socket_free_block(s);
+        errno = error;
+        return nullptr;
+    }
+    us_context_link(s);
+    return s;
+}
+
+void us_socket_set_address(us_socket_t *s, const sockaddr_storage *address) {
+    if (address->ss_family == AF_INET) {
+        const sockaddr_in *v4 = (const sockaddr_in *) address;
+        memcpy(s->ip, &v4->sin_addr, 4);
+        s->ip_length = 4;
+        s->remote_port = ntohs(v4->sin_port);
+    } else if (address->ss_family == AF_INET6) {
+        const sockaddr_in6 *v6 = (const sockaddr_in6 *) address;
+        memcpy(s->ip, &v6->sin6_addr, 16);
+        s->ip_length = 16;
+        s->remote_port = ntohs(v6->sin6_port);
+    }
+}
+
+void us_socket_open(us_socket_t *s) {
+    if (s->context->transport_) {
+        s->context->transport_->opened(s);
+    }
+    if (s->context->cb.on_open) {
+        us_dispatch_t dispatch(s->context->loop, US_PHASE_OPEN);
+        s->context->cb.on_open(s, 0, (char *) s->ip, s->ip_length);
+    }
+}
+
+// Pre-open hooks do not exist here, but a descriptor accepted elsewhere is as good as one of ours.
+us_socket_t *us_adopt_accepted_socket(int, us_socket_context_t *context, int fd, unsigned int ext_size, char *ip,
+                                      int ip_length) {
+    us_socket_t *s = us_sys_make_nonblocking(fd) == 0 ? us_socket_new(context, fd, ext_size) : nullptr;
+    if (!s) {
+        return nullptr;
+    }
+    if (ip && (ip_length == 4 || ip_length == 16)) {
+        memcpy(s->ip, ip, (size_t) ip_length);
+        s->ip_length = (uint8_t) ip_length;
+    }
+    us_socket_open(s);
+    return us_socket_follow(s);
+}
+
+static void push_closed(us_loop_internal_t *internal, us_socket_t *s) {
+    s->next_ = internal->closed_blocks;
+    internal->closed_blocks = s;
+}
+
+// Takes s out of every list but the pending one (whose visit skips closed sockets). The descriptor is the caller's.
+static void retire(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    std::atomic_ref(s->closed).store(true, std::memory_order_relaxed);  // other threads may ask: Request.answered does
+    us_wheel_unlink(&loop->internal_->wheel, s);
+    s->deadline_ = s->long_deadline_ = s->hard_deadline_ = 0;
+    us_socket_unblock(s);
+    us_context_unlink(s);
+    if (loop->internal_->changed == s) {
+        loop->internal_->changed = nullptr;
+    }
+    s->fd = -1;
+    push_closed(loop->internal_, s);
+}
+
+// Deleting from epoll is not left to close(): a forked child may hold a copy of the descriptor, and then the registration,
+// with its pointer to our block, would live on.
+static void release_fd(us_socket_t *s, bool may_linger) {
+    if (s->fd < 0) {
+        return;  // abandoned after fork
+    }
+    us_loop_t *loop = s->context->loop;
+    const bool registered = !(s->flags_ & US_FLAG_PARKED);
+    if (s->transport_state_) {
+        s->context->transport_->close(s);
+    }
+    if (s->flags_ & US_FLAG_RESET) {
+        us_sys_reset_on_close(s->fd);
+        may_linger = false;
+    }
+    const bool fin_expected = !s->peer_ended || s->transport_state_;  // close_notify may have come without it
+    if (may_linger && s->shut_down && fin_expected && !(s->flags_ & US_FLAG_DOOMED)) {
+        const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown_write(s->fd) == 0;
+        if (fin_sent && us_linger(loop, s->fd, registered)) {
+            return;
+        }
+    }
+    if (registered) {
+        us_epoll_set(loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET);
+    }
+    us_sys_close(s->fd);
+}
+
+us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
+    if (s->closed) {
+        return s;
+    }
+    us_loop_t *loop = s->context->loop;
+    us_dispatch_t dispatch(loop, US_PHASE_NONE);  // outside a callback, on_close runs when this ends
+    us_socket_push(s);  // a reset would take what the kernel holds along
+    release_fd(s, true);
+    retire(s);
+    us_socket_drop_unread(s);
+    s->pending_close_code_ = code;
+    s->pending_close_reason_ = reason;
+    s->on_close_due_ = 1;
+    s->prev_ = nullptr;
+    us_loop_internal_t *internal = loop->internal_;
+    (internal->close_tail ? internal->close_tail->prev_ : internal->close_head) = s;
+    internal->close_tail = s;
+    return s;
+}
+
+void us_socket_reset(us_socket_t *s) {
+    s->flags_ |= US_FLAG_RESET;
+    us_socket_close(0, s, 0, nullptr);
+}
+
+void us_socket_close_delivering(us_socket_t *s) {
+    s->shut_down = s->shut_down || us_socket_unacknowledged(s);
+    us_socket_close(0, s, 0, nullptr);
+}
+
+void us_socket_discard(us_socket_t *s) {
+    if (!s->closed) {
+        release_fd(s, false);
+        retire(s);
+    }
+}
+
+void us_socket_close_dead(us_socket_t *s) {
+    s->flags_ |= US_FLAG_DOOMED;
+    us_socket_close(0, s, 0, nullptr);
+}
+
+void us_socket_close_refused(us_socket_t *s) {
+    s->shut_down = true;  // its last words are written
+    us_socket_close(0, s, 0, nullptr);
+}
+
+void us_socket_doom(us_socket_t *s) {
+    if (!(s->flags_ & US_FLAG_DOOMED)) {
+        s->flags_ |= US_FLAG_DOOMED;
+        us_pending_add(s);
+    }
+}
+
+void us_socket_shutdown_read(int, us_socket_t *s) {
+    if (!s->closed && !s->read_shutdown) {
+        s->read_shutdown = true;
+        us_pending_add(s);
+    }
+}
+
+us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, us_socket_t *s, int ext_size) {
+    us_loop_internal_t *internal = context->loop->internal_;
+    void *memory = us_alloc(sizeof(us_socket_t) + (size_t) ext_size);
+    us_socket_t *moved = make_block(context, (unsigned int) ext_size, memory);
+    if (s->closed) {
+        moved->closed = true;
+        push_closed(internal, moved);
+        return moved;
+    }
+    moved->fd = s->fd;
+    moved->shut_down = s->shut_down;
+    moved->blocked = s->blocked;
+    moved->read_shutdown = s->read_shutdown;
+    moved->peer_ended = s->peer_ended;
+    moved->pause_reasons = s->pause_reasons;
+    moved->user_bits = s->user_bits;
+    moved->user = s->user;
+    moved->interest_ = s->interest_;
+    moved->written_ = s->written_;
+    moved->spill_ = s->spill_;
+    moved->transport_state_ = s->transport_state_;
+    moved->flags_ = s->flags_ & ~(US_FLAG_PENDING | US_FLAG_READY);
+    memcpy(moved->ip, s->ip, sizeof(moved->ip));
+    moved->ip_length = s->ip_length;
+    moved->remote_port = s->remote_port;
+    moved->charged = s->charged;
+
+    if (s->flags_ & US_FLAG_UNREAD) {
+        moved->pending_close_reason_ = s->pending_close_reason_;
+        s->pending_close_reason_ = nullptr;
+        s->flags_ &= ~US_FLAG_UNREAD;
+    }
+    s->charged = 0;
+    s->spill_ = nullptr;
+    s->transport_state_ = nullptr;
+    s->blocked = false;  // counted once, for the new block
+    s->moved_to = moved;
+    retire(s);
+    us_context_link(moved);
+    us_socket_changed(moved);
+    if (s->flags_ & US_FLAG_PENDING) {
+        us_pending_add(moved);
+    }
+    if (s->flags_ & US_FLAG_READY) {
+        us_ready_add(moved);
+    }
+    if (!(moved->flags_ & US_FLAG_PARKED) &&
+        us_epoll_set(context->loop, EPOLL_CTL_MOD, moved->fd, moved->interest_, moved, US_KIND_SOCKET) != 0) {
+        us_socket_doom(moved);  // an event may still name the old block, which is freed after this one is closed
+    }
+    return moved;
+}
+
+void *us_socket_get_native_handle(int, us_socket_t *s) {
+    const us_transport_t *transport = s->context->transport_;
+    return transport ? transport->native_handle(s) : (void *) (intptr_t) s->fd;
+}
+
+void us_socket_remote_address(int, us_socket_t *s, char *buf, int *length) {
+    if (*length < s->ip_length) {
+        *length = 0;
+        return;
+    }
+    memcpy(buf, s->ip, s->ip_length);
+    *length = s->ip_length;
+}
+
+int us_socket_remote_port(int, us_socket_t *s) { return s->ip_length ? s->remote_port : -1; }
+
+int us_socket_local_port(int, us_socket_t *s) {
+    sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    if (s->fd < 0 || us_sys_getsockname(s->fd, (sockaddr *) &address, &length) != 0) {
+        return -1;
+    }
+    if (address.ss_family == AF_INET) {
+        return ntohs(((sockaddr_in *) &address)->sin_port);
+    }
+    return address.ss_family == AF_INET6 ? ntohs(((sockaddr_in6 *) &address)->sin6_port) : -1;
+}

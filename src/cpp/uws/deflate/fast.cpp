@@ -1,0 +1,89 @@
+#include "uws/deflate/fast.h"
+
+#include <zlib.h>
+
+#ifdef UWSERVE_LIBDEFLATE
+
+#include <libdeflate.h>
+
+#include <cstring>
+#include <optional>
+
+#include "uws/deflate/block.h"
+#include "uws/deflate/codec.h"
+
+namespace uwserve {
+
+namespace {
+
+// Below, the codes of a dynamic block cost more than they save, and zlib is as fast.
+constexpr size_t kLeast = 192;
+// At this level libdeflate ends a block after 8192 matches at the earliest, of four bytes at least: a piece is one block.
+constexpr size_t kPiece = 32 * 1024;
+constexpr int kLevel = 1;
+constexpr std::string_view kTail("\x00\x00\xff\xff", 4);
+constexpr size_t kStoredHeader = 5;
+constexpr size_t kBehindPiece = 1 + kTail.size();  // the byte that opening may add, and a tail
+constexpr size_t kSlack = 64;  // more than these
+
+// A piece that does not get smaller: a stored block, and the beginning of the next.
+size_t store(char *place, std::string_view piece) {
+    const size_t size = piece.size();
+    const char header[kStoredHeader] = {0, static_cast<char>(size), static_cast<char>(size >> 8),
+                                        static_cast<char>(~size), static_cast<char>(~size >> 8)};
+    memcpy(place, header, kStoredHeader);
+    memcpy(place + kStoredHeader, piece.data(), size);
+    place[kStoredHeader + size] = 0;
+    return kStoredHeader + size + 1;
+}
+
+}  // namespace
+
+const char *codec_name() { return "zlib " ZLIB_VERSION ", libdeflate " LIBDEFLATE_VERSION_STRING; }
+
+FastDeflater::~FastDeflater() {
+    if (compressor_) libdeflate_free_compressor(compressor_);
+}
+
+FastDeflater::Result FastDeflater::run(std::string_view message, Scratch &out, std::string_view *packed) {
+    if (message.size() < kLeast) return Result::kUnable;
+    if (!compressor_ && !(compressor_ = libdeflate_alloc_compressor(kLevel))) return Result::kUnable;
+    const size_t room = message.size() + kSlack;
+    if (!out.reserve(room)) return Result::kUnable;
+    size_t length = 0;
+    for (std::string_view rest = message;;) {
+        const std::string_view piece = rest.substr(0, kPiece);
+        rest.remove_prefix(piece.size());
+        if (length + piece.size() + kStoredHeader + kBehindPiece > room) return Result::kNotSmaller;
+        char *const place = out.data() + length;
+        const size_t made =
+            libdeflate_deflate_compress(compressor_, piece.data(), piece.size(), place, room - length - kBehindPiece);
+        if (made && made < piece.size()) {
+            std::optional<size_t> opened = open_stream(place, made);
+            if (!opened) return Result::kUnable;
+            length += *opened;
+        } else {
+            length += store(place, piece);
+        }
+        if (rest.empty()) break;
+        memcpy(out.data() + length, kTail.data(), kTail.size());
+        length += kTail.size();
+    }
+    if (length >= message.size()) return Result::kNotSmaller;
+    *packed = {out.data(), length};
+    return Result::kDone;
+}
+
+}  // namespace uwserve
+
+#else
+
+namespace uwserve {
+
+const char *codec_name() { return "zlib " ZLIB_VERSION; }
+FastDeflater::~FastDeflater() = default;
+FastDeflater::Result FastDeflater::run(std::string_view, Scratch &, std::string_view *) { return Result::kUnable; }
+
+}  // namespace uwserve
+
+#endif

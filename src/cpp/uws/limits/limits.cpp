@@ -1,0 +1,174 @@
+#include "uws/limits/limits.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "uws/http/connections.h"
+
+namespace uwserve {
+
+namespace {
+
+constexpr uint8_t kMappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};  // RFC 4291 2.5.5.2
+
+bool is_mapped(const uint8_t *ip, unsigned length) {
+    return length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0;
+}
+
+// IPv4 addresses are put where IPv6 has its multicast prefix, from which nobody connects.
+uint64_t key_of(const uint8_t *ip, unsigned length) {
+    if (is_mapped(ip, length)) {
+        ip += sizeof(kMappedPrefix);
+        length = 4;
+    }
+    uint64_t address = 0;
+    for (unsigned i = 0; i < (length == 4 ? 4 : 8); i++) address = address << 8 | ip[i];
+    return length == 4 ? address | 0xff00000000000000u : address;
+}
+
+}  // namespace
+
+// --- addresses ---
+
+AddressTable::AddressTable()
+    : counts_(0, [] {
+          std::random_device device;
+          auto word = [&device] { return static_cast<uint64_t>(device()) << 32 | device(); };
+          return Hash{{word(), word() | 1}};
+      }()) {}
+
+// A product of 128 bits, folded: every bit of the address and of the keys reaches every bit of the result.
+size_t AddressTable::Hash::operator()(uint64_t address) const {
+    __extension__ using Wide = unsigned __int128;
+    Wide product = static_cast<Wide>(address ^ keys[0]) * keys[1];
+    uint64_t folded = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+    product = static_cast<Wide>(folded ^ keys[1]) * (keys[0] | 1);
+    return static_cast<size_t>(static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64));
+}
+
+uint32_t AddressTable::add(const uint8_t *ip, unsigned length) { return ++counts_[key_of(ip, length)]; }
+
+void AddressTable::remove(const uint8_t *ip, unsigned length) {
+    auto found = counts_.find(key_of(ip, length));
+    if (found != counts_.end() && --found->second == 0) counts_.erase(found);
+}
+
+bool is_loopback(const uint8_t *ip, unsigned length) {
+    static constexpr uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    if (is_mapped(ip, length)) return ip[12] == 127;
+    return length == 4 ? ip[0] == 127 : length == 16 && memcmp(ip, loopback6, 16) == 0;
+}
+
+// --- connections ---
+
+void Limits::install(us_socket_context_t *http_context, us_socket_context_t *ws_context) {
+    http_ = http_context;
+    ws_ = ws_context;
+    http_->cb.on_accept = on_accept;
+    http_->cb.on_accept_error = on_accept_error;
+    us_loop_on_change(http_->loop, [](void *self, us_socket_t *s) { static_cast<Limits *>(self)->charge(s); }, this);
+}
+
+bool Limits::has_room_for(us_socket_context_t *context, int fd, Refusal *cause) const {
+    if (figures.first_reserved_fd && static_cast<uint32_t>(fd) >= figures.first_reserved_fd) [[unlikely]] {
+        *cause = Refusal::kDescriptors;
+        return false;
+    }
+    *cause = Refusal::kConnections;
+    uint64_t open =
+        uint64_t{context->num_sockets} + context->num_proxied + ws_->num_sockets + us_lingering(http_->loop);
+    return !figures.max_connections || open < figures.max_connections;
+}
+
+// For lack of room, the oldest connection that lingers ends, and the new one takes its descriptor: its peer has been
+// answered, and keeping it is a courtesy.
+int Limits::on_accept(us_socket_context_t *context, int *fd) {
+    Limits &limits = static_cast<HttpConnections *>(context->user)->limits();
+    Refusal cause;
+    if (limits.has_room_for(context, *fd, &cause) || us_linger_make_room(context->loop, fd)) [[likely]]
+        return 1;
+    limits.refused(cause);
+    return 0;
+}
+
+void Limits::on_accept_error(us_socket_context_t *context, int) {
+    static_cast<HttpConnections *>(context->user)->limits().refused(Refusal::kAcceptErrors);
+}
+
+// Counted whether or not there is a limit now: reload() may set one.
+bool Limits::address_opened(us_socket_t *s) {
+    if (!s->ip_length) return true;  // a unix socket
+    uint32_t count = addresses_.add(s->ip, s->ip_length);
+    s->user_bits |= kAddressCounted;
+    return admits(count, s->ip, s->ip_length);
+}
+
+bool Limits::admits(uint32_t count, const uint8_t *ip, unsigned length) {
+    uint32_t max = figures.max_connections_per_address;
+    if (!max || count <= max) [[likely]]
+        return true;
+    us_networks_t trusted = proxies.view();
+    if ((figures.exempt_local && is_loopback(ip, length)) || us_networks_contain(&trusted, ip, length)) return true;
+    refused(Refusal::kConnectionsPerAddress);
+    return false;
+}
+
+void Limits::address_closed(us_socket_t *s) {
+    if (s->user_bits & kAddressCounted) addresses_.remove(s->ip, s->ip_length);
+    s->user_bits &= static_cast<uint8_t>(~kAddressCounted);
+}
+
+bool Limits::client_arrived(const ClientAddress &client) {
+    if (admits(addresses_.add(client.ip, client.ip_length), client.ip, client.ip_length)) return true;
+    client_left(client);
+    return false;
+}
+
+void Limits::client_left(const ClientAddress &client) { addresses_.remove(client.ip, client.ip_length); }
+
+void Limits::client_stays(us_socket_t *s, const ClientAddress &client) {
+    address_closed(s);
+    memcpy(s->ip, client.ip, sizeof(s->ip));
+    s->ip_length = client.ip_length;
+    s->remote_port = client.port;
+    s->user_bits |= kAddressCounted;
+}
+
+// --- buffered bytes ---
+
+size_t Limits::kept_for(us_socket_t *s) const {
+    if (s->context == ws_) return buffered_of(s) + message_buffer_of(s).charge() + us_socket_unread_bytes(s);
+    auto *conn = static_cast<HttpConnection *>(s->user);
+    return buffered_of(s) + (conn ? conn->held.size() : 0);
+}
+
+void Limits::charge(us_socket_t *s) {
+    if (s->closed) return;
+    auto kept = static_cast<uint32_t>(std::min<size_t>(kept_for(s), UINT32_MAX));
+    if (kept == s->charged) return;
+    buffered_.store(buffered_.load(std::memory_order_relaxed) + kept - s->charged, std::memory_order_relaxed);
+    s->charged = kept;
+    apply_backpressure_limit();
+}
+
+void Limits::discharge(us_socket_t *s) {
+    if (!s->charged) return;
+    buffered_.store(buffered_.load(std::memory_order_relaxed) - s->charged, std::memory_order_relaxed);
+    s->charged = 0;
+    apply_backpressure_limit();
+}
+
+void Limits::set_backpressure_limit(size_t bytes) {
+    backpressure_limit_ = bytes;
+    apply_backpressure_limit();
+}
+
+// Upstream knows only its own limit, and answers Pings by itself: sockets with a backlog are skipped while memory is
+// short.
+void Limits::apply_backpressure_limit() {
+    auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));
+    data->maxBackpressure = is_lifted_ ? 0 : has_memory_elsewhere(0) ? backpressure_limit_ : 1;
+}
+
+}  // namespace uwserve

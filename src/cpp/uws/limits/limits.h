@@ -1,0 +1,219 @@
+// A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
+//
+// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by the
+// number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others is
+// counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
+// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request head; pending
+// heads in HttpConnections, which has them in a list by age; rates of
+// frames in Lifecycle, from counters beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
+//
+// Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
+// kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
+// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input is kept;
+// closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
+// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept; bodies of
+// requests, which outlive their connection in the application's hands, by RequestBody; messages that handlers in flight
+// hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
+//
+// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <unordered_map>
+
+#include "uws/http/forwarded.h"
+#include "uws/limits/refusals.h"
+#include "uws/limits/stats.h"
+#include "uws/upstream/uwebsockets.h"
+
+namespace uwserve {
+
+// 0 turns a limit off.
+struct LimitFigures {
+    uint32_t max_connections = 0;
+    uint32_t max_connections_per_address = 0;
+    bool exempt_local = false;  // the figure above is the default: loopback goes free
+    uint32_t max_pending_heads = 0;
+    uint32_t max_control_frames_per_second = 0;
+    uint32_t max_tiny_fragments_per_second = 0;
+    uint64_t max_buffered_bytes = 0;
+    uint64_t max_concurrent_handlers = 0;
+    uint32_t first_reserved_fd = 0;  // descriptors from here on are the application's
+};
+
+// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
+// without a connection, so no more entries than connections; the hash is keyed, so that nobody can choose collisions.
+class AddressTable {
+  public:
+    AddressTable();
+    uint32_t add(const uint8_t *ip, unsigned length);  // the count with the new one
+    void remove(const uint8_t *ip, unsigned length);
+    size_t size() const { return counts_.size(); }
+
+  private:
+    struct Hash {
+        uint64_t keys[2];
+        size_t operator()(uint64_t address) const;
+    };
+    std::unordered_map<uint64_t, uint32_t, Hash> counts_;
+};
+
+// Whether an address (4 or 16 bytes) is this machine's loopback, also as IPv4 in IPv6.
+bool is_loopback(const uint8_t *ip, unsigned length);
+
+class Limits {
+  public:
+    // A number of bytes that are kept for no particular socket. Any thread.
+    class MemoryCharge {
+      public:
+        MemoryCharge(Limits &limits, size_t bytes) : total_(limits.loose_), bytes_(bytes) { total_->fetch_add(bytes_); }
+        MemoryCharge(MemoryCharge &&other) noexcept
+            : total_(std::move(other.total_)), bytes_(std::exchange(other.bytes_, 0)) {}
+        ~MemoryCharge() { release(); }
+        // Their number has changed.
+        void change(size_t bytes) {
+            if (bytes != bytes_) total_->fetch_add(bytes - bytes_);  // modulo 2^64, so a difference below 0 is right
+            bytes_ = bytes;
+        }
+        // They are not kept any more, or counted elsewhere from now on.
+        void release() {
+            if (bytes_) total_->fetch_sub(std::exchange(bytes_, 0));
+        }
+        MemoryCharge(const MemoryCharge &) = delete;
+        MemoryCharge &operator=(const MemoryCharge &) = delete;
+        MemoryCharge &operator=(MemoryCharge &&) = delete;
+
+      private:
+        std::shared_ptr<std::atomic<uint64_t>> total_;
+        size_t bytes_;
+    };
+
+    // Puts its hooks on the contexts.
+    void install(us_socket_context_t *http_context, us_socket_context_t *ws_context);
+    void refused(Refusal cause) { refusals.count(cause); }
+
+    // --- connections ---
+    // By address. A connection counts for its own as long as it lives; it is refused for that only if the address is no
+    // trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts for the client that it
+    // names until it is answered, and the WebSocket that comes of it for that client instead of the proxy.
+    bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
+    void address_closed(us_socket_t *s);
+    bool client_arrived(const ClientAddress &client);  // false: one too many, counted; client_left() must not follow
+    void client_left(const ClientAddress &client);
+    void client_stays(us_socket_t *s, const ClientAddress &client);  // address_closed() is its client_left()
+
+    // --- rates ---
+    // A WebSocket has sent a control frame, or a fragment of that many bytes; false: too many lately, counted.
+    bool control_frame(us_socket_t *s) {
+        uint32_t limit = figures.max_control_frames_per_second;
+        if (!limit || per_socket(s)->control_frames.take(s->context->loop->tick, limit)) [[likely]]
+            return true;
+        refused(Refusal::kControlFrames);
+        return false;
+    }
+    bool fragment(us_socket_t *s, uint64_t size) {
+        uint32_t limit = figures.max_tiny_fragments_per_second;
+        if (size >= kTinyFragment || !limit || per_socket(s)->tiny_fragments.take(s->context->loop->tick, limit))
+            [[likely]]
+            return true;
+        refused(Refusal::kTinyFragments);
+        return false;
+    }
+
+    // --- buffered bytes ---
+    // Whether `more` bytes may be kept. Does not count a refusal.
+    bool has_memory(size_t more) {
+        if (!figures.max_buffered_bytes) return true;
+        us_loop_settle(http_->loop);
+        return has_memory_elsewhere(more);
+    }
+    bool has_memory_elsewhere(size_t more) const {
+        return !figures.max_buffered_bytes || buffered_bytes() + more <= figures.max_buffered_bytes;
+    }
+    uint64_t buffered_bytes() const {
+        return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
+    }
+    // Upstream has dropped a message, for its own limit or the one we lowered.
+    void send_dropped() {
+        refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
+    }
+    // Upstream's answer to a message for s, or to an attempt at one.
+    void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
+        if (status == Socket::DROPPED) {
+            send_dropped();
+            return;
+        }
+        stats.sent[opcode].add(size);
+        if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
+    }
+    // What is kept for no socket, as Kept counts it, for an owner that counts itself.
+    void add_loose(size_t bytes) { loose_->fetch_add(bytes, std::memory_order_relaxed); }
+    void take_loose(size_t bytes) { loose_->fetch_sub(bytes, std::memory_order_relaxed); }
+    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they may have
+    // half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
+    void charge_body(size_t bytes) {
+        add_loose(bytes);
+        bodies_.fetch_add(bytes, std::memory_order_relaxed);
+    }
+    void discharge_body(size_t bytes) {
+        take_loose(bytes);
+        bodies_.fetch_sub(bytes, std::memory_order_relaxed);
+    }
+    // Whether a body of which `own` bytes are here may have `more`.
+    bool has_body_room(size_t own, uint64_t more) const {
+        uint64_t bodies = bodies_.load(std::memory_order_relaxed), max = figures.max_buffered_bytes;
+        return !max || (has_memory_elsewhere(more) && (bodies <= own || bodies + more <= max / 2));
+    }
+    void charge(us_socket_t *s);  // what is kept for s has changed
+    void discharge(us_socket_t *s);  // s has closed
+    // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
+    void set_backpressure_limit(size_t bytes);
+    // For what is admitted already, and is not to be judged again: the Close frame of a closing handshake (defect S3), and
+    // messages that topics hold. Returns the previous state, for the caller to restore.
+    bool lift_backpressure_limit(bool lifted) {
+        const bool before = std::exchange(is_lifted_, lifted);
+        apply_backpressure_limit();
+        return before;
+    }
+    // The same for a block, whatever is thrown in it.
+    class Lifted {
+      public:
+        explicit Lifted(Limits &limits, bool lifted = true)
+            : limits_(limits), before_(limits.lift_backpressure_limit(lifted)) {}
+        ~Lifted() { limits_.lift_backpressure_limit(before_); }
+        Lifted(const Lifted &) = delete;
+        Lifted &operator=(const Lifted &) = delete;
+
+      private:
+        Limits &limits_;
+        bool before_;
+    };
+    bool is_lifted() const { return is_lifted_; }
+
+    LimitFigures figures;
+    Refusals refusals;
+    Stats stats;  // here, because whoever counts has the limits at hand
+    TrustedProxies proxies;
+
+  private:
+    static int on_accept(us_socket_context_t *context, int *fd);
+    bool has_room_for(us_socket_context_t *context, int fd, Refusal *cause) const;
+    static void on_accept_error(us_socket_context_t *context, int error);
+    bool admits(uint32_t count, const uint8_t *ip, unsigned length);
+    size_t kept_for(us_socket_t *s) const;
+    void apply_backpressure_limit();
+
+    us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
+    AddressTable addresses_;
+    std::atomic<uint64_t> buffered_{0};  // the sum of all charges
+    std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
+    std::atomic<uint64_t> bodies_{0};  // a part of *loose_
+    size_t backpressure_limit_ = 0;
+    bool is_lifted_ = false;
+};
+
+// us_socket_t::user_bits: counted in the table of addresses.
+constexpr uint8_t kAddressCounted = 128;
+
+}  // namespace uwserve

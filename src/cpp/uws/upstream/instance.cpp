@@ -1,0 +1,119 @@
+#include "uws/upstream/instance.h"
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "uws/deflate/per_message.h"
+
+namespace uwserve {
+
+namespace {
+
+// Where upstream keeps the loop of each thread, which is private. Access is not checked in the arguments of an explicit
+// instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
+uWS::Loop *&loop_of_thread();
+template <auto lazy_loop>
+struct LazyLoop {
+    friend uWS::Loop *&loop_of_thread() { return lazy_loop().loop; }
+};
+template struct LazyLoop<&uWS::Loop::getLazyLoop>;
+
+// For a scope, the thread has this loop (or none), and afterwards the one that it had before.
+class LoopOfThread {
+  public:
+    explicit LoopOfThread(uWS::Loop *loop) : before_(std::exchange(loop_of_thread(), loop)) {}
+    ~LoopOfThread() { loop_of_thread() = before_; }
+    LoopOfThread(const LoopOfThread &) = delete;
+    LoopOfThread &operator=(const LoopOfThread &) = delete;
+
+  private:
+    uWS::Loop *before_;
+};
+
+// Upstream's defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here than is
+// ever used (a closure of HttpConnections' and one of the layer above, which both wait for theirs to run), and keeps it.
+void reserve_deferred(us_loop_t *loop) {
+    constexpr int kMostDeferred = 8;
+    for (int queue = 0; queue < 2; queue++) {
+        for (int i = 0; i < kMostDeferred; i++) reinterpret_cast<uWS::Loop *>(loop)->defer([] {});
+        us_loop_iterate(loop, 0);  // runs them, and turns to the other queue
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<Instance> Instance::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
+    std::unique_ptr<Instance> instance(new Instance(http_handler, limits));
+    try {
+        LoopOfThread none(nullptr);
+        instance->build(ws_handler);
+    } catch (const std::system_error &error) {
+        errno = error.code().value();
+        return nullptr;
+    }
+    if (instance->loop_->error) {
+        int error = instance->loop_->error;
+        instance.reset();
+        errno = error;
+        return nullptr;
+    }
+    return instance;
+}
+
+void Instance::build(WsHandler &handler) {
+    // A non-NULL hint: upstream must not free the loop when this thread ends.
+    loop_ = reinterpret_cast<us_loop_t *>(uWS::Loop::get(this));
+    if (!loop_->error) reserve_deferred(loop_);
+    app_ = new App();
+    App::WebSocketBehavior<PerSocket> behavior;
+    behavior.idleTimeout = 120;
+    behavior.sendPingsAutomatically = false;
+    behavior.open = [this, &handler](Socket *ws) {
+        try {
+            enable_compression(ws, codecs_, ws->getUserData()->compression);
+        } catch (...) {
+            ws->getUserData()->handle = nullptr;  // never opened: it is still the caller's
+            throw;
+        }
+        lifecycle_.opened(raw(ws));
+        handler.on_open(ws);
+    };
+    behavior.drain = [&handler](Socket *ws) { handler.on_drain(ws); };
+    behavior.close = [&handler](Socket *ws, int code, std::string_view reason) {
+        if (uint16_t violation = ws->getUserData()->fail_code; violation && code == 1006) code = violation;
+        handler.on_close(ws, code, reason);
+    };
+    topics_.install(*app_);
+    app_->ws<PerSocket>("/*", std::move(behavior));
+    app_->any("/*", [this](Response *response, uWS::HttpRequest *) { connections_.on_upstream_request(response); });
+
+    // The App made two contexts on this loop: the parent for HTTP and its child for WebSockets.
+    for (us_socket_context_t *c = us_loop_next_context(loop_, nullptr); c; c = us_loop_next_context(loop_, c)) {
+        (c->is_child_ ? ws_ : http_) = c;
+    }
+    us_loop_on_failure(loop_, on_failure, loop_);
+    connections_.install(http_, ws_);
+    connections_.limits().install(http_, ws_);
+    lifecycle_.install(ws_, &connections_, &handler);
+}
+
+Instance::~Instance() {
+    if (!loop_) return;
+    connections_.limits().stats.keep(loop_);
+    LoopOfThread ours(reinterpret_cast<uWS::Loop *>(loop_));  // ~App asks for it
+    delete app_;
+    reinterpret_cast<uWS::Loop *>(loop_)->free();
+}
+
+// A callback has thrown: the socket that it was for is closed, and what was corked goes nowhere.
+void Instance::on_failure(void *loop) {
+    uWS::LoopData *data = loop_data(static_cast<us_loop_t *>(loop));
+    auto *corked = static_cast<us_socket_t *>(data->corkedSocket);
+    data->corkedSocket = nullptr;
+    if (std::exchange(data->corkOffset, 0) && corked) us_socket_close(0, corked, 0, nullptr);
+}
+
+void Instance::abandon() { us_loop_abandon(loop_); }
+
+}  // namespace uwserve

@@ -1,0 +1,77 @@
+// What uWebSockets finds instead of its own PerMessageDeflate.h: this file takes that header's include guard.
+//
+// Upstream neither negotiates nor compresses here. We answer the extension ourselves (deflate/negotiation.h); a message is
+// compressed before upstream frames it (deflate/per_message.h), so that "deflate" below hands through what is compressed already.
+// What is left to upstream: it sets RSV1 when it is told that a message is compressed, and it owns the two streams of a
+// connection. Removes Z1-Z7 of the defects that the replaced header has.
+// Loop thread only.
+#pragma once
+
+#ifdef UWS_PERMESSAGEDEFLATE_H
+#error "uwebsockets.h must be included before any header of uWebSockets"
+#endif
+#define UWS_PERMESSAGEDEFLATE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "uws/deflate/codec.h"
+#include "uws/deflate/negotiation.h"
+
+namespace uWS {
+
+// Upstream's interface. It is never used to select anything: no context of ours has upstream compression on.
+enum CompressOptions : uint16_t {
+    _COMPRESSOR_MASK = 0x00FF,
+    _DECOMPRESSOR_MASK = 0x0F00,
+    DISABLED = 0,
+    SHARED_COMPRESSOR = 1,
+    SHARED_DECOMPRESSOR = 1 << 8,
+    DEDICATED_COMPRESSOR_3KB = 0x91,
+    DEDICATED_COMPRESSOR = 0xF8,
+    DEDICATED_DECOMPRESSOR = 0xF00,
+};
+
+struct ZlibContext {};
+
+// The sending half of a connection that negotiated permessage-deflate.
+struct DeflationStream {
+    explicit DeflationStream(CompressOptions) {}
+    DeflationStream(uwserve::Codecs &with, const uwserve::Negotiated &agreed) : codecs(&with), settings(agreed) {}
+
+    std::string_view deflate(ZlibContext *, std::string_view compressed, bool) { return compressed; }
+
+    uwserve::Codecs *codecs = nullptr;
+    uwserve::Negotiated settings;
+    std::unique_ptr<uwserve::Deflater> own;  // with context takeover, from the first compressed message on
+};
+
+// The receiving half.
+struct InflationStream {
+    explicit InflationStream(CompressOptions) {}
+    InflationStream(uwserve::Codecs &with, const uwserve::Negotiated &agreed)
+        : codecs(&with), window(agreed.receive_window) {}
+
+    // For upstream's receive path.
+    std::optional<std::string_view> inflate(ZlibContext *, std::string_view compressed, size_t limit, bool) {
+        std::string_view out;
+        if (run(compressed, limit, &out) != uwserve::Inflated::kOk) return std::nullopt;
+        return out;
+    }
+    uwserve::Inflated run(std::string_view compressed, size_t limit, std::string_view *out) {
+        if (!window) return codecs->inflate(compressed, limit, out);
+        if (!own) own.reset(new (std::nothrow) uwserve::Inflater(window));
+        return own ? own->run(compressed, limit, true, codecs->inflated, out) : uwserve::Inflated::kTooBig;
+    }
+
+    uwserve::Codecs *codecs = nullptr;
+    std::unique_ptr<uwserve::Inflater> own;  // with context takeover, from the first compressed message on
+    uint8_t window = 0;
+};
+
+}  // namespace uWS
