@@ -58,7 +58,7 @@ def test_libdeflate_is_optional_to_each_compiler(name: str, libdeflate: bool) ->
 
 def test_clang_has_nothing_to_say() -> None:
     """A sample of each layer that needs no header of others."""
-    names = ["usockets/tls_config", "usockets/loop", "uws/http_head", "uws/utf8", "uws/deflate_block"]
+    names = ["usockets/tls/config", "usockets/loop/loop", "uws/http/head", "uws/websocket/utf8", "uws/deflate/block"]
     assert complaints([compiler("clang++")], [CPP / f"{name}.cpp" for name in names]) == []
 
 

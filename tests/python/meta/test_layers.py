@@ -110,7 +110,13 @@ def test_py_touches_neither_openssl_nor_epoll() -> None:
 
 
 def test_pybind11_stays_in_cold_files() -> None:
-    cold = {"py/module.cpp", "py/server/bind.cpp", "py/server/stats.cpp", "py/server/tls_config.cpp", "py/server/bind.h"}
+    cold = {
+        "py/module.cpp",
+        "py/server/bind.cpp",
+        "py/server/stats.cpp",
+        "py/server/tls_config.cpp",
+        "py/server/bind.h",
+    }
     for name, included in named(CPP / "py"):
         if name not in cold:
             assert not any(header.startswith("pybind11") for header in included), name
