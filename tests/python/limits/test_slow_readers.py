@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,5 +74,7 @@ def test_slow_readers_get_it_all(unix: bool, tmp_path: os.PathLike[str]) -> None
                 data = client.socket.recv(PIECE)
                 assert data, f"{name}: cut after {len(client.buffer)} bytes"
                 client.buffer += data
-        for name, client in clients.items():
-            assert client.reply().body == BODY, name
+        with ThreadPoolExecutor(len(clients)) as pool:  # one that waited for its turn would read nothing for too long
+            replies = pool.map(Client.reply, clients.values())
+            for name, reply in zip(clients, replies, strict=True):
+                assert reply.body == BODY, name
