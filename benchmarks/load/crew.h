@@ -8,7 +8,7 @@
 #include <mutex>
 #include <stdexcept>
 
-#include "client.h"
+#include "wire/client.h"
 #include "options.h"
 #include "process.h"
 #include "report.h"

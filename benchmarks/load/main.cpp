@@ -3,7 +3,7 @@
 #include <cstring>
 #include <exception>
 
-#include "modes.h"
+#include "modes/modes.h"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <string_view>
 
-#include "modes.h"
+#include "modes/modes.h"
 
 namespace load {
 

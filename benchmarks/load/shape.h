@@ -7,8 +7,8 @@
 #include <string>
 #include <string_view>
 
-#include "frames.h"
-#include "outbox.h"
+#include "wire/frames.h"
+#include "wire/outbox.h"
 
 namespace load {
 

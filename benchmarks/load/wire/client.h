@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
-#include "frames.h"
+#include "wire/frames.h"
 #include "options.h"
-#include "outbox.h"
-#include "tls.h"
+#include "wire/outbox.h"
+#include "wire/tls.h"
 
 namespace load {
 

@@ -6,8 +6,8 @@
 #include <exception>
 #include <thread>
 
-#include "client.h"
-#include "modes.h"
+#include "wire/client.h"
+#include "modes/modes.h"
 #include "process.h"
 #include "shape.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "crew.h"
-#include "modes.h"
+#include "modes/modes.h"
 #include "shape.h"
 
 namespace load {

@@ -1,4 +1,4 @@
-#include "client.h"
+#include "wire/client.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

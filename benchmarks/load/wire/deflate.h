@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "frames.h"
+#include "wire/frames.h"
 
 namespace load {
 

@@ -6,7 +6,7 @@
 #include <deque>
 
 #include "crew.h"
-#include "modes.h"
+#include "modes/modes.h"
 
 namespace load {
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "modes.h"
+#include "modes/modes.h"
 #include "topic.h"
 
 namespace load {

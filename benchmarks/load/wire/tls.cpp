@@ -1,4 +1,4 @@
-#include "tls.h"
+#include "wire/tls.h"
 
 #include <openssl/err.h>
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "modes.h"
+#include "modes/modes.h"
 #include "topic.h"
 
 namespace load {

@@ -1,4 +1,4 @@
-#include "deflate.h"
+#include "wire/deflate.h"
 
 #include <zlib.h>
 

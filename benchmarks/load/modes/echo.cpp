@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "crew.h"
-#include "deflate.h"
-#include "modes.h"
+#include "wire/deflate.h"
+#include "modes/modes.h"
 #include "shape.h"
 
 namespace load {

@@ -1,4 +1,4 @@
-#include "outbox.h"
+#include "wire/outbox.h"
 
 #include <algorithm>
 
