@@ -5,7 +5,7 @@
 #pragma once
 
 #define CHECK_WITHOUT_MAIN
-#include "../cpp/check.h"
+#include "../cpp/support/check.h"
 
 #include <cstddef>
 #include <cstdint>

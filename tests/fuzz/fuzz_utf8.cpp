@@ -1,7 +1,7 @@
 // The UTF-8 validator against the plain one. Input: a byte for the number of bytes of the cutting pattern, the pattern,
 // then the text. Promise: the verdict is the same however the text arrives, and falls with the piece that holds the
 // first bad byte.
-#include "../cpp/utf8_reference.h"
+#include "../cpp/support/utf8_reference.h"
 #include "fuzz.h"
 
 #include "uws/websocket/utf8.h"

@@ -1,7 +1,7 @@
 // pipe.h - a client of an instance_server_t over a socket pair.
 #pragma once
 
-#include "../cpp/instance_server.h"
+#include "../cpp/support/instance_server.h"
 
 #include <sys/socket.h>
 #include <unistd.h>

@@ -3,7 +3,7 @@
 
 #include "pipe.h"
 
-#include "../cpp/tls_client.h"
+#include "../cpp/support/tls_client.h"
 
 #include <optional>
 #include <utility>

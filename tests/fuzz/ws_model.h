@@ -2,7 +2,7 @@
 // it out. Written from the sections named below and nothing else, to be compared with the real thing.
 #pragma once
 
-#include "../cpp/instance_server.h"
+#include "../cpp/support/instance_server.h"
 
 struct ws_model_t {
     std::string transcript;  // in the form of instance_server_t::note

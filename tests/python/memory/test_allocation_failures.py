@@ -1,6 +1,6 @@
 """Memory that runs out at any point of any call: MemoryError, at worst the end of that one connection.
 
-A library is preloaded that lets the extension's n-th request for memory fail (tests/cpp/failing_memory.cpp), for every
+A library is preloaded that lets the extension's n-th request for memory fail (tests/cpp/support/failing_memory.cpp), for every
 n until a call needs no more. The process lives, another connection has lost nothing, and the next client is served.
 """
 
@@ -32,7 +32,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no C++ compiler, to build the library that lets memory run out")
     built = tmp_path_factory.mktemp("memory") / "failing_memory.so"
-    source = ROOT / "tests" / "cpp" / "failing_memory.cpp"
+    source = ROOT / "tests" / "cpp" / "support" / "failing_memory.cpp"
     command = [*compiler.split(), "-std=c++20", "-O1", "-shared", "-fPIC", str(source), "-o", str(built), "-ldl"]
     subprocess.run(command, check=True, timeout=120)
     return built
