@@ -85,8 +85,13 @@ def header(stub: str) -> str:
     def constant(name: str, text: str) -> str:
         return f'inline constexpr char k{name}[] = R"docs({text})docs";\n'
 
-    lines = stub.splitlines()
-    found = [item for cls in ast.parse(stub).body if isinstance(cls, ast.ClassDef) for item in docstrings(cls, lines)]
+    lines, body = stub.splitlines(), ast.parse(stub).body
+    found = [item for cls in body if isinstance(cls, ast.ClassDef) for item in docstrings(cls, lines)]
+    found += [
+        (node.name, signature(node.name, node, None) + text, None)
+        for node in body
+        if isinstance(node, ast.FunctionDef) and (text := text_of(node.body[0]))
+    ]
     return HEADER.format(
         "\n".join(constant(name, text) for name, text, _ in found),
         "\n".join(constant(name, text) for name, _, text in found if text is not None),

@@ -15,7 +15,8 @@ from pathlib import Path
 import griffe
 from docstrings import DocstringError, to_html
 
-from uwserve import _aliases
+from uwserve import _bun_names
+from uwserve._options.websocket import WEBSOCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "uwserve"
@@ -23,28 +24,12 @@ PACKAGE = "uwserve"
 NO_API = frozenset(("cli", "dashboard", "demo"))
 """Modules without a leading underscore that are no API."""
 
-# What the facade uses of the native half of a server; it is on ``Server`` by inheritance and not meant for users.
-INTERNAL = {
-    "Server": frozenset(
-        (
-            "attach_core", "cancel_tasks", "check_close", "compressions", "count_handler_error", "defer", "detach_core",
-            "end_pushed", "forced", "forget_event_loop", "forget_tasks", "listen_fds", "listen_tcp", "listen_unix",
-            "listening_descriptors", "live_handles", "local_port", "loop_reader", "pump", "push_piece", "respond",
-            "respond_pushed", "respond_stream", "run_loop", "set_connection_log", "set_event_loop", "set_hooks",
-            "set_http", "set_limits", "set_proxies", "set_tls", "set_websocket", "start_coroutine", "stop_core",
-            "stop_within",
-        )
-    ),
-}  # fmt: skip
-
-INTERNAL_BASES = ("RunModes", "ServerCore")
-
 ALIASES = {
-    "ServerWebSocket": _aliases.SERVER_WEBSOCKET,
-    "Server": _aliases.SERVER,
-    "Headers": _aliases.HEADERS,
-    "Response": _aliases.RESPONSE,
-    "WebSocketHandler": _aliases.WEBSOCKET_OPTIONS,
+    "ServerWebSocket": _bun_names.SERVER_WEBSOCKET,
+    "Server": _bun_names.SERVER,
+    "Headers": _bun_names.HEADERS,
+    "Response": _bun_names.RESPONSE,
+    "WebSocketHandler": WEBSOCKET.aliases,
 }
 OWN_PAGE = ("serve", "Server", "ServerWebSocket", "WebSocketHandler", "Request", "Response", "Headers")
 
@@ -140,7 +125,7 @@ def _object(reference: Reference, page: str, name: str, target: griffe.Object) -
 
 
 def _class(reference: Reference, page: str, name: str, target: griffe.Class) -> Iterator[str]:
-    shown = [str(base) for base in target.bases if not str(base).rpartition(".")[2].startswith(("_", *INTERNAL_BASES))]
+    shown = [str(base) for base in target.bases if not str(base).rpartition(".")[2].startswith(("_", "ServerCore"))]
     fields = getattr(getattr(importlib.import_module(PACKAGE), target.name, None), "_fields", ())
     if fields:  # a named tuple: its docstring tells of them
         yield "".join(f'<a id="{name}.{field}"></a>' for field in fields)
@@ -178,7 +163,7 @@ def _contents(members: list[griffe.Object]) -> Iterator[str]:
 
 def _members(name: str, target: griffe.Class) -> list[griffe.Object]:
     """What is public: first what is read, then what is called, in the order of the source, own members first."""
-    hidden = INTERNAL.get(name, frozenset()) | set(ALIASES.get(name, ()))
+    hidden = set(ALIASES.get(name, ()))
     found: dict[str, griffe.Object] = {}
     for owner in (target, *target.mro()):
         members = {key: m.final_target if isinstance(m, griffe.Alias) else m for key, m in owner.members.items()}

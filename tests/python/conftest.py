@@ -193,7 +193,7 @@ class Live:
             leave(self.server)
         self.server.stop(True)
         if self.server.running:
-            self.server._join(TIMEOUT)
+            self.server._control.join(TIMEOUT)
         assert self.server.finished, "the server did not end"
         assert self.server.pending_websockets == 0
         assert self.server.pending_requests == 0
@@ -381,9 +381,6 @@ def _encodable(value):
     return type(value)(map(_encodable, value)) if isinstance(value, (list, tuple)) else value
 
 
-_probe = _core.ServerCore()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
@@ -402,7 +399,7 @@ def _frozen():
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """After each test: no ServerWebSocket alive, no server's thread running, and SIGTERM as it was."""
-    before, on_sigterm = _probe.live_handles, signal.getsignal(signal.SIGTERM)
+    before, on_sigterm = _core.live_handles(), signal.getsignal(signal.SIGTERM)
     yield
     assert signal.getsignal(signal.SIGTERM) is on_sigterm
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -413,6 +410,6 @@ def nothing_left(request):
     for thread in threads:
         thread.join(TIMEOUT)  # one whose server has finished may have its last steps before it
     gc.collect()
-    assert _probe.live_handles <= before, f"{_probe.live_handles - before} ServerWebSocket objects leaked"
+    assert _core.live_handles() <= before, f"{_core.live_handles() - before} ServerWebSocket objects leaked"
     running = [thread for thread in threads if thread.is_alive()]
     assert not running, running

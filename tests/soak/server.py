@@ -129,7 +129,7 @@ def state() -> dict[str, Any]:
         "private_kib": private,
         "descriptors": len(os.listdir("/proc/self/fd")),
         "objects": len(gc.get_objects()),
-        "handles": served[0].server.live_handles,
+        "handles": uwserve._core.live_handles(),
         "websockets": sum(one.server.pending_websockets for one in served),
         "requests": sum(one.server.pending_requests for one in served),
         "threads": threading.active_count(),

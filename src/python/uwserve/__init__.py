@@ -9,17 +9,18 @@ from __future__ import annotations
 try:
     from ._core import Request, ServerWebSocket
 except ImportError as error:
-    from . import _missing
+    from . import _installation
 
-    raise _missing.extension(error, __path__[0]) from None
+    raise _installation.without_extension(error, __path__[0]) from None
 
-from . import _aliases, _waiting
-from ._headers import Headers
-from ._http import Response, complete_request_type
-from ._options import WebSocketHandler
+from . import _bun_names
+from ._http.headers import Headers
+from ._http.request import complete_request_type
+from ._http.response import Response
 from ._server import Server, serve
-from ._states import ReadyState
-from ._waiting import Closed, ConnectionClosed
+from ._websocket.handler import WebSocketHandler
+from ._websocket.ready_state import ReadyState
+from ._websocket.waiting import Closed, ConnectionClosed, add_waiting
 
 __version__ = "0.1.0"
 
@@ -38,11 +39,11 @@ __all__ = [
 ]
 
 complete_request_type(Request)
-_waiting.install(ServerWebSocket)
-_aliases.install(ServerWebSocket, _aliases.SERVER_WEBSOCKET)
-_aliases.install(Server, _aliases.SERVER)
-_aliases.install(Response, _aliases.RESPONSE)
-_aliases.install(Headers, _aliases.HEADERS)
+add_waiting(ServerWebSocket)
+_bun_names.install(ServerWebSocket, _bun_names.SERVER_WEBSOCKET)
+_bun_names.install(Server, _bun_names.SERVER)
+_bun_names.install(Response, _bun_names.RESPONSE)
+_bun_names.install(Headers, _bun_names.HEADERS)
 
 
 def __dir__() -> list[str]:

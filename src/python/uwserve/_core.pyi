@@ -1,7 +1,8 @@
 """The native module: uWebSockets' App and WebSocket, bound directly.
 
-``ServerCore`` is the half of ``uwserve.Server`` that is written in C++; ``uwserve.Server`` derives from it. Nothing in
-this module validates options: the facade does, once, before a server exists.
+``ServerCore`` has the methods of ``uwserve.Server`` that are written in C++; ``uwserve.Server`` derives from it.
+``ServerControl`` has those that only the facade calls. Nothing in this module validates options: the facade does, once,
+before a server exists.
 
 The docstrings here are the only source of those that the extension has: tools/docstring_header.py writes them into a header
 at build time, with a text signature made from the declaration for inspect.signature(). The first of several overloads
@@ -17,9 +18,9 @@ from typing import Any, Generic, Literal, TypeVar, final, overload
 from typing_extensions import Buffer, TypeVarTuple, Unpack
 
 from ._generics import DataT
-from ._headers import Headers
+from ._http.headers import Headers
 from ._server import Server
-from ._waiting import Closed
+from ._websocket.waiting import Closed
 from .stats import ServerStats, TopicStats
 from .types import BinaryType, HeadersInit, TlsInfo, UpgradeOptions
 
@@ -545,7 +546,7 @@ class ServerWebSocket(Generic[DataT]):
     def _forget(self, callback: Callable[[tuple[int, str] | None], None], /) -> None:
         """For the facade. The callback is not to be called any more. Any thread."""
 
-    # Bun's spellings: the same descriptors under a second name, put on the type by ``_aliases.install``.
+    # Bun's spellings: the same descriptors under a second name, put on the type by ``_bun_names.install``.
     binaryType = binary_type
     readyState = ready_state
     remoteAddress = remote_address
@@ -699,7 +700,7 @@ class Request:
 
         Bun: none; ours.
         """
-    # Put on the type by ``_http.complete_request_type``.
+    # Put on the type by ``_http.request.complete_request_type``.
     @property
     def headers(self) -> Headers:
         """The request's fields, a ``Headers``. Names are lower case, values decoded as latin-1 (RFC 9110 section 5).
@@ -761,150 +762,8 @@ class TimedCall:
 class ServerCore(Generic[DataT]):
     """The native half of a server; ``uwserve.Server`` derives from it."""
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...  # documented in ServerWebSocket
-    def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any:
-        """For the facade."""
-    def _set_message_handler(self, handler: Callable[..., Any] | None) -> None:
-        """For the dashboard: instead of set_websocket's, until that is called again. Loop thread."""
     def __init__(self) -> None:
         """A server that is not bound yet. For the facade."""
-    def set_hooks(
-        self,
-        dispatch: Callable[[Request], None],
-        log_exception: Callable[[str, BaseException, ServerWebSocket | None], None],
-        on_stopped: Callable[[], None],
-        on_refused: Callable[[float, dict[str, int]], None],
-        on_event_loop_wanted: Callable[[], None],
-        on_unknown_protocol: Callable[[str], None] | None = None,
-    ) -> None:
-        """For the facade, before listening. All are called on the server's thread.
-
-        dispatch(request): answers, upgrades or defers; an exception out of it is a 500. log_exception(where, exc, ws): an
-        exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
-        stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
-        seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
-        in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
-        application (called at most once).
-        """
-    def set_connection_log(
-        self,
-        is_wanted: Callable[[], bool],
-        opened: Callable[[ServerWebSocket], None],
-        closed: Callable[[ServerWebSocket, int, str], None],
-    ) -> None:
-        """For the facade. is_wanted() is asked at most once a second whether connections are to be logged; if so, opened(ws) and
-        closed(ws, code, reason) log them.
-        """
-    def count_handler_error(self, where: str) -> None:
-        """For the facade. One more exception out of user code that the core does not see itself. Any thread."""
-    def set_websocket(
-        self,
-        *,
-        open: Callable[[ServerWebSocket], Any] | None,
-        message: Callable[[ServerWebSocket, Any], Any] | None,
-        close: Callable[[ServerWebSocket, int, str], Any] | None,
-        drain: Callable[[ServerWebSocket], Any] | None,
-        ping: Callable[[ServerWebSocket, bytes], Any] | None,
-        pong: Callable[[ServerWebSocket, bytes], Any] | None,
-        error: Callable[[ServerWebSocket, BaseException], Any] | None,
-        max_payload_length: int,
-        idle_timeout: int,
-        ping_interval: int,
-        max_lifetime: int,
-        backpressure_limit: int,
-        close_on_backpressure_limit: bool,
-        send_pings: bool,
-        publish_to_self: bool,
-        serial: bool,
-        max_concurrent_handlers: int,  # of a connection; 0: unlimited
-        per_message_deflate: tuple[str, str],  # compress, decompress: "disable", "shared", "dedicated", "3KB"..."256KB"
-        protocols: Sequence[str] | None,
-        enabled: bool,  # False: serve() was given no websocket handler, every upgrade() returns False
-    ) -> None:
-        """For the facade. Live: also for open sockets. A handler that is None is not called. per_message_deflate is a pair of
-        names, for compress and decompress; enabled False: ``serve()`` was given no ``websocket``, every upgrade() returns
-        False.
-        """
-    def set_http(
-        self, *, idle_timeout: int, keep_alive_timeout: int, min_body_rate: int, max_request_body_size: int
-    ) -> None:
-        """For the facade. Live: also for open connections, from the next time that they are timed. Seconds, bytes a second, and
-        bytes.
-        """
-    def set_proxies(
-        self, *, networks: Sequence[tuple[bytes, int]], local: bool, field: str, proxy_protocol: bool
-    ) -> None:
-        """For the facade. Live. networks: (address, prefix) of trusted peers, 4 or 16 bytes; local: unix peers, too; field: the
-        one that is believed from them, in lower case, or "".
-        """
-    def set_limits(
-        self,
-        *,
-        max_connections: int,
-        max_connections_per_address: int,
-        exempt_local: bool,
-        max_pending_heads: int,
-        max_control_frames_per_second: int,
-        max_tiny_fragments_per_second: int,
-        max_buffered_bytes: int,
-        max_concurrent_handlers: int,  # of the server
-        reserved_descriptors: int,
-        max_descriptors: int,  # RLIMIT_NOFILE; 0: none
-        report_ms: int,
-    ) -> None:
-        """For the facade. Live. 0 turns a limit off. exempt_local: loopback is free of max_connections_per_address; trusted
-        proxies always are. max_descriptors: RLIMIT_NOFILE.
-        """
-    def set_tls(self, config: TlsConfig) -> None:
-        """For the facade. For connections from now on; the first time before listening. The server's thread, or while nothing
-        runs.
-        """
-    # Only one of these three may be called, once.
-    def listen_tcp(self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool) -> list[tuple[bytes, int]]:
-        """For the facade, once. Listens on all of these numeric addresses, with the same port for all if it is 0. If there are
-        several, those of an unsupported family are left out. Returns [(numeric address, port)]. OSError with errno on failure;
-        its filename is the address.
-        """
-    def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]:
-        """For the facade, once. path: bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
-        [(path, -1)]. OSError with errno on failure.
-        """
-    def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]:
-        """For the facade, once. Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken
-        over: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
-        Returns [(numeric address, port)], or path and -1.
-        """
-    def listening_descriptors(self) -> list[int]:
-        """For the facade. The descriptors of the listening sockets. The core still owns them: duplicate them. The server's thread."""
-    def run_loop(self, signal_fd: int = -1, rearm_signals: Callable[[], None] | None = None) -> None:
-        """For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means
-        "Python has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt
-        and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped. rearm_signals()
-        is called after turns that took long: a handler may have replaced the process's signal handlers.
-        """
-    def set_event_loop(self, loop: asyncio.AbstractEventLoop, tools: tuple[Any, ...]) -> None:
-        """For the facade. Coroutines run in this asyncio or uvloop event loop from now on; tools are those of _tasks. Then
-        attach_core() on the loop's thread gives a descriptor, and pump() is called whenever it is readable.
-        """
-    def forget_event_loop(self) -> None:
-        """For the facade. The end of set_event_loop()."""
-    def attach_core(self) -> int:
-        """For the facade. The descriptor to watch in the event loop of this thread."""
-    def pump(self) -> int:
-        """For the facade. One turn of the loop: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and
-        only coroutines are left. Raises KeyboardInterrupt and SystemExit out of handlers.
-        """
-    def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]:
-        """For the facade. A callable that calls pump(), and on_end() with what that tells, unless it is 0."""
-    def detach_core(self) -> None:
-        """For the facade. The end of attach_core(). RuntimeError in a callback of the server's."""
-    def start_coroutine(self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /) -> asyncio.Task[Any] | None:
-        """For the facade. Steps a coroutine at once, in the task and context of a handler; returns its Task when it has suspended,
-        else None. where: what an exception out of it counts as in ``handler_errors``. The server's thread.
-        """
-    def cancel_tasks(self) -> None:
-        """For the facade. Cancels the Tasks of handlers, but not the one that calls. The server's thread."""
-    def forget_tasks(self) -> None:
-        """For the facade. The Tasks of handlers are not waited for any more. The server's thread."""
     @property
     def tasks(self) -> frozenset[asyncio.Task[Any]]:
         """The asyncio Tasks of handlers that have not ended yet: a frozenset, a copy.
@@ -914,17 +773,6 @@ class ServerCore(Generic[DataT]):
         Threads: the server's thread only.
 
         Bun: none; ours.
-        """
-    def stop_core(self, close_active_connections: bool) -> None:
-        """For the facade. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
-        "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True. Any thread.
-        """
-    @staticmethod
-    def check_close(code: int, reason: str) -> None:
-        """For the facade. TypeError or ValueError for what ServerWebSocket.close() would refuse."""
-    def stop_within(self, seconds: float, code: int, reason: str) -> None:
-        """For the facade. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
-        bad code or reason. Any thread.
         """
     def call_soon(self, fn: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts]) -> None:
         """Call a function on the server's thread, in the next iteration of its loop.
@@ -1132,55 +980,6 @@ class ServerCore(Generic[DataT]):
 
         Bun: Server.timeout.
         """
-    def respond(
-        self,
-        request: Request,
-        status: int,
-        headers: Sequence[tuple[str, str]],
-        body: bytes | None,
-        /,
-    ) -> bool:
-        """For the facade. The answer to a request; False if it was answered or its client is gone. body None: no body and no
-        Content-Length (204, 304). The body is left out for HEAD. Header names and values are validated (CR, LF, NUL, names that
-        are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped; "Connection:
-        close" closes. The server's thread.
-        """
-    def respond_stream(
-        self,
-        request: Request,
-        status: int,
-        headers: Sequence[tuple[str, str]],
-        body: Iterator[str | Buffer],
-        /,
-    ) -> bool:
-        """For the facade. As respond(), with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close()
-        is called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
-        incomplete body. The server's thread.
-        """
-    def respond_pushed(
-        self,
-        request: Request,
-        status: int,
-        headers: Sequence[tuple[str, str]],
-        tell: Callable[[bool], None],
-        /,
-    ) -> bool:
-        """For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
-        push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
-        """
-    def push_piece(self, request: Request, piece: str | Buffer, /) -> bool:
-        """For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
-        another is wanted at once. TypeError for anything else, RuntimeError if none is wanted. The server's thread.
-        """
-    def end_pushed(self, request: Request, complete: bool, /) -> bool:
-        """For the facade. Ends the body that respond_pushed() has begun; one that is not complete cuts the connection. False if it was
-        over. The server's thread.
-        """
-    def defer(self, request: Request, /) -> None:
-        """For the facade, inside dispatch(): the answer, or upgrade, comes later."""
-    @property
-    def local_port(self) -> int:
-        """For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread."""
     @property
     def pending_requests(self) -> int:
         """How many requests wait for their answer, an int.
@@ -1234,9 +1033,6 @@ class ServerCore(Generic[DataT]):
         Bun: none; ours.
         """
     @property
-    def forced(self) -> bool:
-        """For the facade. True once the server was stopped by force: its coroutines have been cancelled."""
-    @property
     def finished(self) -> bool:
         """True once it was stopped and its last connection is gone; a bool.
 
@@ -1244,12 +1040,167 @@ class ServerCore(Generic[DataT]):
 
         Bun: none; ours.
         """
+
+class ServerControl:
+    """For the facade. What it does with a server, kept off the object that users see; it holds the server."""
+    def __init__(self, server: ServerCore[Any]) -> None:
+        """For the facade. The control object of a server."""
+    def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any:
+        """For the facade."""
+    def _set_message_handler(self, handler: Callable[..., Any] | None) -> None:
+        """For the dashboard: instead of configure()'s, until that is called again. Loop thread."""
+    def set_hooks(
+        self,
+        dispatch: Callable[[Request], None],
+        log_exception: Callable[[str, BaseException, ServerWebSocket | None], None],
+        on_stopped: Callable[[], None],
+        on_refused: Callable[[float, dict[str, int]], None],
+        on_event_loop_wanted: Callable[[], None],
+        on_unknown_protocol: Callable[[str], None] | None = None,
+    ) -> None:
+        """For the facade, before listening. All are called on the server's thread.
+
+        dispatch(request): answers, upgrades or defers; an exception out of it is a 500. log_exception(where, exc, ws): an
+        exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
+        stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
+        seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
+        in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
+        application (called at most once).
+        """
+    def set_connection_log(
+        self,
+        is_wanted: Callable[[], bool],
+        opened: Callable[[ServerWebSocket], None],
+        closed: Callable[[ServerWebSocket, int, str], None],
+    ) -> None:
+        """For the facade. is_wanted() is asked at most once a second whether connections are to be logged; if so, opened(ws) and
+        closed(ws, code, reason) log them.
+        """
+    def count_handler_error(self, where: str) -> None:
+        """For the facade. One more exception out of user code that the core does not see itself. Any thread."""
+    def configure(self, options: dict[str, Any]) -> None:
+        """For the facade. The options by the names of the facade's tables, which have checked them.
+
+        Those of HTTP and ``websocket`` (None: every upgrade() returns False), ``tls`` (a TlsConfig for new connections, or
+        None), and the dicts ``limits`` and ``proxies``. They take effect together, for open connections, too. A handler that is
+        None is not called. The server's thread, or while nothing runs; the first time before listening.
+        """
+    # Only one of these three may be called, once.
+    def listen_tcp(self, hosts: Sequence[str], port: int, reuse_port: bool, ipv6_only: bool) -> list[tuple[bytes, int]]:
+        """For the facade, once. Listens on all of these numeric addresses, with the same port for all if it is 0. If there are
+        several, those of an unsupported family are left out. Returns [(numeric address, port)]. OSError with errno on failure;
+        its filename is the address.
+        """
+    def listen_unix(self, path: bytes, mode: int) -> list[tuple[bytes, int]]:
+        """For the facade, once. path: bytes; an abstract name starts with NUL. mode: permission bits, -1 for the umask's. Returns
+        [(path, -1)]. OSError with errno on failure.
+        """
+    def listen_fds(self, fds: Sequence[int]) -> list[tuple[bytes, int]]:
+        """For the facade, once. Takes over bound and listening descriptors. OSError, with the descriptors before the bad one taken
+        over: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (not a stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening).
+        Returns [(numeric address, port)], or path and -1.
+        """
+    def listening_descriptors(self) -> list[int]:
+        """For the facade. The descriptors of the listening sockets. The core still owns them: duplicate them. The server's thread."""
+    def run_loop(self, signal_fd: int = -1, rearm_signals: Callable[[], None] | None = None) -> None:
+        """For the facade. Runs until stopped and the last connection is gone. signal_fd: a descriptor whose readability means
+        "Python has a signal to handle" (signal.set_wakeup_fd), or -1. Exceptions out of signal handlers, and KeyboardInterrupt
+        and SystemExit out of handlers, end the run and are raised; the server can then be run again or stopped. rearm_signals()
+        is called after turns that took long: a handler may have replaced the process's signal handlers.
+        """
+    def set_event_loop(self, loop: asyncio.AbstractEventLoop, tools: tuple[Any, ...]) -> None:
+        """For the facade. Coroutines run in this asyncio or uvloop event loop from now on; tools are those of _run.tasks. Then
+        attach_core() on the loop's thread gives a descriptor, and pump() is called whenever it is readable.
+        """
+    def forget_event_loop(self) -> None:
+        """For the facade. The end of set_event_loop()."""
+    def attach_core(self) -> int:
+        """For the facade. The descriptor to watch in the event loop of this thread."""
+    def pump(self) -> int:
+        """For the facade. One turn of the loop: 0 goes on, 1 over (remove the reader, then detach_core()), 2 stopped by force and
+        only coroutines are left. Raises KeyboardInterrupt and SystemExit out of handlers.
+        """
+    def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]:
+        """For the facade. A callable that calls pump(), and on_end() with what that tells, unless it is 0."""
+    def detach_core(self) -> None:
+        """For the facade. The end of attach_core(). RuntimeError in a callback of the server's."""
+    def start_coroutine(self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /) -> asyncio.Task[Any] | None:
+        """For the facade. Steps a coroutine at once, in the task and context of a handler; returns its Task when it has suspended,
+        else None. where: what an exception out of it counts as in ``handler_errors``. The server's thread.
+        """
+    def cancel_tasks(self) -> None:
+        """For the facade. Cancels the Tasks of handlers, but not the one that calls. The server's thread."""
+    def forget_tasks(self) -> None:
+        """For the facade. The Tasks of handlers are not waited for any more. The server's thread."""
+    def stop_core(self, close_active_connections: bool) -> None:
+        """For the facade. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
+        "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True. Any thread.
+        """
+    @staticmethod
+    def check_close(code: int, reason: str) -> None:
+        """For the facade. TypeError or ValueError for what ServerWebSocket.close() would refuse."""
+    def stop_within(self, seconds: float, code: int, reason: str) -> None:
+        """For the facade. The stop with a deadline, see Server.stop; a later call may shorten it. TypeError and ValueError for a
+        bad code or reason. Any thread.
+        """
+    def respond(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+        /,
+    ) -> bool:
+        """For the facade. The answer to a request; False if it was answered or its client is gone. body None: no body and no
+        Content-Length (204, 304). The body is left out for HEAD. Header names and values are validated (CR, LF, NUL, names that
+        are no tokens: ValueError); Content-Length, Transfer-Encoding and Date are the core's own and skipped; "Connection:
+        close" closes. The server's thread.
+        """
+    def respond_stream(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        body: Iterator[str | Buffer],
+        /,
+    ) -> bool:
+        """For the facade. As respond(), with an iterator of bytes-like or str pieces: pulled as the socket takes them; its close()
+        is called when the client leaves. An exception out of it is logged and cuts the connection, so that the client sees an
+        incomplete body. The server's thread.
+        """
+    def respond_pushed(
+        self,
+        request: Request,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        tell: Callable[[bool], None],
+        /,
+    ) -> bool:
+        """For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
+        push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
+        """
+    def push_piece(self, request: Request, piece: str | Buffer, /) -> bool:
+        """For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
+        another is wanted at once. TypeError for anything else, RuntimeError if none is wanted. The server's thread.
+        """
+    def end_pushed(self, request: Request, complete: bool, /) -> bool:
+        """For the facade. Ends the body that respond_pushed() has begun; one that is not complete cuts the connection. False if it was
+        over. The server's thread.
+        """
+    def defer(self, request: Request, /) -> None:
+        """For the facade, inside dispatch(): the answer, or upgrade, comes later."""
+    @property
+    def local_port(self) -> int:
+        """For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread."""
+    @property
+    def forced(self) -> bool:
+        """For the facade. True once the server was stopped by force: its coroutines have been cancelled."""
     @property
     def compressions(self) -> int:
         """For the facade. How many messages were compressed, an int; a broadcast counts once for each setting. The server's thread."""
-    @property
-    def live_handles(self) -> int:
-        """For the facade. How many ServerWebSocket objects this process holds, an int, for leak tests. Any thread."""
+
+def live_handles() -> int:
+    """For the tests. How many ServerWebSocket objects this process holds, an int. Any thread."""
 
 uwebsockets_version: str  # "20.44", or "other than 20.44" when it was built against other headers
 codec: str  # what compresses: "zlib 1.2.13", or "zlib 1.2.13, libdeflate 1.14" where the build found that

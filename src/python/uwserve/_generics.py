@@ -1,4 +1,4 @@
-"""What makes a class generic over ``ws.data`` without importing ``typing``, which most programs do not need.
+"""Names that make a class generic over ``ws.data`` without importing ``typing``, which most programs do not need.
 
 Type checkers see ``typing``'s own names. At run time a class that derives from ``Generic[DataT]`` takes a subscript,
 which is all that annotations want, and ``overload`` leaves nothing behind.

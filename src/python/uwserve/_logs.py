@@ -1,11 +1,11 @@
-"""What the server puts on the logger ``uwserve``.
+"""The log records of the logger ``uwserve``.
 
 Every record has four attributes for formatters and filters, ``None`` where they do not apply: ``connection`` (the id
-of the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. ``logging`` is
-imported by the first error or warning; while nobody has imported it, nobody can have asked for less than that.
+of the WebSocket, ``ws.id``), ``remote_address``, ``method`` and ``path``. Errors carry a traceback. The first error or
+warning imports ``logging``. Before that, no logger can have been set to a lower level, so nothing else is logged.
 
-What a logging handler or filter of the user's raises is no matter of the server's, which goes on as if it had not: it
-is logged as an error, and where that fails, too, shown on stderr, as ``logging`` shows failures of its own handlers.
+An exception out of a logging handler or filter of the user does not disturb the server: it is logged as an error, and
+where that fails, too, it is written to stderr, as ``logging`` does with failures of its own handlers.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._core import Request, ServerWebSocket
-    from ._server import Server
+    from ._core import Request, ServerCore, ServerWebSocket
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40  # logging's
 
 watchers: list[Callable[[BaseException], None]] = []
 """Called with each exception that is logged, whatever the logger does with it, on the thread that logs it."""
 
-# What the core calls a place, and what a log says of it.
+# The core's name of a place -> what a log calls it.
 _PLACES = {name: f"websocket.{name}" for name in ("open", "message", "close", "drain", "ping", "pong", "error")} | {
     "stream": "a streamed body",
     "stop": "stopping the server",
@@ -85,7 +84,7 @@ def log_exception(where: str, exc: BaseException, ws: ServerWebSocket | None = N
     _error(f"Exception in {place} of {_of(ws)}", exc, _about(ws.id, ws.remote_address))
 
 
-def request_exception(server: Server, request: Request, exc: BaseException, where: str = "") -> None:
+def request_exception(server: ServerCore[Any], request: Request, exc: BaseException, where: str = "") -> None:
     """An exception out of a handler of ``request``; ``where`` names one that is not the request's own."""
     ip = server.request_ip(request)
     address = ip[0] if ip else None
@@ -118,29 +117,28 @@ def _info(text: str, *args: object) -> None:
         put(INFO, text, *args, about=_about())
 
 
-def listening(server: Server) -> None:
-    several = len(server.addresses) > 1
-    hosts = f" ({', '.join(host for host, _ in server.addresses)})" if several else ""
-    _info("Listening on %s%s", server.url, hosts)
+def listening(url: str, addresses: tuple[tuple[str, int], ...]) -> None:
+    several = f" ({', '.join(host for host, _ in addresses)})" if len(addresses) > 1 else ""
+    _info("Listening on %s%s", url, several)
 
 
 def unknown_protocol(name: str) -> None:
-    """Said once for each server: a client may take it for more than it is."""
+    """Logged once for each server: the client may rely on a subprotocol that the server does not speak."""
     warning(
         f"a client offers the subprotocol {name!r}, and it was selected, as Bun does: clients that offer some do not "
         'connect without. Name those that the server speaks in websocket={"protocols": [...]}; with () it selects none'
     )
 
 
-def nobody_upgrades() -> None:
-    """A server with handlers of WebSockets and no function that could accept one: surely a mistake."""
+def no_upgrades() -> None:
+    """A server with handlers of WebSockets, but without a function that could accept one: surely a mistake."""
     warning(
         "websocket is given, but neither fetch nor routes: every request is answered 404, as only "
         "server.upgrade(request) in a handler accepts a WebSocket"
     )
 
 
-def dashboard_refused(server: Server, request: Request, why: str) -> None:
+def dashboard_refused(server: ServerCore[Any], request: Request, why: str) -> None:
     if _is_wanted(INFO):
         ip = server.request_ip(request)
         address = ip[0] if ip else None
@@ -148,15 +146,15 @@ def dashboard_refused(server: Server, request: Request, why: str) -> None:
         put(INFO, "The dashboard is not shown to %s: %s", address or "a client", why, about=about)
 
 
-def stopping(server: Server, how: str) -> None:
-    _info("Stopping %s%s", server.url, how)
+def stopping(url: str, how: str) -> None:
+    _info("Stopping %s%s", url, how)
 
 
-def stopped(server: Server) -> None:
-    _info("Stopped %s", server.url)
+def stopped(url: str) -> None:
+    _info("Stopped %s", url)
 
 
-# --- connections: DEBUG. The core asks `wants_connections` at most once a second, and calls the others if so. ---
+# --- connections: DEBUG. The core calls `wants_connections` at most once a second, and the others if it is true. ---
 
 
 def wants_connections() -> bool:

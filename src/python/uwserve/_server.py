@@ -1,35 +1,26 @@
-"""``serve()`` and ``Server``: the life of a server from its options to its last connection.
-
-A ``Server`` is the native ``ServerCore`` (sockets, upgrade, publish: unchanged, no Python around them) plus run modes
-(``_modes``), ``stop`` and ``reload``. Threads: one thread at a time runs the loop; ``stop``, ``reload``, ``publish``
-and ``call_soon`` may be called from any.
-"""
+"""``serve()`` and ``Server``: the public side of a server. ``_run.control`` has the private side."""
 
 from __future__ import annotations
 
-import os
-
-from . import _addresses, _core, _dashboard, _inherited, _limits, _logs, _metrics, _proxies, _stopping
-from ._callables import is_coroutine_function
-from ._dispatch import App, log_exception
+from . import _core
 from ._generics import DataT
-from ._lifecycle import Stopped
-from ._lifespan import Lifespan
-from ._modes import RunModes
-from ._options import WEBSOCKET, WEBSOCKET_HANDLERS, check_served, reload_options, serve_options
+from ._options.serve import check_served, serve_options
+from ._run.control import Control
+from ._run.stopping import TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
     from typing import Any, NoReturn
 
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
-    from .dashboard.feed import Feed
+    from ._run.stopped import Stopped
     from .types import ReloadOptions, ServeOptions
 
 
-class Server(RunModes[DataT]):
+class Server(_core.ServerCore[DataT]):
     """A server that ``serve()`` has bound. Not made directly.
 
     It runs by ``run()`` (blocks this thread), ``start()`` (a background thread), or inside a running event loop by
@@ -43,20 +34,7 @@ class Server(RunModes[DataT]):
     Bun: Server, as ``Bun.serve`` returns it.
     """
 
-    port: int | None
-    """The port it listens on, an int, also when 0 was asked for; ``None`` for a unix socket. Bun: Server.port."""
-    hostname: str | None
-    """The address or name given as ``hostname``, a str; ``None`` for a unix socket. Bun: Server.hostname."""
-    addresses: tuple[tuple[str, int], ...]
-    """A tuple of (address, port), one for each address on which it listens; ``()`` for a unix socket.
-
-    The addresses are numeric, and the port is the same in all. They remain after the stop. Bun: none; ours."""
-    id: str
-    """The name given as ``id``, a str. Bun: Server.id."""
-    development: bool
-    """True: the answer to a request whose handler raised shows the traceback. Bun: Server.development."""
-
-    if TYPE_CHECKING:  # Bun's spellings, put on the class by _aliases.install
+    if TYPE_CHECKING:  # Bun's spellings, which _bun_names puts on the class
         subscriberCount = _core.ServerCore.subscriber_count
         requestIP = _core.ServerCore.request_ip
 
@@ -68,41 +46,45 @@ class Server(RunModes[DataT]):
         def bufferedBytes(self) -> int: ...
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        if hasattr(self, "_stopped"):
+        if hasattr(self, "_control"):
             raise RuntimeError("Server.__init__() was already called: each server is made once, by serve()")
         super().__init__()
-        self._stopped = Stopped(self)
-        self._stop_told = False
-        self._feed: Feed | None = None  # of the dashboard
-        self._options = dict(options)
-        self.id = options["id"]
-        self.development = options["development"]
-        startup, shutdown = options["startup"], options["shutdown"]
-        self._lifespan = Lifespan(self, startup, shutdown) if startup or shutdown else None
-        self.set_hooks(
-            self._dispatch,
-            log_exception,
-            self._core_ended,
-            self._report,
-            self._event_loop_wanted,
-            _logs.unknown_protocol,
-        )
-        self._stopped._when_done(lambda: _logs.stopped(self))
-        self.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
-        self._apply(self._options)
-        self._unix: bytes | None = options["unix"]
-        self.hostname = None if self._unix is not None else options["hostname"]
-        if options["fd"] is not None:
-            self.addresses, self._unix = _inherited.listen(self, [options["fd"]])
-            self.hostname = self.addresses[0][0] if self.addresses else None
-        elif _inherited.supply is not None:
-            self.addresses, self._unix = _inherited.listen(self, _inherited.supply(options))
-        else:
-            self.addresses = _addresses.listen(self, options)
-        self.port = self.addresses[0][1] if self.addresses else None
-        _logs.listening(self)
-        if options["websocket"] is not None and options["fetch"] is None and options["routes"] is None:
-            _logs.nobody_upgrades()
+        self._control = Control(self)
+        self._control.bind(options)
+
+    # --- attributes ---
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on, an int, also when 0 was asked for; ``None`` for a unix socket.
+
+        Threads: any.
+
+        Bun: Server.port.
+        """
+        return self._control.listening.port
+
+    @property
+    def hostname(self) -> str | None:
+        """The address or name given as ``hostname``, a str; ``None`` for a unix socket.
+
+        Threads: any.
+
+        Bun: Server.hostname.
+        """
+        return self._control.listening.hostname
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """A tuple of (address, port), one for each address on which it listens; ``()`` for a unix socket.
+
+        The addresses are numeric, and the port is the same in all. They remain after the stop.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
+        return self._control.listening.addresses
 
     @property
     def url(self) -> str:
@@ -114,14 +96,142 @@ class Server(RunModes[DataT]):
 
         Bun: Server.url.
         """
-        if self._unix is not None:
-            if self._unix.startswith(b"\0"):
-                return "abstract://" + os.fsdecode(self._unix[1:])
-            return "unix://" + os.path.abspath(os.fsdecode(self._unix))
-        scheme = "http" if self._options["tls"] is None else "https"
-        if self.hostname in ("0.0.0.0", "::"):
-            return f"{scheme}://localhost:{self.port}/"
-        return f"{scheme}://{self._address()}/"
+        return self._control.listening.url
+
+    @property
+    def id(self) -> str:
+        """The name given as ``id``, a str.
+
+        Threads: any.
+
+        Bun: Server.id.
+        """
+        name: str = self._control.options["id"]
+        return name
+
+    @property
+    def development(self) -> bool:
+        """True: the answer to a request whose handler raised shows the traceback; a bool.
+
+        Threads: any.
+
+        Bun: Server.development.
+        """
+        shows: bool = self._control.options["development"]
+        return shows
+
+    # --- on this thread, and in the background ---
+
+    def run(self, *, stop_timeout: float = TIMEOUT) -> None:
+        """Run on this thread until the server is stopped and its last connection is gone.
+
+        With coroutine handlers it runs in an event loop of its own on this thread, uvloop's when that is installed. On
+        the main thread SIGINT and SIGTERM stop it: the first is ``stop(timeout=stop_timeout)``, the second
+        ``stop(True)``, the third raises ``KeyboardInterrupt``. The previous handlers are put back at the end.
+
+        Args:
+            stop_timeout: seconds that the first signal gives, a finite number of at least 0.
+
+        Returns:
+            None, when the server has ended.
+
+        Raises:
+            RuntimeError: it already runs or has stopped, in a running asyncio event loop (which it would block), in a
+                fork.
+            TypeError: stop_timeout is no number. ValueError for one out of range.
+            BaseException: ``KeyboardInterrupt`` and ``SystemExit`` of a handler end the run.
+
+        Threads: any, one at a time; it becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
+        """
+        self._control.run(stop_timeout)
+
+    def start(self) -> Self:
+        """Run in a background daemon thread named ``uwserve``, in an event loop of its own with coroutine handlers.
+
+        A server that still runs when the interpreter exits is stopped then.
+
+        Returns:
+            The server itself, at once; with ``startup``, when that has ended.
+
+        Raises:
+            RuntimeError: it already runs or has stopped, in a child made by fork, where gevent or eventlet have
+                replaced threads, or ``startup`` raised.
+
+        Threads: any; the new thread becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
+        """
+        self._control.runner.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._control.close()
+
+    # --- inside a running event loop ---
+
+    async def __aenter__(self) -> Self:
+        """Serve inside the running event loop (asyncio or uvloop) from here on, on its thread.
+
+        On the main thread SIGTERM is ``stop(timeout=30)`` meanwhile, a second one ``stop(True)``, unless the program
+        handles that signal. The block ends when the server has ended: if it awaits anything but the server's end, that
+        await is cancelled, and the cancellation does not leave the block.
+        """
+        await self._control.embedded.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Stop, open connections with it, and wait until the last ``close`` handler has ended.
+
+        A cancellation meanwhile is raised afterwards: the wait takes seconds at most. ``RuntimeError`` in a handler,
+        whose end the server would wait for.
+        """
+        return await self._control.embedded.exit(exc)
+
+    async def serve_forever(self, *, stop_timeout: float = TIMEOUT) -> None:
+        """Serve inside the running event loop (asyncio or uvloop) until the server has stopped.
+
+        Nothing polls. It may be used alone or inside ``async with``; several tasks may wait so. When it is cancelled,
+        the server is stopped, open connections with it (1001), and ``CancelledError`` goes on. On the main thread
+        SIGTERM is ``stop(timeout=stop_timeout)`` meanwhile, a second one ``stop(True)``, unless the program handles it.
+
+        Args:
+            stop_timeout: seconds that the first SIGTERM gives, a finite number of at least 0.
+
+        Returns:
+            None, when the server has ended; at once if it had.
+
+        Raises:
+            RuntimeError: it runs elsewhere, or in a child made by fork.
+            TypeError: stop_timeout is no number. ValueError for one out of range.
+
+        Threads: that of the event loop, which becomes the server's thread.
+
+        Bun: none; there the process runs its servers.
+        """
+        await self._control.embedded.serve_forever(stop_timeout)
+
+    # --- at any time ---
+
+    def on_loop_thread(self) -> bool:
+        """Tell whether this is the thread that runs the server, which handlers are called on.
+
+        Returns:
+            True on it, else False.
+
+        Threads: any.
+
+        Bun: none; ours.
+        """
+        return self._control.state.is_on_thread()
 
     def stop(
         self,
@@ -164,16 +274,14 @@ class Server(RunModes[DataT]):
 
         Bun: Server.stop. The deadline is ours. RFC 6455 section 7.4.1 for 1001.
         """
-        self._let_go_of_closed_loop()
-        _stopping.stop(self, close_active_connections, timeout, code, reason)
-        return self._stopped
+        return self._control.stop(close_active_connections, timeout=timeout, code=code, reason=reason)
 
     def reload(self, **options: Unpack[ReloadOptions[DataT]]) -> None:
         """Replace handlers and limits, for open sockets too; subscriptions and connections stay.
 
-        All options are checked before any takes effect, and they take effect together, between two callbacks. What is
-        not given stays as it is, while a given ``websocket`` or ``tls`` replaces the old one whole. ``tls`` and
-        ``proxy_protocol`` count for new connections (whose clients cannot resume TLS sessions from before),
+        All options are checked before any takes effect, and they take effect together, between two callbacks. An option
+        that is not given keeps its value, while a given ``websocket`` or ``tls`` replaces the old one whole. ``tls``
+        and ``proxy_protocol`` count for new connections (whose clients cannot resume TLS sessions from before),
         ``trusted_proxies`` and ``forwarded_header`` for new requests.
 
         Args:
@@ -193,72 +301,12 @@ class Server(RunModes[DataT]):
 
         Bun: Server.reload.
         """
-        changed = reload_options(options)
-        if "tls" in changed and (changed["tls"] is None) != (self._options["tls"] is None):
-            raise ValueError(f"reload() cannot switch tls {'off' if changed['tls'] is None else 'on'}")
-        self._check_alive()
-        self._on_loop(lambda: self._apply(self._options | changed))
+        self._control.reload(options)
 
     def __repr__(self) -> str:
         state = "stopped" if self.finished else "stopping" if self.stopping else "running" if self.running else "bound"
         return f"<Server {self.url} {state}>"
 
-    def _address(self) -> str:
-        if self._unix is not None:
-            return _addresses.shown_path(self._unix)
-        return _addresses.shown(self.hostname or "", self.port)
-
-    # The hook the core calls for each request; on the loop's thread.
-    def _dispatch(self, request: _core.Request) -> None:
-        self._app.dispatch(self, request)
-
-    # The hook the core calls when its last connection is gone; on the thread that has run it, or stopped it.
-    def _core_ended(self) -> None:
-        if self._lifespan is None or self._lifespan.core_ended():
-            self._stopped._finish()
-
-    # The hook the core calls when something was refused; on the loop's thread.
-    def _report(self, seconds: float, counts: dict[str, int]) -> None:
-        _limits.report(self._limits, seconds, counts)
-
-    def _has_coroutine_handlers(self) -> bool:
-        websocket = self._options["websocket"] or {}
-        handlers = [websocket.get(name) for name in WEBSOCKET_HANDLERS]
-        return (
-            self._app.has_coroutines()
-            or any(map(is_coroutine_function, handlers))
-            or (self._lifespan is not None and self._lifespan.has_coroutines())
-        )
-
-    def _apply(self, options: dict[str, Any]) -> None:
-        """Make ``options`` the server's. On the loop's thread, or while nothing runs."""
-        check_served("reload()", options)
-        _proxies.check_together(options)
-        routes = _metrics.with_metrics(self, options["routes"], options["metrics"])
-        routes, feed = _dashboard.with_dashboard(self, routes, options["dashboard"])
-        websocket = options["websocket"]
-        self.set_websocket(**(websocket or _NO_WEBSOCKET), enabled=websocket is not None)
-        self.set_http(**{name: options[name] for name in _HTTP_OPTIONS})
-        self.set_proxies(**_proxies.core_arguments(options))
-        self._limits = _limits.figures(options["limits"])
-        self.set_limits(
-            **self._limits,
-            exempt_local="max_connections_per_address" not in options["limits"],
-            max_descriptors=_limits.descriptor_limit(),
-            report_ms=round(_limits.REPORT_SECONDS * 1000),
-        )
-        if options["tls"] is not None:
-            self.set_tls(options["tls"])
-        self._app = App(routes, options["fetch"], options["error"], options["development"])
-        self.id = options["id"]
-        self.development = options["development"]
-        same = self._options["dashboard"] == options["dashboard"]
-        self._options = options
-        _dashboard.applied(self, feed, same)
-
-
-_HTTP_OPTIONS = ("idle_timeout", "keep_alive_timeout", "min_body_rate", "max_request_body_size")
-_NO_WEBSOCKET = {name: default for name, (_, default) in WEBSOCKET.items()}
 
 _KEYWORDS: Any = {}
 """The default for the dict of options, recognised by its identity, because ``serve({})`` is an error of its own."""
@@ -278,7 +326,7 @@ def serve(
         options: all options in one dict, as in Bun; instead of keywords.
         **given: the options by keyword, under the names below or Bun's, see ``uwserve.types.ServeOptions``.
 
-    What answers:
+    Handlers:
 
     * ``fetch(request)`` or ``fetch(request, server)``: answers a request no route took. Returns a ``Response``,
       ``str``, bytes, a dict or list (JSON), ``None`` (204, or nothing after ``server.upgrade``), or a
@@ -297,11 +345,11 @@ def serve(
     * ``fd``, instead of these: the number of a TCP or unix stream socket that is bound and listens, inherited from a
       parent process, or ``"systemd"``, the first socket of systemd's socket activation. The server takes it over: it
       becomes non-blocking and is closed when the server stops, so give it away (``socket.detach()``). If ``serve()``
-      raises it is still yours. ``port``, ``hostname`` and ``url`` tell where it listens.
+      raises it is still yours. ``port``, ``hostname`` and ``url`` say where it listens.
     * ``reuse_port=False``: several processes may listen on one port. ``ipv6_only=False``.
     * ``tls``: a dict with ``key`` and ``cert`` (PEM text, or a path), and as needed ``passphrase``, ``ca``,
       ``request_cert=False``, ``reject_unauthorized=True``, ``ciphers``, ``alpn_protocols=["http/1.1"]``,
-      ``server_name`` (a name or a list; ``"*.example.com"`` stands for one label); or a list of such dicts, of which
+      ``server_name`` (a name or a list; ``"*.example.com"`` matches one label); or a list of such dicts, of which
       the client's server name chooses one, the first when it names none of them.
 
     Limits:

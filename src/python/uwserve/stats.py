@@ -69,9 +69,9 @@ class Traffic(TypedDict):
     compressed_messages: int
     """Those of the messages that were compressed (RFC 7692)."""
     uncompressed_bytes: int
-    """What those were before compression."""
+    """Their bytes before compression."""
     compressed_bytes: int
-    """What those were on the wire, without frame headers."""
+    """Their bytes on the wire, without frame headers."""
     wire_bytes: int
     """All bytes read from, or written to, connections: HTTP and frame headers included, without what TLS adds."""
 
@@ -80,14 +80,14 @@ class ServerStats(TypedDict):
     """What ``Server.stats`` returns."""
 
     uptime: float
-    """Seconds since ``serve()``, of a clock that nobody sets; stands still once the server has ended."""
+    """Seconds since ``serve()``, of a monotonic clock; constant once the server has ended."""
     connections: Connections
     requests: Requests
     websockets: WebSockets
     declined_upgrades: int
     """Handshakes that were answered with something else than 101, by a handler or by the server."""
     refused: dict[str, int]
-    """What the server turned away, by cause; ``server.refused``."""
+    """Refusals by cause; ``server.refused``."""
     received: Traffic
     sent: Traffic
     backpressured_sends: int
@@ -103,11 +103,11 @@ class ServerStats(TypedDict):
     hook of that name), ``fetch`` (routes too), ``stream`` (a streamed body), ``call_soon``, ``other``."""
     handlers: Handlers
     buffered_bytes: int
-    """What is kept in memory for peers now; ``server.buffered_bytes``."""
+    """Bytes kept in memory for peers now; ``server.buffered_bytes``."""
 
 
 class TopicStats(TypedDict):
-    """What ``Server.topics`` tells of a topic."""
+    """The figures of one topic in ``Server.topics``."""
 
     subscribers: int
     publishes: int

@@ -137,10 +137,10 @@ class FutureLike(Protocol):
 
 
 Answer: TypeAlias = Response | str | bytes | bytearray | memoryview | dict[Any, Any] | list[Any] | None
-"""What answers a request: a dict or list is sent as JSON, ``None`` is 204, or nothing after an upgrade."""
+"""An answer to a request: a dict or list is sent as JSON, ``None`` is 204, or nothing after an upgrade."""
 
 Reply: TypeAlias = Answer | FutureLike | Coroutine[Any, Any, Answer | FutureLike]
-"""What a handler of requests returns: an ``Answer``, a future of one, or, as an ``async def``, a coroutine of one."""
+"""The result of a handler of requests: an ``Answer``, a future of one, or, as an ``async def``, a coroutine of one."""
 
 FetchHandler: TypeAlias = Callable[[Request], Reply] | Callable[[Request, Server[DataT]], Reply] | Callable[[], Reply]
 """A handler of requests; subscript it with the type of ``ws.data``."""
@@ -151,7 +151,7 @@ ErrorHandler: TypeAlias = Callable[[Exception], Reply] | Callable[[], Reply]
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"]
 
 Route: TypeAlias = FetchHandler[DataT] | Answer | Mapping[Method, FetchHandler[DataT] | Answer]
-"""What a route leads to: a handler, a static answer, or one of these for each method."""
+"""The end of a route: a handler, a static answer, or one of these for each method."""
 
 Routes: TypeAlias = Mapping[str, Route[DataT]]
 """The option ``routes``: patterns to what they lead to."""
@@ -256,7 +256,7 @@ class UpgradeOptions(TypedDict, Generic[DataT], total=False):
 
 
 class LimitOptions(TypedDict, total=False):
-    """The option ``limits``; ``serve`` documents each. 0 turns a limit off, ``None`` stands for its default."""
+    """The option ``limits``; ``serve`` documents each. 0 turns a limit off, ``None`` means its default."""
 
     max_connections: int | None
     max_connections_per_address: int | None
@@ -296,7 +296,7 @@ class TlsOptions(_KeyAndCertificate, total=False):
     passphrase: str | bytes | bytearray | None
     """Of the key."""
     server_name: str | Sequence[str] | None
-    """The names (RFC 6066 section 3) that this entry is for; ``"*.example.com"`` stands for one label."""
+    """The names (RFC 6066 section 3) that this entry is for; ``"*.example.com"`` matches one label."""
     request_cert: bool
     """Ask clients for a certificate. Default False."""
     reject_unauthorized: bool
@@ -323,7 +323,7 @@ class DashboardOptions(TypedDict, total=False):
     path: str
     """Where it is. Default ``"/_uwserve"``."""
     allow: Iterable[Network] | None
-    """Networks of those who may see it, and ``"unix"``. Default: loopback."""
+    """Networks of the clients that may see it, and ``"unix"``. Default: loopback."""
     hosts: Sequence[str]
     """Names in ``Host`` besides ``hostname`` and localhost."""
 
@@ -377,16 +377,16 @@ class ServeOptions(ReloadOptions[DataT], total=False):
 
 
 class TlsInfo(TypedDict):
-    """What ``request.tls`` tells."""
+    """The keys of ``request.tls``."""
 
     version: str
     """Such as ``"TLSv1.3"``."""
     cipher: str
     """OpenSSL's name of the cipher suite."""
     server_name: str | None
-    """What the client asked for (RFC 6066 section 3)."""
+    """The name that the client asked for (RFC 6066 section 3)."""
     alpn_protocol: str | None
-    """What was selected (RFC 7301)."""
+    """The protocol that was selected (RFC 7301)."""
     peer_certificate: bytes | None
     """The client's certificate, DER."""
     authorized: bool

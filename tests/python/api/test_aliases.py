@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import uwserve
-from uwserve import Headers, ReadyState, Server, ServerWebSocket, _aliases
-from uwserve._options import SERVE, WEBSOCKET
+from uwserve import Headers, ReadyState, Server, ServerWebSocket, _bun_names
+from uwserve._options.serve import SERVE
+from uwserve._options.websocket import WEBSOCKET
 
 
 def camel(name: str) -> str:
@@ -23,11 +24,11 @@ IRREGULAR = {"request_ip": "requestIP", "pending_websockets": "pendingWebSockets
 @pytest.mark.parametrize(
     "table",
     [
-        _aliases.SERVE_OPTIONS,
-        _aliases.WEBSOCKET_OPTIONS,
-        _aliases.SERVER_WEBSOCKET,
-        _aliases.SERVER,
-        _aliases.HEADERS,
+        SERVE.aliases,
+        WEBSOCKET.aliases,
+        _bun_names.SERVER_WEBSOCKET,
+        _bun_names.SERVER,
+        _bun_names.HEADERS,
     ],
 )
 def test_spelling(table: Any) -> None:
@@ -35,9 +36,7 @@ def test_spelling(table: Any) -> None:
         assert alias == IRREGULAR.get(name, camel(name))
 
 
-@pytest.mark.parametrize(
-    ("options", "table"), [(SERVE, _aliases.SERVE_OPTIONS), (WEBSOCKET, _aliases.WEBSOCKET_OPTIONS)]
-)
+@pytest.mark.parametrize(("options", "table"), [(SERVE, SERVE.aliases), (WEBSOCKET, WEBSOCKET.aliases)])
 def test_every_option_of_two_words_has_one(options: Any, table: Any) -> None:
     assert set(table.values()) == {name for name in options if "_" in name}
 
@@ -45,9 +44,9 @@ def test_every_option_of_two_words_has_one(options: Any, table: Any) -> None:
 @pytest.mark.parametrize(
     ("cls", "table"),
     [
-        (ServerWebSocket, _aliases.SERVER_WEBSOCKET),
-        (Server, _aliases.SERVER),
-        (Headers, _aliases.HEADERS),
+        (ServerWebSocket, _bun_names.SERVER_WEBSOCKET),
+        (Server, _bun_names.SERVER),
+        (Headers, _bun_names.HEADERS),
     ],
 )
 def test_members_are_the_same_descriptor(cls: type, table: Any) -> None:
@@ -74,7 +73,7 @@ def test_bun_members(cls: type, members: str) -> None:
 
 def test_unknown_member() -> None:
     with pytest.raises(AttributeError, match="Headers has no member 'nothing'"):
-        _aliases.install(Headers, {"x": "nothing"})
+        _bun_names.install(Headers, {"x": "nothing"})
 
 
 def test_ready_states() -> None:

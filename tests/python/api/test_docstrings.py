@@ -20,7 +20,9 @@ import pytest
 from paths import ROOT
 
 import uwserve
-from uwserve import _aliases, _core, _lifecycle, metrics, stats, types
+from uwserve import _bun_names, _core, metrics, stats, types
+from uwserve._options.websocket import WEBSOCKET
+from uwserve._run.stopped import Stopped
 
 SOURCE = ROOT / "src" / "python" / "uwserve"
 FACADE = "For the facade"  # what the native half has for the facade alone
@@ -30,7 +32,7 @@ CONSTRUCTED = ("ConnectionClosed", "Headers", "Response", "ServerCollector")
 
 CLASSES: dict[str, type] = {
     "Messages": _core.Messages,
-    "Stopped": _lifecycle.Stopped,
+    "Stopped": Stopped,
     "ServerCollector": metrics.ServerCollector,
     **{name: value for name in uwserve.__all__ if inspect.isclass(value := getattr(uwserve, name))},
 }
@@ -173,7 +175,7 @@ SAME_NAMES = {
     "Request": "method url headers bytes text json",
     "WebSocketHandler": "open message close drain ping pong",
 }
-ALIASES = {"ServerWebSocket": _aliases.SERVER_WEBSOCKET, "Server": _aliases.SERVER, "Headers": _aliases.HEADERS}
+ALIASES = {"ServerWebSocket": _bun_names.SERVER_WEBSOCKET, "Server": _bun_names.SERVER, "Headers": _bun_names.HEADERS}
 OURS = {"bufferedBytes"}  # a spelling for Bun's programs of what Bun does not have
 
 
@@ -206,7 +208,7 @@ def class_bodies(file: str) -> dict[str, list[ast.stmt]]:
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("_server.py", "Server"), ("_http.py", "Response"), ("_options.py", "WebSocketHandler")],
+    [("_http/response.py", "Response"), ("_websocket/handler.py", "WebSocketHandler")],
 )
 def test_annotated_attributes(file: str, name: str) -> None:
     texts = dict(described(class_bodies(file)[name]))
@@ -215,7 +217,7 @@ def test_annotated_attributes(file: str, name: str) -> None:
         assert text, attribute
         assert text.splitlines()[0].endswith("."), attribute
         if name == "WebSocketHandler":
-            theirs = {own: alias for alias, own in _aliases.WEBSOCKET_OPTIONS.items()}.get(attribute)
+            theirs = {own: alias for alias, own in WEBSOCKET.aliases.items()}.get(attribute)
             ours = attribute in ("ping_interval", "max_lifetime", "serial", "max_concurrent_handlers", "protocols")
             assert f"Bun: {'none; ours' if ours else theirs}." in text, attribute
 

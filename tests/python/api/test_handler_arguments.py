@@ -10,7 +10,7 @@ import pytest
 from http_client import Client, request
 
 from uwserve import Response, Server, ServerWebSocket, WebSocketHandler, serve
-from uwserve._options import check_websocket
+from uwserve._options.websocket import check_websocket
 
 OLDER = r"websocket\.error is called as \(error, ws\)"
 
@@ -118,7 +118,7 @@ def test_the_older_order_of_a_method_and_of_a_coroutine(serving: Any) -> None:
             recorder.seen.append((exc, ws))
 
     with pytest.warns(DeprecationWarning, match=OLDER), serve(websocket=Chat(), fetch=lambda: "", port=0) as server:
-        assert server._has_coroutine_handlers()
+        assert server._control.has_coroutine_handlers()
 
 
 def test_error_alone(serving: Any) -> None:
@@ -212,7 +212,7 @@ def test_handlers_of_requests() -> None:
     with serve(
         fetch=lambda: "fetch", routes=routes | {"/bad": raises}, error=lambda: Response("error", 503), port=0
     ) as server:
-        assert server._has_coroutine_handlers()
+        assert server._control.has_coroutine_handlers()
         with Client(server.start()) as client:
             for path in ("fetch", "route", "method", "later"):
                 assert client.ask(request(f"/{path}")).body == path.encode()
@@ -276,4 +276,4 @@ def test_typed_as_a_server() -> None:
 
     server: Server
     with serve(fetch=fetch, port=0) as server:
-        assert server._app.fetch is fetch
+        assert server._control.app.fetch is fetch

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from uwserve import WebSocketHandler, serve
-from uwserve._options import WEBSOCKET, check_websocket, serve_options
+from uwserve._options.serve import serve_options
+from uwserve._options.websocket import WEBSOCKET, check_websocket
 
 
 def websocket(**options: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def test_coroutine_handlers_are_taken(handler: Any) -> None:
         *({"websocket": {name: handler}, "fetch": lambda r, s: s.upgrade(r)} for name in HANDLERS),
     ):
         with serve({"port": 0, "hostname": "127.0.0.1"} | given) as server:
-            assert server._has_coroutine_handlers()
+            assert server._control.has_coroutine_handlers()
 
 
 def test_asynchronous_generators_are_refused() -> None:
@@ -145,7 +146,7 @@ class TestHandlerObjects:
         for name, value in websocket().items():
             if name not in HANDLERS:
                 default = getattr(WebSocketHandler, name)
-                assert WEBSOCKET[name][0](name, default) == value
+                assert WEBSOCKET[name].check(name, default) == value
 
     def test_inherited_twice(self) -> None:
         class First(WebSocketHandler):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from uwserve import serve
-from uwserve._options import SERVE, WEBSOCKET, check_websocket, reload_options, serve_options
+from uwserve._options.serve import SERVE, reload_options, serve_options
+from uwserve._options.websocket import WEBSOCKET, check_websocket
 
 MIB = 1 << 20
 GIB = 1 << 30

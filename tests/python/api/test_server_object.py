@@ -217,7 +217,7 @@ def test_calls_from_a_foreign_thread_are_refused() -> None:
     def fetch(request: Request, server: Server) -> str:
         def work() -> None:
             for call in (
-                lambda: server.respond(request, 200, [], b"x"),
+                lambda: server._control.core.respond(request, 200, [], b"x"),
                 lambda: server.upgrade(request),
                 lambda: server.request_ip(request),
                 lambda: server.timeout(request, 1),
@@ -324,7 +324,7 @@ def test_a_server_is_made_once() -> None:
     """A second ``__init__()`` is refused, and the server goes on."""
     with running(fetch=lambda request, server: "fine") as server:
         with pytest.raises(RuntimeError, match=r"__init__\(\) was already called"):
-            server.__init__(server._options)  # type: ignore[misc]
+            server.__init__(server._control.options)  # type: ignore[misc]
         with Client(server) as client:
             assert client.ask().body == b"fine"
 

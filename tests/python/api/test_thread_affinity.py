@@ -13,12 +13,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-import tls_transport
 from http_client import DEADLINE, Client, Recorder, open_websocket, request, running
 
 import uwserve
-from uwserve import Server, _aliases
-from uwserve._tls import check_tls
+from uwserve import Server, _bun_names, _core
 
 ANSWERED, QUEUED, REFUSED = "answered here", "queued", "refused"
 
@@ -85,9 +83,6 @@ SERVER: Table = {
             "running",
             "stopping",
             "finished",
-            "local_port",
-            "live_handles",
-            "compressions",
         )
     },
     "stats": (ANSWERED, lambda both: both[0].stats()),
@@ -111,7 +106,7 @@ SERVER: Table = {
     "stop": (QUEUED, lambda both: both[0].stop(timeout=DEADLINE)),
 }
 
-# What the facade calls and no user does: it is on the class, and must be as safe.
+# What the facade calls on its control object, which must be as safe. Argument: (that object, the request).
 INTERNAL: Table = {
     "set_hooks": (
         ANSWERED,
@@ -122,7 +117,10 @@ INTERNAL: Table = {
         lambda both: raises(TypeError, "must be callable", lambda: both[0].set_connection_log(None, None, None)),
     ),
     "count_handler_error": (ANSWERED, lambda both: both[0].count_handler_error("fetch")),
-    "attach_core": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].attach_core)),
+    "attach_core": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].attach_core),
+    ),
     "detach_core": (ANSWERED, lambda both: both[0].detach_core()),
     "pump": (ANSWERED, lambda both: both[0].pump()),
     "loop_reader": (ANSWERED, lambda both: both[0].loop_reader(len)()),
@@ -139,29 +137,24 @@ INTERNAL: Table = {
         ANSWERED,
         lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_unix(b"x", -1)),
     ),
-    "listen_fds": (ANSWERED, lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_fds([]))),
+    "listen_fds": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already bound", lambda: both[0].listen_fds([])),
+    ),
     "listening_descriptors": (REFUSED, lambda both: both[0].listening_descriptors()),
-    "run_loop": (ANSWERED, lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].run_loop)),
-    "set_websocket": (REFUSED, lambda both: both[0].set_websocket(**uwserve._server._NO_WEBSOCKET, enabled=False)),
-    "set_http": (
-        REFUSED,
-        lambda both: both[0].set_http(idle_timeout=1, keep_alive_timeout=1, min_body_rate=1, max_request_body_size=1),
+    "run_loop": (
+        ANSWERED,
+        lambda both: raises(RuntimeError, "already running, on 'uwserve'", both[0].run_loop),
     ),
-    "set_proxies": (
-        REFUSED,
-        lambda both: both[0].set_proxies(networks=[], local=False, field="", proxy_protocol=False),
-    ),
-    "set_limits": (
-        REFUSED,
-        lambda both: both[0].set_limits(**both[0]._limits, exempt_local=False, max_descriptors=0, report_ms=1000),
-    ),
-    "set_tls": (REFUSED, lambda both: both[0].set_tls(check_tls("tls", tls_transport.server_options()))),
+    "configure": (REFUSED, lambda both: both[0].configure({})),
     "respond": (REFUSED, lambda both: both[0].respond(both[1], 200, [], b"")),
     "respond_stream": (REFUSED, lambda both: both[0].respond_stream(both[1], 200, [], iter(()))),
     "respond_pushed": (REFUSED, lambda both: both[0].respond_pushed(both[1], 200, [], len)),
     "push_piece": (REFUSED, lambda both: both[0].push_piece(both[1], b"")),
     "end_pushed": (REFUSED, lambda both: both[0].end_pushed(both[1], True)),
     "forced": (ANSWERED, lambda both: both[0].forced),
+    "local_port": (ANSWERED, lambda both: both[0].local_port),
+    "compressions": (ANSWERED, lambda both: both[0].compressions),
     "defer": (REFUSED, lambda both: both[0].defer(both[1])),
     "check_close": (ANSWERED, lambda both: both[0].check_close(1000, "")),
     "stop_within": (QUEUED, lambda both: both[0].stop_within(DEADLINE, 1001, "x")),
@@ -194,14 +187,13 @@ REQUEST: Table = {
 
 
 def members(cls: type, aliases: Any = ()) -> set[str]:
-    """All that can be reached, also what dir() of a server does not show."""
     return {name for base in cls.__mro__ for name in vars(base) if not name.startswith("_")} - set(aliases)
 
 
 def test_every_member_has_a_declared_answer() -> None:
-    assert members(uwserve.ServerWebSocket, _aliases.SERVER_WEBSOCKET) == set(WEBSOCKET)
-    annotated = {name for name in Server.__annotations__ if not name.startswith("_")}
-    assert members(Server, _aliases.SERVER) | annotated == set(SERVER) | set(INTERNAL)
+    assert members(uwserve.ServerWebSocket, _bun_names.SERVER_WEBSOCKET) == set(WEBSOCKET)
+    assert members(Server, _bun_names.SERVER) == set(SERVER)
+    assert members(_core.ServerControl) == set(INTERNAL)
     assert members(uwserve.Request) == set(REQUEST)
 
 
@@ -252,14 +244,15 @@ def test_members_answer_as_declared() -> None:
         check(REQUEST, requests.wait()[0])
         check(WEBSOCKET, sockets.wait()[0])
         last = ("stop", "stop_within", "stop_core")
-        both = (server, requests.items[0])
-        tables = SERVER | INTERNAL
-        check({name: tables[name] for name in tables if name not in last}, both)
-        check({name: tables[name] for name in last}, both)
+        subjects = ((SERVER, server), (INTERNAL, server._control.core))
+        for is_last in (False, True):
+            for table, subject in subjects:
+                chosen = {name: table[name] for name in table if (name in last) is is_last}
+                check(chosen, (subject, requests.items[0]))
         assert server.stop(True).wait(DEADLINE)
         requests.items.clear()
         sockets.items.clear()
-        del both
+        del subject, subjects
 
 
 def test_refused_members_work_through_call_soon() -> None:

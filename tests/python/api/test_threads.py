@@ -247,7 +247,7 @@ def test_before_and_after_the_run():
     server.start()
     assert seen.wait(10)
     server.stop(True).wait(10)
-    server._join(10)
+    server._control.join(10)
     with pytest.raises(RuntimeError, match="ended"):
         server.call_soon(seen.set)
     assert server.publish("t", "x") == 0

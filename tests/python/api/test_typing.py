@@ -18,12 +18,13 @@ import pytest
 from paths import ROOT
 
 import uwserve
-from uwserve import Server, ServerWebSocket, WebSocketHandler, _aliases, _core, serve, stats, types
-from uwserve._checks import _DEFLATE_NAMES
-from uwserve._limits import LIMITS
-from uwserve._options import FIXED, SERVE, WEBSOCKET
-from uwserve._routes import METHODS
-from uwserve._tls import TLS
+from uwserve import Server, ServerWebSocket, WebSocketHandler, _core, serve, stats, types
+from uwserve._http.routes import METHODS
+from uwserve._options.limits import LIMITS
+from uwserve._options.own_pages import DASHBOARD
+from uwserve._options.serve import SERVE
+from uwserve._options.tls import TLS
+from uwserve._options.websocket import DEFLATE_MODES, WEBSOCKET
 
 PACKAGE = ROOT / "src" / "python" / "uwserve"
 
@@ -86,24 +87,25 @@ def test_sockets_stay_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "names", "aliases"),
+    ("typed", "table"),
     [
-        (types.WebSocketOptions, WEBSOCKET, _aliases.WEBSOCKET_OPTIONS),
-        (types.TlsOptions, TLS, _aliases.TLS_OPTIONS),
-        (types.LimitOptions, LIMITS, _aliases.LIMIT_OPTIONS),
-        (types.ServeOptions, SERVE, _aliases.SERVE_OPTIONS),
+        (types.WebSocketOptions, WEBSOCKET),
+        (types.TlsOptions, TLS),
+        (types.LimitOptions, LIMITS),
+        (types.DashboardOptions, DASHBOARD),
+        (types.ServeOptions, SERVE),
     ],
 )
-def test_every_option_under_every_name(typed: Any, names: Any, aliases: Any) -> None:
-    """Neither the table of options nor that of aliases has a name that its type lacks, or lacks one it has."""
+def test_every_option_under_every_name(typed: Any, table: Any) -> None:
+    """The table of options has no name that its type lacks, and lacks none that it has."""
     hints = typing.get_type_hints(typed)
-    assert set(hints) == {*names, *aliases}
-    for alias, name in aliases.items():
+    assert set(hints) == {*table, *table.aliases}
+    for alias, name in table.aliases.items():
         assert hints[alias] == hints[name]
 
 
 def test_options_of_reload() -> None:
-    fixed = FIXED | {alias for alias, name in _aliases.SERVE_OPTIONS.items() if name in FIXED}
+    fixed = {name for option in SERVE.values() if option.fixed for name in (option.name, *option.aliases)}
     assert set(types.ServeOptions.__annotations__) - set(types.ReloadOptions.__annotations__) == fixed
 
 
@@ -117,7 +119,7 @@ def test_literals() -> None:
     def literals(alias: Any) -> set[Any]:
         return {value for part in typing.get_args(alias) for value in typing.get_args(part) or [part]}
 
-    assert literals(types.DeflateMode) - {bool} == set(_DEFLATE_NAMES)
+    assert literals(types.DeflateMode) - {bool} == set(DEFLATE_MODES)
     assert literals(types.BinaryType) == {"bytes", "bytearray", "memoryview"}
     assert set(typing.get_args(types.Method)) == set(METHODS)
 

@@ -132,7 +132,7 @@ def test_other_modes_while_attached(loop_kind: str) -> None:
             with pytest.raises(RuntimeError, match="already runs"):
                 await server.serve_forever()
             server.stop()
-            await server._stopped
+            await server._control.stopped
 
     run_on(loop_kind, beside())
 
@@ -158,8 +158,8 @@ def test_nothing_polls(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with embedded() as server, Peer(server):
             await asyncio.sleep(0.05)
-            pump = server.pump
-            monkeypatch.setattr(server, "pump", lambda: pumps.append(1) or pump())
+            pump = server._control.core.pump
+            monkeypatch.setattr(server._control.core, "pump", lambda: pumps.append(1) or pump())
             await asyncio.sleep(0.3)
             assert len(pumps) <= 1
             monkeypatch.undo()
@@ -176,8 +176,8 @@ def test_sends_from_tasks_wake_nothing(loop_kind: str, monkeypatch: pytest.Monke
         async with embedded(open=sockets.append) as server, Peer(server) as peer:
             await peer.round_trip_ping()
             await asyncio.sleep(0.05)
-            pump = server.pump
-            monkeypatch.setattr(server, "pump", lambda: pumps.append(1) or pump())
+            pump = server._control.core.pump
+            monkeypatch.setattr(server._control.core, "pump", lambda: pumps.append(1) or pump())
             for _ in range(20):
                 sockets[0].send("x")
                 sockets[0].pause()

@@ -125,9 +125,9 @@ def test_stop_waits_for_coroutines(loop_kind: str) -> None:
 
 def test_coroutines_that_will_not_end(loop_kind: str, logged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forced stop waits for them for a while, cancels again, and ends without them."""
-    from uwserve import _embedded
+    from uwserve._run import event_loop
 
-    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)
+    monkeypatch.setattr(event_loop, "CUT_SECONDS", 0.05)
     release: list[asyncio.Event] = []
 
     async def message(ws: Any, message: str) -> None:
@@ -170,7 +170,7 @@ def test_a_handler_cannot_wait_for_the_end(loop_kind: str) -> None:
             await peer.send(text)
             await until(lambda: errors[count:])
             peer.writer.close()
-            await server._stopped
+            await server._control.stopped
 
     for text in ("now", "later"):
         run_on(loop_kind, main(text))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import os
 import pickle
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from paths import PROGRAMS
 
 import uwserve
-from uwserve import _core, _owner
+from uwserve import _core
 
 pytestmark = pytest.mark.plain("the servers run in processes of their own")
 
@@ -43,48 +44,55 @@ def test_random_calls(script, state, seed):
     assert script(PROGRAM, seed, SECONDS, state).finish(timeout=float(SECONDS) + 40).endswith("alive\n"), f"seed {seed}"
 
 
-class Bare(_owner.Owner[Any]):
+class Bare(_core.ServerCore[Any]):
     """Its ``__init__`` does not call ours."""
 
     def __init__(self) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", [uwserve.Server, _owner.Owner, _core.ServerCore, Bare])
+@pytest.mark.parametrize("kind", [uwserve.Server, _core.ServerCore, _core.ServerControl, Bare])
 def test_what_was_not_initialised(kind):
     """Each member raises TypeError or AttributeError, and says why; so does calling a class that leaves ours out."""
     bare = kind.__new__(kind)
-    for name in dir(_core.ServerCore):
-        if name.startswith("__"):
+    for name in dir(kind):
+        if name.startswith("_") or name in ("check_close", "serve_forever"):  # one is static, one makes a coroutine
             continue
-        outcome = None
-        try:
-            member = getattr(bare, name)
-            if name != "check_close":
-                member()
-        except (TypeError, AttributeError) as exc:
-            outcome = str(exc)
-        # What the facade has in its place may look at nothing of the core's.
-        assert outcome or name == "check_close" or kind is not _core.ServerCore, name
-    with pytest.raises(TypeError, match="not initialised"):
-        bare.stats()
+        with pytest.raises((TypeError, AttributeError)) as caught:
+            getattr(bare, name)()
+        assert str(caught.value), name
+    with pytest.raises(TypeError, match=r"not initialised|not a server"):
+        _core.ServerControl(bare)
     with pytest.raises(TypeError):
         Bare()
 
 
 def test_a_core_without_hooks():
     """Initialised, but made without the facade: nothing can be started in it."""
-    core = _core.ServerCore()
+    server = _core.ServerCore()
+    core = _core.ServerControl(server)
     for call in (
         lambda: core.listen_tcp(["127.0.0.1"], 0, False, False),
         lambda: core.loop_reader(print),
         lambda: core.run_loop(),
         lambda: core.attach_core(),
-        lambda: core.call_soon(print),
+        lambda: server.call_soon(print),
     ):
         with pytest.raises(RuntimeError):
             call()
-    assert core.stats()["requests"]["total"] == 0
+    assert server.stats()["requests"]["total"] == 0
+
+
+def test_a_control_object_keeps_its_server():
+    """It refers to the server, which lives as long; made of anything else it raises TypeError."""
+    core = _core.ServerControl(_core.ServerCore())
+    gc.collect()
+    assert core.local_port == 0
+    for wrong in (None, 3, core, _core.ServerControl):
+        with pytest.raises(TypeError):
+            _core.ServerControl(wrong)
+    with pytest.raises(TypeError):
+        copy.copy(core)
 
 
 def test_pybind11s_own_base_class():

@@ -216,7 +216,7 @@ stopped = server.stop(True)
 for sock in clients:
     sock.close()
 assert stopped.wait(20), "the server does not end"
-server._join(10)
+server._control.join(10)
 for view, content in views:
     if bytes(view) != content: problem("a kept view changed")
 if opened != closed: problem(f"{opened} opened, {closed} closed")
@@ -226,7 +226,7 @@ ws = view = content = None
 del views, clients, waiting[:]
 for _ in range(3):
     gc.collect()
-if server.live_handles: problem(f"{server.live_handles} handles alive")
+if uwserve._core.live_handles(): problem(f"{uwserve._core.live_handles()} handles alive")
 print(problems[:5], opened > 10)
 """
 

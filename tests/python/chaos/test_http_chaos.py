@@ -15,7 +15,7 @@ import pytest
 CHAOS = """
     import concurrent.futures, gc, logging, random, sys, threading, time
     from http_client import Client, ClosedError, descriptors, frame, request, upgrade_request
-    from uwserve import Response, serve
+    from uwserve import Response, _core, serve
 
     logging.disable()
     rnd = random.Random(int(sys.argv[1]))
@@ -129,7 +129,7 @@ CHAOS = """
     assert [request.path for request in kept].count("/small") == len(kept) > 0
     kept.clear()
     gc.collect()
-    print(server.live_handles, descriptors() - before)
+    print(_core.live_handles(), descriptors() - before)
 """
 
 

@@ -236,7 +236,7 @@ def test_coroutines_of_call_soon_are_the_applications_own(inside):
 
 @pytest.mark.parametrize(("buffered", "most"), [(1 << 30, 262_144), (64 * MIB, 16_384), (0, 262_144)])
 def test_the_default_follows_the_memory(buffered, most):
-    from uwserve import _limits
+    from uwserve._options import limits as _limits
 
     assert _limits.figures({"max_buffered_bytes": buffered})["max_concurrent_handlers"] == most
 

@@ -12,7 +12,7 @@ import uvloop
 from event_loops import LOOPS, Peer, embedded, run_on, until
 from test_coroutine_semantics import Calls, conversation
 
-from uwserve import _tasks
+from uwserve._run import tasks as _tasks
 
 pytestmark = pytest.mark.parametrize("loop_kind", LOOPS)
 
@@ -127,7 +127,7 @@ def test_a_loop_that_ends_with_a_parked_task(loop_kind: str) -> None:
 
 def test_the_reader_takes_nothing(loop_kind: str) -> None:
     server = embedded()
-    reader = server.loop_reader(lambda state: None)
+    reader = server._control.core.loop_reader(lambda state: None)
     with pytest.raises(TypeError, match="no arguments"):
         reader(1)
     with pytest.raises(TypeError, match="no arguments"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from event_loops import LOOPS, Peer, embedded, run_on, until
 
-from uwserve import _tasks
+from uwserve._run import tasks as _tasks
 
 pytestmark = pytest.mark.parametrize("loop_kind", LOOPS)
 

@@ -20,7 +20,8 @@ import pytest
 from server_modes import ask, connect, serving, two_clients, upgrade
 from ws_client import TIMEOUT, eventually
 
-from uwserve import Response, _tasks
+from uwserve import Response
+from uwserve._run import tasks as _tasks
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 SHARED = _tasks.TOOLS[-1] is not None

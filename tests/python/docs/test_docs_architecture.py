@@ -42,9 +42,9 @@ def names_below(folder: Path) -> frozenset[str]:
 
 
 def exists(name: str) -> bool:
-    """A path from the top or from ``src/cpp``, or the name of a file in ``src``, ``tests/python`` or ``tests/cpp``."""
+    """A path from the top or within a language's sources, or the name of a file in the sources or the tests."""
     if "/" in name:
-        return (ROOT / name).is_file() or (ROOT / "src" / "cpp" / name).is_file()
+        return any((ROOT / folder / name).is_file() for folder in ("", "src/cpp", "src/python/uwserve"))
     return any(name in names_below(ROOT / folder) for folder in ("src", "tests/python", "tests/cpp"))
 
 

@@ -10,33 +10,30 @@ import pytest
 from paths import ROOT
 
 import uwserve
-from uwserve import _aliases, _options, _tls
+from uwserve import _bun_names
+from uwserve._options.limits import LIMITS
+from uwserve._options.serve import SERVE
+from uwserve._options.tls import TLS
+from uwserve._options.websocket import WEBSOCKET
 
 PAGE = ROOT / "docs" / "coming-from" / "bun.md"
-
-# Of the native half of a server; see docs/tools/reference.py, which lists what the facade uses of it.
-FACADE = re.compile(r"^\s+\"attach_core\".*?\n\s+\)\n", re.DOTALL | re.MULTILINE).search(
-    (ROOT / "docs" / "tools" / "reference.py").read_text()
-)
-assert FACADE
-INTERNAL = set(re.findall(r'"(\w+)"', FACADE[0]))
 
 
 def members(cls: type, aliases: Mapping[str, str]) -> set[str]:
     annotated = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})}
     named = {name for name in dir(cls) if not name.startswith("_")} | annotated
-    return {name for name in named if not name.startswith("_")} - set(aliases) - INTERNAL
+    return {name for name in named if not name.startswith("_")} - set(aliases)
 
 
 # heading -> (our names, aliases)
 SECTIONS: dict[str, tuple[set[str], Mapping[str, str]]] = {
-    "Options of `Bun.serve`": (set(_options.SERVE), _aliases.SERVE_OPTIONS),
-    "Options of `tls`": (set(_tls.TLS), _aliases.TLS_OPTIONS),
-    "Members of `websocket`": (set(_options.WEBSOCKET), _aliases.WEBSOCKET_OPTIONS),
-    "Members of `Server`": (members(uwserve.Server, _aliases.SERVER), _aliases.SERVER),
+    "Options of `Bun.serve`": (set(SERVE), SERVE.aliases),
+    "Options of `tls`": (set(TLS), TLS.aliases),
+    "Members of `websocket`": (set(WEBSOCKET), WEBSOCKET.aliases),
+    "Members of `Server`": (members(uwserve.Server, _bun_names.SERVER), _bun_names.SERVER),
     "Members of `ServerWebSocket`": (
-        members(uwserve.ServerWebSocket, _aliases.SERVER_WEBSOCKET),
-        _aliases.SERVER_WEBSOCKET,
+        members(uwserve.ServerWebSocket, _bun_names.SERVER_WEBSOCKET),
+        _bun_names.SERVER_WEBSOCKET,
     ),
 }
 
@@ -88,11 +85,28 @@ def test_requests_and_responses() -> None:
 def test_limits_are_told() -> None:
     """Our own options have second spellings, too; the page of limits has their names."""
     text = (ROOT / "docs" / "guide" / "tuning.md").read_text()
-    for name in _aliases.LIMIT_OPTIONS.values():
+    for name in LIMITS:
         assert f"`{name}`" in text
 
 
+GUIDE = (ROOT / "docs" / "guide" / "options.md").read_text()
+
+
 def test_the_guide_tells_every_option() -> None:
-    text = (ROOT / "docs" / "guide" / "options.md").read_text()
-    for name in (*_options.SERVE, *_options.WEBSOCKET):
-        assert re.search(rf"`{name}[`(]", text), f"docs/guide/options.md does not tell of {name}"
+    for name in (*SERVE, *WEBSOCKET):
+        assert re.search(rf"`{name}[`(]", GUIDE), f"docs/guide/options.md does not tell of {name}"
+
+
+@pytest.mark.parametrize(("heading", "table"), [("Of `serve`", SERVE), ("Of `websocket`", WEBSOCKET)])
+def test_the_guide_tells_the_defaults(heading: str, table: Any) -> None:
+    """Numbers and switches, as the table of options has them."""
+    section = GUIDE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    told = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    cells = {name: cells[2] for cells in told for name in re.findall(r"`(\w+)`", cells[1])}
+    checked = 0
+    for name, default in table.defaults().items():
+        if isinstance(default, int) and "proxy" not in name:
+            shown = ("off", "`False`") if not default else ("`True`", str(default), f"{default >> 20} MiB")
+            assert any(text in cells[name] for text in shown), f"{name}: {default} is not in {cells[name]!r}"
+            checked += 1
+    assert checked >= 8

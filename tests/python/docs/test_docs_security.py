@@ -11,7 +11,10 @@ import pytest
 from paths import ROOT, TESTS
 
 import uwserve
-from uwserve import _limits, _options
+from uwserve._options import limits
+from uwserve._options.serve import SERVE
+from uwserve._options.websocket import WEBSOCKET
+from uwserve._run.refusals import REFUSALS
 
 HEADING = "## What a peer can make the server keep or do"
 UNITS = {"": 1, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20}
@@ -34,8 +37,8 @@ row = pytest.mark.parametrize("cells", ROWS, ids=[cells[0][:50] for cells in ROW
 def default_of(name: str) -> Any:
     group, _, option = name.rpartition(".")
     if group == "limits":
-        return _limits.figures({})[option]
-    return (_options.WEBSOCKET if group else _options.SERVE)[option][1]
+        return limits.figures({})[option]
+    return (WEBSOCKET if group else SERVE)[option].default
 
 
 @functools.lru_cache
@@ -96,7 +99,7 @@ def test_the_test_exists(cells: list[str]) -> None:
 def test_every_limit_and_every_cause_is_in_the_table() -> None:
     """Every limit, and every cause of a refusal, is in the table, except responses to malformed requests."""
     text = "\n".join("|".join(cells) for cells in ROWS)
-    for name in _limits.LIMITS:
+    for name in limits.LIMITS:
         assert f"`limits.{name}`" in text, name
     malformed = {
         "http_400",
@@ -110,5 +113,5 @@ def test_every_limit_and_every_cause_is_in_the_table() -> None:
         "websocket_1011",
         "backpressure_closes",
     }
-    for cause in set(_limits.REFUSALS) - malformed:
+    for cause in set(REFUSALS) - malformed:
         assert f"`refused.{cause}`" in text, cause

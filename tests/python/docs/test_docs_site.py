@@ -17,7 +17,7 @@ import pytest
 from paths import ROOT
 
 import uwserve
-from uwserve import _aliases
+from uwserve import _bun_names
 
 pytestmark = [
     pytest.mark.plain("nothing is served"),
@@ -61,7 +61,9 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     finally:
         sys.path.pop(0)
     found = anchors(site)
-    aliases = set(_aliases.SERVER_WEBSOCKET) | set(_aliases.SERVER) | set(_aliases.HEADERS) | set(_aliases.RESPONSE)
+    aliases = (
+        set(_bun_names.SERVER_WEBSOCKET) | set(_bun_names.SERVER) | set(_bun_names.HEADERS) | set(_bun_names.RESPONSE)
+    )
     modules = {"": uwserve} | {
         f"{module.name}.": importlib.import_module(f"uwserve.{module.name}")
         for module in pkgutil.iter_modules(uwserve.__path__)
@@ -77,23 +79,12 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
                 missing.append(prefix + name)
             value = getattr(module, name)
             if inspect.isclass(value):
-                hidden = reference.INTERNAL.get(name, frozenset()) | aliases
                 missing += [
                     f"{prefix}{name}.{member}"
-                    for member in public_members(value) - hidden
+                    for member in public_members(value) - aliases
                     if f"{prefix}{name}.{member}" not in found
                 ]
     assert not missing
-
-
-def test_what_is_internal_exists() -> None:
-    sys.path.insert(0, str(ROOT / "docs" / "tools"))
-    try:
-        reference = importlib.import_module("reference")
-    finally:
-        sys.path.pop(0)
-    for name, members in reference.INTERNAL.items():
-        assert not {member for member in members if not hasattr(getattr(uwserve, name), member)}
 
 
 def test_docstrings_of_native_types_are_shown(site: Path) -> None:
@@ -107,8 +98,8 @@ def test_docstrings_of_native_types_are_shown(site: Path) -> None:
         assert words[:60] in squeezed, name
 
 
-def test_aliases_are_shown(site: Path) -> None:
-    for name, aliases in (("ServerWebSocket", _aliases.SERVER_WEBSOCKET), ("Server", _aliases.SERVER)):
+def test_bun_names_are_shown(site: Path) -> None:
+    for name, aliases in (("ServerWebSocket", _bun_names.SERVER_WEBSOCKET), ("Server", _bun_names.SERVER)):
         page = (site / "reference" / f"{name}.html").read_text()
         for alias in aliases:
             assert alias in page, alias

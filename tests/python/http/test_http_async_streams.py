@@ -428,10 +428,10 @@ def test_nothing_else_answers_while_a_body_is_sent(mode: str) -> None:
             for turns in (0, 1):
                 yield "a"
                 await asyncio.sleep(0)
-                answers(server.upgrade(request), server.respond(request, 200, [], b"x"), request.answered)
+                answers(server.upgrade(request), server._control.core.respond(request, 200, [], b"x"), request.answered)
                 with contextlib.suppress(RuntimeError):
-                    answers(server.push_piece(request, "wanted, so it is sent") if turns else None)
-                answers(server.respond_pushed(request, 200, [], print))
+                    answers(server._control.core.push_piece(request, "wanted, so it is sent") if turns else None)
+                answers(server._control.core.respond_pushed(request, 200, [], print))
 
         return Response(pieces())
 

@@ -231,9 +231,9 @@ def test_a_deadline_cuts(mode: str) -> None:
 @pytest.mark.parametrize("turns", [0, 1])
 def test_a_source_that_stops_its_server(mode: str, turns: int, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By force, inside itself: the connection is cut, its ``finally`` awaited, and the server ends."""
-    from uwserve import _embedded
+    from uwserve._run import event_loop
 
-    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)  # its Task is the one that a stop by itself does not cancel
+    monkeypatch.setattr(event_loop, "CUT_SECONDS", 0.05)  # its Task is the one that a stop by itself does not cancel
     record = Recorder()
 
     def fetch(request: Request, server: Server) -> Response:
@@ -406,7 +406,7 @@ def test_garbage_that_ends_bodies(mode: str, threshold: int) -> None:
 
         def __del__(self) -> None:
             if self.server is not None and len(self) % 7 == 0:
-                self.server.end_pushed(self.request, len(self) % 2)
+                self.server._control.core.end_pushed(self.request, len(self) % 2)
 
     def fetch(request: Request, server: Server) -> Response:
         last.append(request)
@@ -418,7 +418,7 @@ def test_garbage_that_ends_bodies(mode: str, threshold: int) -> None:
                     if number % 5 == 0:
                         await asyncio.sleep(0)
                     if number % 20 == 19:
-                        Bomb(functools.partial(server.end_pushed, last[0], number % 2))
+                        Bomb(functools.partial(server._control.core.end_pushed, last[0], number % 2))
                     piece = Piece(b"x" * (number + 3000))
                     piece.server, piece.request = server, request
                     yield piece

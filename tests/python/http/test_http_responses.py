@@ -14,7 +14,7 @@ from http_client import GET, Client, Recorder, answer, pattern, request, running
 from ws_client import eventually
 
 from uwserve import Headers, Request, Response
-from uwserve._http import Ready
+from uwserve._http.request import Ready
 
 pytestmark = pytest.mark.wss
 

@@ -177,7 +177,7 @@ def test_nothing_else_answers_while_a_stream_runs() -> None:
     def fetch(request: Request, server: Server) -> Response:
         def pieces() -> Iterator[str]:
             yield "a"
-            answers(server.upgrade(request), server.respond(request, 200, [], b"x"), request.answered)
+            answers(server.upgrade(request), server._control.core.respond(request, 200, [], b"x"), request.answered)
             yield "b"
 
         return Response(pieces())

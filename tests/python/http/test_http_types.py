@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from uwserve import Headers, Response
-from uwserve._http import Ready
+from uwserve._http.request import Ready
 
 
 class TestHeaders:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from uwserve import Response
-from uwserve._routes import Router
+from uwserve._http.routes import Router
 
 
 def handler(name: str) -> Any:

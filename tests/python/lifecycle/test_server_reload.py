@@ -143,7 +143,7 @@ def test_a_lost_server_leaves_no_descriptor(way: str) -> None:
                 stopped = server.stop(True)
                 expect_1001(client)
             assert stopped.wait(DEADLINE)
-            server._join(DEADLINE)
+            server._control.join(DEADLINE)
 
     lose()
     gc.collect()

@@ -20,7 +20,8 @@ from loops import new_loop
 from ws_client import TEXT, Client, ConnectionEnded, frame, handshake
 
 import uwserve
-from uwserve import _embedded, _tasks
+from uwserve._run import event_loop
+from uwserve._run import tasks as _tasks
 
 
 @pytest.fixture(params=LOOPS)
@@ -102,7 +103,7 @@ def test_a_function_that_posts_itself_for_ever() -> None:
 
 def test_coroutines_after_the_cut(loop_kind: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """A coroutine that starts when none is waited for any more holds nothing up."""
-    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.02)
+    monkeypatch.setattr(event_loop, "CUT_SECONDS", 0.02)
     started: list[str] = []
     release: list[asyncio.Event] = []
 
@@ -143,7 +144,7 @@ def test_forgotten_tasks_may_be_followed_by_others() -> None:
 
     async def main() -> None:
         async with bound() as server:
-            server.forget_tasks()
+            server._control.core.forget_tasks()
             server.call_soon(other)
             await until(lambda: len(started) == 2)
 
@@ -152,7 +153,7 @@ def test_forgotten_tasks_may_be_followed_by_others() -> None:
 
 def test_a_handler_that_swallows_cancellations(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """The server's thread ends without it."""
-    monkeypatch.setattr(_embedded, "CUT_SECONDS", 0.05)
+    monkeypatch.setattr(event_loop, "CUT_SECONDS", 0.05)
     monkeypatch.setattr(_tasks, "LEFT_SECONDS", 0.05)
 
     async def message(ws: Any, text: str) -> None:
@@ -162,7 +163,7 @@ def test_a_handler_that_swallows_cancellations(monkeypatch: pytest.MonkeyPatch, 
                 await asyncio.sleep(3600)
 
     server = bound(message=message).start()
-    thread = server._thread
+    thread = server._control.state.thread
     with connected(server.port) as client:
         client.send("x")
         assert client.read_message() == "here"

@@ -13,7 +13,7 @@ from event_loops import run_on
 from ws_client import TIMEOUT, Client
 
 import uwserve
-from uwserve import _lifespan
+from uwserve._run import lifespan as _lifespan
 from uwserve.testing import serving
 
 pytestmark = pytest.mark.plain("these are about the process, and their clients speak plain TCP")
@@ -93,7 +93,7 @@ def test_before_the_first_and_after_the_last(mode: str, kind: str) -> None:
         return wants()
 
     def down() -> Any:
-        tape.append(("shutdown", server.pending_websockets, server._stopped.done()))
+        tape.append(("shutdown", server.pending_websockets, server._control.stopped.done()))
         return wants()
 
     async def up_later(server: Any) -> None:
@@ -123,7 +123,7 @@ def test_before_the_first_and_after_the_last(mode: str, kind: str) -> None:
 
     live(mode, server, client)
     assert tape == ["startup", "open", "close 1001", ("shutdown", 0, False)]
-    assert server._stopped.done()
+    assert server._control.stopped.done()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -142,7 +142,7 @@ def test_an_exception_in_startup_ends_the_start(mode: str, is_async: bool) -> No
     with pytest.raises(RuntimeError, match=r"^startup failed: LookupError: no database$") as raised:
         server.start() if mode == "start" else run(mode, server)
     assert isinstance(raised.value.__cause__, LookupError)
-    assert server.finished and server._stopped.done() and not called
+    assert server.finished and server._control.stopped.done() and not called
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port))
     with pytest.raises(RuntimeError, match="the server has stopped"):
@@ -162,7 +162,7 @@ def test_stopped_in_startup(mode: str) -> None:
 
     server = bound(startup=stops_itself, shutdown=lambda: tape.append("shutdown"))
     server.start() if mode == "start" else run(mode, server)
-    assert server._stopped.wait(TIMEOUT)
+    assert server._control.stopped.wait(TIMEOUT)
     assert tape == ["startup", "shutdown"]
 
     async def hangs(server: Any) -> None:
@@ -174,7 +174,7 @@ def test_stopped_in_startup(mode: str) -> None:
 
     server = bound(startup=hangs, shutdown=lambda: tape.append("never"))
     server.start() if mode == "start" else run(mode, server)
-    assert server._stopped.wait(TIMEOUT)
+    assert server._control.stopped.wait(TIMEOUT)
     assert tape[2:] == ["cancelled"]
 
 
@@ -224,7 +224,7 @@ def test_an_exception_in_shutdown_is_logged(mode: str, caplog: Any) -> None:
     server = bound(shutdown=down)
     live(mode, server, lambda: stop_from_outside(server))
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["Exception in shutdown"]
-    assert server._stopped.done()
+    assert server._control.stopped.done()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -309,4 +309,4 @@ def test_cancelled_in_startup() -> None:
             await serving
 
     run_on("asyncio", main())
-    assert tape == ["cancelled"] and server.finished and server._stopped.done()
+    assert tape == ["cancelled"] and server.finished and server._control.stopped.done()

@@ -27,7 +27,7 @@ from http_client import (
 from ws_client import eventually
 
 from uwserve import Request, Response
-from uwserve._stopping import StopBySignals
+from uwserve._run.stopping import StopBySignals
 
 CLOSE_1001 = (8, b"\x03\xe9Server closed")
 
@@ -362,7 +362,7 @@ def test_a_signal_inside_the_notice_of_another() -> None:
         if count == 1:
             on_signal(number)
 
-    on_signal = StopBySignals(server, 7.0, notice)  # type: ignore[arg-type]
+    on_signal = StopBySignals(server.stop, 7.0, notice)
     on_signal(15)
     assert counts == [1, 2]
     assert server.seen == [True, 7.0]
@@ -373,7 +373,7 @@ def test_a_signal_inside_the_notice_of_another() -> None:
 def test_equal_signals_are_merged() -> None:
     """Within the time that is given, and only the same one."""
     server = Stops()
-    on_signal = StopBySignals(server, 7.0, merge=600.0)  # type: ignore[arg-type]
+    on_signal = StopBySignals(server.stop, 7.0, merge=600.0)
     for _ in range(3):
         on_signal(15)
     assert server.seen == [7.0]

@@ -190,7 +190,7 @@ def test_while_nobody_runs_the_server(name):
     assert seen == [(4000, []), (1001, []), (1001, [])]
     for client in clients:
         client.close()
-    server._drain()
+    server._control.drain()
     assert server.finished
 
 

@@ -12,7 +12,7 @@ import pytest
 from http_client import GET, Client, upgrade_request
 from ws_client import TIMEOUT, eventually
 
-from uwserve import _limits
+from uwserve._options import limits as _limits
 
 # `open N` opens so many files at once; `stats` prints the counters.
 SERVER = """

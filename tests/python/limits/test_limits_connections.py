@@ -12,7 +12,8 @@ import pytest
 from http_client import DEADLINE, GET, running, upgrade, upgrade_request
 from ws_client import eventually
 
-from uwserve import Server, _limits, serve
+from uwserve import Server, serve
+from uwserve._options import limits as _limits
 
 V4, V4_OTHER, V6 = "127.0.0.1", "127.0.0.2", "::1"
 

@@ -13,13 +13,15 @@ from http_client import GET, Client, running, upgrade
 from ws_client import eventually, frame
 
 import uwserve
-from uwserve import _core, _limits
+from uwserve import _core
+from uwserve._options.limits import LIMITS, figures
+from uwserve._run import control, refusals
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports every fifth of a second."""
-    monkeypatch.setattr(_limits, "REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(control, "REPORT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -35,14 +37,14 @@ def counted(server: uwserve.Server) -> dict[str, int]:
 def test_the_names() -> None:
     """The core's and the table's are the same, and each can be put into words."""
     names = list(_core.ServerCore().refused)
-    assert names == list(_limits.REFUSALS)
-    text = _limits.describe(_limits.figures({"max_connections": 7}), 10.2, dict.fromkeys(names, 2))
+    assert names == list(refusals.REFUSALS)
+    text = refusals.describe(figures({"max_connections": 7}), 10.2, dict.fromkeys(names, 2))
     assert text.startswith("refused in the last 10 s: 2 connections (max_connections=7), ")
     assert "{" not in text
-    assert _limits.describe({}, 0, {"http_431": 1}) == "refused: 1 request (431 head too large)"
-    for _, why in _limits.REFUSALS.values():
+    assert refusals.describe({}, 0, {"http_431": 1}) == "refused: 1 request (431 head too large)"
+    for _, why in refusals.REFUSALS.values():
         if why.startswith("max_") and why != "max_payload_length":
-            assert why in _limits.LIMITS
+            assert why in LIMITS
 
 
 HEADS = {
@@ -136,7 +138,7 @@ def test_the_first_at_once_the_rest_together(quick: None, warnings: list[str]) -
 
 
 def test_not_more_often_than_once_a_period(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_limits, "REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(control, "REPORT_SECONDS", 0.5)
     with running(fetch=lambda r: "ok") as server:
         begun = time.monotonic()
         while time.monotonic() - begun < 1.2:

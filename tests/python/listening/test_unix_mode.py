@@ -14,7 +14,7 @@ from http_client import Client, bound, running
 from processes import process
 
 from uwserve import serve
-from uwserve._options import serve_options
+from uwserve._options.serve import serve_options
 
 pytestmark = pytest.mark.plain("addresses, not what goes over them")
 

@@ -92,7 +92,7 @@ while len(socks) < count:
     for sock in batch:
         finish_handshake(sock)
     socks += batch
-assert opened[0] == count == server.pending_websockets == server.live_handles
+assert opened[0] == count == server.pending_websockets == uwserve._core.live_handles()
 for i, sock in enumerate(socks):
     sock.sendall(frame(1, b"%05d" % i))
 for i, sock in enumerate(socks):
@@ -110,7 +110,7 @@ for sock in socks[1::2]:
     assert read(sock, 4)[:1] == b"\\x88"
     sock.close()
 assert stopped.wait(30)
-server._join(10)
+server._control.join(10)
 assert closed[0] == count
 del server, stopped
 gc.collect()
@@ -138,8 +138,8 @@ sys.stdin.readline()
 assert received[0] == 10000
 stopped = server.stop(True)
 assert stopped.wait(60)
-server._join(10)
-print(closed[0], server.live_handles)
+server._control.join(10)
+print(closed[0], uwserve._core.live_handles())
 """
     )
     port = process.line()
@@ -214,7 +214,7 @@ middle = rss()
 round_(9000)
 after = rss()
 assert opened[0] == closed[0] == 20000
-assert server.live_handles == 0 == server.pending_websockets == server.pending_requests
+assert uwserve._core.live_handles() == 0 == server.pending_websockets == server.pending_requests
 print(before // 1024, middle // 1024, after // 1024, file=sys.stderr)
 print((middle - before) // 1024, (after - middle) // 1024, descriptors() - base)
 server.stop(True).wait(10)

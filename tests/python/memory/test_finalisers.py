@@ -86,7 +86,7 @@ MESSAGES = (
             disarm()
             sockets.clear()
             gc.collect()
-            assert server.live_handles == 0
+            assert uwserve._core.live_handles() == 0
     print("alive")
     """
 )
@@ -121,7 +121,7 @@ DROPPED = """
             if request.path == "/stream":
                 return uwserve.Response(pieces())
             if request.path == "/late":
-                server.defer(request)
+                server._control.core.defer(request)
                 kept.append(request)
                 return Never()
             if request.path == "/break":
@@ -164,7 +164,7 @@ DROPPED = """
     sys.unraisablehook = lambda args: None
     for _ in range(3):
         once(sys.argv[1])
-    print(uwserve._core.ServerCore().live_handles)
+    print(uwserve._core.live_handles())
     """
 
 

@@ -35,7 +35,7 @@ def measure(round_, rounds=5, warm=2, most=25):
         objects.append(len(gc.get_objects()))
         grown.append(memory[-1] - memory[-2])
     more = [b - a for a, b in zip(objects, objects[1:])]
-    print(min(grown), min(more), server.live_handles)
+    print(min(grown), min(more), uwserve._core.live_handles())
 
 """
 
@@ -318,8 +318,8 @@ def round_():
 MEASURE = """
 measure(round_)
 server.stop(True).wait(10)
-server._join(10)
-print(server.live_handles)
+server._control.join(10)
+print(uwserve._core.live_handles())
 """
 
 
@@ -338,10 +338,7 @@ def test_servers(script):
     output = script(
         PRELUDE
         + """
-class server: live_handles = 0  # for measure()
-probe = None
 def one():
-    global probe
     kept = []
     made = uwserve.serve(port=0, hostname="127.0.0.1", fetch=lambda r, s: s.upgrade(r, data=made) and None,
         websocket={"open": lambda ws: (kept.append(ws), ws.subscribe("t")), "message": lambda ws, m: ws.send(m)})
@@ -350,8 +347,7 @@ def one():
         client.send("x"); assert client.read_message() == "x"
         client.send_close(); client.read_to_end()
     made.stop(True).wait(10)
-    made._join(10)
-    probe = made.live_handles
+    made._control.join(10)
 def round_():
     for _ in range(20):
         one()

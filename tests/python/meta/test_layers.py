@@ -172,7 +172,7 @@ def test_reference_counts_are_in_few_files() -> None:
 
 def test_python_layers() -> None:
     """The facade imports only itself and the standard library; some files, if it is there, one library more each."""
-    optional = {"metrics.py": "prometheus_client", "_tasks.py": "uvloop", "plugin.py": "pytest"}
+    optional = {"metrics.py": "prometheus_client", "tasks.py": "uvloop", "plugin.py": "pytest"}
     optional |= {f"hook-uwserve{part}.py": "PyInstaller" for part in ("", ".cli")}  # only PyInstaller runs them
     for path in files(PYTHON, ".py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -183,6 +183,67 @@ def test_python_layers() -> None:
                 top = name.partition(".")[0]
                 allowed = ("uwserve", "typing_extensions", optional.get(path.name))
                 assert top in sys.stdlib_module_names or top in allowed, f"{path.name}: {name}"
+
+
+# Imports that wait until an option asks for an optional part, which itself imports the package.
+OPTIONAL_PARTS = {
+    ("uwserve._options.own_pages", "uwserve.metrics"),
+    ("uwserve._run.own_routes", "uwserve.metrics"),
+    ("uwserve._run.own_routes", "uwserve.dashboard"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """The facade's modules by name."""
+    found = {}
+    for path in files(PYTHON, ".py"):
+        parts = ["uwserve", *path.relative_to(PYTHON).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
+    """The facade's modules that a module imports: at its top, in functions, and for type checkers."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            source = ".".join(part for part in (base, node.module) if part)
+            names = [alias.name for alias in node.names if alias.name != "_core"]  # the extension imports no module
+            found.update(inside if (inside := f"{source}.{name}") in known else source for name in names)
+    # The public types of annotations describe the whole package; only type checkers follow these imports.
+    return {other for other in found & set(known) if other != "uwserve.types" and (name, other) not in OPTIONAL_PARTS}
+
+
+def test_no_modules_import_each_other() -> None:
+    """The import graph of the facade has no cycle, so it can be read from the bottom up."""
+    known = modules()
+    graph = {name: imports(name, path, known) for name, path in known.items()}
+    assert len(graph) > 50
+    while leaves := [name for name, needed in graph.items() if not needed & set(graph)]:
+        for name in leaves:
+            del graph[name]
+    assert not graph, {name: needed & set(graph) for name, needed in graph.items()}
+
+
+def test_no_method_waits_for_a_class_that_derives() -> None:
+    """No part of the facade is a class in pieces, with stubs for the other pieces."""
+    for path in files(PYTHON, ".py"):
+        assert "NotImplementedError" not in path.read_text(), path.name
+
+
+def test_users_see_users_members() -> None:
+    """Whatever only the facade needs is behind one private attribute."""
+    from uwserve import Server, serve
+
+    own = {name for base in Server.__mro__ for name in vars(base) if name.startswith("_") and not name.endswith("_")}
+    assert own <= {"_pybind11_conduit_v1_"}
+    server = serve(port=0, hostname="127.0.0.1", fetch=lambda request: None)
+    assert set(vars(server)) == {"_control"}
+    server.stop(True)
 
 
 # What CPython gets of its own.
@@ -275,19 +336,19 @@ def stub_members(name: str) -> set[str]:
     raise AssertionError(f"{name} is not in the stub")
 
 
-@pytest.mark.parametrize("name", ["ServerWebSocket", "Request", "ServerCore"])
+@pytest.mark.parametrize("name", ["ServerWebSocket", "Request", "ServerCore", "ServerControl"])
 def test_stub_and_class_agree(name: str) -> None:
     """The stub has what the class has and nothing else. Bun's spellings come from the one table of aliases."""
-    from uwserve import _aliases
+    from uwserve import _bun_names
 
-    added = set(_aliases.SERVER_WEBSOCKET) if name == "ServerWebSocket" else set()
+    added = set(_bun_names.SERVER_WEBSOCKET) if name == "ServerWebSocket" else set()
     real = {member for member in vars(getattr(_core, name)) if not member.startswith("_")} - added
     assert real == stub_members(name) - added
 
 
 def test_stub_names_the_exports() -> None:
     public = {name for name in vars(_core) if not name.startswith("_")}
-    declared = {node.name for node in stub().body if isinstance(node, ast.ClassDef)}
+    declared = {node.name for node in stub().body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
     declared |= {
         node.target.id for node in stub().body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }

@@ -135,7 +135,7 @@ def test_other_places(records: Any) -> None:
     """No connection, no request: the attributes are there all the same."""
     with running(fetch=lambda r: "x") as server:
         server.call_soon(raises)
-        server._on_loop(lambda: None)
+        server._control.on_loop(lambda: None)
     assert lines(records, logging.ERROR) == ["ERROR None None None None | Exception in a function given to call_soon"]
 
 
@@ -208,7 +208,7 @@ def test_the_level_may_change(serving: Any, caplog: Any) -> None:
     def fails(*_: Any) -> None:
         raise AssertionError("called for a connection")
 
-    live.server.set_connection_log(wants, fails, fails)
+    live.server._control.core.set_connection_log(wants, fails, fails)
     for _ in range(300):
         client, _ = live.open()
         client.reset()
@@ -216,7 +216,7 @@ def test_the_level_may_change(serving: Any, caplog: Any) -> None:
     assert 1 <= len(asked) < 60, "one a second"
     assert not any(asked)
     opened: list[int] = []
-    live.server.set_connection_log(wants, lambda ws: opened.append(ws.id), lambda ws, code, reason: None)
+    live.server._control.core.set_connection_log(wants, lambda ws: opened.append(ws.id), lambda ws, code, reason: None)
     caplog.set_level(logging.DEBUG, logger="uwserve")
 
     def open_one() -> bool:
@@ -291,7 +291,9 @@ def test_handlers_that_raise_change_nothing(records: Any, capfd: Any) -> None:
 def test_a_record_may_close_the_connection(serving: Any, records: Any) -> None:
     """A handler of logging is user code: what it does to the socket is what any handler may do."""
     live = serving(open=lambda ws: raises())
-    live.server.set_connection_log(lambda: True, lambda ws: ws.terminate(), lambda ws, code, reason: raises())
+    live.server._control.core.set_connection_log(
+        lambda: True, lambda ws: ws.terminate(), lambda ws, code, reason: raises()
+    )
     live.connect().expect_end()
     live.wait_for("close")
     assert lines(records, logging.ERROR) == ["ERROR None None None None | Exception in the log of connections"]

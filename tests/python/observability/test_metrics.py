@@ -269,11 +269,11 @@ def test_scraping_many_times_costs_messages_nothing() -> None:
                 lambda frame, event, arg: calls.append(frame.f_code.co_filename) if event == "call" else None
             )
 
-        server._on_loop(trace)
+        server._control.on_loop(trace)
         for _ in range(20):
             client.send("x")
             client.read_message()
-        server._on_loop(lambda: sys.setprofile(None))
+        server._control.on_loop(lambda: sys.setprofile(None))
         client.close()
     assert calls
     assert not [name for name in calls if name.endswith(("uwserve/metrics.py", "uwserve/stats.py", "uwserve/_logs.py"))]

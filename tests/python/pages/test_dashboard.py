@@ -178,8 +178,8 @@ def test_everything_ends_with_the_last_viewer(monkeypatch: Any) -> None:
     handler = lambda ws, message: ws.send(message)  # noqa: E731
     calls: list[Any] = []
     with bound(fetch=upgrade, websocket={"message": handler}, dashboard=True) as server:
-        original = server._set_message_handler
-        server._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
+        original = server._control.core._set_message_handler
+        server._control.core._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
         server.start()
         assert not calls
         with Viewer(server) as viewer:
@@ -187,8 +187,8 @@ def test_everything_ends_with_the_last_viewer(monkeypatch: Any) -> None:
         with Viewer(server) as viewer:
             assert viewer.hello["points"]
         assert [type(call) for call in calls] == [_core.TimedCall]
-        assert server._feed is not None
-        eventually(lambda: server._feed is not None and server._feed._end is None)
+        assert server._control.own_routes.feed is not None
+        eventually(lambda: server._control.own_routes.feed is not None and server._control.own_routes.feed._end is None)
         assert calls[1:] == [handler]
         eventually(lambda: not any(thread.name == "uwserve dashboard" for thread in threading.enumerate()))
         with Viewer(server) as viewer:
@@ -226,13 +226,16 @@ def test_a_viewer_that_does_not_read() -> None:
         slow = Client(server, receive_buffer=4096)
         slow.send(head(STREAM))
         with slow, Viewer(server) as viewer:
-            eventually(lambda: server._feed is not None and len(server._feed._viewers) == 2)
+            eventually(
+                lambda: server._control.own_routes.feed is not None
+                and len(server._control.own_routes.feed._viewers) == 2
+            )
             posted = threading.Event()
 
             def fill() -> None:
-                assert server._feed is not None
+                assert server._control.own_routes.feed is not None
                 for _ in range(4):
-                    server._feed._viewers[0].send("x" * (8 << 20))
+                    server._control.own_routes.feed._viewers[0].send("x" * (8 << 20))
                 posted.set()
 
             server.call_soon(fill)
@@ -282,13 +285,13 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
     options = {"fetch": upgrade, "websocket": {"message": lambda ws, message: ws.send(message)}, "dashboard": True}
     with running(**options) as server, Client(server) as client:
         open_websocket(client)
-        waiting = len(server._stopped._callbacks)
+        waiting = len(server._control.stopped._callbacks)
         for _ in range(3):
             with Viewer(server) as viewer:
                 server.reload(dashboard=None)
                 viewer.until_the_end()
-                assert server._feed is not None
-                assert server._feed._end is None
+                assert server._control.own_routes.feed is not None
+                assert server._control.own_routes.feed._end is None
                 server.reload(dashboard=True)
         with Viewer(server) as viewer:
             assert viewer.hello["times_handlers"]
@@ -297,7 +300,7 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
             client.send(b"\x81\x81\0\0\0\0x")
             assert read_frame(client) == (1, b"x")
             viewer.until(lambda told: told["point"] and told["point"][viewer.hello["fields"].index("handler_p50")])
-        assert len(server._stopped._callbacks) == waiting
+        assert len(server._control.stopped._callbacks) == waiting
         server.reload(dashboard=None)
         eventually(lambda: not any(thread.name == "uwserve dashboard" for thread in threading.enumerate()))
 
@@ -314,8 +317,8 @@ def test_a_thread_that_does_not_start(monkeypatch: Any, logged: list[str]) -> No
     handlers = {"message": lambda ws, message: ws.send(message)}
     with running(fetch=upgrade, websocket=handlers, dashboard=True) as server:
         calls: list[Any] = []
-        original = server._set_message_handler
-        server._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
+        original = server._control.core._set_message_handler
+        server._control.core._set_message_handler = lambda handler: (calls.append(handler), original(handler))  # type: ignore[method-assign]
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             assert status(server, STREAM) == 500
@@ -388,4 +391,4 @@ def test_timed_calls() -> None:
 
 def test_the_handler_is_exchanged_on_the_servers_thread() -> None:
     with running(fetch=upgrade, websocket={}) as server, pytest.raises(RuntimeError, match="thread"):
-        server._set_message_handler(None)
+        server._control.core._set_message_handler(None)

@@ -65,7 +65,7 @@ def test_totals_outlast_a_viewer_that_has_not_read_all() -> None:
         answer = server.stats()["sent"]["wire_bytes"] - first["sent"]["wire_bytes"]
         with Viewer(server) as viewer:
             viewer.point()
-            server.call_soon(lambda: server._feed._viewers[0].send("x" * (32 << 20)))  # type: ignore[union-attr]
+            server.call_soon(lambda: server._control.own_routes.feed._viewers[0].send("x" * (32 << 20)))  # type: ignore[union-attr]
             eventually(lambda: server.buffered_bytes > 1 << 20)
         eventually(lambda: server.buffered_bytes == 0)
         before = server.stats()

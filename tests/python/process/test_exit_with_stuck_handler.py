@@ -12,9 +12,9 @@ pytestmark = pytest.mark.plain("the servers run in processes of their own")
 
 BUSY = """
 import threading, time, uwserve
-from uwserve import _lifecycle
+from uwserve._run import at_exit
 
-_lifecycle.EXIT_TIMEOUT = 0.1
+at_exit.EXIT_TIMEOUT = 0.1
 inside = threading.Event()
 
 
@@ -74,7 +74,7 @@ def refused(self):
     raise RuntimeError("there is none")
 
 
-uwserve.Server._event_loop_wanted = refused
+uwserve._run.runner.Runner.want_event_loop = refused
 """
 WAYS = {
     "message": {"message": "never()"},

@@ -76,8 +76,9 @@ def test_threads_that_are_left_are_named() -> None:
     """A process that does not end says what it waits for."""
     program = """
 import sys, threading
-from uwserve import _threads, serve
-_threads.NAME_SECONDS = 0.05
+from uwserve import serve
+from uwserve._run import app_threads
+app_threads.NAME_SECONDS = 0.05
 done = threading.Event()
 def lost():
     done.wait()
@@ -98,7 +99,7 @@ logging.getLogger("uwserve").addHandler(Handler())
     with process(sys.executable, "-c", program) as run:
         line = run.line()
         assert line.startswith(
-            "the process waits for 1 thread that the application has left: 'driver' at <string>:7 in lost"
+            "the process waits for 1 thread that the application has left: 'driver' at <string>:8 in lost"
         )
         assert run.end()[0] == 0
 
@@ -128,7 +129,7 @@ async def main():
         elif waits == "task":
             await asyncio.gather(asyncio.sleep(1000))
         else:
-            await server._stopped
+            await server._control.stopped
     await asyncio.sleep(0)
     print("behind", signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, flush=True)
 

@@ -160,26 +160,10 @@ depth = [0]
 known: list[Any] = []
 trash: list[Any] = []
 BLOCKING = {
-    "run",
-    "wait",
-    "wait_until_started",
-    "_join",
-    "join",
-    "run_loop",
-    "_turn",
-    "_run",
-    "start",
-    "_drain",
-    "serve_forever",
-    "pump",
-    "_end",
-    "__exit__",  # of a server: waits for its end
-    "__aexit__",
-    "result",
-    "exception",
-}
-BLOCKING |= {"attach_core", "acquire", "_on_loop", "acquire_lock", "_wait_for_tstate_lock", "_run_own_loop"}
-BLOCKING |= {"_acquire_restore"}
+    "run", "wait", "wait_until_started", "join", "start", "serve_forever", "_end", "__exit__", "__aexit__", "result",
+    "exception", "acquire", "acquire_lock", "_acquire_restore", "_wait_for_tstate_lock", "run_loop", "pump",
+    "attach_core",
+}  # fmt: skip
 # They end the process, or Python's own modules, as they are meant to.
 FORBIDDEN = {
     "__class__",
@@ -194,11 +178,15 @@ FORBIDDEN = {
 # Python's own arithmetic with our numbers would take for ever, or all memory: ReadyState is an int.
 FORBIDDEN |= {"__pow__", "__rpow__", "__lshift__", "__rlshift__", "__mul__", "__rmul__", "to_bytes", "__round__"}
 OURS = ("uwserve",)
+# The parts of a server that its one private attribute leads to: no code of a user gets there by mistake.
+PRIVATE = {"Control", "Embedded", "LoopAttachment", "RunState", "Runner", "Stopping"}
 
 
 def is_ours(kind: type) -> bool:
     module = getattr(kind, "__module__", None)
-    return isinstance(module, str) and (module.startswith(OURS) or kind.__name__.startswith("pybind11"))
+    if not isinstance(module, str) or (module.startswith("uwserve._run.") and kind.__name__ in PRIVATE):
+        return False
+    return module.startswith(OURS) or kind.__name__.startswith("pybind11")
 
 
 def pick() -> Any:

@@ -394,7 +394,7 @@ def one(seed: int) -> None:
     if MODE == "start":
         chaos.server.start()
         chaos.work()
-        chaos.server._join(20)
+        chaos.server._control.join(20)
     else:
         worker = threading.Thread(target=chaos.work)
         if MODE == "run":

@@ -278,7 +278,7 @@ def run_stop(what: str) -> int:
         armed = Armed(number)
         with armed, contextlib.suppress(MemoryError):
             stopping.stop(**({"timeout": 1} if what == "with a deadline" else {"close_active_connections": True}))
-            stopping._join(20)
+            stopping._control.join(20)
         if not stopping.stop(True).wait(20):
             raise AssertionError(f"stop: request {number} failed, and the server has not ended")
         for client in clients:
@@ -302,5 +302,5 @@ else:
             gc.collect()
 witness.close()
 assert server.stop(True).wait(20)
-server._join(20)
+server._control.join(20)
 print("well", total > 0, sorted(set(outcomes) - {"MemoryError"}))

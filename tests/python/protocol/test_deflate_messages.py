@@ -251,7 +251,7 @@ def test_t7_a_broadcast_is_compressed_once_for_each_setting(serving, size, forms
     offers = [alone] * 5 + [alone + "; server_max_window_bits=9"] * 5
     pairs = [open_(offer) for offer in offers]
     plain, plain_ws = live.open()
-    before = live.server.compressions
+    before = live.server._control.core.compressions
 
     def publish(times):
         for _, ws in pairs:
@@ -263,7 +263,7 @@ def test_t7_a_broadcast_is_compressed_once_for_each_setting(serving, size, forms
     live.on_loop(publish, 3)
     for client in (*(client for client, _ in pairs), plain):
         assert [client.read_message() for _ in range(3)] == [f"{i}{text}" for i in range(3)]
-    assert live.on_loop(lambda: live.server.compressions) - before == 3 * forms
+    assert live.on_loop(lambda: live.server._control.core.compressions) - before == 3 * forms
 
 
 @pytest.mark.parametrize("size", [1, 400], ids=["small", "large"])

@@ -347,7 +347,7 @@ def test_a_handler_that_does_not_end_is_shown() -> None:
         server.stop()
     release.set()
     server.server.stop(True).wait(DEADLINE)
-    server.server._join(DEADLINE)
+    server.server._control.join(DEADLINE)
 
 
 def test_coroutines_may_end_and_are_cancelled() -> None:

@@ -126,7 +126,7 @@ def test_server_object_is_gone():
         stopped = server.stop(True)
         assert client.read_close()[0] == 1001
     stopped.wait(10)
-    server._join(10)
+    server._control.join(10)
     ws = kept.pop()
     del server, kept, stopped
     gc.collect()
@@ -221,7 +221,7 @@ def test_cycles_are_collected(serving):
         del ws
     live.on_loop(gc.collect)
     live.on_loop(gc.collect)
-    assert live.server.live_handles == 0
+    assert uwserve._core.live_handles() == 0
 
 
 def test_open_socket_survives_gc(serving):

@@ -137,7 +137,7 @@ def test_closed_of_a_server_nobody_runs(elsewhere):
         elsewhere.run(ws.drained())
         server.stop(True)
         assert future.result(TIMEOUT) == (1001, "Server closed")
-    server._drain()
+    server._control.drain()
     assert server.finished
 
 
@@ -210,7 +210,7 @@ def test_backpressure_by_drained(serving, elsewhere):
 
     async def produce():
         for size in sizes:
-            while live.server._thread is None:
+            while live.server._control.state.thread is None:
                 raise AssertionError("the server ended")
             ws.send(bytes(size))
             await ws.drained(100_000)

@@ -266,7 +266,7 @@ def test_system_exit_in_background_thread(serving, logged):
 
     live = serving(message=message)
     client = live.connect()
-    thread = live.server._thread
+    thread = live.server._control.state.thread
     client.send("exit")
     thread.join(10)
     assert not thread.is_alive()

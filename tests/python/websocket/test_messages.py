@@ -221,7 +221,7 @@ def test_without_a_handler_they_are_dropped(serving, elsewhere):
         del iterator
         opened.clear()
         server.stop(True)
-    server._join(TIMEOUT)
+    server._control.join(TIMEOUT)
 
 
 def test_closing_a_socket_gives_back_before_the_close_handler(serving, elsewhere):

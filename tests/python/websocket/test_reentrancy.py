@@ -385,7 +385,7 @@ def test_long_chain_of_handles(script):
             with Client(("127.0.0.1", server.port)) as client:
                 client.read_close()
         server.stop(True).wait(10)
-        assert server.live_handles == 6000
+        assert uwserve._core.live_handles() == 6000
         threading.stack_size(128 * 1024)
         def drop():
             global last
@@ -393,7 +393,7 @@ def test_long_chain_of_handles(script):
         thread = threading.Thread(target=drop)
         thread.start()
         thread.join()
-        print(server.live_handles)
+        print(uwserve._core.live_handles())
         """
     )
     assert process.finish() == "0\n"

@@ -70,7 +70,7 @@ server.reload(webSocket={})  # E: mypy(call-arg) pyright(reportCallIssue)
 server.call_soon(server.publish)  # E: mypy(arg-type) pyright(reportArgumentType)
 server.call_soon(numbers, 3, "text")  # E: mypy(arg-type) pyright(reportArgumentType)
 server.stats()["nothing"]  # E: mypy(typeddict-item) pyright(reportGeneralTypeIssues)
-server.port = "3000"  # E: mypy(assignment) pyright(reportAttributeAccessIssue)
+server.port = "3000"  # E: mypy(assignment, misc) pyright(reportAttributeAccessIssue)
 
 
 class Handler(WebSocketHandler[User]):

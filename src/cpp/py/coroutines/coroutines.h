@@ -22,7 +22,7 @@
 // call gets a fresh Task, which costs some 3 us.
 //
 // The loop gives an unused spare its first step in its next turn. There the spare is parked: it waits for an event that
-// only its use triggers (_tasks.py), hidden from all_tasks(), and serves later turns; making a Task costs as much as
+// only its use triggers (_run/tasks.py), hidden from all_tasks(), and serves later turns; making a Task costs as much as
 // twenty messages. The probe is installed at the first coroutine of a pump. It is removed before other user code runs,
 // and at the end of the pump. Everything here needs the GIL and, except for lookups, runs on the loop's thread.
 #pragma once
@@ -42,7 +42,7 @@ struct RequestObject;
 struct WsObject;
 struct Driver;
 
-// The parts of asyncio that are used here (_tasks.py), borrowed from the tuple that holds them. The last two are None
+// The parts of asyncio that are used here (_run/tasks.py), borrowed from the tuple that holds them. The last two are None
 // where lookups in them cannot be noticed, and then no Task serves twice.
 struct LoopTools {
     PyObject *make_task, *hide, *reveal, *new_parking, *current_task, *enter_task, *leave_task, *running_loop,

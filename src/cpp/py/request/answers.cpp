@@ -71,7 +71,7 @@ bool read_status(PyObject *object, std::string *line) {
 namespace {
 
 PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core) return nullptr;
     if (count != 4) {
         PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments (%zd given)", count);
@@ -103,7 +103,7 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 
 // _call_for(request, function, *arguments): where the request's variables are those that its handler has set.
 PyObject *call_for(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core) return nullptr;
     if (count < 2) {
         PyErr_SetString(PyExc_TypeError, "_call_for() takes a request and a function");
@@ -118,7 +118,7 @@ PyObject *call_for(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 }
 
 PyObject *defer(PyObject *self, PyObject *object) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     RequestObject *request = core ? read_request(core, object, "Server.defer") : nullptr;
     if (!request) return nullptr;
     request->deferred = true;
@@ -127,7 +127,7 @@ PyObject *defer(PyObject *self, PyObject *object) {
 
 // start(coroutine, where="fetch"): its Task when it has suspended, else None.
 PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
     if (!core->on_loop_thread()) {
         core->refuse_thread("Server.start_coroutine");
@@ -383,11 +383,15 @@ void ServerCore::on_settled(HttpConnection &conn) {
     Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(request));
 }
 
+PyMethodDef kFacadeMethods[] = {
+    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerControl_respond},
+    {"defer", raw_call<defer>, METH_O, docs::kServerControl_defer},
+    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerControl_call_for},
+    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerControl_start_coroutine},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyMethodDef kServerMethods[] = {
-    {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerCore_respond},
-    {"defer", raw_call<defer>, METH_O, docs::kServerCore_defer},
-    {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerCore_call_for},
-    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerCore_start_coroutine},
     {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_upgrade},
     {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_publish},
     {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kServerCore_subscriber_count},

@@ -60,6 +60,7 @@ Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine)
 
 // The methods of the server that take a request (request/answers.cpp), and publish; raw, because they are hot.
 extern PyMethodDef kServerMethods[];
+extern PyMethodDef kFacadeMethods[];
 extern PyMethodDef kStreamMethods[];  // request/streams.cpp
 // The request argument of such a method, on the loop thread; NULL with an exception set.
 RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
@@ -67,5 +68,7 @@ RequestObject *read_request(ServerCore *core, PyObject *object, const char *call
 bool read_status(PyObject *object, std::string *line);
 // The core inside a Python server object; NULL with TypeError set for anything else (server/bind.cpp).
 ServerCore *core_of(PyObject *object);
+// The same for the methods of a ServerControl.
+ServerCore *controlled_core(PyObject *object);
 
 }  // namespace uwserve

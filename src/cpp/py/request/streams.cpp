@@ -1,4 +1,4 @@
-// Streamed bodies: an iterator that HttpConnections pulls pieces from, and pieces that a coroutine pushes (_bodies.py).
+// Streamed bodies: an iterator that HttpConnections pulls pieces from, and pieces that a coroutine pushes (_http/streams.py).
 //
 // A stream belongs to its connection and ends with it, or before it. Python reaches a pushed one through its request, whose
 // `conn` is nulled when the request is settled: nothing here is kept that could dangle. Whatever runs Python code (a piece
@@ -155,7 +155,7 @@ bool check_count(const char *name, Py_ssize_t count, Py_ssize_t expected) {
 template <typename Stream>
 PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, const char *name,
                        int (*is_source)(PyObject *), const char *what) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core || !check_count(name, count, 4)) return nullptr;
     RequestObject *request = read_request(core, args[0], name);
     std::string status;
@@ -192,7 +192,7 @@ PyObject *respond_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count
 }
 
 PyObject *push_piece(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core || !check_count("Server.push_piece", count, 2)) return nullptr;
     RequestObject *request = read_request(core, args[0], "Server.push_piece");
     Payload payload;
@@ -216,7 +216,7 @@ PyObject *push_piece(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 }
 
 PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
+    ServerCore *core = controlled_core(self);
     if (!core || !check_count("Server.end_pushed", count, 2)) return nullptr;
     RequestObject *request = read_request(core, args[0], "Server.end_pushed");
     int complete = request ? guarded<PyObject_IsTrue>(args[1]) : -1;
@@ -236,10 +236,10 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
 }  // namespace
 
 PyMethodDef kStreamMethods[] = {
-    {"respond_stream", raw_fastcall<respond_stream>(), METH_FASTCALL, docs::kServerCore_respond_stream},
-    {"respond_pushed", raw_fastcall<respond_pushed>(), METH_FASTCALL, docs::kServerCore_respond_pushed},
-    {"push_piece", raw_fastcall<push_piece>(), METH_FASTCALL, docs::kServerCore_push_piece},
-    {"end_pushed", raw_fastcall<end_pushed>(), METH_FASTCALL, docs::kServerCore_end_pushed},
+    {"respond_stream", raw_fastcall<respond_stream>(), METH_FASTCALL, docs::kServerControl_respond_stream},
+    {"respond_pushed", raw_fastcall<respond_pushed>(), METH_FASTCALL, docs::kServerControl_respond_pushed},
+    {"push_piece", raw_fastcall<push_piece>(), METH_FASTCALL, docs::kServerControl_push_piece},
+    {"end_pushed", raw_fastcall<end_pushed>(), METH_FASTCALL, docs::kServerControl_end_pushed},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "py/request/request.h"
 #include "py/server/core.h"
 
 struct us_tls_config_t;
@@ -17,6 +18,22 @@ struct TlsConfig {
     TlsConfig &operator=(const TlsConfig &) = delete;
 
     us_tls_config_t *const native;
+};
+
+// The Python object with the methods that only the facade calls, of the server that it holds: the core lives in that.
+struct ServerControl {
+    ServerControl(Ref owner, ServerCore *controlled) : server(std::move(owner)), core(controlled) {}
+    int traverse(visitproc visit, void *arg) {
+        Py_VISIT(server.get());
+        return 0;
+    }
+    void clear() {
+        core = nullptr;
+        server.reset();
+    }
+
+    Ref server;
+    ServerCore *core;  // NULL once the garbage collector has cleared this
 };
 
 // Where pybind11 keeps the C++ object of an initialised instance; else NULL, with TypeError set. `Class.__new__(Class)`, copies
@@ -44,7 +61,7 @@ struct InitialisedCaster : pybind11::detail::type_caster_base<T> {
 void bind_tls(pybind11::module_ &module);
 
 // What it tells about itself.
-void bind_stats(pybind11::class_<ServerCore> &type);
+void bind_stats(pybind11::class_<ServerCore> &type, pybind11::class_<ServerControl> &control);
 
 void bind_server(pybind11::module_ &module, ModuleState *state);
 
@@ -53,7 +70,17 @@ void bind_server(pybind11::module_ &module, ModuleState *state);
 namespace pybind11::detail {
 
 template <>
-struct type_caster<uwserve::ServerCore> : uwserve::InitialisedCaster<uwserve::ServerCore> {};
+struct type_caster<uwserve::ServerControl> : uwserve::InitialisedCaster<uwserve::ServerControl> {};
+// A control object stands for the core of its server: the methods of both classes are functions of a ServerCore.
+template <>
+struct type_caster<uwserve::ServerCore> : uwserve::InitialisedCaster<uwserve::ServerCore> {
+    bool load(handle source, bool convert) {
+        if (!isinstance<uwserve::ServerControl>(source)) return InitialisedCaster::load(source, convert);
+        value = uwserve::controlled_core(source.ptr());
+        if (!value) throw error_already_set();
+        return true;
+    }
+};
 template <>
 struct type_caster<uwserve::TlsConfig> : uwserve::InitialisedCaster<uwserve::TlsConfig> {};
 

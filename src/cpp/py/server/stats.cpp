@@ -177,17 +177,18 @@ void set_connection_log(ServerCore &core, const py::object &is_wanted, const py:
 
 }  // namespace
 
-void bind_stats(py::class_<ServerCore> &type) {
+void bind_stats(py::class_<ServerCore> &type, py::class_<ServerControl> &control) {
     py::options plain_docs;
     plain_docs.disable_function_signatures();
     type.def_property_readonly("refused", &refused, docs::kServerCore_refused);
     type.def("stats", &stats, docs::pybind::kServerCore_stats);
     type.def("topics", &topics, docs::pybind::kServerCore_topics);
     type.def("subscribers", &subscribers, py::arg("topic"), docs::pybind::kServerCore_subscribers);
-    type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(where); },
-             py::arg("where"), docs::pybind::kServerCore_count_handler_error);
-    type.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
-             docs::pybind::kServerCore_set_connection_log);
+    control.def("count_handler_error", [](ServerCore &core, std::string_view where) {
+        core.handler_errors.count(where);
+    }, py::arg("where"), docs::pybind::kServerControl_count_handler_error);
+    control.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
+                docs::pybind::kServerControl_set_connection_log);
 }
 
 }  // namespace uwserve

@@ -1,4 +1,4 @@
-// Who waits for a socket to drain or to close: callbacks, kept in the socket's queue struct. The facade (_waiting.py)
+// Who waits for a socket to drain or to close: callbacks, kept in the socket's queue struct. The facade (_websocket/waiting.py)
 // makes awaitables of them.
 //
 // Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one

@@ -14,40 +14,35 @@ from .. import _logs
 
 if TYPE_CHECKING:
     from .. import Request, Server
+    from .._http.dispatch import App
 
 
 class AccessLog:
-    """What is under way at one server. On the loop's thread."""
+    """The requests that one server has not answered yet. On the loop's thread."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._begun: dict[int, tuple[Request, float]] = {}  # by id: kept alive, so that it stays that request's
         self._swept = 0
-        for name in ("respond", "respond_stream", "respond_pushed", "upgrade"):
-            setattr(server, name, self._noting(getattr(server, name), 101 if name == "upgrade" else None))
-        apply = server._apply
+        control = server._control
+        server.upgrade = self._noting(server.upgrade, 101)  # type: ignore[method-assign]
+        for name in ("respond", "respond_stream", "respond_pushed"):
+            setattr(control.core, name, self._noting(getattr(control.core, name), None))
+        control.wrap_app = self._wrap
+        control.app = self._wrap(control.app)
 
-        def apply_and_note(options: dict[str, Any]) -> None:
-            apply(options)
-            self._note_requests()
-
-        server._apply = apply_and_note  # type: ignore[method-assign]
-        self._note_requests()
-
-    def _note_requests(self) -> None:
-        app: Any = self._server._app
-
+    def _wrap(self, app: App) -> Any:
         class Noted:
             has_coroutines = app.has_coroutines
 
             @staticmethod
-            def dispatch(server: Server, request: Request) -> None:
+            def dispatch(request: Request) -> None:
                 self._begin(request)
-                app.dispatch(server, request)
-                if request.answered:  # by nobody: its client has gone
+                app.dispatch(request)
+                if request.answered:  # without an answer: its client has gone
                     self._begun.pop(id(request), None)
 
-        self._server._app = Noted  # type: ignore[assignment]
+        return Noted
 
     def _begin(self, request: Request) -> None:
         self._begun[id(request)] = request, time.perf_counter()
@@ -63,7 +58,6 @@ class AccessLog:
                 self._log(request, status or arguments[0], (time.perf_counter() - entry[1]) * 1000)
             return done
 
-        noting.__doc__ = method.__doc__
         return noting
 
     def _log(self, request: Request, status: int, ms: float) -> None:

@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases
-from .._options import SERVE
+from .. import Server
+from .._options.serve import SERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def _required(arguments: ast.arguments) -> bool:
 
 def _is_target(module: object, value: Any) -> bool:
     if isinstance(value, dict):
-        return not OPTIONS.isdisjoint(value) and all(_aliases.SERVE_OPTIONS.get(key, key) in SERVE for key in value)
+        return not OPTIONS.isdisjoint(value) and all(SERVE.aliases.get(key, key) in SERVE for key in value)
     if isinstance(value, Server):
         return True
     code = getattr(value, "__code__", None)

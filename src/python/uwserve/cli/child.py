@@ -2,8 +2,8 @@
 
 They talk over a pair of sockets, whose number is in the environment. The supervisor sends the listening sockets that
 earlier processes have bound, by what they were asked to listen on; this process sends those it binds itself, and takes
-the others instead of binding: the kernel's queue of each lives on in the supervisor, and nobody is refused while the
-application restarts. When the supervisor says so, or is gone, the server stops.
+the others instead of binding: the kernel's queue of each lives on in the supervisor, and no client is refused while
+the application restarts. When the supervisor says so, or is gone, the server stops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import _addresses, _core, _inherited, _signals
+from .. import _core
+from .._run import listening, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,8 +61,8 @@ class Restarts:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
             self._sockets[data[len(LISTEN) :].decode()] = descriptors
-        _inherited.supply = self.supply
-        _signals.call_in_child(self._begin_child)
+        listening.supply = self.supply
+        signals.call_in_child(self._begin_child)
         atexit.register(_ignore_signals)  # before the application's: it is called last
         self._server: Server | None = None
         self._lock = threading.Lock()
@@ -69,7 +70,7 @@ class Restarts:
 
     def _begin_child(self) -> None:
         """In a process that the application forks: nothing of the supervisor's, and signals as in any other."""
-        _inherited.supply = None
+        listening.supply = None
         atexit.unregister(_ignore_signals)
         self._supervisor.close()
         for descriptors in self._sockets.values():
@@ -91,7 +92,7 @@ class Restarts:
         try:
             made = _bind_tcp(options) if unix is None else [_bind_unix(unix, options["unix_mode"])]
         except OSError as error:
-            raise error if unix is None else _addresses.named(error, options) from None
+            raise error if unix is None else listening.with_address(error, options) from None
         socket.send_fds(self._supervisor, [LISTEN + key.encode()], [each.fileno() for each in made])
         return [each.detach() for each in made]
 
@@ -120,12 +121,12 @@ class Restarts:
                 data = b""
             with self._lock:
                 server = self._server
-            if server is None:  # still importing, for nobody
+            if server is None:  # still importing, and no longer needed
                 os._exit(0)
             if not data:
                 break
             server.stop(timeout=GRACE, code=CODE, reason=REASON)
-        # The supervisor has ended: whatever this process does, it does for nobody.
+        # The supervisor has ended, and with it the need for this process.
         if not server.stop(timeout=GRACE).wait(GRACE + 2):
             os._exit(1)
 
@@ -143,7 +144,7 @@ def _bind_unix(path: bytes, mode: int | None) -> socket.socket:
             os.unlink(path)
         made.bind(path)
         if mode is not None:
-            os.chmod(path, mode)  # nobody can connect before listen()
+            os.chmod(path, mode)  # no client can connect before listen()
         made.listen(socket.SOMAXCONN)
     except BaseException:
         made.close()
@@ -152,7 +153,7 @@ def _bind_unix(path: bytes, mode: int | None) -> socket.socket:
 
 
 def _is_left_over(path: bytes) -> bool:
-    """Whether it is a socket that nobody listens on any more."""
+    """Whether it is a socket on which no process listens any more."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False
@@ -167,10 +168,10 @@ def _is_left_over(path: bytes) -> bool:
 
 def _bind_tcp(options: Mapping[str, Any]) -> list[socket.socket]:
     """Bound by a core, and so by its rules (all addresses of a name, one port); what it listens on is copied."""
-    core = _core.ServerCore()
-    nobody: Any = None
-    core.set_hooks(nobody, nobody, nobody, nobody, nobody)  # it never runs
-    _addresses.listen(core, options)
+    core = _core.ServerControl(_core.ServerCore())
+    no_hook: Any = None
+    core.set_hooks(no_hook, no_hook, no_hook, no_hook, no_hook)  # it never runs
+    listening.bind(core, options)
     copies = [socket.socket(fileno=os.dup(descriptor)) for descriptor in core.listening_descriptors()]
     core.stop_core(True)
     return copies

@@ -1,4 +1,4 @@
-"""What the command puts on the terminal: the log, in colour, plain or as JSON, and the banner of a server that runs.
+"""The command's output on the terminal: the log, in colour, plain or as JSON, and the banner of a server that runs.
 
 The log goes to stderr, the banner to stdout. Only the logger ``uwserve`` is set up, and with ``--log-json`` the root
 logger, too, so that whatever is logged is an object a line.
@@ -30,7 +30,7 @@ ABOUT = ("connection", "remote_address", "method", "path")
 
 
 def has_colour(stream: TextIO, no_color: bool) -> bool:
-    """``--no-color`` and NO_COLOR (no-color.org) are no; FORCE_COLOR is yes; else it is a matter of the terminal."""
+    """``--no-color`` and NO_COLOR (no-color.org) are no; FORCE_COLOR is yes; otherwise the terminal decides."""
     if no_color or os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -118,8 +118,8 @@ def banner(arguments: argparse.Namespace, shown: str, server: Server) -> None:
 
 
 def _facts(arguments: argparse.Namespace, server: Server) -> list[tuple[str, str]]:
-    """What is not a matter of course."""
-    options = server._options
+    """Facts about the server that differ from the defaults."""
+    options = server._control.options
     base = server.url.rstrip("/") if server.port is not None else ""
     facts: list[tuple[str, str]] = []
     if server.hostname in ("0.0.0.0", "::"):
@@ -134,7 +134,7 @@ def _facts(arguments: argparse.Namespace, server: Server) -> list[tuple[str, str
         facts.append(("metrics", base + options["metrics"]))
     if options["development"]:
         facts.append(("mode", "development: answers show tracebacks"))
-    if server._has_coroutine_handlers():
+    if server._control.has_coroutine_handlers():
         facts.append(("handlers", f"coroutines, on {_event_loop()}"))
     if arguments.reload:
         facts.append(("reload", "when a file changes"))

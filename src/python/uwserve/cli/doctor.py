@@ -18,7 +18,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._limits import descriptors_for
+from .._options.limits import descriptors_for
 
 if TYPE_CHECKING:
     import argparse
@@ -74,7 +74,7 @@ def _shown(value: Value) -> str:
 
 
 def _library() -> Iterator[Finding]:
-    # Where the extension does not import, nothing of the package does: Python tells why, with exit code 1, too.
+    # Where the extension does not import, nothing of the package does: Python shows why, with exit code 1, too.
     from .. import __version__, _core
 
     yield Finding("version", __version__)

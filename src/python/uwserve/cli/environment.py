@@ -33,7 +33,7 @@ ELSEWHERE = {
 """Options that say where to listen, and the variables that mean another kind of place: the option wins over these."""
 TRUE, FALSE = frozenset(("1", "true", "yes", "on")), frozenset(("0", "false", "no", "off"))
 OF_THE_COMMAND_LINE = frozenset(("help", "env_file"))
-"""What no variable says: it would be read too late."""
+"""Options without a variable, which would be read too late."""
 
 
 def variable(action: argparse.Action) -> str | None:

@@ -1,4 +1,4 @@
-"""What ends the command."""
+"""Errors that end the command."""
 
 from __future__ import annotations
 

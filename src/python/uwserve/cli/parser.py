@@ -9,8 +9,11 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .. import __version__, _addresses, _dashboard, _stopping
-from .._options import SERVE, check_serve
+from .. import __version__, _checks
+from .._options import own_pages
+from .._options.address import unix_mode
+from .._options.serve import SERVE
+from .._run import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,34 +156,14 @@ def _add_serve(add: Callable[..., Parser]) -> None:
     )
 
 
-AS_FLAGS = frozenset(("port", "hostname", "unix", "fd", "tls", "metrics", "dashboard"))
-"""Options of serve() that have flags of their own making."""
-
-
-HELP = {
-    "idle_timeout": "seconds for HTTP connections, 0 is off",
-    "keep_alive_timeout": "seconds for an HTTP connection between two requests",
-    "max_request_body_size": "bytes; larger bodies get 413",
-    "min_body_rate": "the least average rate of request bodies, bytes a second",
-    "reuse_port": "several processes may listen on one port",
-    "ipv6_only": '"::" does not accept IPv4',
-    "trusted_proxies": "networks of trusted proxies, such as 10.0.0.0/8",
-    "forwarded_header": "the header field with the client's address",
-    "proxy_protocol": "connections from trusted proxies begin with a PROXY header",
-    "limits": "limits against abuse, such as max_connections=1000",
-    "development": "show tracebacks in answers",
-    "id": "a name for logs and metrics",
-}
-
-
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    """A flag for every other option of serve() that fits on a command line, by the type of its default."""
+    """A flag for every option of serve() with a text for it, by the type of its default."""
     group = parser.add_argument_group("options of serve(), see its documentation (default: the application's)")
-    for name, (_, default) in SERVE.items():
-        flag = "--" + name.replace("_", "-")
-        if name in AS_FLAGS or default is None:
+    for name, option in SERVE.items():
+        told, default = option.help, option.default
+        if told is None:
             continue
-        told = HELP.get(name, "see serve()")
+        flag = "--" + name.replace("_", "-")
         more: dict[str, Any] = {"dest": name, "default": None, "help": told}
         if isinstance(default, bool):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
@@ -227,7 +210,7 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
         const=True,
         type=_path,
         metavar="PATH",
-        help=f"a live view of the server, for this machine only (at {_dashboard.PATH})",
+        help=f"a live view of the server, for this machine only (at {own_pages.PATH})",
     )
     group.add_argument(
         "--dashboard-allow", action="append", metavar="NETWORK", help="who else may see it, 10.0.0.0/8; repeatable"
@@ -253,9 +236,9 @@ def _add_serving(parser: argparse.ArgumentParser, host: str, port: str) -> None:
     parser.add_argument(
         "--stop-timeout",
         type=_seconds,
-        default=_stopping.TIMEOUT,
+        default=stopping.TIMEOUT,
         metavar="SECONDS",
-        help=f"how long a stop waits for open connections (default: {_stopping.TIMEOUT:g})",
+        help=f"how long a stop waits for open connections (default: {stopping.TIMEOUT:g})",
     )
 
 
@@ -319,14 +302,14 @@ def _mode(text: str) -> int:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an octal number, such as 660") from None
     try:
-        return _addresses.unix_mode("the mode", mode) or 0
+        return unix_mode("the mode", mode) or 0
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
     try:
-        return _stopping.check_timeout("the timeout", float(text))
+        return _checks.seconds("the timeout", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, at least 0") from None
 
@@ -384,13 +367,13 @@ def other_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.dashboard is not None:
         options["dashboard"] = {} if arguments.dashboard is True else {"path": arguments.dashboard}
         if arguments.dashboard_allow:
-            options["dashboard"]["allow"] = [*_dashboard.LOCAL, *arguments.dashboard_allow]
-    for name, (_, default) in SERVE.items():
-        value = getattr(arguments, name, None) if name not in AS_FLAGS else None
+            options["dashboard"]["allow"] = [*own_pages.LOCAL, *arguments.dashboard_allow]
+    for name, row in SERVE.items():
+        value = getattr(arguments, name, None) if row.help is not None else None
         if value is not None:
-            options[name] = dict(value) if isinstance(default, dict) else value
+            options[name] = dict(value) if isinstance(row.default, dict) else value
             try:
-                check_serve({name: options[name]})
+                row.check(name, options[name])
             except (TypeError, ValueError) as error:
                 raise UsageError(f"--{name.replace('_', '-')}: {error}") from None
     return options

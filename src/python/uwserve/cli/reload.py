@@ -239,10 +239,10 @@ def _arguments(inherited: list[Any]) -> list[str]:
 
 
 def _systemd() -> int:
-    from .. import _inherited
+    from .._options.address import check_fd
 
     try:
-        number = _inherited.check_fd("--fd", "systemd")
+        number = check_fd("--fd", "systemd")
     except ValueError as error:
         raise CommandError(f"cannot listen: {error}") from error
     assert number is not None

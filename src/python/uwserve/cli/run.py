@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import Request, Response, Server, ServerWebSocket, _logs
-from .._lifespan import StartupError
+from .._run.lifespan import StartupError
 from . import child, console, parser, target
 from .errors import CommandError, UsageError
 
@@ -92,7 +92,7 @@ class Signals:
         if count == 1:
             if waiting:
                 _tell(f"stopping; {waiting} open {has} {self._timeout:g} s to end, {_again(number)} cuts")
-                self._server._stop_told = True  # the library's own line would say it again
+                self._server._control.stopping.is_announced = True  # the library's own line would say it again
             return
         self.code = 128 + number
         if count == 2:
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
         restarts.expect_late_signals(lambda: signals.last)
 
     def begin() -> None:
-        """Once the loop runs, so that who reads the banner can rely on the signals."""
+        """Called when the loop runs: from then on signals stop the server, as the banner says."""
         if server.stopping:  # in `startup`
             return
         if restarts is None or restarts.is_first:
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
     try:
         with server:
             server.call_soon(begin)
-            server._run(arguments.stop_timeout, signals, 0.0 if restarts is None else child.MERGE)
+            server._control.run(arguments.stop_timeout, signals, 0.0 if restarts is None else child.MERGE)
     except StartupError as error:
         raise CommandError(str(error), traceback=True) from error.__cause__
     except KeyboardInterrupt:
@@ -144,5 +144,5 @@ def run(arguments: argparse.Namespace, shown: str, server: Server, restarts: Any
 def _flush(flush: Callable[[], None]) -> None:
     try:
         flush()
-    except (BrokenPipeError, ValueError):  # whoever read it has gone
+    except (BrokenPipeError, ValueError):  # the reader has gone
         pass

@@ -8,8 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import Server, _aliases, _dashboard, _logs, _tasks, serve
-from .._options import FIXED
+from .. import Server, _logs, serve
+from .._options import own_pages
+from .._options.serve import SERVE
+from .._run import tasks
 from . import candidates, environment
 from .errors import CommandError, UsageError
 from .parser import listen_options, other_options
@@ -38,7 +40,7 @@ def load(arguments: argparse.Namespace) -> Server:
                 'put server.run() under if __name__ == "__main__"'
             )
         if callable(value):
-            value, loop = _tasks.run_factory(value())
+            value, loop = tasks.run_factory(value())
     except OSError as error:  # most often the address is in use
         raise CommandError(f"{target}: {error}") from error
     except CommandError:
@@ -48,11 +50,11 @@ def load(arguments: argparse.Namespace) -> Server:
     try:
         server = _server(target, value, where, others, left_open)
         if loop is not None:
-            server._adopt(loop)
+            server._control.runner.adopt(loop)
         return server
     except BaseException:
         if loop is not None:
-            _tasks.close_event_loop(loop)
+            tasks.close_event_loop(loop)
         raise
 
 
@@ -103,7 +105,7 @@ def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         gone |= {*WHERE, "reuse_port", "ipv6_only"} - ({"unix_mode"} if "unix" in given else set())
     elif "port" in given or "hostname" in given:
         gone |= {"unix", "unix_mode", "fd"}
-    kept = {name: value for name, value in options.items() if _aliases.SERVE_OPTIONS.get(name, name) not in gone}
+    kept = {name: value for name, value in options.items() if SERVE.aliases.get(name, name) not in gone}
     if "dashboard" in given:
         given = {**given, "dashboard": _merged(options.get("dashboard"), given["dashboard"])}
     return {**kept, **given}
@@ -111,8 +113,8 @@ def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 def _merged(own: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """``--dashboard`` over the application's own: what the command line leaves open stays."""
-    if isinstance(own, _dashboard.Settings):
-        own = {name: getattr(own, name) for name in _dashboard.Settings.__slots__}
+    if isinstance(own, own_pages.Settings):
+        own = {name: getattr(own, name) for name in own_pages.Settings.__slots__}
     elif isinstance(own, str):
         own = {"path": own}
     return {**own, **given} if isinstance(own, dict) else dict(given)
@@ -120,20 +122,20 @@ def _merged(own: object, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(target: str, server: Server, where: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     """Options for a Server that the application has bound."""
-    fixed = [*where, *(name for name in others if name in FIXED)]
+    fixed = [*where, *(name for name in others if SERVE[name].fixed)]
     if fixed:
         flags = " and ".join("--" + {"hostname": "host"}.get(name, name).replace("_", "-") for name in fixed)
         raise UsageError(
             f"{target} is a Server, bound to {server.url} when it was made: {flags} cannot move it. "
             "Let it be a dict of serve()'s options, or a function that returns one"
         )
-    if "tls" in others and server._options["tls"] is None:
+    if "tls" in others and server._control.options["tls"] is None:
         raise UsageError(
             f"{target} is a Server that was made without TLS, which --tls-cert cannot switch on. "
             "Let it be a dict of serve()'s options, or a function that returns one"
         )
     if "dashboard" in others:
-        others = {**others, "dashboard": _merged(server._options["dashboard"], others["dashboard"])}
+        others = {**others, "dashboard": _merged(server._control.options["dashboard"], others["dashboard"])}
     try:
         if others:
             server.reload(**others)

@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl
 from .. import Request, Response
 from .access import Access
 from .feed import SORTS
+from .feed import Feed as Feed
 from .page import page
 
 if TYPE_CHECKING:
-    from .._dashboard import Settings
-    from .._server import Server
-    from .feed import Feed
+    from .. import Server
+    from .._options.own_pages import Settings
 
 _NOT_HERE = Response("Not Found\n", 404)
 _NOT_ALLOWED = Response("Method Not Allowed\n", 405, {"Allow": "GET, HEAD"})

@@ -20,12 +20,11 @@ import re
 from typing import TYPE_CHECKING
 
 from .. import _logs
-from .._proxies import UNIX
+from .._options.proxies import UNIX
 
 if TYPE_CHECKING:
-    from .. import Request
-    from .._dashboard import Settings
-    from .._server import Server
+    from .. import Request, Server
+    from .._options.own_pages import Settings
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,12 +83,12 @@ class Access:
         headers = request.headers
         if not any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) for name in headers):
             return True
-        field = self._server._options["forwarded_header"]
+        field = self._server._control.options["forwarded_header"]
         value = headers.get(field) if field else None
         if not value or address is None:
             return False
-        trusted = [ipaddress.ip_network(n) for n in self._server._options["trusted_proxies"] if n != UNIX]
-        if not self._server._options["trusted_proxies"]:
+        trusted = [ipaddress.ip_network(n) for n in self._server._control.options["trusted_proxies"] if n != UNIX]
+        if not self._server._control.options["trusted_proxies"]:
             return False
         names = _FOR.findall(value) if field == "forwarded" else value.split(",")
         for name in reversed(names):

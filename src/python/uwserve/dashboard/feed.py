@@ -20,7 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
-from .._callables import is_coroutine_function
+from .._handlers import is_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ class Viewer:
         self._is_wanted = False
         self.is_open = True
         server.timeout(request, READ_SECONDS)
-        if not server.respond_pushed(request, 200, HEADERS, self._tell):
+        if not server._control.core.respond_pushed(request, 200, HEADERS, self._tell):
             self.is_open = False
 
     def _tell(self, wanted: bool) -> None:
@@ -85,10 +85,10 @@ class Viewer:
 
     def send(self, text: str) -> None:
         if self._is_wanted:
-            self._is_wanted = self._server.push_piece(self._request, f"data: {text}\n\n")
+            self._is_wanted = self._server._control.core.push_piece(self._request, f"data: {text}\n\n")
 
     def end(self) -> None:
-        self._server.end_pushed(self._request, True)
+        self._server._control.core.end_pushed(self._request, True)
 
 
 class Feed:
@@ -96,6 +96,7 @@ class Feed:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._control = server._control
         self._viewers: list[Viewer] = []
         self._points: deque[list[float]] = deque(maxlen=POINTS)
         self._end: threading.Event | None = None  # of the thread; None: nobody has looked lately
@@ -150,7 +151,7 @@ class Feed:
     def end(self) -> None:
         """Put the handler back, end the streams and the thread, and forget what was measured."""
         if self._times is not None:
-            self._server._set_message_handler((self._server._options["websocket"] or {}).get("message"))
+            self._control.core._set_message_handler((self._control.options["websocket"] or {}).get("message"))
         self.close()
         self.forget()
 
@@ -210,7 +211,7 @@ class Feed:
 
     def _time_handler(self) -> None:
         """Put a clock before the ``message`` handler."""
-        handler: Callable[[Any, Any], Any] | None = (self._server._options["websocket"] or {}).get("message")
+        handler: Callable[[Any, Any], Any] | None = (self._control.options["websocket"] or {}).get("message")
         if handler is None:
             return
         times = _core.TimedCall(handler)
@@ -226,9 +227,9 @@ class Feed:
                 finally:
                     times.record(time.monotonic_ns() - begun)
 
-            self._server._set_message_handler(timed)
+            self._control.core._set_message_handler(timed)
         else:
-            self._server._set_message_handler(times)
+            self._control.core._set_message_handler(times)
 
     def _point(self, now: float, stats: ServerStats) -> list[float] | None:
         """The figures of ``FIELDS`` since the last sample; ``None`` for the first."""

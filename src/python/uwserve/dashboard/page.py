@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import _missing
-from .._page import page as make_page
+from .. import _installation
+from .._http.html import page as make_page
 
 if TYPE_CHECKING:
     from .. import Response
@@ -25,4 +25,4 @@ def page() -> Response:
 
 
 def _read(name: str) -> str:
-    return _missing.page(_HERE / name)
+    return _installation.read_page(_HERE / name)

@@ -24,7 +24,8 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
 
-from .. import Request, Response, Server, ServerWebSocket, WebSocketHandler, _missing, _page, serve
+from .. import Request, Response, Server, ServerWebSocket, WebSocketHandler, _installation, serve
+from .._http import html
 
 HISTORY = 50
 """Messages a room remembers."""
@@ -192,7 +193,7 @@ def dump(value: dict[str, Any]) -> str:
 
 def page() -> Response:
     """The page."""
-    return _page.page(_missing.page(Path(__file__).with_name("chat.html")), "no-cache")
+    return html.page(_installation.read_page(Path(__file__).with_name("chat.html")), "no-cache")
 
 
 def create(**options: Any) -> Server:

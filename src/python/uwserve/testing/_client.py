@@ -121,7 +121,7 @@ class WebSocketClient:
         self._wait(lambda: token in self._pongs, f"the Pong of {token!r}", timeout)
 
     def pong(self, data: bytes = b"") -> None:
-        """Send a Pong that nobody asked for (RFC 6455 section 5.5.3)."""
+        """Send an unsolicited Pong (RFC 6455 section 5.5.3)."""
         if len(data) > _frames.MAX_CONTROL:
             raise ValueError(f"data must have at most 125 bytes, got {len(data)}")
         self._write(PONG, bytes(data))

@@ -23,7 +23,7 @@ from ._transport import Deadline, dial
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .._headers import HeadersInit
+    from ..types import HeadersInit
     from ._errors import HandlerErrors
     from ._transport import Target
 

@@ -1,6 +1,6 @@
-"""What handlers raised, on its way from the server's thread to the test.
+"""Exceptions of handlers, on their way from the server's thread to the test.
 
-``HandlerErrors`` hears every exception that the server logs (``_logs.watchers``), which are those that no ``error``
+``HandlerErrors`` gets every exception that the server logs (``_logs.watchers``), which are those that no ``error``
 handler took, and keeps those of its own server: they are logged on the thread that runs it. A client that waits for
 bytes watches ``fileno()`` beside its socket, so that a handler that raised instead of answering ends the wait at once.
 """
@@ -46,7 +46,7 @@ class HandlerErrors:
                 self._descriptor = -1
 
     def _heard(self, exc: BaseException) -> None:
-        if threading.current_thread() is not self._server._thread:
+        if threading.current_thread() is not self._server._control.state.thread:
             return
         with self._changed:
             if self._descriptor >= 0:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-    from .._headers import HeadersInit
+    from ..types import HeadersInit
     from ._transport import Target
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import Request, Response, Server, serve
-from .._aliases import SERVE_OPTIONS
-from .._tasks import run_factory
-from .._tls import _pem
+from .._options.serve import SERVE
+from .._options.tls import pem
+from .._run.tasks import run_factory
 from ._client import WebSocketClient
 from ._connection import Connection, HandshakeRefused
 from ._errors import HandlerErrors
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .._headers import HeadersInit
-    from .._lifecycle import Stopped
+    from .._run.stopped import Stopped
+    from ..types import HeadersInit
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -237,7 +237,7 @@ class LiveServer:
         try:
             if not self.server.finished:
                 self._end()
-            self.server._join(self.timeout)
+            self.server._control.join(self.timeout)
         finally:
             self._errors.close()
             self._drop_clients()
@@ -268,7 +268,7 @@ class LiveServer:
 
     def _stack(self) -> str:
         """Where the server's thread is, for the text of an error."""
-        thread = self.server._thread
+        thread = self.server._control.state.thread
         frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
         return ":\n" + "".join(traceback.format_stack(frame)) if frame is not None else ""
 
@@ -324,7 +324,7 @@ def serving(
             raise TypeError(f"a Server has its options already, got {', '.join(options)}")
         server, tls = target, None
     elif target is None or isinstance(target, Mapping):
-        own = {name: value for name, value in (target or {}).items() if SERVE_OPTIONS.get(name, name) not in ADDRESS}
+        own = {name: value for name, value in (target or {}).items() if SERVE.aliases.get(name, name) not in ADDRESS}
         own |= options
         if not {"unix", "fd"} & own.keys():
             own = {"port": 0, "hostname": "127.0.0.1"} | own
@@ -339,13 +339,14 @@ def serving(
         ssl_context = trust(tls) if tls is not None else ssl.create_default_context()
     where = _target(server, ssl_context, server_hostname or "localhost")
     if loop is not None:
-        server._adopt(loop)
+        server._control.runner.adopt(loop)
     return LiveServer(server, where, raise_errors=raise_errors, timeout=timeout)
 
 
 def _target(server: Server, context: ssl.SSLContext | None, server_hostname: str) -> Target:
-    if server._unix is not None:
-        return Target(server._unix, "localhost", context, server_hostname)
+    unix = server._control.listening.unix
+    if unix is not None:
+        return Target(unix, "localhost", context, server_hostname)
     assert server.port is not None
     host = server.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -358,7 +359,7 @@ def trust(tls: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     for entry in tls if isinstance(tls, (list, tuple)) else [tls]:
-        certificates = _pem("tls.cert", entry["cert"])
+        certificates = pem("tls.cert", entry["cert"])
         assert certificates is not None
         context.load_verify_locations(cadata=certificates.decode("ascii", "replace"))
     return context

@@ -33,7 +33,7 @@ class Target(NamedTuple):
     address: tuple[str, int] | str | bytes
     """Host and port, or the path of a unix socket."""
     host: str
-    """What goes into the field ``Host``."""
+    """The value of the field ``Host``."""
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
     """The name that the server's certificate must have, and that is sent as SNI."""

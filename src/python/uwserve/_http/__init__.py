@@ -1,0 +1,1 @@
+"""HTTP: header fields, requests, responses, routes, and the way from a request to its answer."""

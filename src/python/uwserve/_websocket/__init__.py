@@ -1,0 +1,1 @@
+"""WebSockets: the base class of handlers, states, and the coroutines that wait for a socket."""

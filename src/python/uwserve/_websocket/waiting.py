@@ -1,0 +1,178 @@
+"""Waiting for a socket: ``await ws.drained()``, ``await ws.closed()``.
+
+The core calls back, once, on the server's thread; here that becomes a future of the event loop in which the caller
+runs, the server's own or any other thread's. Nothing of this runs unless a coroutine waits.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from .._checks import integer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+    from typing import Any, NamedTuple
+
+    from .._core import ServerWebSocket
+
+    class Closed(NamedTuple):
+        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
+
+        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
+        ``reason``, a str.
+
+        Bun: the arguments of the handler ``close``.
+        """
+
+        code: int
+        reason: str
+
+else:
+
+    class Closed(namedtuple("Closed", ("code", "reason"))):
+        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
+
+        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
+        ``reason``, a str.
+
+        Bun: the arguments of the handler ``close``.
+        """
+
+        __slots__ = ()
+
+    Closed.code.__doc__ = "The close code, an int (RFC 6455 section 7.4)."
+    Closed.reason.__doc__ = 'The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one.'
+
+
+class ConnectionClosed(Exception):
+    """The socket is closed, so that what was waited for cannot happen.
+
+    Args:
+        code: the close code (RFC 6455 section 7.4); 1006 without a Close frame.
+        reason: the reason that came with it, or ``""``.
+
+    Bun: none; ours.
+    """
+
+    code: int
+    """The close code (RFC 6455 section 7.4); 1006 without a Close frame."""
+    reason: str
+    """The reason that came with it, or ``""``."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the connection is closed ({self.code}{' ' + self.reason if self.reason else ''})"
+
+
+class _Waiter:
+    """The callback for one waiting coroutine."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self) -> None:
+        from asyncio import get_running_loop
+
+        self._loop = get_running_loop()
+        self.future: asyncio.Future[tuple[int, str] | None] = self._loop.create_future()
+
+    def __call__(self, outcome: tuple[int, str] | None) -> None:
+        from asyncio import _get_running_loop
+
+        if _get_running_loop() is self._loop:
+            self._resolve(outcome)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._resolve, outcome)
+        except RuntimeError:  # that event loop is closed, and its coroutines with it
+            pass
+
+    def _resolve(self, outcome: tuple[int, str] | None) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+async def _wait(ws: ServerWebSocket, below: int | None) -> tuple[int, str] | bool | None:
+    outcome = ws._wait(None, below)
+    if outcome is not None:
+        return outcome
+    waiter = _Waiter()
+    try:
+        outcome = ws._wait(waiter, below)
+        return await waiter.future if outcome is None else outcome
+    except RuntimeError:
+        outcome = ws._wait(None, below)  # the server has ended just now, and the socket with it
+        if outcome is None:
+            raise
+        return outcome
+    finally:
+        ws._forget(waiter)
+
+
+_check_below = integer(0, (1 << 62) - 1, "bytes")
+
+
+async def _closed(ws: ServerWebSocket) -> Closed:
+    return Closed(*await _wait(ws, None))  # type: ignore[misc]
+
+
+async def _drained(ws: ServerWebSocket, below: int) -> None:
+    outcome = await _wait(ws, below)
+    if isinstance(outcome, tuple):
+        raise ConnectionClosed(*outcome)
+
+
+def closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
+    """Wait until the socket is closed; at once when it is closed already.
+
+    Resumes after the ``close`` handler was called (with ``serial``, when that handler waits for others, after the close
+    itself). May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+    Returns:
+        A coroutine of ``Closed(code, reason)``.
+
+    Raises:
+        RuntimeError: in a child made by fork.
+
+    Threads: the event loop (asyncio or uvloop) of any.
+
+    Bun: none; ours. RFC 6455 section 7.1.4.
+    """
+    return _closed(self)
+
+
+def drained(self: ServerWebSocket, below: int = 0) -> Coroutine[Any, Any, None]:
+    """Wait until little is buffered for the peer (``buffered_amount``); at once when it is so.
+
+    ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Resumes after the
+    ``drain`` handler was called. May be awaited any number of times; cancelling one of them leaves nothing behind.
+
+    Args:
+        below: the bytes that may still be buffered, an int of at least 0.
+
+    Returns:
+        A coroutine of None.
+
+    Raises:
+        ConnectionClosed: the socket is closed, or closes first.
+        TypeError: below is no int.
+        ValueError: below is negative.
+        RuntimeError: in a child made by fork.
+
+    Threads: the event loop (asyncio or uvloop) of any.
+
+    Bun: none; ours, beside the handler ``drain``.
+    """
+    return _drained(self, _check_below("below", below))
+
+
+def add_waiting(cls: type) -> None:
+    """Give ``cls``, the native ``ServerWebSocket``, these methods."""
+    cls.closed = closed  # type: ignore[attr-defined]
+    cls.drained = drained  # type: ignore[attr-defined]
