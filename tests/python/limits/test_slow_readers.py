@@ -1,6 +1,6 @@
 """Clients that take long to read an answer, and go on reading: what they acknowledge keeps them, whatever the body.
 
-Those that read nothing are in test_stalled_clients.py, WebSockets in tests/cpp/uws/test_liveness.cpp, where the clock can
+Those that read nothing are in test_stalled_clients.py, WebSockets in cpp/uws/test_liveness.cpp, where the clock can
 be moved.
 """
 

@@ -1,7 +1,8 @@
 """Memory that runs out at any point of any call: MemoryError, at worst the end of that one connection.
 
-A library is preloaded that lets the extension's n-th request for memory fail (tests/cpp/support/failing_memory.cpp), for every
-n until a call needs no more. The process lives, another connection has lost nothing, and the next client is served.
+A library is preloaded (cpp/support/failing_memory.cpp) that lets the extension's n-th request for memory fail, for
+every n until a call needs no more. The process lives, another connection has lost nothing, and the next client is
+served.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The frame parser on a live server: one test for each defect of the engine's that it removes, and the table of closes.
 
-The parser itself is tested by itself, byte by byte, in tests/cpp/uws/test_frames.cpp. Here it is seen that what it finds
+The parser itself is tested by itself, byte by byte, in cpp/uws/test_frames.cpp. Here it is seen that what it finds
 reaches the wire and the handlers, and nothing else does.
 """
 

@@ -1,6 +1,6 @@
 """Pings without an end and lifetimes, on the wire.
 
-The schedules themselves are tested in C++, where the clock can be moved (tests/cpp/uws/test_liveness.cpp): silent clients
+The schedules themselves are tested in C++, where the clock can be moved (cpp/uws/test_liveness.cpp): silent clients
 that are published to, the meeting with idle_timeout, the spread of lifetimes.
 """
 
