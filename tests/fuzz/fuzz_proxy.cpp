@@ -4,7 +4,7 @@
 // address, whatever follows; bytes that can't become one stay refused; nothing beyond the header is needed or read.
 #include "fuzz.h"
 
-#include "usockets/proxy/proxy.h"
+#include "usockets/proxy/parse.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,7 +1,7 @@
 /* libusockets.h - the interface that uWebSockets is written against, implemented from scratch in this folder.
  *
- * Who owns what: a loop owns its contexts' callbacks, its wheel of timeouts and every closed-but-not-freed block; a
- * context owns its sockets; a socket owns its descriptor and its spill. Everything here is loop-thread only, except
+ * Ownership: a loop owns its contexts' callbacks, its wheel of timeouts and every block that is closed but not freed; a
+ * context owns its sockets; a socket owns its descriptor and its unsent tail. Everything here is loop-thread only, except
  * us_wakeup_loop(), which any thread may call. Functions that act (write, shutdown, timeout, adopt, listen) never call a
  * callback; us_socket_close() calls on_close at once outside a dispatch and after the outermost dispatch inside one.
  *
@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One receive buffer a loop. A multiple of 16; uWebSockets unmasks whole buffers when a read fills it. */
+/* The size of the receive buffer, one for each loop. A multiple of 16, as uWebSockets unmasks a full buffer whole. */
 #define LIBUS_RECV_BUFFER_LENGTH (128 * 1024)
-/* Room before and after the received bytes that parsers may scribble on. */
+/* Room before and after the received bytes that parsers may overwrite. */
 #define LIBUS_RECV_BUFFER_PADDING 64
 #define LIBUS_EXT_ALIGNMENT 16
 #define LIBUS_SOCKET_DESCRIPTOR int
@@ -30,14 +30,14 @@ extern "C" {
 
 enum {
     LIBUS_LISTEN_DEFAULT = 0,          /* SO_REUSEPORT: several processes may share the port */
-    LIBUS_LISTEN_EXCLUSIVE_PORT = 1,   /* no SO_REUSEPORT: what the binding passes unless asked otherwise */
+    LIBUS_LISTEN_EXCLUSIVE_PORT = 1,   /* no SO_REUSEPORT: the default of the binding */
     LIBUS_LISTEN_IPV6_ONLY = 2,        /* IPV6_V6ONLY on */
 };
 
 enum us_phase_t { US_PHASE_NONE, US_PHASE_OPEN, US_PHASE_DATA, US_PHASE_WRITABLE, US_PHASE_END, US_PHASE_TIMEOUT };
 
-/* Why a socket is not being read; reading resumes when the last reason is taken back. QUEUE: what was received waits for
- * the layer above, whose fault the silence then is. */
+/* Why a socket is not being read; reading resumes when the last reason is taken back. QUEUE: received bytes wait for the
+ * layer above, so the peer's silence is no sign of death. */
 enum us_pause_reason_t { US_PAUSE_USER = 1, US_PAUSE_HELD = 2, US_PAUSE_BACKLOG = 4, US_PAUSE_QUEUE = 8 };
 
 struct us_loop_t;
@@ -47,8 +47,8 @@ struct us_listen_socket_t;
 struct us_timer_t;
 struct us_poll_t;
 struct us_watch_t;
-struct us_spill_t;
-struct us_linger_t;
+struct us_stored_bytes_t;
+struct us_draining_t;
 struct us_transport_t;
 struct iovec;
 struct us_networks_t;
@@ -74,10 +74,10 @@ struct us_callbacks_t {
     us_on_close_t on_close;
     us_on_data_t on_data;
     us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
-    /* Ours. Asked for each accepted descriptor before anything is made of it: 0 refuses it, with a reset. It may put
-     * another in its place (us_linger_make_room). */
+    /* Ours. Called for each accepted descriptor before a socket is made of it: 0 refuses it, with a reset. It may replace
+     * the descriptor by another (us_draining_make_room). */
     int (*on_accept)(struct us_socket_context_t *, int *fd);
-    /* Ours. Accepting has failed with this errno, for want of descriptors or memory, and pauses. */
+    /* Ours. Accepting failed with this errno, for lack of descriptors or memory, and pauses. */
     void (*on_accept_error)(struct us_socket_context_t *, int error);
 };
 
@@ -85,10 +85,10 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_loop_t {
     uint32_t tick; /* seconds of the monotonic clock as of this callback, rounded up; starts at 1 */
     int phase; /* us_phase_t of the innermost callback */
     int depth; /* > 0 while a callback of a socket, timer or wake-up runs */
-    int num_polls; /* what keeps us_loop_run() running: sockets and listen sockets */
-    int num_blocked; /* sockets that wait for the kernel to take bytes again */
+    int num_polls; /* sockets and listen sockets: us_loop_run() runs until there are none */
+    int num_blocked; /* sockets that wait until the kernel accepts bytes again */
     int error; /* errno of a failed creation, else 0 */
-    uint64_t bytes_read_; /* of connections, without what TLS adds */
+    uint64_t bytes_read_; /* of connections, without the overhead of TLS */
     uint64_t bytes_written_;
     struct us_loop_internal_t *internal_;
 };
@@ -100,7 +100,7 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     uint32_t num_sockets;
     uint32_t num_proxied; /* accepted connections that are no sockets yet: their PROXY header has not arrived */
     /* us_socket_timeout() is ignored while on_writable runs: for WebSockets only inbound bytes are a sign of life, and HTTP
-     * keeps its own time. */
+     * manages its own timeouts. */
     bool inbound_liveness;
     bool is_child_;
     const struct us_transport_t *transport_;
@@ -109,8 +109,8 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     struct us_socket_context_t *prev_, *next_, *parent_;
     uint32_t transport_refs_;
     const struct us_networks_t *proxy_trusted_; /* proxy.h; NULL: no connection begins with a PROXY header */
-    uint64_t proxy_ns_; /* the time for that header */
-    uint32_t tls_seconds_; /* tls.h, the time for a handshake; 0: no limit of its own */
+    uint64_t proxy_ns_; /* the timeout of that header */
+    uint32_t tls_seconds_; /* tls.h, the timeout of a handshake; 0: none */
     void *transport_config_; /* of the root of a family */
 };
 
@@ -118,40 +118,40 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_t {
     struct us_socket_context_t *context;
     int fd; /* -1 once closed */
     uint32_t ext_size_;
-    bool closed, shut_down; /* shut_down: our side has said, or will say after the spill, FIN */
-    bool blocked; /* the kernel took less than we gave: no write syscall until it is writable again */
+    bool closed, shut_down; /* shut_down: our FIN is sent, or will be after the unsent tail */
+    bool blocked; /* a write was short: no write syscall until the socket is writable again */
     bool read_shutdown; /* us_socket_shutdown_read() was called: on_end at the end of the iteration */
-    bool peer_ended; /* the peer's FIN was seen */
+    bool peer_ended; /* the peer has sent FIN */
     uint8_t pause_reasons; /* bits of us_pause_reason_t */
     uint8_t user_bits; /* for the layer above, starts at 0, kept by adopt */
-    bool proxied_unknown; /* a PROXY header did not say who the client is: the address is the proxy's */
+    bool proxied_unknown; /* the PROXY header named no client: the address is the proxy's */
     uint16_t interest_; /* the EPOLL bits that are registered */
     uint32_t deadline_; /* in ticks, 0 = off: on_timeout */
     uint32_t long_deadline_; /* on_long_timeout */
-    uint32_t hard_deadline_; /* closes, whatever happens in between */
+    uint32_t hard_deadline_; /* closes the socket; traffic does not extend it */
     uint32_t check_at_; /* the tick of the wheel slot that this socket is linked into, 0 = none */
     int pending_close_code_;
     struct us_socket_t *prev_, *next_; /* the context's list; next_ also links the closed list */
     struct us_socket_t *wheel_prev_, *wheel_next_;
     struct us_socket_t *moved_to; /* set by adopt on the old block */
-    struct us_spill_t *spill_; /* bytes that write() said were taken, but the kernel has not */
+    struct us_stored_bytes_t *unsent_tail_; /* bytes that write() has accepted and the kernel has not */
     void *user; /* for the layer above, starts NULL, kept by adopt */
     void *transport_state_; /* TLS state; NULL when plain */
-    uint64_t written_; /* bytes that the kernel, or the transport, has taken; kept by adopt */
-    void *pending_close_reason_; /* while it is open: what was unread (us_spill_t), if US_FLAG_UNREAD */
+    uint64_t written_; /* bytes that the kernel, or the transport, has accepted; kept by adopt */
+    void *pending_close_reason_; /* of an open socket with US_FLAG_UNREAD: the bytes given back (us_stored_bytes_t) */
     uint8_t ip[16];
     uint8_t ip_length; /* 4, 16, or 0 (unix) */
     uint8_t on_close_due_;
     uint16_t remote_port;
-    uint32_t flags_; /* US_FLAG_*, internal.h */
+    uint32_t flags_; /* US_FLAG_*, tcp/socket.h */
     uint32_t charged; /* for the layer above, starts at 0, kept by adopt: see us_loop_on_change() */
     struct us_socket_t *pending_next_; /* the loop's list of sockets that need a visit after post_cb */
-    struct us_socket_t *ready_next_; /* the loop's list of sockets with received bytes inside their transport */
+    struct us_socket_t *ready_next_; /* the loop's list of sockets with received bytes in user space */
 };
 
 /* ---- loop ---- */
 
-/* Never NULL: a loop whose descriptors could not be made has `error` set and can only be freed. Calls nothing back. */
+/* Never NULL: a loop whose descriptors could not be made has `error` set and can only be freed. */
 struct us_loop_t *us_create_loop(void *hint, void (*wakeup_cb)(struct us_loop_t *), void (*pre_cb)(struct us_loop_t *),
                                  void (*post_cb)(struct us_loop_t *), unsigned int ext_size);
 void us_loop_free(struct us_loop_t *loop);
@@ -161,44 +161,43 @@ void us_loop_integrate(struct us_loop_t *loop);
 void us_wakeup_loop(struct us_loop_t *loop); /* any thread */
 
 /* Ours. One iteration; waits at most timeout_ms (-1: until something happens). Returns num_polls.
- * Order: pre_cb, release hook, wait, timers, wake-up and watches, ready sockets, socket timeouts (after the reads: what
- * has arrived while the thread was busy counts as a sign of life), release hook, post_cb, on_end of sockets whose
+ * Order: pre_cb, release hook, wait, timers, wake-up and watches, sockets, ready sockets, timeouts (after the reads, as
+ * bytes that arrived while the thread was busy are a sign of life), release hook, post_cb, on_end of sockets whose
  * reading was shut down, free of closed blocks. Deferred on_close run whenever the outermost callback has returned. */
 int us_loop_iterate(struct us_loop_t *loop, int timeout_ms);
 /* How many events the last iteration found. */
 int us_loop_last_events(struct us_loop_t *loop);
-/* Called where the loop thread is about to do without its caller's lock (Python's GIL): before the wait and post_cb. */
+/* Called where the loop thread no longer needs its caller's lock (Python's GIL): before the wait and before post_cb. */
 void us_loop_on_release(struct us_loop_t *loop, void (*cb)(void *user), void *user);
-/* The epoll descriptor: readable when an iteration has something to do (timers included). For a foreign loop. */
+/* The epoll descriptor, for a foreign loop: readable when an iteration has something to do (timers included). */
 int us_loop_fd(struct us_loop_t *loop);
 /* After fork() in the child: close the loop's descriptors without touching the kernel objects the parent shares. */
 void us_loop_abandon(struct us_loop_t *loop);
 
-uint64_t us_monotonic_ns(void); /* the clock of everything timed here; any thread */
+uint64_t us_monotonic_ns(void); /* the clock of all timers and timeouts; any thread */
 
 /* The loop's contexts, one after the other; NULL starts and ends the walk. */
 struct us_socket_context_t *us_loop_next_context(struct us_loop_t *loop, struct us_socket_context_t *previous);
-/* Brackets work on the loop's thread that is not called back by the loop: within them closes are deferred as in any
+/* These two bracket work on the loop's thread outside the loop's callbacks: between them, closes are deferred as in any
  * dispatch; the outermost leave runs them. */
 void us_loop_enter(struct us_loop_t *loop);
 void us_loop_leave(struct us_loop_t *loop);
-/* the same, but what was closed is left to the next dispatch, which the caller must see to */
+/* The same, but leaves the deferred closes to the next dispatch; the caller must make sure that there is one. */
 void us_loop_leave_later(struct us_loop_t *loop);
-/* outside an iteration, after such calls: sets the kernel's timer for what they have timed; nonzero when something is left
- * that an iteration must do: memory of what was closed, or the end of the loop */
+/* Outside an iteration, after such calls: sets the kernel's timer for new timers and timeouts. Nonzero if an iteration must
+ * run: to free closed blocks, or to end the loop. */
 int us_loop_needs_turn(struct us_loop_t *loop);
 int us_loop_is_iterating(struct us_loop_t *loop);
 
-/* Ours. Bookkeeping of what is kept in memory for sockets. A socket has changed when a write to it was short or found it
- * blocked, when it became writable, and when the layer above says so with us_socket_changed(). cb then reads and counts,
- * nothing else; it comes late, so that it sees the change complete: when another socket changes, in us_loop_settle(), at
- * the end of the iteration, and at that of what us_loop_enter() has begun, whichever is first. Not for closed sockets;
- * adopt counts as a change of the new block. */
+/* Ours. Accounts for the memory that sockets use. A socket has changed when a write to it was short or found it blocked,
+ * when it became writable, and when the layer above calls us_socket_changed(). cb may only read and count. It is called
+ * late, so that it sees the change complete: when another socket changes, in us_loop_settle(), in us_loop_leave(), or at
+ * the end of the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block. */
 void us_loop_on_change(struct us_loop_t *loop, void (*cb)(void *user, struct us_socket_t *s), void *user);
 void us_socket_changed(struct us_socket_t *s);
 void us_loop_settle(struct us_loop_t *loop);
 
-/* Ours. Bytes that connections have read and written since the loop was made, without what TLS adds. Any thread. */
+/* Ours. Bytes that connections have read and written since the loop was made, without the overhead of TLS. Any thread. */
 static inline uint64_t us_loop_bytes_read(const struct us_loop_t *loop) {
     return __atomic_load_n(&loop->bytes_read_, __ATOMIC_RELAXED);
 }
@@ -209,22 +208,22 @@ static inline uint64_t us_loop_bytes_written(const struct us_loop_t *loop) {
 /* The block that an adopted socket lives in now, or s itself. */
 struct us_socket_t *us_socket_newest(struct us_socket_t *s);
 
-/* Called when a callback has thrown, before the socket that it was for is closed: the layer above puts its own state right. */
+/* cb is called when a callback has thrown, before its socket is closed, so that the layer above can repair its state. */
 void us_loop_on_failure(struct us_loop_t *loop, void (*cb)(void *user), void *user);
 
-/* Makes sure that the next call of us_loop_take_recv_buffer() needs no memory; 0 when there is none for that. */
+/* Allocates in advance for the next call of us_loop_take_recv_buffer(), which then cannot fail; 0 when out of memory. */
 int us_loop_prepare_recv_buffer(struct us_loop_t *loop);
 /* Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
- * keep received bytes where they lie beyond its callback. */
+ * keep received bytes in place after its callback. */
 void *us_loop_take_recv_buffer(struct us_loop_t *loop);
-/* Where received bytes lie while on_data runs, unless they came through us_socket_deliver(). */
+/* Holds the received bytes while on_data runs, unless they came through us_socket_deliver(). */
 const char *us_loop_recv_buffer(struct us_loop_t *loop);
 
-/* Connections that are closed for us, and have their descriptor until the peer has read the last bytes. */
-unsigned int us_lingering(const struct us_loop_t *loop);
-/* Ends the oldest of them; 0 when there is none. *fd, if given, takes its number if that is lower, so that the numbers in
- * use do not grow; the caller owns the new one instead of its own. */
-int us_linger_make_room(struct us_loop_t *loop, int *fd);
+/* The number of connections that are closed here and keep their descriptor until the peer has read the last bytes. */
+unsigned int us_draining_count(const struct us_loop_t *loop);
+/* Ends the oldest of them; 0 when there is none. If `fd` is given and the freed number is lower, *fd moves to that number,
+ * so that the numbers in use do not grow; the caller then owns the new descriptor instead of the old. */
+int us_draining_make_room(struct us_loop_t *loop, int *fd);
 
 /* A descriptor watched for reading; does not keep the loop alive. NULL with errno on failure. The caller owns fd. */
 struct us_watch_t *us_watch(struct us_loop_t *loop, int fd, void (*cb)(void *user), void *user);
@@ -234,8 +233,8 @@ void us_unwatch(struct us_watch_t *watch);
 
 struct us_timer_t *us_create_timer(struct us_loop_t *loop, int fallthrough, unsigned int ext_size);
 void *us_timer_ext(struct us_timer_t *timer);
-/* A fallthrough timer never wakes the loop: it runs, when due, at the start of the next iteration that something else
- * woke (so the Date header is fresh whenever a request is read, and an idle process sleeps). ms 0 disarms. */
+/* A fallthrough timer never wakes the loop: when due, it runs at the start of the next iteration that starts anyway (so the
+ * Date header is fresh whenever a request is read, and an idle process sleeps). ms 0 disarms. */
 void us_timer_set(struct us_timer_t *timer, void (*cb)(struct us_timer_t *), int ms, int repeat_ms);
 void us_timer_close(struct us_timer_t *timer); /* also from its own callback */
 struct us_loop_t *us_timer_loop(struct us_timer_t *timer);
@@ -285,19 +284,19 @@ static inline void us_socket_context_on_long_timeout(int ssl, struct us_socket_c
     c->cb.on_long_timeout = f;
 }
 
-/* Listen functions: NULL on failure with errno kept; name resolution failures set errno 0 and us_gai_error(). */
+/* Listen functions: NULL on failure with errno set; name resolution failures set errno 0 and us_gai_error(). */
 struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host,
                                                     int port, int options, int socket_ext_size);
 struct us_listen_socket_t *us_socket_context_listen_unix(int ssl, struct us_socket_context_t *context, const char *path,
                                                          int options, int socket_ext_size);
-/* Ours: same, for a path with its length (abstract names start with NUL) and permission bits, set before the name is
- * published; -1 keeps the umask's. */
+/* Ours: same, for a path with its length (abstract names start with NUL) and permission bits, which are set before the name
+ * is published; -1 leaves them to the umask. */
 struct us_listen_socket_t *us_listen_unix(struct us_socket_context_t *context, const char *path, size_t path_length,
                                           int mode, int socket_ext_size);
-/* Ours: on a socket that somebody else has bound and listens on (a parent process, systemd): TCP or unix, SOCK_STREAM. It is
- * taken over with success, and becomes non-blocking (for all processes that share it) and close-on-exec; NULL with errno,
- * and still the caller's: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor unix), EINVAL (it does
- * not listen), or what the system says. With success *where is filled in. At its close no path is removed. */
+/* Ours: takes over a listening socket that another process (a parent, systemd) has bound: TCP or unix, SOCK_STREAM. On
+ * success, fd becomes non-blocking (for all processes that share it) and close-on-exec, and *where is filled in. On failure,
+ * NULL with errno, and fd still belongs to the caller: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither
+ * TCP nor unix), EINVAL (not listening), or an error of the system. Closing the listener removes no path. */
 struct us_listen_socket_t *us_listen_fd(struct us_socket_context_t *context, int fd, int socket_ext_size,
                                         struct us_listen_address_t *where);
 /* A numeric address and its port, or with port -1 a unix path or abstract name (which starts with NUL). */
@@ -312,8 +311,8 @@ int us_gai_error(void); /* of this thread's last listen, EAI_* or 0 */
 void us_listen_socket_close(int ssl, struct us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, struct us_socket_t *s); /* a listen socket cast, or a connection; -1 on failure */
 
-/* Declared for uWebSockets' templates. Ours is the non-SSL one for ws and wss alike, so these are never called: server
- * names belong to the configuration that us_socket_context_set_tls() takes (tls.h). They do nothing and find nothing. */
+/* Declared for uWebSockets' templates, of which only the non-SSL instances are used, for ws and wss alike: these functions
+ * are never called and do nothing. Server names belong to the configuration of us_socket_context_set_tls() (tls.h). */
 void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *pattern,
                                        struct us_socket_context_options_t options, void *user);
 void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *pattern);
@@ -373,34 +372,35 @@ static inline void us_socket_timeout(int ssl, struct us_socket_t *s, unsigned in
 void us_socket_long_timeout(int ssl, struct us_socket_t *s, unsigned int minutes);
 /* Ours: us_socket_timeout() that counts while on_writable runs, too. */
 void us_socket_arm(struct us_socket_t *s, unsigned int seconds);
-/* Ours: the same for on_long_timeout, which nothing but these two touches; 0 disarms. */
+/* Ours: the same for on_long_timeout; traffic does not extend it. 0 disarms. */
 void us_socket_arm_long(struct us_socket_t *s, unsigned int seconds);
 unsigned int us_socket_long_left(const struct us_socket_t *s); /* seconds until then, at least 1; 0: not armed */
-/* Ours: closes the socket (code 0, no reason) in `seconds`, whatever happens until then; 0 disarms. */
+/* Ours: closes the socket (code 0, no reason) after `seconds`; traffic does not extend it. 0 disarms. */
 void us_socket_deadline(struct us_socket_t *s, unsigned int seconds);
 
-/* Bytes taken, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read as unsigned.
- * With msg_more, what the kernel does not take of a write of at most 16 KiB goes to the spill (also while blocked, up to
- * 32 KiB in all) and `length` is returned. */
+/* Returns the bytes accepted, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read as
+ * unsigned. With msg_more and at most 16 KiB, the bytes that the kernel does not accept become the unsent tail (also while
+ * blocked, up to 32 KiB in all) and `length` is returned. */
 int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length, int msg_more);
-/* Header and payload in one sendmsg; never answers 1..header_length on a live socket (spills the header and one byte). */
+/* Header and payload in one sendmsg; never returns 1..header_length on a live socket, as the rest of the header and one
+ * byte of the payload then become the unsent tail. */
 int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int header_length, const char *payload,
                      int payload_length);
-/* Ours: several parts, at most 1 GiB in all, in one sendmsg: bytes taken, 0..all, and what is left is the caller's. Not for
- * TLS, nor while the socket is blocked or closing: us_socket_takes_parts() tells. Changes the parts. */
-int us_socket_takes_parts(const struct us_socket_t *s);
+/* Ours: several parts, at most 1 GiB in all, in one sendmsg. Returns the bytes accepted; the caller keeps the rest. Only if
+ * us_socket_can_write_parts(): not for TLS, nor while the socket is blocked or closing. Changes the parts. */
+int us_socket_can_write_parts(const struct us_socket_t *s);
 size_t us_socket_write_parts(struct us_socket_t *s, struct iovec *parts, size_t count);
-/* Ours, for a socket that is about to be closed: tries the kernel once more, whatever it took less of before. Nonzero: what
- * waited below has gone, and writes go to the kernel again. No on_writable follows. */
+/* Ours, for a socket that is about to be closed: flushes once more, even if the socket is blocked. Nonzero: everything was
+ * sent, and writes go to the kernel again. No on_writable follows. */
 int us_socket_retry(struct us_socket_t *s);
 void us_socket_shutdown(int ssl, struct us_socket_t *s);
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s);
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason);
-/* Ours: us_socket_close() with (0, NULL) that takes nothing from the peer that the kernel has: where some of it is still on
- * its way, our FIN goes behind it and the descriptor lingers (linger.cpp), as unread input would make close() a reset,
+/* Ours: us_socket_close() with (0, NULL) that still delivers what the kernel has accepted: while bytes are not acknowledged,
+ * a FIN follows them and the descriptor drains (tcp/draining_close.cpp), as close() with unread input would send a reset,
  * which ends the delivery. */
 void us_socket_close_delivering(struct us_socket_t *s);
-/* Ours: us_socket_close() with (0, NULL) and without ceremony: the peer gets a reset, the kernel keeps nothing. */
+/* Ours: us_socket_close() with (0, NULL) and a reset: the kernel drops unsent bytes. */
 void us_socket_reset(struct us_socket_t *s);
 struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s,
                                                    int ext_size);
@@ -412,34 +412,34 @@ int us_poll_events(struct us_poll_t *p);
 void us_poll_change(struct us_poll_t *p, struct us_loop_t *loop, int events);
 
 /* Ours. */
-/* For several writes in a row, inside one callback: until us_socket_push() the kernel may keep the end of what s sends for
- * what follows, and makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last. */
+/* For several writes in a row, inside one callback: until us_socket_push() the kernel may delay the end of each write, so
+ * that it makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last. */
 void us_socket_hold(struct us_socket_t *s);
 void us_socket_release(struct us_socket_t *s);
 void us_socket_push(struct us_socket_t *s);
 
-/* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and whoever takes that back arms it again. */
+/* Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and the caller that resumes must arm it again. */
 void us_socket_pause(struct us_socket_t *s, int reason);
 void us_socket_resume(struct us_socket_t *s, int reason);
-/* Lets the kernel find out whether the peer still exists, for a socket that is not read: TCP probes it from `seconds`
- * without traffic on (tcp(7), SO_KEEPALIVE), and a peer that answers none of some probes in as long again is an error
- * event. Best effort; nothing on unix sockets, whose peer cannot vanish unseen. */
+/* For a socket that is not read, lets the kernel check whether the peer is still there: TCP sends probes after `seconds`
+ * without traffic (tcp(7), SO_KEEPALIVE); if none is answered in as long again, an error event follows. Best effort; does
+ * nothing on unix sockets, whose peer cannot vanish unnoticed. */
 void us_socket_keepalive(struct us_socket_t *s, unsigned int seconds);
-/* Bytes that the kernel has taken and the peer has not acknowledged (on unix sockets: read); 0 when it can't be told. */
+/* Bytes that the kernel has accepted and the peer has not acknowledged (on unix sockets: read); 0 when unknown. */
 size_t us_socket_unacknowledged(struct us_socket_t *s);
-/* Of all that was written so far, what the peer has acknowledged (on unix sockets: read). It grows while the peer takes
- * something, however much is written meanwhile, and stands still, or falls by some overhead, while it takes nothing. Costs a
- * system call. */
-uint64_t us_socket_taken(struct us_socket_t *s);
-/* Seconds since the peer has acknowledged anything, a probe included; 0 where the kernel does not tell (unix sockets). */
-unsigned int us_socket_unheard_seconds(struct us_socket_t *s);
-size_t us_socket_spilled(struct us_socket_t *s); /* bytes that a write took and the kernel has not: spill, TLS output */
-/* Only inside on_data, for the end of what was read: it comes again, before anything else, when the others have had their
- * turn. What waits so is gone when the socket closes. us_socket_unread_bytes(): how much does. */
+/* Bytes that the peer has acknowledged (on unix sockets: read) of all that was written. Grows while the peer receives,
+ * however much is written meanwhile; otherwise it stays equal, or falls by some overhead of TLS. Costs a system call. */
+uint64_t us_socket_acknowledged_bytes(struct us_socket_t *s);
+/* Seconds since the last acknowledgement of the peer, of a probe included; 0 where it is unknown (unix sockets). */
+unsigned int us_socket_seconds_since_ack(struct us_socket_t *s);
+/* Bytes that were accepted here and not yet by the kernel: unsent tail and TLS output. */
+size_t us_socket_unsent_bytes(struct us_socket_t *s);
+/* Only inside on_data: gives back the last bytes of the read. They are delivered again, before any others, after the other
+ * sockets have had their turn, and dropped when the socket closes. us_socket_unread_bytes(): how many wait. */
 void us_socket_unread(struct us_socket_t *s, const char *data, size_t length);
 size_t us_socket_unread_bytes(const struct us_socket_t *s);
-/* Hands bytes to on_data as if they had just arrived (copied into the padded receive buffer, in pieces), following
- * adoption and stopping at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
+/* Passes bytes to on_data as if they had just arrived (copied into a padded buffer, in pieces); follows adoption and stops
+ * at a close; on_close is deferred to its end. Returns the socket that received the last piece. */
 struct us_socket_t *us_socket_deliver(struct us_socket_t *s, const char *data, size_t length);
 
 #ifdef __cplusplus

@@ -4,7 +4,7 @@
 // not at all. Nothing here waits; the server's pump() does.
 #pragma once
 
-#include "usockets/internal.h"
+#include "usockets/loop/loop.h"
 #include "server.h"
 #include "usockets/tls/tls.h"
 

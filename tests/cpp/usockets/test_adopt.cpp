@@ -91,7 +91,7 @@ TEST(event_of_a_socket_adopted_in_the_same_batch) {
     close(b);
 }
 
-TEST(adopt_keeps_spill_blocked_and_pause) {
+TEST(adopt_keeps_unsent_tail_blocked_and_pause) {
     adopting_t server;
     const int fd = server.connect_client(4096);
     us_socket_t *s = server.http.last;
@@ -101,12 +101,12 @@ TEST(adopt_keeps_spill_blocked_and_pause) {
         const int n = us_socket_write(0, s, chunk.data(), (int) chunk.size(), 1);
         sent.append(chunk.data(), (size_t) n);
     }
-    CHECK(us_socket_spilled(s) > 0);
-    const size_t spilled = us_socket_spilled(s);
+    CHECK(us_socket_unsent_bytes(s) > 0);
+    const size_t unsent = us_socket_unsent_bytes(s);
     us_socket_pause(s, US_PAUSE_USER);
     us_socket_t *moved = us_socket_context_adopt_socket(0, server.ws.context, s, 8);
-    CHECK_EQ(us_socket_spilled(moved), spilled);
-    CHECK_EQ(us_socket_spilled(s), 0);
+    CHECK_EQ(us_socket_unsent_bytes(moved), unsent);
+    CHECK_EQ(us_socket_unsent_bytes(s), 0);
     CHECK(moved->blocked && moved->pause_reasons == US_PAUSE_USER);
     CHECK_EQ(server.loop->num_blocked, 1);
     int writable = 0;

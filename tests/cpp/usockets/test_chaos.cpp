@@ -4,7 +4,7 @@
 // adopted; num_blocked and num_polls are what counting gives; a stream's bytes arrive unchanged and in order until the
 // connection ends; the address sanitizer has nothing to say.
 #include "server.h"
-#include "usockets/internal.h"
+#include "usockets/tcp/socket.h"
 
 #include <map>
 #include <random>
@@ -82,7 +82,7 @@ struct chaos_t {
         for (char &c : bytes) c = (char) (stream.next++ % 251);
         if (stream.backlog.empty() && upto(2)) {
             const int n = us_socket_write2(0, s, bytes.data(), 10, bytes.data() + 10, (int) bytes.size() - 10);
-            CHECK(n > 10 || (s->flags_ & US_FLAG_DOOMED));
+            CHECK(n > 10 || (s->flags_ & US_FLAG_FAILED));
             bytes.erase(0, (size_t) n);
         }
         stream.backlog += bytes;
@@ -138,7 +138,7 @@ struct chaos_t {
             uint32_t count = 0;
             for (us_socket_t *s = context->head_; s; s = s->next_) {
                 CHECK(!s->closed && !s->moved_to && s->fd >= 0);
-                CHECK(!s->spill_ || s->blocked);
+                CHECK(!s->unsent_tail_ || s->blocked);
                 blocked += s->blocked;
                 count++;
             }

@@ -1,4 +1,4 @@
-// test_ending.cpp - the ways a connection ends: FIN, half-open, reset, lingering, shutdown_read, and none of them may spin.
+// test_ending.cpp - the ways a connection ends: FIN, half-open, reset, draining, shutdown_read, and none of them may spin.
 #include "server.h"
 
 // Iterates for a while and fails if the loop keeps finding events it does nothing useful with.
@@ -110,7 +110,7 @@ TEST(unix_peer_gone_while_paused_with_nothing_unread) {
     server.pump_until(server.http.closed, 1);
 }
 
-TEST(parked_socket_can_be_closed_and_adopted) {
+TEST(unregistered_socket_can_be_closed_and_adopted) {
     for (int way = 0; way < 3; way++) {
         server_t server(false);
         int pair[2];
@@ -133,7 +133,7 @@ TEST(parked_socket_can_be_closed_and_adopted) {
 }
 
 // The peer has sent bytes that we never read; a plain close() would reset the connection and destroy our last words.
-TEST(linger_saves_the_last_words) {
+TEST(draining_close_delivers_the_last_bytes) {
     server_t server;
     const int before = count_fds();
     const int fd = server.connect_client();
@@ -146,7 +146,7 @@ TEST(linger_saves_the_last_words) {
     while (send(fd, flood.data(), flood.size(), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
     }
     server.pump_until(server.http.closed, 1);
-    CHECK_EQ(server.loop->num_polls, 1);  // a lingering descriptor does not count
+    CHECK_EQ(server.loop->num_polls, 1);  // a draining descriptor does not count
     for (int i = 0; i < 10; i++) {
         send(fd, flood.data(), flood.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         us_loop_iterate(server.loop, 1);
@@ -159,7 +159,7 @@ TEST(linger_saves_the_last_words) {
     server.pump([&] { return count_fds() == before; });
 }
 
-TEST(linger_gives_up_after_two_seconds) {
+TEST(draining_close_ends_after_two_seconds) {
     server_t server;
     const int fd = server.connect_client();
     const int with_server_side = count_fds();
@@ -177,7 +177,7 @@ TEST(linger_gives_up_after_two_seconds) {
     close(fd);
 }
 
-TEST(loop_free_closes_lingering_descriptors) {
+TEST(loop_free_closes_draining_descriptors) {
     const int before = count_fds();
     int fd;
     {
@@ -191,25 +191,25 @@ TEST(loop_free_closes_lingering_descriptors) {
 }
 
 // For a newcomer: the oldest goes, and its number is the newcomer's if that is lower. The loop forgets it.
-TEST(a_lingering_connection_makes_room) {
+TEST(a_draining_connection_makes_room) {
     server_t server;
     const int before = count_fds();
-    CHECK_EQ(us_linger_make_room(server.loop, nullptr), 0);
+    CHECK_EQ(us_draining_make_room(server.loop, nullptr), 0);
     const int first = server.connect_client();
     us_socket_shutdown(0, server.http.last);
     us_socket_close(0, server.http.last, 0, nullptr);
     const int second = server.connect_client();
     us_socket_shutdown(0, server.http.last);
     us_socket_close(0, server.http.last, 0, nullptr);
-    CHECK_EQ(us_lingering(server.loop), 2u);
+    CHECK_EQ(us_draining_count(server.loop), 2u);
 
     int newcomer = dup(0);
     const int number = newcomer;
-    CHECK_EQ(us_linger_make_room(server.loop, &newcomer), 1);
+    CHECK_EQ(us_draining_make_room(server.loop, &newcomer), 1);
     CHECK(newcomer < number);
     CHECK(fcntl(newcomer, F_GETFD) == FD_CLOEXEC);
     CHECK_EQ(fcntl(number, F_GETFD), -1);
-    CHECK_EQ(us_lingering(server.loop), 1u);
+    CHECK_EQ(us_draining_count(server.loop), 1u);
     must_be_idle(server);
     int ended = 0;
     hear(first, &ended);
@@ -219,17 +219,17 @@ TEST(a_lingering_connection_makes_room) {
     int failing = dup(0);
     const int kept = failing;
     us_sys_hook = [](us_sys_call_t call, size_t *) { return call == US_SYS_DUP ? EMFILE : 0; };
-    CHECK_EQ(us_linger_make_room(server.loop, &failing), 1);
+    CHECK_EQ(us_draining_make_room(server.loop, &failing), 1);
     us_sys_hook = nullptr;
     CHECK_EQ(failing, kept);  // there is room all the same
     close(failing);
-    CHECK_EQ(us_lingering(server.loop), 0u);
+    CHECK_EQ(us_draining_count(server.loop), 0u);
     close(first);
     close(second);
     server.pump([&] { return count_fds() == before; });
 }
 
-TEST(no_linger_when_both_sides_are_done) {
+TEST(no_draining_when_both_sides_are_done) {
     server_t server;
     const int before = count_fds();
     const int fd = server.connect_client();

@@ -14,7 +14,7 @@ struct sockets_t {
     }
 };
 
-// Listen, accept three, echo in several pieces with backpressure, adopt one, half-close, linger, timers, unix socket.
+// Listen, accept three, echo in several pieces with backpressure, adopt one, half-close, draining close, timers, unix socket.
 static void scenario() {
     us_loop_t *loop = server_t::make_loop();
     if (loop->error) {

@@ -1,5 +1,6 @@
 // test_proxy.cpp - PROXY headers: the parser on every prefix of every vector, and connections that begin with one.
 #include "usockets/proxy/networks.h"
+#include "usockets/proxy/parse.h"
 #include "usockets/proxy/proxy.h"
 #include "server.h"
 

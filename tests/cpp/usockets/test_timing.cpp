@@ -1,6 +1,6 @@
 // test_timing.cpp - the wheel over simulated ticks, socket timeouts, timers, and that an idle loop sleeps.
 #include "server.h"
-#include "usockets/internal.h"
+#include "usockets/loop/loop.h"
 
 #include <memory>
 #include <random>

@@ -1,6 +1,6 @@
 // test_tls.cpp - TLS on the socket layer: streams, ends, splits, leftovers, refusals.
 #include "tls_client.h"
-#include "usockets/tls/internal.h"
+#include "usockets/tls/state.h"
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 
@@ -16,7 +16,7 @@ TEST(echo_in_both_versions) {
         CHECK(us_socket_tls_info(server.http.last, &info));
         CHECK_EQ(strcmp(info.version, version == TLS1_2_VERSION ? "TLSv1.2" : "TLSv1.3"), 0);
         CHECK(us_socket_get_native_handle(0, server.http.last) != nullptr);
-        CHECK_EQ(us_socket_spilled(server.http.last), 0);
+        CHECK_EQ(us_socket_unsent_bytes(server.http.last), 0);
     }
 }
 
@@ -198,7 +198,7 @@ TEST(big_transfers_through_small_buffers) {
         while (!backlog.empty() && !s->blocked) {
             std::string copy = backlog.substr(0, 70'001);  // a retry never comes from the same address
             backlog.erase(0, (size_t) us_socket_write(0, s, copy.data(), (int) copy.size(), 0));
-            const size_t unsent = us_socket_spilled(s);
+            const size_t unsent = us_socket_unsent_bytes(s);
             most_unsent = unsent > most_unsent ? unsent : most_unsent;
         }
     };
@@ -224,12 +224,12 @@ TEST(big_transfers_through_small_buffers) {
     CHECK(client.received == text);
     CHECK(drains > 3);
     CHECK(most_unsent > 0 && most_unsent < 64 * 1024);
-    CHECK_EQ(us_socket_spilled(server.http.last), 0);
+    CHECK_EQ(us_socket_unsent_bytes(server.http.last), 0);
     CHECK_EQ(server.loop->num_blocked, 0);
 }
 
-// header and payload of write2, spill, and FIN behind all of it.
-TEST(write2_spill_and_shutdown_keep_the_order) {
+// header and payload of write2, unsent tail, and FIN behind all of it.
+TEST(write2_unsent_tail_and_shutdown_keep_the_order) {
     tls_server_t server;
     tls_client_t client;
     client.begin(dial(server.port, 4096));
@@ -246,7 +246,7 @@ TEST(write2_spill_and_shutdown_keep_the_order) {
     } while (written == (int) payload.size() + 6);
     CHECK(s->blocked);
     CHECK(written > 6);
-    CHECK_EQ(us_socket_write(0, s, "more", 4, 1), 4);  // to the spill
+    CHECK_EQ(us_socket_write(0, s, "more", 4, 1), 4);  // to the unsent tail
     expected += "more";
     CHECK_EQ(us_socket_write(0, s, "no", 2, 0), 0);
     us_socket_shutdown(0, s);
@@ -402,7 +402,7 @@ TEST(provoked_output_is_bounded) {
         client.send_some();
         return server.http.closed == 1 || server.http.received.size() == 3000;
     });
-    if (!server.http.closed) CHECK(us_socket_spilled(server.http.last) <= US_TLS_OUT_MAX);
+    if (!server.http.closed) CHECK(us_socket_unsent_bytes(server.http.last) <= US_TLS_OUT_MAX);
     us_sys_hook = nullptr;
 }
 

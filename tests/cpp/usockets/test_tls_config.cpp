@@ -1,6 +1,6 @@
 // test_tls_config.cpp - configurations: what is refused, server names, client certificates, tickets, reload, the budget.
 #include "tls_client.h"
-#include "usockets/tls/internal.h"
+#include "usockets/tls/config.h"
 
 #include <memory>
 

@@ -1,4 +1,4 @@
-// test_writing.cpp - short writes, the blocked state, the spill (defects S1, S2), shutdown behind a backlog.
+// test_writing.cpp - short writes, the blocked state, the unsent tail (defects S1, S2), shutdown behind a backlog.
 //
 // The streams are compared byte for byte. The reader is slow and the send buffer tiny, so that nearly every write of the
 // larger tests is short somewhere: in the header, at its end, in the payload.
@@ -105,7 +105,7 @@ TEST(negative_length_is_unsigned_and_clamped) {
     close(fd);
 }
 
-TEST(msg_more_spills_and_stays_in_order) {
+TEST(msg_more_keeps_a_tail_and_stays_in_order) {
     server_t server;
     const int fd = server.connect_client(4096);
     us_socket_t *s = server.http.last;
@@ -113,41 +113,41 @@ TEST(msg_more_spills_and_stays_in_order) {
     int writables = 0;
     server.http.writable = [&](us_socket_t *w) {
         writables++;
-        CHECK_EQ(us_socket_spilled(w), 0);  // flushed before
+        CHECK_EQ(us_socket_unsent_bytes(w), 0);  // flushed before
     };
     std::string sent, heard;
     unsigned seed = 7;
-    bool spilled = false;
+    bool has_tail = false;
     while (sent.size() < (3u << 20)) {
         seed = seed * 1664525u + 1013904223u;
         const std::string chunk = pattern(1 + (seed >> 8) % (16 * 1024), seed);
         const bool more = seed & (1 << 30);
         const int n = us_socket_write(0, s, chunk.data(), (int) chunk.size(), more);
         CHECK(n >= 0 && n <= (int) chunk.size());
-        if (more && !spilled && s->blocked && us_socket_spilled(s)) {
+        if (more && !has_tail && s->blocked && us_socket_unsent_bytes(s)) {
             CHECK_EQ(n, chunk.size());
-            spilled = true;
+            has_tail = true;
         }
-        CHECK(us_socket_spilled(s) <= 32 * 1024);
-        CHECK(!us_socket_spilled(s) || s->blocked);
+        CHECK(us_socket_unsent_bytes(s) <= 32 * 1024);
+        CHECK(!us_socket_unsent_bytes(s) || s->blocked);
         sent.append(chunk.data(), (size_t) n);
         sip(fd, &heard, 3000);
         us_loop_iterate(server.loop, 0);
     }
-    CHECK(spilled && writables > 0);
+    CHECK(has_tail && writables > 0);
     server.pump([&] { return (heard += hear(fd)).size() == sent.size(); });
     CHECK(heard == sent);
     close(fd);
 }
 
-// A large msg_more write is not spilled: it answers what the kernel took.
-TEST(large_msg_more_is_not_spilled) {
+// A large msg_more write keeps no tail: it returns what the kernel accepted.
+TEST(large_msg_more_keeps_no_tail) {
     server_t server;
     const int fd = server.connect_client(4096);
     const std::string big = pattern(4 << 20, 3);
     const int n = us_socket_write(0, server.http.last, big.data(), (int) big.size(), 1);
     CHECK(n > 0 && n < (int) big.size());
-    CHECK_EQ(us_socket_spilled(server.http.last), 0);
+    CHECK_EQ(us_socket_unsent_bytes(server.http.last), 0);
     close(fd);
 }
 
@@ -191,7 +191,7 @@ TEST(write2_never_stops_in_the_header) {
     close(fd);
 }
 
-// Every possible short count of the sendmsg: in the header, at its end, in the payload; and of a spilled msg_more write.
+// Every possible short count of the sendmsg: in the header, at its end, in the payload; and of a msg_more write with a tail.
 TEST(every_split) {
     const std::string frame = "0123456789ABCD";
     static size_t cut;
@@ -210,7 +210,7 @@ TEST(every_split) {
             us_sys_hook = nullptr;
             const int taken = !two_parts ? 14 : cut <= 10 ? 11 : (int) cut;
             CHECK_EQ(n, taken);
-            CHECK_EQ(us_socket_spilled(s), taken - (int) cut);
+            CHECK_EQ(us_socket_unsent_bytes(s), taken - (int) cut);
             CHECK_EQ(s->blocked, cut < 14);
             std::string heard;
             server.pump([&] { return (heard += hear(fd)) == frame.substr(0, (size_t) taken) && !s->blocked; });
@@ -219,32 +219,32 @@ TEST(every_split) {
     }
 }
 
-// Without a payload, and with a spill already there.
-TEST(write2_behind_a_spill) {
+// Without a payload, and with an unsent tail already there.
+TEST(write2_behind_an_unsent_tail) {
     server_t server;
     const int fd = server.connect_client();
     us_socket_t *s = server.http.last;
     us_sys_hook = [](us_sys_call_t call, size_t *) {
         return call == US_SYS_SEND || call == US_SYS_SENDMSG ? EAGAIN : 0;
     };
-    CHECK_EQ(us_socket_write(0, s, "spill", 5, 1), 5);
+    CHECK_EQ(us_socket_write(0, s, "tail!", 5, 1), 5);
     CHECK_EQ(us_socket_write(0, s, "more", 4, 1), 4);
     CHECK_EQ(us_socket_write(0, s, "no", 2, 0), 0);
     CHECK_EQ(us_socket_write2(0, s, "HEAD", 4, "payload", 7), 5);
     CHECK_EQ(us_socket_write2(0, s, "bare", 4, "", 0), 4);
     us_sys_hook = nullptr;
     std::string heard;
-    server.pump([&] { return (heard += hear(fd)) == "spillmoreHEADpbare"; });
+    server.pump([&] { return (heard += hear(fd)) == "tail!moreHEADpbare"; });
     close(fd);
 }
 
-TEST(shutdown_waits_for_the_spill) {
+TEST(shutdown_waits_for_the_unsent_tail) {
     server_t server;
     const int fd = server.connect_client(4096);
     us_socket_t *s = server.http.last;
     shrink(s);
     std::string sent;
-    while (!us_socket_spilled(s)) {
+    while (!us_socket_unsent_bytes(s)) {
         const std::string chunk = pattern(16000, (unsigned) sent.size());
         sent.append(chunk, 0, (size_t) us_socket_write(0, s, chunk.data(), (int) chunk.size(), 1));
     }
@@ -270,13 +270,13 @@ TEST(shutdown_waits_for_the_spill) {
 }
 
 // The peer half-closes first; our last bytes must still get out.
-TEST(peer_fin_does_not_drop_the_spill_before_ours) {
+TEST(peer_fin_does_not_drop_the_unsent_tail) {
     server_t server;
     const int fd = server.connect_client(4096);
     us_socket_t *s = server.http.last;
     shrink(s);
     std::string sent;
-    while (!us_socket_spilled(s)) {
+    while (!us_socket_unsent_bytes(s)) {
         const std::string chunk = pattern(16000, (unsigned) sent.size());
         sent.append(chunk, 0, (size_t) us_socket_write(0, s, chunk.data(), (int) chunk.size(), 1));
     }

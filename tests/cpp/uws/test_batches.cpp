@@ -125,12 +125,12 @@ TEST(parts_every_split) {
             return cut ? 0 : EAGAIN;
         };
         iovec parts[] = {{(char *) frame.data(), 4}, {(char *) frame.data() + 4, 0}, {(char *) frame.data() + 4, 10}};
-        CHECK(us_socket_takes_parts(s));
+        CHECK(us_socket_can_write_parts(s));
         CHECK_EQ(us_socket_write_parts(s, parts, 3), cut);
         us_sys_hook = nullptr;
-        CHECK_EQ(us_socket_spilled(s), 0);
+        CHECK_EQ(us_socket_unsent_bytes(s), 0);
         CHECK_EQ(s->blocked, cut < 14);
-        CHECK_EQ(us_socket_takes_parts(s), cut == 14);
+        CHECK_EQ(us_socket_can_write_parts(s), cut == 14);
         if (cut < 14) CHECK_EQ(us_socket_write_parts(s, parts, 3), 0);
         std::string heard;
         server.pump([&] { return (heard += hear(fd)) == frame.substr(0, cut) && !s->blocked; });
@@ -146,7 +146,7 @@ TEST(parts_of_a_dead_socket) {
     iovec parts[] = {{(char *) "ab", 2}, {(char *) "cd", 2}};
     CHECK_EQ(us_socket_write_parts(s, parts, 2), 0);
     us_sys_hook = nullptr;
-    CHECK(!us_socket_takes_parts(s));
+    CHECK(!us_socket_can_write_parts(s));
     CHECK_EQ(us_socket_write_parts(s, parts, 2), 0);
     server.pump([&] { return server.http.closed == 1; });
     close(fd);

@@ -2,7 +2,7 @@
 // functions, and a whole instance whose clock is moved instead of waited for.
 #include "instance_server.h"
 
-#include "usockets/internal.h"
+#include "usockets/tcp/socket.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>

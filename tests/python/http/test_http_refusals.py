@@ -238,5 +238,5 @@ def test_many_refusals_leave_nothing(server: Server) -> None:
                 assert client.reply().status == 400
     with Client(server) as client:
         assert client.ask().status == 200
-        # Lingering closes (two seconds at most) are bounded, too.
+        # Draining closes (two seconds at most) are bounded, too.
         assert len(list(Path("/proc/self/fd").iterdir())) < before + 520

@@ -99,7 +99,7 @@ def sockets():
 BAD = b"\0 nonsense\r\n\r\n"
 
 
-def test_lingering_connections_leave_the_reserve(reserved, sockets) -> None:
+def test_draining_connections_leave_the_reserve(reserved, sockets) -> None:
     """Idle clients up to the limit, and bad requests whose clients never close: open() works all the time."""
     server = reserved(256)
     for _ in range(180):
@@ -111,8 +111,8 @@ def test_lingering_connections_leave_the_reserve(reserved, sockets) -> None:
     eventually(lambda: server.connections() <= 192)
 
 
-def test_newcomers_take_the_place_of_those_that_linger(reserved, sockets) -> None:
-    """At the limit, a connection that has had its answer goes for one that has not: it is not refused."""
+def test_new_connections_replace_draining_ones(reserved, sockets) -> None:
+    """At the limit, a connection that has had its answer is ended for a new one, which is not refused."""
     server = reserved(1024, max_connections=20)
     for _ in range(20):
         assert sockets(server.ports[0], BAD).recv(100).startswith(b"HTTP/1.1 400")

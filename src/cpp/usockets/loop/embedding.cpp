@@ -1,11 +1,12 @@
-// loop/embedding.cpp - what a layer above needs that drives the loop from outside its callbacks: a dispatch bracket of its own, the
-// walk over contexts, and the receive buffer as a gift.
+// loop/embedding.cpp - functions for a layer above that drives the loop from outside its callbacks: a dispatch bracket, the
+// walk over contexts, and the transfer of the receive buffer.
 //
-// Invariant: between us_loop_enter() and the matching us_loop_leave() the loop behaves as inside a callback, so blocks
-// that are closed stay readable and on_close comes at the outermost leave, or (us_loop_leave_later) with the next dispatch,
-// which is the first thing in an iteration.
+// Invariant: between us_loop_enter() and the matching us_loop_leave() the loop behaves as inside a callback: closed blocks
+// stay readable, and on_close is called at the outermost leave or (us_loop_leave_later) in the next dispatch, which every
+// iteration begins with.
 
-#include "usockets/internal.h"
+#include "usockets/loop/loop.h"
+#include "usockets/tcp/socket.h"
 
 void us_loop_enter(us_loop_t *loop) {
     if (loop->depth++ == 0) {
@@ -36,7 +37,7 @@ int us_loop_needs_turn(us_loop_t *loop) {
         return 0;
     }
     return !us_timers_arm(loop) || internal->closed_blocks || internal->pending_head || internal->ready_head ||
-           internal->dead_listeners || internal->dead_watches || internal->dead_lingers || internal->dead_proxied ||
+           internal->dead_listeners || internal->dead_watches || internal->dead_draining || internal->dead_proxied ||
            internal->dead_contexts || loop->num_polls == 0;
 }
 

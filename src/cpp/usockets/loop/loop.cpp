@@ -1,24 +1,33 @@
-// loop/loop.cpp - one iteration, and everything that has to happen around the callbacks for them to be simple.
+// loop/loop.cpp - one iteration, and the deferred work that keeps callbacks simple.
 //
 // The loop owns epoll, the wake-up eventfd, the timerfd, the receive buffer, the lists of closed blocks. Order of an
-// iteration: see us_loop_iterate() in libusockets.h. Four things are put off and each has one place:
+// iteration: see us_loop_iterate() in libusockets.h. Four things are deferred and each has one place:
 //   on_close     until the outermost callback has returned (us_run_deferred_closes, from us_dispatch_t)
 //   pending      on_end after us_socket_shutdown_read(), and closing after a fatal write: after post_cb
-//   ready        reading what a transport has decrypted, or what was received, beyond a visit's share: the next iteration
-//   memory       of anything closed: at the end of the iteration
-// All of it works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
+//   ready        received or decrypted bytes beyond a visit's share: until the next iteration
+//   memory       of closed blocks: until the end of the iteration
+// Deferring works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
 //
-// After fork(), us_loop_abandon() in the child closes copies of descriptors and nothing else: epoll_ctl there would
+// After fork(), us_loop_abandon() in the child closes copies of descriptors and does nothing else: epoll_ctl there would
 // change the parent's registrations.
 
-#include "usockets/internal.h"
+#include "usockets/loop/loop.h"
+
+#include "usockets/loop/poll.h"
+#include "usockets/loop/watch.h"
+#include "usockets/proxy/proxy.h"
+#include "usockets/tcp/context.h"
+#include "usockets/tcp/draining_close.h"
+#include "usockets/tcp/listen.h"
+#include "usockets/tcp/read.h"
+#include "usockets/tcp/socket.h"
 
 #include <initializer_list>
 #include <new>
 
 void us_out_of_memory() { throw std::bad_alloc(); }
 
-void us_failed(us_loop_t *loop, us_socket_t *s) {
+void us_callback_threw(us_loop_t *loop, us_socket_t *s) {
     us_loop_internal_t *internal = loop->internal_;
     if (internal->failure_cb) {
         internal->failure_cb(internal->failure_user);
@@ -26,7 +35,7 @@ void us_failed(us_loop_t *loop, us_socket_t *s) {
     if (s) {
         s = us_socket_follow(s);
         us_socket_close(0, s, 0, nullptr);
-        us_socket_push(s);  // which forgets it
+        us_socket_push(s);  // so that the loop no longer refers to it
     }
 }
 
@@ -120,7 +129,7 @@ void us_pending_add(us_socket_t *s) {
     }
 }
 
-// Ends: each socket can come here at most twice (read_shutdown and doomed are set once).
+// Terminates: each socket comes here at most twice (read_shutdown and US_FLAG_FAILED are set once).
 static void run_pending(us_loop_internal_t *internal) {
     while (us_socket_t *s = internal->pending_head) {
         internal->pending_head = s->pending_next_;
@@ -132,7 +141,7 @@ static void run_pending(us_loop_internal_t *internal) {
             continue;
         }
         us_contain(s->context->loop, s,
-                   [s] { s->flags_ &US_FLAG_DOOMED ? us_socket_read_last(s) : us_socket_deliver_end(s); });
+                   [s] { s->flags_ &US_FLAG_FAILED ? us_socket_read_last(s) : us_socket_deliver_end(s); });
     }
 }
 
@@ -150,8 +159,8 @@ void us_ready_add(us_socket_t *s) {
     }
 }
 
-// One visit each; who has still more puts itself on the list again. What is on it when a visit closes or moves it stays
-// allocated until the end of this iteration.
+// One visit each; a socket with more bytes is added to the list again. A socket that a visit closes or moves stays allocated
+// until the end of this iteration.
 static void run_ready(us_loop_internal_t *internal) {
     us_socket_t *s = internal->ready_head;
     internal->ready_head = internal->ready_tail = nullptr;
@@ -159,7 +168,7 @@ static void run_ready(us_loop_internal_t *internal) {
         us_socket_t *next = s->ready_next_;
         s->flags_ &= ~US_FLAG_READY;
         us_contain(s->context->loop, s, [s] {
-            if (s->flags_ & US_FLAG_DOOMED) {
+            if (s->flags_ & US_FLAG_FAILED) {
                 if (!s->closed && !(s->flags_ & US_FLAG_PENDING)) {
                     us_socket_read_last(s);
                 }
@@ -195,7 +204,7 @@ static void free_dead(us_loop_internal_t *internal) {
         us_socket_free_block(s);
     }
     us_timers_free_dead(internal);
-    us_lingers_free_dead(internal);
+    us_draining_free_dead(internal);
     us_proxied_free_dead(internal);
     us_watches_free_dead(internal);
     us_listeners_free_dead(internal);
@@ -208,7 +217,7 @@ static void release(us_loop_internal_t *internal) {
     }
 }
 
-// Wake-up and watches before sockets: what other threads handed over comes first.
+// Wake-up and watches before sockets: work from other threads comes first.
 static void dispatch_batch(us_loop_t *loop, int count) {
     us_loop_internal_t *internal = loop->internal_;
     auto kind = [internal](int i) { return (us_kind_t) (internal->events[i].data.u64 & 15); };
@@ -229,8 +238,8 @@ static void dispatch_batch(us_loop_t *loop, int count) {
         case US_KIND_LISTENER:
             us_contain(loop, nullptr, [&] { us_listener_event((us_listen_socket_t *) block(i)); });
             break;
-        case US_KIND_LINGER:
-            us_linger_event(loop, (us_linger_t *) block(i));
+        case US_KIND_DRAINING:
+            us_draining_event(loop, (us_draining_t *) block(i));
             break;
         case US_KIND_PROXIED:
             us_contain(loop, nullptr, [&] { us_proxied_event(loop, (us_proxied_t *) block(i)); });
@@ -258,7 +267,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         timeout_ms = 0;
     }
     if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
-        timeout_ms = 1000;  // the kernel has no timer for us: look ourselves
+        timeout_ms = 1000;  // without a kernel timer, poll
     }
     release(internal);
     const int count =
@@ -272,7 +281,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     if (internal->ready_head) {
         run_ready(internal);
     }
-    us_linger_expire(loop);
+    us_draining_expire(loop);
     us_proxied_expire(internal);
     us_wheel_sweep(loop, tick);
 
@@ -316,7 +325,7 @@ void us_loop_abandon(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
     close_own_fds(internal);
     us_contexts_close_fds(loop);
-    us_lingers_free_all(internal);
+    us_draining_free_all(internal);
     us_proxied_close_fds(internal);
 }
 
@@ -326,7 +335,7 @@ void us_loop_free(us_loop_t *loop) {
     us_contexts_detach(loop);
     free_dead(internal);
     us_timers_free_all(internal);
-    us_lingers_free_all(internal);
+    us_draining_free_all(internal);
     us_watches_free_all(internal);
     close_own_fds(internal);
     free(internal->recv_buffer - LIBUS_RECV_BUFFER_PADDING);

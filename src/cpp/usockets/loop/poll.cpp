@@ -1,16 +1,20 @@
-// loop/poll.cpp - what is registered with epoll for a socket, and what an event on it means.
+// loop/poll.cpp - the epoll registration of a socket, and the meaning of an event on it.
 //
-// Level-triggered. `interest_` is what the kernel knows; us_socket_update_interest() brings it in line with the state, and
-// taking interest back is lazy where the next event will tell anyway (pause, end of the peer): a pause that is resumed
-// before more bytes come costs no system call.
+// Level-triggered. `interest_` is the kernel's state; us_socket_update_interest() brings it in line with the socket's.
+// A pause and the end of the peer leave the interest as it is until the next event: a pause that is resumed before more
+// bytes arrive costs no system call.
 //
-// EPOLLERR and EPOLLHUP can't be masked, so each state needs an answer that ends them, or the loop would spin:
-//   reading          read to the end of what is there; recv() then says 0 or the error
-//   paused           error: close. Hang-up: close, unless unread bytes remain; then leave epoll until resumed ("parked")
+// EPOLLERR and EPOLLHUP cannot be masked, so each state needs an action that ends them, or the loop would spin:
+//   reading          read everything that was received; recv() then returns 0 or the error
+//   paused           error: close. Hang-up: close, unless unread bytes remain; then stay out of epoll until resumed
 //   peer has ended   both sides are done, or the peer reset: close
 //   read shut down   close
 
-#include "usockets/internal.h"
+#include "usockets/loop/poll.h"
+
+#include "usockets/tcp/read.h"
+#include "usockets/tcp/socket.h"
+#include "usockets/tcp/write.h"
 
 int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *block, us_kind_t kind) {
     epoll_event event{};
@@ -27,7 +31,7 @@ void us_socket_update_interest(us_socket_t *s) {
     const bool writing = s->blocked && !(s->flags_ & US_FLAG_EARLY_WRITE);
     const uint32_t wanted = (reading ? US_READ_INTEREST : 0) | (writing ? (uint32_t) EPOLLOUT : 0);
     int operation = EPOLL_CTL_MOD;
-    if (s->flags_ & US_FLAG_PARKED) {
+    if (s->flags_ & US_FLAG_UNREGISTERED) {
         if (!reading) {
             return;
         }
@@ -36,10 +40,10 @@ void us_socket_update_interest(us_socket_t *s) {
         return;
     }
     if (us_epoll_set(s->context->loop, operation, s->fd, wanted, s, US_KIND_SOCKET) != 0) {
-        us_socket_doom(s);
+        us_socket_fail(s);
         return;
     }
-    s->flags_ &= ~US_FLAG_PARKED;
+    s->flags_ &= ~US_FLAG_UNREGISTERED;
     s->interest_ = (uint16_t) wanted;
 }
 
@@ -49,7 +53,7 @@ static bool has_unread(us_socket_t *s) {
            (s->transport_state_ && s->context->transport_->pending(s));
 }
 
-[[gnu::cold]] static void peer_is_gone(us_socket_t *s, uint32_t events) {
+[[gnu::cold]] static void on_hang_up(us_socket_t *s, uint32_t events) {
     if (us_socket_is_reading(s)) {
         us_socket_read(s, events);
         return;
@@ -57,21 +61,21 @@ static bool has_unread(us_socket_t *s) {
     const bool only_paused = !s->peer_ended && !s->read_shutdown;
     if (only_paused && !(events & EPOLLERR) && has_unread(s) &&
         us_epoll_set(s->context->loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET) == 0) {
-        s->flags_ |= US_FLAG_PARKED;
+        s->flags_ |= US_FLAG_UNREGISTERED;
         s->interest_ = 0;
         return;
     }
-    us_socket_close_dead(s);
+    us_socket_close_broken(s);
 }
 
-// An event may be stale: its socket was closed, or adopted, by an earlier one of the same batch. Both are still allocated.
+// An event may be stale: an earlier event of the batch closed or adopted its socket. The old block is still allocated.
 void us_socket_event(us_socket_t *s, uint32_t events) {
     s = us_socket_follow(s);
-    if (s->closed || (s->flags_ & US_FLAG_DOOMED)) {
+    if (s->closed || (s->flags_ & US_FLAG_FAILED)) {
         return;
     }
     if (events & (EPOLLERR | EPOLLHUP)) [[unlikely]] {
-        peer_is_gone(s, events);
+        on_hang_up(s, events);
         return;
     }
     if (events & EPOLLOUT) {
@@ -84,7 +88,7 @@ void us_socket_event(us_socket_t *s, uint32_t events) {
     if (events & US_READ_INTEREST) {
         if (us_socket_is_reading(s)) {
             if ((s->flags_ & (US_FLAG_UNREAD | US_FLAG_READY)) == (US_FLAG_UNREAD | US_FLAG_READY)) [[unlikely]] {
-                return;  // its visit comes in this very iteration
+                return;  // run_ready() visits it in this iteration
             }
             us_socket_read(s, events);
         } else {
@@ -93,7 +97,8 @@ void us_socket_event(us_socket_t *s, uint32_t events) {
     }
 }
 
-// uWebSockets saves what this answers and gives it back. Writability follows from `blocked` alone, so only reading counts.
+// uWebSockets saves the result and passes it to us_poll_change(). Writability depends on `blocked` alone, so only EPOLLIN
+// matters there.
 int us_poll_events(us_poll_t *p) {
     us_socket_t *s = (us_socket_t *) p;
     return (s->pause_reasons ? 0 : (int) EPOLLIN) | (s->blocked ? (int) EPOLLOUT : 0);

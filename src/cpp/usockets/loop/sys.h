@@ -1,10 +1,10 @@
-// loop/sys.h - the one door to the kernel.
+// loop/sys.h - all system calls of the socket layer.
 //
-// Every system call of this folder goes through a wrapper below, so that a test build can make the N-th one fail, count
-// them, or shorten a transfer (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the
-// check is a constant false and each wrapper is the bare call: no cost.
+// Each goes through a wrapper below, so that a test build can count calls, make the N-th one fail, or shorten a transfer
+// (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the check is a constant false and each
+// wrapper is the bare call: no cost.
 //
-// The hook answers the errno to fail with, or 0 to let the call through; it may lower *length of a transfer. close() is
+// The hook returns the errno to fail with, or 0 to let the call through; it may lower *length of a transfer. close() is
 // always carried out even when it is made to "fail", as on Linux a failed close() has released the descriptor, too.
 
 #pragma once
@@ -80,7 +80,7 @@ static inline int us_sys_setsockopt(int fd, int level, int name, int value) {
     return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-// close() will send a reset and forget the connection.
+// Makes close() send a reset and drop the connection.
 static inline int us_sys_reset_on_close(int fd) {
     const linger reset = {1, 0};
     return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -114,8 +114,8 @@ static inline int us_sys_tcp_info(int fd, tcp_info *info) {
     return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length);
 }
 
-// recv, send and sendmsg go around libc, where they are cancellation points: once a process has had a second thread, entering and
-// leaving those costs some ninety instructions a message, and nobody cancels this thread.
+// recv, send and sendmsg bypass libc, where they are cancellation points: once a process has had a second thread, entering
+// and leaving those costs some ninety instructions per message, and this thread is never cancelled.
 static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {
     if (us_sys_fails(US_SYS_RECV, &length)) {
         return -1;
@@ -158,7 +158,7 @@ static inline void us_sys_close(int fd) {
     close(fd);
 }
 
-// Makes `to` another name of `from`; what `to` was is closed.
+// Makes `to` refer to the file of `from`; the old file of `to` is closed.
 static inline int us_sys_dup_to(int from, int to) { return us_sys_fails(US_SYS_DUP) ? -1 : dup3(from, to, O_CLOEXEC); }
 
 static inline int us_sys_epoll_create() {
@@ -201,7 +201,7 @@ static inline int us_sys_chmod(const char *path, mode_t mode) {
     return us_sys_fails(US_SYS_CHMOD) ? -1 : chmod(path, mode);
 }
 
-// With replace false, an existing `to` makes it fail with EEXIST. Spelled as a syscall: glibc has a name for it from 2.28 on.
+// If `replace` is false, fails with EEXIST when `to` exists. A plain syscall, as glibc has renameat2() only since 2.28.
 static inline int us_sys_rename(const char *from, const char *to, bool replace) {
     if (us_sys_fails(US_SYS_RENAME)) {
         return -1;
@@ -232,5 +232,5 @@ static inline uint64_t us_sys_clock_ns(clockid_t clock) {
 
 static inline uint64_t us_sys_now_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC); }
 
-// The same clock as the kernel has last stored it, one or two of its ticks ago: a fifth of the cost.
+// The value of the same clock at the kernel's last tick: a fifth of the cost.
 static inline uint64_t us_sys_coarse_ns() { return us_sys_clock_ns(CLOCK_MONOTONIC_COARSE); }

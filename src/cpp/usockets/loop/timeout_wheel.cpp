@@ -1,19 +1,21 @@
-// loop/timeout_wheel.cpp - when sockets time out: a lazy timing wheel of 1-second slots.
+// loop/timeout_wheel.cpp - the timeouts of sockets: a lazy timing wheel of 1-second slots.
 //
-// A socket is linked into the slot of its earliest deadline. Pushing a deadline out (every chunk of data does) is only a
-// store: the socket stays where it is, and when its slot comes due the real deadlines are looked at and it moves on.
-// Pulling one in relinks. So a busy connection costs one relink per timeout period, not per message.
+// A socket is linked into the slot of its earliest deadline. Postponing a deadline (every chunk of data does) is only a
+// store: the socket stays in its slot, and when the slot is due, its real deadlines are checked and it is linked again.
+// Bringing one forward relinks. So a busy connection costs one relink per timeout period, not per message.
 //
 // Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the wheel
 // wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work list) or the
-// tick of the slot, and no later than any armed deadline, save that a deadline that is past or in the swept part goes to
+// tick of the slot, and no later than any armed deadline, except that a deadline in the past or in the swept part goes to
 // the next slot.
 //
-// A sweep first moves everything that may be due to `due` and then takes one at a time, as callbacks may close, adopt and
-// re-arm any socket, including the ones still waiting there. One iteration takes US_SWEEP_BURST of them: clients that have
-// all connected in one second are all due in one, too.
+// A sweep first moves the sockets of all slots that have passed to `due` and then handles one at a time, as callbacks may
+// close, adopt and re-arm any socket, including those still in `due`. One iteration handles US_SWEEP_BURST of them: clients
+// that connected in the same second are due in the same second, too.
 
-#include "usockets/internal.h"
+#include "usockets/loop/timeout_wheel.h"
+
+#include "usockets/loop/loop.h"
 
 constexpr uint32_t MASK = US_WHEEL_SLOTS - 1;
 
@@ -66,7 +68,7 @@ void us_wheel_collect(us_wheel_t *wheel, uint32_t tick) {
     }
     uint32_t steps = tick - wheel->swept;
     if (steps > US_WHEEL_SLOTS) {
-        steps = US_WHEEL_SLOTS;  // long asleep: each slot once
+        steps = US_WHEEL_SLOTS;  // after a long sleep, each slot once
     }
     for (uint32_t i = 1; i <= steps && wheel->count; i++) {
         us_socket_t **slot = &wheel->slots[(wheel->swept + i) & MASK];
@@ -89,7 +91,7 @@ uint32_t us_wheel_next(const us_wheel_t *wheel) {
         if (word) {
             return first + step + (uint32_t) __builtin_ctzll(word);
         }
-        step += 64 - (slot & 63);  // to the next word; the last step is the rest of the first one
+        step += 64 - (slot & 63);  // to the next word; the last word is the rest of the first
     }
     return 0;  // everything is in `due`
 }
@@ -110,7 +112,7 @@ void us_wheel_relink(us_socket_t *s) {
     us_wheel_t *wheel = &loop->internal_->wheel;
     const uint32_t at = earliest(s);
     if (s->check_at_ == US_WHEEL_DUE || s->check_at_ == at) {
-        return;  // about to be looked at anyway
+        return;  // its deadlines will be checked anyway
     }
     if (!at) {
         us_wheel_unlink(wheel, s);
@@ -168,7 +170,7 @@ void us_socket_deadline(us_socket_t *s, unsigned int seconds) {
     }
 }
 
-// One socket whose slot came due. Each deadline is disarmed before its callback, which may arm it again.
+// Handles a socket whose slot is due. Each deadline is disarmed before its callback, which may arm it again.
 static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
     if (s->hard_deadline_ && s->hard_deadline_ <= tick) {
         us_socket_close(0, s, 0, nullptr);
@@ -198,7 +200,7 @@ void us_wheel_sweep(us_loop_t *loop, uint32_t tick) {
     us_wheel_collect(wheel, tick);
     for (int fired = 0; wheel->due; fired++) {
         if (fired == US_SWEEP_BURST) {
-            us_wakeup_loop(loop);  // the others are served in between
+            us_wakeup_loop(loop);  // the rest in the next iteration, after other events
             return;
         }
         us_socket_t *s = wheel->due;

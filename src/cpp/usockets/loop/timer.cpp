@@ -1,19 +1,23 @@
-// loop/timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for everything that is timed.
+// loop/timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for timers and timeouts.
 //
 // The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the oldest
-// lingering connection, the oldest one without its PROXY header. It is only ever moved closer, or set again after it fired: a target that moved away costs one idle
-// wake-up instead of a system call per request. With no target it is left alone, so a process that has nothing timed
-// sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
+// draining connection, the oldest connection without its PROXY header. It is only ever moved closer, or set again after it
+// fired: a postponed target costs one idle wake-up instead of a system call per request. With no target it is left alone,
+// so an idle process sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
 //
-// Timers are few, hence a plain list. A pass runs each due timer once, starting over after every callback, as it may
-// have closed or set any of them. A timer closed inside an iteration is freed at its end.
+// Timers are few, hence a plain list. A pass runs each due timer once and starts over after every callback, as the callback
+// may have closed or set any timer. A timer closed inside an iteration is freed at its end.
 
-#include "usockets/internal.h"
+#include "usockets/loop/timer.h"
+
+#include "usockets/loop/loop.h"
+#include "usockets/proxy/proxy.h"
+#include "usockets/tcp/draining_close.h"
 
 uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
 
 static uint32_t tick_at(const us_loop_internal_t *internal, uint64_t ns) {
-    const uint64_t since = ns - internal->base_ns;  // modulo 2^64: tests move the base to before the machine's start
+    const uint64_t since = ns - internal->base_ns;  // modulo 2^64: tests move the base back, to before the boot
     return (int64_t) since > 0 ? (uint32_t) (since / US_NS_PER_SECOND) + 1 : 1;
 }
 
@@ -41,9 +45,7 @@ static uint64_t next_target(us_loop_internal_t *internal) {
             consider(t->due_ns);
         }
     }
-    if (internal->linger_head) {
-        consider(internal->linger_head->deadline_ns);
-    }
+    consider(us_draining_next(internal));
     consider(us_proxied_next(internal));
     return target;
 }
@@ -74,7 +76,7 @@ void us_timers_run(us_loop_t *loop) {
         t->ran_in_pass = pass;
         t->due_ns = t->repeat_ns ? t->due_ns + t->repeat_ns : 0;
         if (t->due_ns && t->due_ns <= now) {
-            t->due_ns = now + t->repeat_ns;  // missed rounds are not made up for
+            t->due_ns = now + t->repeat_ns;  // missed rounds are skipped
         }
         {
             us_dispatch_t dispatch(loop, US_PHASE_NONE);
@@ -131,21 +133,9 @@ void us_timer_close(us_timer_t *timer) {
     }
 }
 
-static void free_list(us_timer_t *t) {
-    while (t) {
-        us_timer_t *next = t->next;
-        free(t);
-        t = next;
-    }
-}
-
-void us_timers_free_dead(us_loop_internal_t *internal) {
-    free_list(internal->dead_timers);
-    internal->dead_timers = nullptr;
-}
+void us_timers_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_timers); }
 
 void us_timers_free_all(us_loop_internal_t *internal) {
     us_timers_free_dead(internal);
-    free_list(internal->timers);
-    internal->timers = nullptr;
+    us_free_list(internal->timers);
 }

@@ -1,14 +1,25 @@
-// loop/watch.cpp - being woken: by another thread, and by descriptors that are not ours.
+// loop/watch.cpp - wake-up by another thread, and by descriptors of the layer above.
 //
 // Wake-up: any thread stores its work somewhere, then calls us_wakeup_loop(). The flag coalesces: only the caller that
-// turns it on writes to the eventfd; the loop turns it off before it runs wakeup_cb. Whoever finds it on has stored his
-// work before the loop turned it off (release/acquire on the flag), so wakeup_cb sees that work: nothing is lost. The
+// sets it writes to the eventfd; the loop clears it before it runs wakeup_cb. A caller that finds it set has stored its
+// work before the loop clears it (release/acquire on the flag), so wakeup_cb sees that work: nothing is lost. The
 // eventfd is edge-triggered and never read; each write is one more edge.
 //
-// A watch belongs to the loop until us_unwatch(); inside an iteration its memory stays until the end, as the event
-// batch may name it. The descriptor is the caller's, who unwatches before closing it.
+// A watch belongs to the loop until us_unwatch(); inside an iteration its memory stays until the end, as the event batch
+// may refer to it. The descriptor belongs to the caller, which must unwatch before it closes the descriptor.
 
-#include "usockets/internal.h"
+#include "usockets/loop/watch.h"
+
+#include "usockets/loop/poll.h"
+
+struct us_watch_t {
+    us_loop_t *loop;
+    us_watch_t *prev, *next;
+    void (*cb)(void *);
+    void *user;
+    int fd;
+    bool dead;
+};
 
 void us_wakeup_loop(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
@@ -76,21 +87,9 @@ void us_unwatch(us_watch_t *watch) {
     }
 }
 
-static void free_list(us_watch_t *watch) {
-    while (watch) {
-        us_watch_t *next = watch->next;
-        free(watch);
-        watch = next;
-    }
-}
-
-void us_watches_free_dead(us_loop_internal_t *internal) {
-    free_list(internal->dead_watches);
-    internal->dead_watches = nullptr;
-}
+void us_watches_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_watches); }
 
 void us_watches_free_all(us_loop_internal_t *internal) {
     us_watches_free_dead(internal);
-    free_list(internal->watches);
-    internal->watches = nullptr;
+    us_free_list(internal->watches);
 }

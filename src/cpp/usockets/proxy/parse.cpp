@@ -1,6 +1,6 @@
 // proxy/parse.cpp - the two formats of a PROXY header. A pure function over bytes; no more lenient than the specification.
 
-#include "usockets/proxy/proxy.h"
+#include "usockets/proxy/parse.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -58,7 +58,7 @@ static bool read_port(text_t word, uint16_t *port) {
 static bool read_line(text_t rest, us_proxy_header_t *header) {
     const size_t length = (size_t) (rest.end - rest.at);
     if (length >= 7 && memcmp(rest.at, "UNKNOWN", 7) == 0) {
-        return length == 7 || rest.at[7] == ' ';  // whatever follows is to be ignored
+        return length == 7 || rest.at[7] == ' ';  // the rest must be ignored
     }
     text_t word;
     if (!take_word(&rest, false, &word) || word.end - word.at != 4 || memcmp(word.at, "TCP", 3) != 0) {
@@ -99,8 +99,8 @@ static int parse_v1(const uint8_t *data, size_t length, us_proxy_header_t *heade
 
 static unsigned read_16(const uint8_t *at) { return (unsigned) at[0] << 8 | at[1]; }
 
-// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` taken as zero. Bit by bit:
-// once a connection, over some hundred bytes.
+// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` as zero. Bit by bit is fast
+// enough for some hundred bytes per connection.
 static uint32_t checksum(const uint8_t *data, size_t length, size_t hole) {
     uint32_t crc = 0xffffffff;
     for (size_t i = 0; i < length; i++) {
@@ -112,7 +112,7 @@ static uint32_t checksum(const uint8_t *data, size_t length, size_t hole) {
     return ~crc;
 }
 
-// The type-length-values must fill the rest of the header exactly; of what they say, only the checksum matters here.
+// The type-length-values must fill the rest of the header exactly; only the checksum is evaluated.
 static bool check_values(const uint8_t *data, size_t length, size_t at) {
     while (at < length) {
         if (length - at < TLV_HEAD) {
@@ -135,7 +135,7 @@ static bool check_values(const uint8_t *data, size_t length, size_t at) {
     return true;
 }
 
-// The address block, of which the header gives the family and the protocol in one byte each of four bits.
+// The address block. One byte of the header has its family and its protocol, four bits each.
 static bool read_block(const uint8_t *data, size_t length, us_proxy_header_t *header) {
     enum { INET = 1, INET6 = 2, UNIX = 3, STREAM = 1, DGRAM = 2 };
     static const size_t sizes[] = {0, 12, 36, 216};

@@ -1,18 +1,20 @@
 // proxy/proxy.cpp - connections whose PROXY header has not arrived yet.
 //
-// They are no sockets: nothing above knows of them, no transport (TLS) has begun, and no callback can be called. Each is a
-// block of the loop's, in the order of arrival (their time is the same for all), that belongs to the listen socket which
-// accepted it and goes with it. When the header is complete the descriptor becomes a socket as any other.
+// They are not sockets: the layer above does not see them, no transport (TLS) has begun, and there are no callbacks. The
+// loop lists them in order of arrival (the timeout is the same for all); they are closed with the listen socket that
+// accepted them. When the header is complete the descriptor becomes an ordinary socket.
 //
-// Not one byte behind the header is taken from the kernel: what arrives is first looked at (MSG_PEEK), and then exactly
-// the bytes that belong to the header are taken. As each visit takes all it has looked at, or is the last one, epoll's
-// level triggering never spins.
+// No byte behind the header is read here: MSG_PEEK shows the bytes first, and then exactly those of the header are read.
+// As each visit reads all that it has peeked at, or is the last one, epoll's level triggering never spins.
 //
-// A closed block goes to a dead list and is freed at the end of the iteration: an event of the same batch may name it.
+// A closed block goes to a dead list and is freed at the end of the iteration: an event of the same batch may refer to it.
 
 #include "usockets/proxy/proxy.h"
 
-#include "usockets/internal.h"
+#include "usockets/loop/poll.h"
+#include "usockets/proxy/parse.h"
+#include "usockets/tcp/listen.h"
+#include "usockets/tcp/socket.h"
 
 struct us_proxied_t {
     us_proxied_t *prev, *next;
@@ -26,7 +28,7 @@ struct us_proxied_t {
 
 void us_socket_context_proxy(us_socket_context_t *context, const us_networks_t *trusted, unsigned int seconds) {
     context->proxy_trusted_ = trusted;
-    if (trusted) {  // else those that are on their way keep their time
+    if (trusted) {  // else waiting connections keep their timeout
         context->proxy_ns_ = seconds * US_NS_PER_SECOND;
     }
 }
@@ -80,7 +82,7 @@ bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage
     return true;
 }
 
-// The header has been taken: what follows in the kernel is for the socket, whose transport begins here.
+// The header is read: the bytes behind it, still in the kernel, are for the socket and its transport.
 static void become_socket(us_loop_t *loop, us_proxied_t *p, const us_proxy_header_t *header) {
     us_listen_socket_t *listener = p->listener;
     const int fd = p->fd;
@@ -148,7 +150,7 @@ void us_proxied_expire(us_loop_internal_t *internal) {
     }
 }
 
-void us_proxied_close_of(us_listen_socket_t *listener) {
+void us_proxied_close_for(us_listen_socket_t *listener) {
     us_loop_internal_t *internal = listener->s.context->loop->internal_;
     for (us_proxied_t *p = internal->proxied_head; p;) {
         us_proxied_t *next = p->next;
@@ -159,7 +161,7 @@ void us_proxied_close_of(us_listen_socket_t *listener) {
     }
 }
 
-// After fork(), in the child: without telling epoll, which is the parent's.
+// After fork(), in the child: leaves epoll alone, which the parent uses.
 void us_proxied_close_fds(us_loop_internal_t *internal) {
     while (us_proxied_t *p = internal->proxied_head) {
         us_sys_close(p->fd);
@@ -167,9 +169,4 @@ void us_proxied_close_fds(us_loop_internal_t *internal) {
     }
 }
 
-void us_proxied_free_dead(us_loop_internal_t *internal) {
-    while (us_proxied_t *p = internal->dead_proxied) {
-        internal->dead_proxied = p->next;
-        free(p);
-    }
-}
+void us_proxied_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_proxied); }

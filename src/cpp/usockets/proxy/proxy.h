@@ -1,33 +1,30 @@
 // proxy/proxy.h - the PROXY protocol, versions 1 and 2, as a receiver (proxy-protocol.txt of HAProxy, section 2).
 //
-// A context can be told that connections from certain peers begin with a PROXY header. Such a connection becomes a socket,
-// and gets on_open, only when its header is complete; the socket then has the address that the header names. Connections
-// from anybody else are not looked into: there, a header is data like any other (and no HTTP request).
+// A context can expect a PROXY header on connections from certain peers. Such a connection becomes a socket, and gets
+// on_open, only when its header is complete; the socket then has the address that the header names. Connections from other
+// peers are not parsed: there, a header is data like any other (and no HTTP request).
 //
 // Loop thread only.
 
 #pragma once
 
+#include "usockets/libusockets.h"
 #include "usockets/proxy/networks.h"
 
-struct us_socket_context_t;
+struct sockaddr_storage;
+struct us_proxied_t;
 
-enum {
-    US_PROXY_V1_MAX = 107,  // a line with its CRLF
-    US_PROXY_MAX = 4096,  // a version 2 header with its TLVs; real ones have some hundred bytes
-};
-
-struct us_proxy_header_t {
-    bool has_address;  // else the connection's own one holds: LOCAL, UNKNOWN, UNSPEC, a unix socket, a datagram
-    uint8_t ip[16];
-    uint8_t ip_length;  // 4 or 16
-    uint16_t port;
-};
-
-// Reads the header at the start of `data`. The bytes it has, when it is complete and valid; 0 when more are needed; -1 as
-// soon as the bytes can't become a valid header.
-int us_proxy_parse(const uint8_t *data, size_t length, us_proxy_header_t *header);
-
-// From now on, new connections from `trusted` must begin with a header within `seconds`, or are closed. NULL: none must.
-// `trusted` has to live until the context is freed or another call.
+// New connections from `trusted` must begin with a header within `seconds`, or are closed. NULL: no header is expected.
+// `trusted` must live until the context is freed or the next call.
 void us_socket_context_proxy(us_socket_context_t *context, const us_networks_t *trusted, unsigned int seconds);
+
+// ---- for the socket layer ----
+
+bool us_proxy_expected(const us_socket_context_t *context, const sockaddr_storage *peer);
+bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage *peer);  // takes over fd on success
+void us_proxied_event(us_loop_t *loop, us_proxied_t *proxied);
+uint64_t us_proxied_next(const us_loop_internal_t *internal);  // the earliest deadline, 0 = none
+void us_proxied_expire(us_loop_internal_t *internal);
+void us_proxied_close_for(us_listen_socket_t *listener);
+void us_proxied_close_fds(us_loop_internal_t *internal);
+void us_proxied_free_dead(us_loop_internal_t *internal);

@@ -4,11 +4,14 @@
 // context goes to the loop's dead list and is released after the closed blocks, at the end of the iteration. A child
 // shares its parent's transport and so holds a reference on it; uWebSockets frees the parent first.
 //
-// us_socket_context_close() closes politely (on_close is called); us_socket_context_free() comes after the layer above has
-// destroyed its data, so whatever is still open goes silently. If the loop was freed first, `loop` is NULL and
-// freeing the context is only that.
+// us_socket_context_close() calls on_close for each socket; us_socket_context_free() comes after the layer above has
+// destroyed its data, so it closes open sockets without callbacks. If the loop was freed first, `loop` is NULL, and only
+// memory is freed.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/context.h"
+
+#include "usockets/tcp/listen.h"
+#include "usockets/tcp/socket.h"
 
 void us_context_link(us_socket_t *s) {
     us_socket_context_t *context = s->context;
@@ -53,7 +56,7 @@ static us_socket_context_t *make_context(us_loop_t *loop, int ext_size) {
 
 us_socket_context_t *us_create_socket_context(int ssl, us_loop_t *loop, int ext_size, us_socket_context_options_t) {
     if (ssl) {
-        errno = EOPNOTSUPP;  // files, as these options name them, are not how TLS is set: us_socket_context_set_tls()
+        errno = EOPNOTSUPP;  // TLS is set by us_socket_context_set_tls(), not by the files that the options name
         return nullptr;
     }
     return make_context(loop, ext_size);
@@ -152,8 +155,7 @@ void us_socket_context_each(us_socket_context_t *context, void (*f)(us_socket_t 
     internal->cursors = cursor.outer;
 }
 
-// Again until nothing is left, as a callback may have adopted a socket into this context (defect U4 is about the saved next
-// pointer; the cursor has that).
+// Repeats until the list is empty, as a callback may adopt a socket into this context. The cursor avoids defect U4.
 void us_socket_context_close(int, us_socket_context_t *context) {
     while (context->listen_head_) {
         us_listen_socket_close(0, context->listen_head_);
@@ -163,7 +165,7 @@ void us_socket_context_close(int, us_socket_context_t *context) {
     }
 }
 
-// Server names belong to a TLS configuration (tls/tls.h): there are none to add, and so none to find.
+// Server names belong to a TLS configuration (tls/tls.h), so contexts have none.
 void us_socket_context_add_server_name(int, us_socket_context_t *, const char *, us_socket_context_options_t, void *) {}
 void us_socket_context_remove_server_name(int, us_socket_context_t *, const char *) {}
 void us_socket_context_on_server_name(int, us_socket_context_t *, void (*)(us_socket_context_t *, const char *)) {}

@@ -1,77 +1,91 @@
-// tcp/draining_close.cpp - connections that are closed for us but whose last bytes are still on their way to the peer.
+// tcp/draining_close.cpp - closed connections whose last bytes are still on their way to the peer.
 //
-// close() with unread input makes the kernel answer with a reset, and a reset destroys what the peer has received but not
-// read yet: typically the error page or the Close frame that explains the close. So a connection that has sent its FIN,
-// and whose peer has not, hands its descriptor to one of these: input is thrown away until the peer's FIN, an error, or two
-// seconds. At most US_LINGER_MAX at once; beyond that, and on any trouble, the descriptor is just closed. They have no
-// claim to it: the limit of connections counts them, and ends the oldest for a newcomer.
+// close() with unread input makes the kernel send a reset, and a reset destroys bytes that the peer has received but not
+// read yet: typically the error page or the Close frame that explains the close. So when a connection has sent its FIN and
+// its peer has not, its descriptor stays open here: input is discarded until the peer's FIN, an error, or two seconds. At
+// most US_DRAINING_MAX at once; beyond that, and on any error, the descriptor is closed at once. The limit of connections
+// counts them and ends the oldest to admit a new connection.
 //
-// They are the loop's, in order of their deadlines (the same period for all), and do not keep it running.
+// They belong to the loop, in order of their deadlines (the same period for all), and do not keep it running.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/draining_close.h"
 
-// The result is its descriptor, which no poll knows any more.
-static int take_out(us_loop_internal_t *internal, us_linger_t *linger) {
+#include "usockets/loop/poll.h"
+#include "usockets/tcp/read.h"
+
+constexpr int US_DRAINING_MAX = 1024;
+constexpr uint64_t US_DRAINING_NS = 2 * US_NS_PER_SECOND;
+
+struct us_draining_t {
+    us_draining_t *prev, *next;
+    uint64_t deadline_ns;
+    int fd;  // -1: on the dead list
+};
+
+// Returns the descriptor, which is not in epoll any more.
+static int unlink_and_release(us_loop_internal_t *internal, us_draining_t *draining) {
     epoll_event none{};
-    us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, linger->fd, &none);
-    const int fd = linger->fd;
-    linger->fd = -1;
-    (linger->prev ? linger->prev->next : internal->linger_head) = linger->next;
-    (linger->next ? linger->next->prev : internal->linger_tail) = linger->prev;
-    linger->next = internal->dead_lingers;
-    internal->dead_lingers = linger;
-    internal->num_lingers--;
+    us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, draining->fd, &none);
+    const int fd = draining->fd;
+    draining->fd = -1;
+    (draining->prev ? draining->prev->next : internal->draining_head) = draining->next;
+    (draining->next ? draining->next->prev : internal->draining_tail) = draining->prev;
+    draining->next = internal->dead_draining;
+    internal->dead_draining = draining;
+    internal->num_draining--;
     return fd;
 }
 
-static void finish(us_loop_internal_t *internal, us_linger_t *linger) { us_sys_close(take_out(internal, linger)); }
+static void finish(us_loop_internal_t *internal, us_draining_t *draining) {
+    us_sys_close(unlink_and_release(internal, draining));
+}
 
-// Takes over fd on success. `registered`: it is in epoll, under another block's name.
-bool us_linger(us_loop_t *loop, int fd, bool registered) {
+bool us_drain_and_close(us_loop_t *loop, int fd, bool registered) {
     us_loop_internal_t *internal = loop->internal_;
-    us_linger_t *linger = internal->num_lingers < US_LINGER_MAX ? (us_linger_t *) malloc(sizeof(us_linger_t)) : nullptr;
-    if (!linger) {
+    us_draining_t *draining =
+        internal->num_draining < US_DRAINING_MAX ? (us_draining_t *) malloc(sizeof(us_draining_t)) : nullptr;
+    if (!draining) {
         return false;
     }
-    if (us_epoll_set(loop, registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, US_READ_INTEREST, linger, US_KIND_LINGER) !=
-        0) {
-        free(linger);
+    if (us_epoll_set(loop, registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, US_READ_INTEREST, draining,
+                     US_KIND_DRAINING) != 0) {
+        free(draining);
         return false;
     }
-    *linger = {internal->linger_tail, nullptr, us_sys_now_ns() + US_LINGER_MS * US_NS_PER_MS, fd};
-    (internal->linger_tail ? internal->linger_tail->next : internal->linger_head) = linger;
-    internal->linger_tail = linger;
-    internal->num_lingers++;
+    *draining = {internal->draining_tail, nullptr, us_sys_now_ns() + US_DRAINING_NS, fd};
+    (internal->draining_tail ? internal->draining_tail->next : internal->draining_head) = draining;
+    internal->draining_tail = draining;
+    internal->num_draining++;
     if (!internal->iterating) {
         us_timers_arm(loop);
     }
     return true;
 }
 
-void us_linger_event(us_loop_t *loop, us_linger_t *linger) {
-    if (linger->fd < 0) {
+void us_draining_event(us_loop_t *loop, us_draining_t *draining) {
+    if (draining->fd < 0) {
         return;
     }
     for (int reads = 0; reads < US_READS_PER_EVENT; reads++) {
-        const ssize_t n = us_sys_recv(linger->fd, loop->internal_->recv_buffer, LIBUS_RECV_BUFFER_LENGTH, 0);
+        const ssize_t n = us_sys_recv(draining->fd, loop->internal_->recv_buffer, LIBUS_RECV_BUFFER_LENGTH, 0);
         if (n > 0) {
             continue;
         }
         if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            finish(loop->internal_, linger);
+            finish(loop->internal_, draining);
         }
         return;
     }
 }
 
-unsigned int us_lingering(const us_loop_t *loop) { return loop->internal_->num_lingers; }
+unsigned int us_draining_count(const us_loop_t *loop) { return loop->internal_->num_draining; }
 
-int us_linger_make_room(us_loop_t *loop, int *fd) {
+int us_draining_make_room(us_loop_t *loop, int *fd) {
     us_loop_internal_t *internal = loop->internal_;
-    if (!internal->linger_head) {
+    if (!internal->draining_head) {
         return 0;
     }
-    const int old = take_out(internal, internal->linger_head);
+    const int old = unlink_and_release(internal, internal->draining_head);
     if (fd && old < *fd && us_sys_dup_to(*fd, old) == old) {
         us_sys_close(*fd);
         *fd = old;
@@ -81,27 +95,26 @@ int us_linger_make_room(us_loop_t *loop, int *fd) {
     return 1;
 }
 
-void us_linger_expire(us_loop_t *loop) {
+uint64_t us_draining_next(const us_loop_internal_t *internal) {
+    return internal->draining_head ? internal->draining_head->deadline_ns : 0;
+}
+
+void us_draining_expire(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
-    while (internal->linger_head && internal->linger_head->deadline_ns <= internal->now_ns) {
-        finish(internal, internal->linger_head);
+    while (internal->draining_head && internal->draining_head->deadline_ns <= internal->now_ns) {
+        finish(internal, internal->draining_head);
     }
 }
 
-void us_lingers_free_dead(us_loop_internal_t *internal) {
-    while (us_linger_t *linger = internal->dead_lingers) {
-        internal->dead_lingers = linger->next;
-        free(linger);
-    }
-}
+void us_draining_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_draining); }
 
-void us_lingers_free_all(us_loop_internal_t *internal) {
-    while (us_linger_t *linger = internal->linger_head) {
-        internal->linger_head = linger->next;
-        us_sys_close(linger->fd);
-        free(linger);
+void us_draining_free_all(us_loop_internal_t *internal) {
+    while (us_draining_t *draining = internal->draining_head) {
+        internal->draining_head = draining->next;
+        us_sys_close(draining->fd);
+        free(draining);
     }
-    internal->linger_tail = nullptr;
-    internal->num_lingers = 0;
-    us_lingers_free_dead(internal);
+    internal->draining_tail = nullptr;
+    internal->num_draining = 0;
+    us_draining_free_dead(internal);
 }

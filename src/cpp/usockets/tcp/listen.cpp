@@ -1,18 +1,26 @@
 // tcp/listen.cpp - listen sockets: TCP addresses, and accepting.
 //
 // A listen socket belongs to its context and keeps the loop running. Accepting goes in bursts; on_open may close the
-// listen socket (or its context) in mid-burst, so `closed` is looked at after each one, and the block stays allocated
+// listen socket (or its context) in mid-burst, so `closed` is checked after each one, and the block stays allocated
 // until the end of the iteration.
 //
 // Out of descriptors or memory, accept() fails while the connection stays queued and level-triggered epoll would report
-// it for ever (defect U3). Then the listener is taken out of epoll for US_ACCEPT_PAUSE_MS.
+// it for ever (defect U3). Then epoll ignores the listener for US_ACCEPT_PAUSE_MS.
 //
-// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is taken is an
-// error, never a reason to try the other family. TCP_NODELAY is set on the listen socket, and accepted ones inherit it.
+// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is in use is an
+// error, never a reason to try the other family. TCP_NODELAY (no Nagle) is set on the listen socket, and accepted sockets
+// inherit it.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/listen.h"
+
+#include "usockets/proxy/proxy.h"
+#include "usockets/tcp/listen_unix.h"
+#include "usockets/tcp/socket.h"
 
 #include <netdb.h>
+
+constexpr int US_ACCEPT_BURST = 128;
+constexpr int US_ACCEPT_PAUSE_MS = 200;
 
 static thread_local int resolver_error;
 
@@ -51,8 +59,8 @@ void us_listen_socket_close(int, us_listen_socket_t *listener) {
         us_timer_close(listener->retry);
         listener->retry = nullptr;
     }
-    us_proxied_close_of(listener);
-    us_listener_unpublish(listener);  // before close(): until then nobody else can get our inode number
+    us_proxied_close_for(listener);
+    us_listener_unpublish(listener);  // before close(), after which another file could get the same inode number
     if (listener->s.fd >= 0) {
         us_epoll_set(context->loop, EPOLL_CTL_DEL, listener->s.fd, 0, listener, US_KIND_LISTENER);
         us_sys_close(listener->s.fd);
@@ -67,12 +75,7 @@ void us_listen_socket_close(int, us_listen_socket_t *listener) {
     internal->dead_listeners = listener;
 }
 
-void us_listeners_free_dead(us_loop_internal_t *internal) {
-    while (us_listen_socket_t *listener = internal->dead_listeners) {
-        internal->dead_listeners = listener->next;
-        free(listener);
-    }
-}
+void us_listeners_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_listeners); }
 
 // ---- accepting ----
 
@@ -100,8 +103,7 @@ static void poll_again(us_timer_t *timer) {
     us_timer_set(listener->retry, poll_again, US_ACCEPT_PAUSE_MS, 0);
 }
 
-// Errors that go away with the connection they belong to (accept(2)). All others stay: above all EMFILE, ENFILE, ENOBUFS
-// and ENOMEM.
+// Errors that concern one connection only (accept(2)). All others persist: above all EMFILE, ENFILE, ENOBUFS and ENOMEM.
 static bool is_of_one_connection(int error) {
     switch (error) {
     case EINTR:
@@ -136,7 +138,7 @@ void us_listener_event(us_listen_socket_t *listener) {
                 continue;
             }
             const int error = errno;
-            if ((error == EMFILE || error == ENFILE) && us_linger_make_room(listener->s.context->loop, nullptr)) {
+            if ((error == EMFILE || error == ENFILE) && us_draining_make_room(listener->s.context->loop, nullptr)) {
                 continue;
             }
             pause_accepting(listener, error);
@@ -171,7 +173,7 @@ void us_listener_event(us_listen_socket_t *listener) {
 
 // ---- TCP ----
 
-// The first failure of bind or listen says more than that of a family that does not exist here.
+// The first error of bind or listen is more useful to users than the error of a family that this machine does not have.
 struct first_error_t {
     int value = 0;
     bool from_bind = false;

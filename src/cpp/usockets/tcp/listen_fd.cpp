@@ -1,12 +1,12 @@
-// tcp/listen_fd.cpp - listening on a descriptor that somebody else has bound: a parent process, or systemd.
+// tcp/listen_fd.cpp - listening on a descriptor that another process has bound: a parent process, or systemd.
 //
-// All questions come first and change nothing, so that on failure the descriptor is the caller's as it was. Then it becomes
-// ours: the listener closes it. The socket behind it may be shared with other processes, which goes unnoticed, but for two
-// things: O_NONBLOCK belongs to the socket and not to the descriptor, and several processes that are woken for one
-// connection find that one of them was faster (accept() says EAGAIN). Closing our descriptor neither ends their listening
-// nor resets what waits to be accepted: that is what a restart without a gap is made of.
+// All checks come first and change nothing, so that on failure the caller has its descriptor as before. On success the
+// listener owns and closes it. Other processes may share the socket, with two consequences: O_NONBLOCK belongs to the
+// socket and not to the descriptor, and of several processes that wake up for one connection, all but one get EAGAIN from
+// accept(). Closing this descriptor neither ends their listening nor resets connections that wait to be accepted, so a
+// server can be restarted without a gap.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/listen.h"
 
 #include <netdb.h>
 
@@ -33,7 +33,7 @@ static int family_of(int fd) {
     return family;
 }
 
-// Where it listens; -1 with errno.
+// The address of a listening socket; -1 with errno.
 static int address_of(int fd, us_listen_address_t *where) {
     sockaddr_storage address{};
     socklen_t length = sizeof(address);
@@ -44,7 +44,7 @@ static int address_of(int fd, us_listen_address_t *where) {
         const sockaddr_un *local = (const sockaddr_un *) &address;
         static_assert(sizeof(local->sun_path) <= sizeof(where->text));
         const size_t all = length > offsetof(sockaddr_un, sun_path) ? length - offsetof(sockaddr_un, sun_path) : 0;
-        // Of a path the kernel counts its NUL; in an abstract name every byte counts.
+        // The length of a path includes its NUL; in an abstract name every byte counts.
         const size_t used = all && local->sun_path[0] ? strnlen(local->sun_path, all) : all;
         memcpy(where->text, local->sun_path, used);
         where->length = (int) used;

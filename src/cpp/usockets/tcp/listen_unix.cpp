@@ -1,16 +1,18 @@
 // tcp/listen_unix.cpp - listening at a path, or at an abstract name.
 //
 // A path is published in one step, ready for use: the socket is bound to a temporary name in the same folder, gets its
-// permission bits, listens, and only then is renamed into place. So nobody ever sees it with the wrong mode or refusing
-// connections, no umask is touched (it is the process's, not the thread's), and replacing a stale socket leaves no gap.
+// permission bits, listens, and only then is renamed into place. So the path never has the wrong mode and never refuses
+// connections, the umask (of the whole process) stays as it is, and replacing a stale socket leaves no gap.
 //
-// What is there already decides: nothing, fine; not a socket (a symbolic link included), EEXIST, never removed; a socket
-// that somebody serves, EADDRINUSE; a socket that refuses connections, stale and replaced. At close the path goes only
-// if it is still our inode: another server may have replaced it in the meantime.
+// An existing file at the path: if it is not a socket (a symbolic link included), EEXIST, and it is never removed; if a
+// server accepts connections on it, EADDRINUSE; if it refuses connections, it is stale and replaced. At close the path is
+// removed only if it is still our inode: another server may have replaced it in the meantime.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/listen_unix.h"
 
-// A path needs a terminating NUL in there; an abstract name would not, but the same limit is easier to explain.
+#include "usockets/tcp/listen.h"
+
+// A path needs a terminating NUL in sun_path; an abstract name does not, but has the same limit for simplicity.
 constexpr size_t MAX_PATH_LENGTH = sizeof(sockaddr_un::sun_path) - 1;
 
 static bool set_address(sockaddr_un *address, const char *path, size_t length) {
@@ -54,7 +56,7 @@ static us_listen_socket_t *listen_abstract(us_socket_context_t *context, const c
     return listener ? listener : fail(fd, nullptr);
 }
 
-// Whether a socket at this path may be replaced; errno says why not.
+// Whether the socket at this path may be replaced; if not, errno has the reason.
 static bool is_stale(const sockaddr_un *address) {
     const int probe = us_sys_socket(AF_UNIX, SOCK_STREAM);
     if (probe < 0) {
@@ -92,13 +94,13 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
         if (errno != EEXIST) {
             return false;
         }
-        // somebody was faster: judge what he has put there
+        // another process was faster: check its file
     }
     return false;
 }
 
-// A name beside `path`, and how bind() can be told about it: directly or, if that is too long, through the folder's
-// descriptor, which the caller closes.
+// A name in the folder of `path`, and its address for bind(): direct or, if too long, through the folder's descriptor, which
+// the caller closes.
 static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address,
                            int *folder) {
     static std::atomic<unsigned> counter{0};

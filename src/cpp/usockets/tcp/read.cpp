@@ -1,27 +1,35 @@
-// tcp/read.cpp - bytes and the end of bytes, from the kernel to on_data and on_end.
+// tcp/read.cpp - received bytes to on_data, and the end of the stream to on_end.
 //
-// All sockets of a loop share one receive buffer with scribbling room on both sides; its contents are valid until on_data
-// returns. A read that fills it is followed by another, up to four or one millisecond, then the other sockets get their
-// turn; epoll is level-triggered, so nothing is forgotten. A short read ends the visit without asking for EAGAIN.
+// All sockets of a loop share one receive buffer with padding on both sides; its contents are valid until on_data returns.
+// A read that fills it is followed by another, up to four reads or one millisecond, then the other sockets get their turn;
+// epoll is level-triggered, so no bytes are forgotten. A short read ends the visit without a further recv() for EAGAIN.
 //
-// Nor has one read more than a share: the layer above gives the rest back (us_socket_unread()), and it is read again, before
-// anything else, in the socket's next visit.
+// The layer above may handle a part of a read and give the rest back (us_socket_unread()); it is delivered again, before
+// any other bytes, in the socket's next visit.
 //
-// How much one read may bring depends on what its handlers cost: 128 KiB of small messages are 5,000 calls, and nobody else
-// is served meanwhile. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
+// The limit of one read depends on the cost of its handlers: 128 KiB of small messages are 5,000 calls, during which no
+// other socket is served. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
 //
-// A hang-up or error event is only a hint to keep reading: what the peer sent before it went is always delivered first,
-// and it is recv() that says 0 or the error (defect U5). After each callback the socket may be closed or have moved.
+// A hang-up or error event is only a hint to keep reading: bytes that the peer sent before are always delivered first, and
+// recv() returns the end or the error (defect U5). After each callback the socket may be closed or have moved.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/read.h"
 
-// ---- what the layer above has given back, for the sake of others ----
+#include "usockets/loop/poll.h"
+#include "usockets/tcp/socket.h"
+
+constexpr uint64_t US_READ_BUDGET_NS = 1'000'000;  // of one visit
+constexpr uint64_t US_READ_AIM_NS = 500'000;  // of the handlers of one read
+constexpr int US_READ_MIN = 4096;
+constexpr unsigned US_LAST_READS_S = 10;  // bounds the reads of a broken connection
+
+// ---- bytes that the layer above has given back, so that other sockets get their turn ----
 
 void us_socket_unread(us_socket_t *s, const char *data, size_t length) {
     if (s->closed || !length || (s->flags_ & US_FLAG_UNREAD)) {
         return;
     }
-    us_spill_t *unread = (us_spill_t *) us_alloc(sizeof(us_spill_t) + length);
+    us_stored_bytes_t *unread = (us_stored_bytes_t *) us_alloc(sizeof(us_stored_bytes_t) + length);
     *unread = {(uint32_t) length, 0, (uint32_t) length};
     memcpy(unread->data(), data, length);
     s->pending_close_reason_ = unread;
@@ -33,7 +41,7 @@ size_t us_socket_unread_bytes(const us_socket_t *s) {
     if (!(s->flags_ & US_FLAG_UNREAD)) {
         return 0;
     }
-    const us_spill_t *unread = (const us_spill_t *) s->pending_close_reason_;
+    const us_stored_bytes_t *unread = (const us_stored_bytes_t *) s->pending_close_reason_;
     return unread->length - unread->offset;
 }
 
@@ -46,7 +54,7 @@ void us_socket_drop_unread(us_socket_t *s) {
 }
 
 [[gnu::noinline]] static ssize_t take_unread(us_socket_t *s, char *buffer, size_t limit) {
-    us_spill_t *unread = (us_spill_t *) s->pending_close_reason_;
+    us_stored_bytes_t *unread = (us_stored_bytes_t *) s->pending_close_reason_;
     const size_t rest = unread->length - unread->offset;
     const size_t n = rest < limit ? rest : limit;
     memcpy(buffer, unread->data() + unread->offset, n);
@@ -99,7 +107,7 @@ void us_socket_deliver_end(us_socket_t *s) {
     us_socket_update_interest(us_socket_follow(s));
 }
 
-// The peer's FIN. A spill that is still to be flushed in front of our own FIN goes out first.
+// The peer's FIN. If our own FIN still waits for the unsent tail, the socket stays open until both are sent.
 static void peer_ended(us_socket_t *s) {
     s->peer_ended = true;
     if (!s->shut_down) {
@@ -111,7 +119,7 @@ static void peer_ended(us_socket_t *s) {
     }
 }
 
-// deliver(), timed. At most doubles the limit, so that one quick read between slow ones does little harm.
+// deliver() with a measured time. At most doubles the limit, so that one quick read between slow ones changes little.
 static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, int length, uint64_t *spent_ns) {
     const uint64_t before = us_sys_now_ns();
     s = deliver(loop, s, data, length);
@@ -127,7 +135,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
     us_loop_t *loop = s->context->loop;
     uint64_t started = 0, spent = 0;
     for (int reads = 1;; reads++) {
-        char *buffer = loop->internal_->recv_buffer;  // a callback may have taken the last one
+        char *buffer = loop->internal_->recv_buffer;  // us_loop_take_recv_buffer() may have replaced it
         const size_t limit = loop->internal_->read_limit;
         const ssize_t n = receive(s, buffer, limit);
         if (n <= 0) {
@@ -136,7 +144,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
             } else if (errno == EPROTO && s->transport_state_) {
                 us_socket_close_refused(s);
             } else if (errno != EAGAIN || (events & (EPOLLERR | EPOLLHUP))) {
-                us_socket_close_dead(s);
+                us_socket_close_broken(s);
             }
             return;
         }
@@ -156,7 +164,7 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
         }
         const uint64_t now = us_sys_now_ns();
         if (reads == 1) {
-            started = now - spent;  // a small read does not look at the clock
+            started = now - spent;  // small reads are not timed
         }
         if (reads == US_READS_PER_EVENT || now - started > US_READ_BUDGET_NS) {
             if (more_is_here) {
@@ -167,8 +175,8 @@ void us_socket_read(us_socket_t *s, uint32_t events) {
     }
 }
 
-// A write has failed for good, which says nothing about what the peer sent before. Bounded: if the peer, against all
-// appearances, keeps sending, two megabytes are enough, or US_LAST_READS_S where that takes several turns.
+// After a fatal write error, bytes that the peer sent before it are still delivered. Bounded, in case the peer keeps
+// sending: 2 MiB, or US_LAST_READS_S when that takes several turns.
 void us_socket_read_last(us_socket_t *s) {
     us_loop_t *loop = s->context->loop;
     for (int reads = 0; reads < 16 && !s->closed && us_socket_is_reading(s); reads++) {
@@ -188,7 +196,7 @@ void us_socket_read_last(us_socket_t *s) {
     us_socket_close(0, s, 0, nullptr);
 }
 
-// A buffer of its own, not the loop's: the caller is often inside an on_data whose parser still works on that one.
+// Needs its own buffer: the caller is often inside an on_data whose parser still uses the loop's.
 us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length) {
     us_loop_t *loop = s->context->loop;
     us_dispatch_t dispatch(loop, loop->phase);

@@ -1,14 +1,19 @@
 // tcp/socket.cpp - the life of a socket: made, moved to another context, closed.
 //
-// Closing happens at once as far as the kernel and the lists are concerned; what waits is on_close (until the outermost
-// callback has returned) and the memory (until the end of the iteration), because uWebSockets goes on reading a block
-// after it closed it. Order in us_socket_close(): epoll and the descriptor, then the flag and the
-// lists, then the on_close queue.
+// For the kernel and the lists, a socket is closed at once; on_close is deferred (until the outermost callback has
+// returned), and so is freeing (until the end of the iteration), because uWebSockets reads a block after it has closed it.
+// Order in us_socket_close(): epoll and the descriptor, then the flag and the lists, then the on_close queue.
 //
-// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, so that events and callers
-// that still hold the old pointer find out. Only the new block owns the descriptor, the spill and the transport state.
+// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, which events and callers with
+// the old pointer follow. Only the new block owns the descriptor, the unsent tail and the transport state.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/socket.h"
+
+#include "usockets/loop/poll.h"
+#include "usockets/tcp/context.h"
+#include "usockets/tcp/draining_close.h"
+#include "usockets/tcp/read.h"
+#include "usockets/tcp/write.h"
 
 #include <atomic>
 
@@ -26,7 +31,7 @@ void us_socket_free_block(us_socket_t *s) {
         s->context->transport_->free_state(s);
     }
     us_socket_drop_unread(s);
-    free(s->spill_);
+    free(s->unsent_tail_);
     free(s);
 }
 
@@ -74,7 +79,7 @@ void us_socket_open(us_socket_t *s) {
     }
 }
 
-// Pre-open hooks do not exist here, but a descriptor accepted elsewhere is as good as one of ours.
+// For a descriptor that was accepted elsewhere; pre-open hooks do not exist here.
 us_socket_t *us_adopt_accepted_socket(int, us_socket_context_t *context, int fd, unsigned int ext_size, char *ip,
                                       int ip_length) {
     us_socket_t *s = us_sys_make_nonblocking(fd) == 0 ? us_socket_new(context, fd, ext_size) : nullptr;
@@ -94,10 +99,11 @@ static void push_closed(us_loop_internal_t *internal, us_socket_t *s) {
     internal->closed_blocks = s;
 }
 
-// Takes s out of every list but the pending one (whose visit skips closed sockets). The descriptor is the caller's.
-static void retire(us_socket_t *s) {
+// Removes s from every list except pending and ready, whose visits skip closed sockets. The caller owns the descriptor.
+static void unlink_all(us_socket_t *s) {
     us_loop_t *loop = s->context->loop;
-    std::atomic_ref(s->closed).store(true, std::memory_order_relaxed);  // other threads may ask: Request.answered does
+    std::atomic_ref(s->closed).store(true,
+                                     std::memory_order_relaxed);  // other threads may read it: Request.answered does
     us_wheel_unlink(&loop->internal_->wheel, s);
     s->deadline_ = s->long_deadline_ = s->hard_deadline_ = 0;
     us_socket_unblock(s);
@@ -109,25 +115,25 @@ static void retire(us_socket_t *s) {
     push_closed(loop->internal_, s);
 }
 
-// Deleting from epoll is not left to close(): a forked child may hold a copy of the descriptor, and then the registration,
-// with its pointer to our block, would live on.
-static void release_fd(us_socket_t *s, bool may_linger) {
+// Removes fd from epoll explicitly: if a forked child has a copy of the descriptor, close() would leave the registration,
+// with its pointer to this block, in place.
+static void release_fd(us_socket_t *s, bool may_drain) {
     if (s->fd < 0) {
         return;  // abandoned after fork
     }
     us_loop_t *loop = s->context->loop;
-    const bool registered = !(s->flags_ & US_FLAG_PARKED);
+    const bool registered = !(s->flags_ & US_FLAG_UNREGISTERED);
     if (s->transport_state_) {
         s->context->transport_->close(s);
     }
     if (s->flags_ & US_FLAG_RESET) {
         us_sys_reset_on_close(s->fd);
-        may_linger = false;
+        may_drain = false;
     }
     const bool fin_expected = !s->peer_ended || s->transport_state_;  // close_notify may have come without it
-    if (may_linger && s->shut_down && fin_expected && !(s->flags_ & US_FLAG_DOOMED)) {
+    if (may_drain && s->shut_down && fin_expected && !(s->flags_ & US_FLAG_FAILED)) {
         const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown_write(s->fd) == 0;
-        if (fin_sent && us_linger(loop, s->fd, registered)) {
+        if (fin_sent && us_drain_and_close(loop, s->fd, registered)) {
             return;
         }
     }
@@ -143,9 +149,9 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     }
     us_loop_t *loop = s->context->loop;
     us_dispatch_t dispatch(loop, US_PHASE_NONE);  // outside a callback, on_close runs when this ends
-    us_socket_push(s);  // a reset would take what the kernel holds along
+    us_socket_push(s);  // a reset would drop the bytes that the kernel delays
     release_fd(s, true);
-    retire(s);
+    unlink_all(s);
     us_socket_drop_unread(s);
     s->pending_close_code_ = code;
     s->pending_close_reason_ = reason;
@@ -170,23 +176,23 @@ void us_socket_close_delivering(us_socket_t *s) {
 void us_socket_discard(us_socket_t *s) {
     if (!s->closed) {
         release_fd(s, false);
-        retire(s);
+        unlink_all(s);
     }
 }
 
-void us_socket_close_dead(us_socket_t *s) {
-    s->flags_ |= US_FLAG_DOOMED;
+void us_socket_close_broken(us_socket_t *s) {
+    s->flags_ |= US_FLAG_FAILED;
     us_socket_close(0, s, 0, nullptr);
 }
 
 void us_socket_close_refused(us_socket_t *s) {
-    s->shut_down = true;  // its last words are written
+    s->shut_down = true;  // its alert is written
     us_socket_close(0, s, 0, nullptr);
 }
 
-void us_socket_doom(us_socket_t *s) {
-    if (!(s->flags_ & US_FLAG_DOOMED)) {
-        s->flags_ |= US_FLAG_DOOMED;
+void us_socket_fail(us_socket_t *s) {
+    if (!(s->flags_ & US_FLAG_FAILED)) {
+        s->flags_ |= US_FLAG_FAILED;
         us_pending_add(s);
     }
 }
@@ -217,7 +223,7 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     moved->user = s->user;
     moved->interest_ = s->interest_;
     moved->written_ = s->written_;
-    moved->spill_ = s->spill_;
+    moved->unsent_tail_ = s->unsent_tail_;
     moved->transport_state_ = s->transport_state_;
     moved->flags_ = s->flags_ & ~(US_FLAG_PENDING | US_FLAG_READY);
     memcpy(moved->ip, s->ip, sizeof(moved->ip));
@@ -231,11 +237,11 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
         s->flags_ &= ~US_FLAG_UNREAD;
     }
     s->charged = 0;
-    s->spill_ = nullptr;
+    s->unsent_tail_ = nullptr;
     s->transport_state_ = nullptr;
     s->blocked = false;  // counted once, for the new block
     s->moved_to = moved;
-    retire(s);
+    unlink_all(s);
     us_context_link(moved);
     us_socket_changed(moved);
     if (s->flags_ & US_FLAG_PENDING) {
@@ -244,9 +250,9 @@ us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, u
     if (s->flags_ & US_FLAG_READY) {
         us_ready_add(moved);
     }
-    if (!(moved->flags_ & US_FLAG_PARKED) &&
+    if (!(moved->flags_ & US_FLAG_UNREGISTERED) &&
         us_epoll_set(context->loop, EPOLL_CTL_MOD, moved->fd, moved->interest_, moved, US_KIND_SOCKET) != 0) {
-        us_socket_doom(moved);  // an event may still name the old block, which is freed after this one is closed
+        us_socket_fail(moved);  // an event may still refer to the old block, which is freed after this one is closed
     }
     return moved;
 }

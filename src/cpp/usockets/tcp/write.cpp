@@ -1,23 +1,30 @@
 // tcp/write.cpp - bytes from the layer above to the kernel.
 //
-// Nothing here calls back. A write that the kernel takes only in part sets `blocked`: until EPOLLOUT says otherwise,
-// further writes answer 0 without a system call, as uWebSockets retries its whole backlog at every send (defect S9).
+// Only us_socket_writable() calls back. A short write sets `blocked`: until EPOLLOUT, further writes return 0 without a
+// system call, as uWebSockets retries its whole backlog at every send (defect S9).
 //
-// The spill holds bytes that a write has claimed as taken although the kernel has not: the rest of a short msg_more write
-// (uWebSockets would lose what follows it, S2) and the header plus one byte of a write2 (it would lose the payload, S1).
-// Invariants: a spill implies blocked; it goes out before anything else, before on_writable and before FIN; it is small
-// (US_SPILL_MAX, plus write2 headers) and freed when empty. A fatal error dooms the socket: writes answer 0 and the loop
-// closes it at the end of the iteration.
+// The unsent tail holds bytes that a write has accepted although the kernel has not: the rest of a short msg_more write
+// (uWebSockets would lose the bytes behind it, S2) and the header plus one byte of a write2 (it would lose the payload, S1).
+// Invariants: a socket with a tail is blocked; the tail is sent first, before on_writable and before FIN; it is small
+// (US_TAIL_MAX, plus write2 headers) and freed when empty. After a fatal error, writes return 0 and the loop closes the
+// socket at the end of the iteration.
 //
-// MSG_MORE is used between us_socket_hold() and us_socket_push() only: a follow-up that never comes would hold the last
-// segment back for 200 ms.
+// MSG_MORE is used between us_socket_hold() and us_socket_push() only: without a following write it would delay the last
+// segment by 200 ms.
 
-#include "usockets/internal.h"
+#include "usockets/tcp/write.h"
+
+#include "usockets/loop/poll.h"
+#include "usockets/tcp/socket.h"
+
+constexpr uint32_t US_TAIL_CHUNK =
+    16 * 1024;  // the largest msg_more write whose tail is kept: uWebSockets' cork buffer
+constexpr uint32_t US_TAIL_MAX = 32 * 1024;  // two of them
 
 static constexpr uint32_t MAX_WRITE =
     1u << 30;  // lengths arrive as int made from size_t: read as unsigned, then clamped
 
-static inline bool means_later(int error) { return error == EAGAIN || error == ENOBUFS || error == ENOMEM; }
+static inline bool is_temporary(int error) { return error == EAGAIN || error == ENOBUFS || error == ENOMEM; }
 
 [[gnu::noinline]] void us_socket_block(us_socket_t *s) {
     s->blocked = true;
@@ -32,27 +39,29 @@ void us_socket_unblock(us_socket_t *s) {
     }
 }
 
-static void spill(us_socket_t *s, const char *data, uint32_t length) {
-    us_spill_t *old = s->spill_;
+static void keep_tail(us_socket_t *s, const char *data, uint32_t length) {
+    us_stored_bytes_t *old = s->unsent_tail_;
     const uint32_t used = old ? old->length : 0;
     if (!old || old->capacity - used < length) {
         const uint32_t capacity = used + length;
-        us_spill_t *grown = (us_spill_t *) us_alloc(sizeof(us_spill_t) + capacity);
+        us_stored_bytes_t *grown = (us_stored_bytes_t *) us_alloc(sizeof(us_stored_bytes_t) + capacity);
         *grown = {used, old ? old->offset : 0, capacity};
         if (old) {
             memcpy(grown->data(), old->data(), used);
             free(old);
         }
-        s->spill_ = grown;
+        s->unsent_tail_ = grown;
     }
-    memcpy(s->spill_->data() + used, data, length);
-    s->spill_->length = used + length;
+    memcpy(s->unsent_tail_->data() + used, data, length);
+    s->unsent_tail_->length = used + length;
 }
 
-static inline size_t spilled(const us_socket_t *s) { return s->spill_ ? s->spill_->length - s->spill_->offset : 0; }
+static inline size_t tail_length(const us_socket_t *s) {
+    return s->unsent_tail_ ? s->unsent_tail_->length - s->unsent_tail_->offset : 0;
+}
 
-size_t us_socket_spilled(us_socket_t *s) {
-    return spilled(s) + (s->transport_state_ ? s->context->transport_->unsent(s) : 0);
+size_t us_socket_unsent_bytes(us_socket_t *s) {
+    return tail_length(s) + (s->transport_state_ ? s->context->transport_->unsent(s) : 0);
 }
 
 size_t us_socket_unacknowledged(us_socket_t *s) {
@@ -60,17 +69,23 @@ size_t us_socket_unacknowledged(us_socket_t *s) {
     return !s->closed && ioctl(s->fd, TIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t) bytes : 0;
 }
 
-uint64_t us_socket_taken(us_socket_t *s) {
+uint64_t us_socket_acknowledged_bytes(us_socket_t *s) {
     const size_t unsent = s->transport_state_ ? s->context->transport_->unsent(s) : 0;
     return s->written_ - unsent - us_socket_unacknowledged(s);
 }
 
-unsigned int us_socket_unheard_seconds(us_socket_t *s) {
+unsigned int us_socket_seconds_since_ack(us_socket_t *s) {
     tcp_info info{};
     return !s->closed && us_sys_tcp_info(s->fd, &info) == 0 ? info.tcpi_last_ack_recv / 1000 : 0;
 }
 
-// MSG_MORE or 0 for the next write, which decides whether there is something to be pushed.
+// Bytes of s that the kernel, or its transport, has accepted.
+static inline void us_count_written(us_socket_t *s, ssize_t n) {
+    s->written_ += (uint64_t) n;
+    us_count_bytes(&s->context->loop->bytes_written_, n);
+}
+
+// MSG_MORE or 0 for the next write. Notes whether us_socket_push() will have to send a delayed segment.
 static inline int more_flag(us_socket_t *s) {
     us_loop_internal_t *internal = s->context->loop->internal_;
     if (internal->held == s) [[unlikely]] {
@@ -98,20 +113,21 @@ void us_socket_release(us_socket_t *s) {
     }
 }
 
-// What is blocked needs no push: the kernel sends that when it makes room. Not all sockets are TCP.
+// A blocked socket needs no push: the kernel sends when it has room. Not all sockets are TCP, so errors are ignored.
 void us_socket_push(us_socket_t *s) {
     us_loop_internal_t *internal = s->context->loop->internal_;
     us_socket_release(s);
     if (internal->unpushed == s) {
         internal->unpushed = nullptr;
         if (!s->closed && !(s->flags_ & US_FLAG_FIN_SENT)) {
-            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, 1);  // set already: it sends what waits
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY,
+                              1);  // already set; setting it again sends the delayed segment
         }
     }
 }
 
-// Bytes taken; short sets `blocked`, fatal dooms. The socket is open, not shut down and not blocked.
-static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
+// Returns the bytes accepted; sets `blocked` after a short write. The socket is open, not shut down and not blocked.
+static inline uint32_t send_bytes(us_socket_t *s, const char *data, uint32_t length) {
     for (;;) {
         const us_transport_t *transport = s->context->transport_;
         const ssize_t n = transport ? transport->send(s, data, length) : us_sys_send(s->fd, data, length, more_flag(s));
@@ -126,8 +142,8 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
         if (n < 0 && errno == EINTR) {
             continue;
         }
-        if (n < 0 && !means_later(errno)) {
-            us_socket_doom(s);
+        if (n < 0 && !is_temporary(errno)) {
+            us_socket_fail(s);
             return 0;
         }
         us_socket_block(s);
@@ -141,117 +157,117 @@ static inline uint32_t put(us_socket_t *s, const char *data, uint32_t length) {
 
 int us_socket_write(int, us_socket_t *s, const char *data, int length, int msg_more) {
     const uint32_t wanted = (uint32_t) length < MAX_WRITE ? (uint32_t) length : MAX_WRITE;
-    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED) || !wanted) {
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_FAILED) || !wanted) {
         return 0;
     }
-    const uint32_t taken = s->blocked ? 0 : put(s, data, wanted);
-    if (taken == wanted) [[likely]] {
-        return (int) taken;
+    const uint32_t accepted = s->blocked ? 0 : send_bytes(s, data, wanted);
+    if (accepted == wanted) [[likely]] {
+        return (int) accepted;
     }
     us_socket_changed(s);
-    const uint32_t rest = wanted - taken;
-    if (msg_more && wanted <= US_SPILL_CHUNK && spilled(s) + rest <= US_SPILL_MAX && !(s->flags_ & US_FLAG_DOOMED)) {
-        spill(s, data + taken, rest);
+    const uint32_t rest = wanted - accepted;
+    if (msg_more && wanted <= US_TAIL_CHUNK && tail_length(s) + rest <= US_TAIL_MAX && !(s->flags_ & US_FLAG_FAILED)) {
+        keep_tail(s, data + accepted, rest);
         return (int) wanted;
     }
-    return (int) taken;
+    return (int) accepted;
 }
 
-// For transports, in which two small writes are two records: the header shares one with the payload's beginning.
-[[gnu::noinline]] static uint32_t put2(us_socket_t *s, const char *header, uint32_t h, const char *payload,
-                                       uint32_t p) {
-    char first[US_SPILL_CHUNK];
+// For transports, in which two small writes make two records: puts the header and the start of the payload into one.
+[[gnu::noinline]] static uint32_t send_with_header(us_socket_t *s, const char *header, uint32_t h, const char *payload,
+                                                   uint32_t p) {
+    char first[US_TAIL_CHUNK];
     const uint32_t with = p < sizeof(first) - h ? p : (uint32_t) sizeof(first) - h;
     memcpy(first, header, h);
     memcpy(first + h, payload, with);
-    uint32_t taken = put(s, first, h + with);
-    if (taken == h + with && with < p && !s->blocked && !(s->flags_ & US_FLAG_DOOMED)) {
-        taken += put(s, payload + with, p - with);
+    uint32_t accepted = send_bytes(s, first, h + with);
+    if (accepted == h + with && with < p && !s->blocked && !(s->flags_ & US_FLAG_FAILED)) {
+        accepted += send_bytes(s, payload + with, p - with);
     }
-    return taken;
+    return accepted;
 }
 
-// Parts of a plain socket that is not blocked, `length` bytes in all; as put().
-static inline uint32_t put_parts(us_socket_t *s, iovec *parts, size_t count, uint32_t length) {
+// As send_bytes(), for parts of `length` bytes in all. The socket is plain and not blocked.
+static inline uint32_t send_parts(us_socket_t *s, iovec *parts, size_t count, uint32_t length) {
     ssize_t n;
     do {
         n = us_sys_sendmsg(s->fd, parts, count, more_flag(s));
     } while (n < 0 && errno == EINTR);
-    if (n < 0 && !means_later(errno)) {
-        us_socket_doom(s);
+    if (n < 0 && !is_temporary(errno)) {
+        us_socket_fail(s);
         return 0;
     }
-    const uint32_t taken = n < 0 ? 0 : (uint32_t) n;
-    us_count_written(s, taken);
-    if (taken < length) {
+    const uint32_t accepted = n < 0 ? 0 : (uint32_t) n;
+    us_count_written(s, accepted);
+    if (accepted < length) {
         us_socket_block(s);
     }
-    return taken;
+    return accepted;
 }
 
-int us_socket_takes_parts(const us_socket_t *s) {
-    return !s->context->transport_ && !s->blocked && !s->closed && !s->shut_down && !(s->flags_ & US_FLAG_DOOMED);
+int us_socket_can_write_parts(const us_socket_t *s) {
+    return !s->context->transport_ && !s->blocked && !s->closed && !s->shut_down && !(s->flags_ & US_FLAG_FAILED);
 }
 
 size_t us_socket_write_parts(us_socket_t *s, iovec *parts, size_t count) {
-    if (!us_socket_takes_parts(s)) {
+    if (!us_socket_can_write_parts(s)) {
         return 0;
     }
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
         length += parts[i].iov_len;
     }
-    const uint32_t taken = put_parts(s, parts, count, (uint32_t) length);
-    if (taken < length) {
+    const uint32_t accepted = send_parts(s, parts, count, (uint32_t) length);
+    if (accepted < length) {
         us_socket_changed(s);
     }
-    return taken;
+    return accepted;
 }
 
 int us_socket_write2(int, us_socket_t *s, const char *header, int header_length, const char *payload,
                      int payload_length) {
     const uint32_t h = (uint32_t) header_length;
     const uint32_t p = (uint32_t) payload_length < MAX_WRITE ? (uint32_t) payload_length : MAX_WRITE;
-    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED) || h > US_SPILL_CHUNK) {
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_FAILED) || h > US_TAIL_CHUNK) {
         return 0;
     }
-    uint32_t taken = 0;
+    uint32_t accepted = 0;
     if (s->context->transport_) {
-        taken = s->blocked ? 0 : put2(s, header, h, payload, p);
+        accepted = s->blocked ? 0 : send_with_header(s, header, h, payload, p);
     } else if (!s->blocked) {
         iovec parts[2] = {{(void *) header, h}, {(void *) payload, p}};
-        taken = put_parts(s, parts, 2, h + p);
-        if (s->flags_ & US_FLAG_DOOMED) {
+        accepted = send_parts(s, parts, 2, h + p);
+        if (s->flags_ & US_FLAG_FAILED) {
             return 0;
         }
     }
-    if (taken == h + p) {
-        return (int) taken;
+    if (accepted == h + p) {
+        return (int) accepted;
     }
     us_socket_changed(s);
-    if ((s->flags_ & US_FLAG_DOOMED) || taken > h) {
-        return (int) taken;
+    if ((s->flags_ & US_FLAG_FAILED) || accepted > h) {
+        return (int) accepted;
     }
-    if (taken < h) {
-        spill(s, header + taken, h - taken);
+    if (accepted < h) {
+        keep_tail(s, header + accepted, h - accepted);
     }
     if (p) {
-        spill(s, payload, 1);
+        keep_tail(s, payload, 1);
         return (int) (h + 1);
     }
     return (int) h;
 }
 
-// False: not everything went out, or the socket was doomed.
+// False: bytes are left, or the socket has failed.
 static bool flush(us_socket_t *s) {
     const us_transport_t *transport = s->context->transport_;
     if (transport && transport->flush(s) != 0) {
-        if (!means_later(errno)) {
-            us_socket_doom(s);
+        if (!is_temporary(errno)) {
+            us_socket_fail(s);
         }
         return false;
     }
-    us_spill_t *pending = s->spill_;
+    us_stored_bytes_t *pending = s->unsent_tail_;
     while (pending && pending->offset < pending->length) {
         const char *data = pending->data() + pending->offset;
         const size_t length = pending->length - pending->offset;
@@ -259,15 +275,15 @@ static bool flush(us_socket_t *s) {
         if (n >= 0) {
             pending->offset += (uint32_t) n;
             us_count_written(s, n);
-        } else if (means_later(errno)) {
+        } else if (is_temporary(errno)) {
             return false;
         } else if (errno != EINTR) {
-            us_socket_doom(s);
+            us_socket_fail(s);
             return false;
         }
     }
     free(pending);
-    s->spill_ = nullptr;
+    s->unsent_tail_ = nullptr;
     return !transport || !transport->unsent(s);
 }
 
@@ -276,17 +292,17 @@ void us_socket_finish_writing(us_socket_t *s) {
     const int answer = transport ? transport->shutdown(s) : us_sys_shutdown_write(s->fd);
     if (answer == 0) {
         s->flags_ |= US_FLAG_FIN_SENT;
-    } else if (transport && means_later(errno)) {
+    } else if (transport && is_temporary(errno)) {
         if (!s->blocked) {
             us_socket_block(s);
         }
     } else {
-        us_socket_doom(s);
+        us_socket_fail(s);
     }
 }
 
 int us_socket_retry(us_socket_t *s) {
-    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_DOOMED)) {
+    if (s->closed || s->shut_down || (s->flags_ & US_FLAG_FAILED)) {
         return 0;
     }
     if (s->blocked) {
@@ -317,7 +333,7 @@ void us_socket_writable(us_socket_t *s) {
             s->context->cb.on_writable(s);
         }
         s = us_socket_follow(s);
-        us_socket_changed(s);  // again: handlers may have had the first change reported half-way
+        us_socket_changed(s);  // again: handlers may have caused an early report of the first change
     }
     us_socket_update_interest(us_socket_follow(s));
 }
@@ -327,7 +343,7 @@ void us_socket_shutdown(int, us_socket_t *s) {
         return;
     }
     s->shut_down = true;
-    if (s->spill_ || (s->flags_ & US_FLAG_DOOMED)) {
+    if (s->unsent_tail_ || (s->flags_ & US_FLAG_FAILED)) {
         return;
     }
     us_socket_finish_writing(s);

@@ -1,14 +1,16 @@
 // tls/bio.cpp - the BIO between OpenSSL and our buffers, and the way of encrypted bytes to the kernel.
 //
-// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation takes them, and what
-// the kernel does not take becomes the socket's own `out`. While there is such a rest, everything new is appended to it and
-// nothing is sent before it. Invariant between operations: the family's buffer is empty, and a socket with a rest is
-// blocked, so that EPOLLOUT will come.
+// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation sends them, and the
+// bytes that the kernel does not accept become the socket's own `out`. While there are such bytes, all new ones are appended
+// to them. Invariant between operations: the family's buffer is empty, and a socket with unsent bytes is blocked, so that
+// EPOLLOUT will come.
 //
-// The rest is bounded: write calls add nothing to it (send() of tls/tls.cpp answers EAGAIN first), so only answers that the
+// `out` is bounded: write calls add nothing to it (send() of tls/tls.cpp returns EAGAIN first), so only answers that the
 // peer provokes grow it; at US_TLS_OUT_MAX the connection fails.
 
-#include "usockets/tls/internal.h"
+#include "usockets/tls/bio.h"
+
+#include "usockets/loop/loop.h"
 
 static bool append(us_tls_state_t *state, const void *data, size_t length) {
     const size_t unsent = us_tls_unsent(state);
@@ -35,7 +37,7 @@ static bool append(us_tls_state_t *state, const void *data, size_t length) {
     return true;
 }
 
-// What the kernel takes of it; less than length only when it has no room or fails, which is kept in write_error.
+// Returns the bytes that the kernel accepts; less than length only when it has no room or fails (write_error).
 static size_t send_some(us_tls_state_t *state, const char *data, size_t length) {
     size_t sent = 0;
     while (sent < length) {
@@ -54,7 +56,7 @@ static size_t send_some(us_tls_state_t *state, const char *data, size_t length) 
     return sent;
 }
 
-void us_tls_push(us_tls_state_t *state) {
+void us_tls_flush_family(us_tls_state_t *state) {
     us_tls_family_t *family = state->family;
     const size_t length = family->out_length;
     if (!length) {
@@ -70,7 +72,7 @@ void us_tls_push(us_tls_state_t *state) {
     }
 }
 
-int us_tls_push_own(us_tls_state_t *state) {
+int us_tls_flush_socket(us_tls_state_t *state) {
     if (state->out && !state->write_error) {
         state->out_offset += (uint32_t) send_some(state, state->out + state->out_offset, us_tls_unsent(state));
     }
@@ -88,10 +90,10 @@ int us_tls_push_own(us_tls_state_t *state) {
     return 0;
 }
 
-bool us_tls_put(us_tls_state_t *state, const void *data, size_t length) {
+bool us_tls_append(us_tls_state_t *state, const void *data, size_t length) {
     us_tls_family_t *family = state->family;
     if (length > US_TLS_OUT - family->out_length) {
-        us_tls_push(state);
+        us_tls_flush_family(state);
         if (state->out || length > US_TLS_OUT) {
             return append(state, data, length);
         }
@@ -104,7 +106,7 @@ bool us_tls_put(us_tls_state_t *state, const void *data, size_t length) {
 static int bio_write(BIO *bio, const char *data, size_t length, size_t *written) {
     BIO_clear_retry_flags(bio);
     us_tls_state_t *state = (us_tls_state_t *) BIO_get_data(bio);
-    if (!us_tls_put(state, data, length)) {
+    if (!us_tls_append(state, data, length)) {
         return 0;
     }
     *written = length;
@@ -126,7 +128,7 @@ static int bio_read(BIO *bio, char *data, size_t length, size_t *taken) {
     return 1;
 }
 
-// OpenSSL flushes at the end of each flight and asks for kernel TLS, which this BIO does not offer.
+// OpenSSL flushes at the end of each flight, and queries kernel TLS, which this BIO does not support.
 static long bio_control(BIO *, int command, long, void *) { return command == BIO_CTRL_FLUSH; }
 
 static const BIO_METHOD *make_method() {

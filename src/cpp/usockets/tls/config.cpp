@@ -1,10 +1,12 @@
-// tls/config.cpp - a configuration: its sites, and which of them a client's server name (SNI, RFC 6066 3) chooses.
+// tls/config.cpp - a configuration: its sites, and the choice between them by the client's server name (SNI, RFC 6066 3).
 //
-// The choice is made on the ClientHello before anything else is: certificate, suites, client certificates, ALPN and the
-// tickets that are good all follow from it. An exact name goes before a wildcard, a wildcard stands for one label, and case
-// and a trailing dot don't count. No name, or one that is not known, is the first site's.
+// The ClientHello callback chooses before any other decision: certificate, suites, client certificates, ALPN and valid
+// tickets all depend on the site. An exact name goes before a wildcard, a wildcard matches one label, and case and a
+// trailing dot are ignored. Without a name, or with an unknown one, the first site is chosen.
 
-#include "usockets/tls/site.h"
+#include "usockets/tls/config.h"
+
+#include "usockets/loop/loop.h"
 
 static std::string normalised(std::string_view name) {
     std::string out;
@@ -31,7 +33,7 @@ static const us_tls_site_t &site_for(const us_tls_config_t *config, std::string_
     return config->sites[0];
 }
 
-// The host name of the server_name extension; no data when there is none, or none that can be read.
+// The host name of the server_name extension; no data when it is missing or malformed.
 static std::string_view server_name_of(SSL *ssl) {
     const unsigned char *data = nullptr;
     size_t length = 0;
@@ -60,7 +62,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *user) {
     return SSL_CLIENT_HELLO_SUCCESS;
 }
 
-// The name of an authority (RFC 3986 3.2.2), whose port and brackets don't count.
+// The name of an authority (RFC 3986 3.2.2), without port and brackets.
 static std::string_view name_of(std::string_view authority) {
     if (!authority.empty() && authority[0] == '[') {
         return authority.substr(1, authority.find(']') - 1);
@@ -118,7 +120,7 @@ us_tls_config_t *us_tls_config_new(const std::vector<us_tls_entry_t> &entries, u
         if (!us_tls_use_ticket_keys(site.context, &config->ticket_keys)) {
             us_out_of_memory();
         }
-        // Says to the client that its name was understood, and binds sessions to it.
+        // Acknowledges the name to the client, and binds sessions to it.
         SSL_CTX_set_tlsext_servername_callback(site.context, +[](SSL *, int *, void *) { return SSL_TLSEXT_ERR_OK; });
     }
     SSL_CTX_set_client_hello_cb(config->sites[0].context, on_client_hello, config);

@@ -1,21 +1,25 @@
 // tls/site.cpp - one SSL_CTX from the PEM texts of one entry.
 //
-// What every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless
-// `ciphers` says otherwise, sessions in tickets only (nothing is remembered here), buffers that are released when idle.
+// Every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless `ciphers`
+// says otherwise, sessions in tickets only (no session cache), buffers that are released when idle.
 //
-// A ticket is good for one site of one configuration: the keys are the configuration's (tls/tickets.cpp), and the session
-// id context is a digest of what the client was admitted by, so that no ticket carries a client past another site's
-// certificate check.
+// A ticket is valid for one site of one configuration: the configuration owns the keys (tls/tickets.cpp), and the session
+// id context is a digest of the site's names and of its demands on client certificates, so that no ticket carries a client
+// past another site's certificate check.
 //
-// No key or passphrase gets into an error text, and OpenSSL's own texts hold none.
+// No key or passphrase gets into an error text; OpenSSL's own texts contain none.
 
 #include "usockets/tls/site.h"
 
+#include "usockets/loop/loop.h"
+
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-// AES with 128 bits first: no attack gets near it, and its ten rounds take a quarter to a third less time than fourteen.
+// AES with 128 bits first: no known attack comes near it, and its ten rounds take a quarter to a third less time than the
+// fourteen of 256 bits.
 static constexpr char DEFAULT_SUITES13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static constexpr char DEFAULT_CIPHERS[] = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20";  // of TLS 1.2
 
@@ -35,7 +39,8 @@ struct bio_t {
 
 }  // namespace
 
-std::string us_tls_openssl_says() {
+// Empties this thread's error queue into one text.
+static std::string openssl_errors() {
     std::string text;
     while (const unsigned long error = ERR_get_error()) {
         const char *reason = ERR_reason_error_string(error);
@@ -54,11 +59,11 @@ std::string us_tls_openssl_says() {
 
 static bool refuse(us_tls_error_t *error, const char *option, const char *what) {
     error->option = option;
-    error->text = std::string(what) + " (" + us_tls_openssl_says() + ")";
+    error->text = std::string(what) + " (" + openssl_errors() + ")";
     return false;
 }
 
-// The end of a PEM text looks like an error.
+// OpenSSL reports the end of a PEM text as an error.
 static bool at_end_of_pem() {
     const unsigned long error = ERR_peek_last_error();
     const bool at_end = ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
@@ -68,7 +73,7 @@ static bool at_end_of_pem() {
     return at_end;
 }
 
-// For texts that must not ask for a passphrase on the terminal.
+// Keeps OpenSSL from asking for a passphrase on the terminal.
 static int no_passphrase(char *, int, int, void *) { return 0; }
 
 static bool use_certificate(SSL_CTX *context, std::string_view pem, us_tls_error_t *error) {
@@ -127,7 +132,7 @@ static bool use_authorities(SSL_CTX *context, std::string_view pem, us_tls_error
     X509_STORE *store = SSL_CTX_get_cert_store(context);
     int count = 0;
     while (X509 *authority = PEM_read_bio_X509(bio.bio, nullptr, no_passphrase, nullptr)) {
-        // Its name goes to clients, so that they can choose a certificate.
+        // The server sends this name, so that clients can choose a certificate.
         const bool used = X509_STORE_add_cert(store, authority) == 1 && SSL_CTX_add_client_CA(context, authority) == 1;
         X509_free(authority);
         if (!used) {
@@ -138,12 +143,12 @@ static bool use_authorities(SSL_CTX *context, std::string_view pem, us_tls_error
     if (!at_end_of_pem()) {
         return refuse(error, "ca", "has a certificate that is not valid");
     }
-    // Whoever is named here is trusted, root or not.
+    // Each certificate in `ca` is trusted, root or not.
     return count ? X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1
                  : refuse(error, "ca", "holds no certificate in PEM form");
 }
 
-// One list for both kinds: TLS 1.3 suites have names of their own and a function of their own.
+// `ciphers` is one list for all versions, but OpenSSL has a separate function for TLS 1.3 suites.
 static bool use_ciphers(us_tls_site_t *site, std::string_view given, us_tls_error_t *error) {
     std::string older;
     for (size_t start = 0; start <= given.size();) {

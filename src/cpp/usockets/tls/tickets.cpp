@@ -1,17 +1,20 @@
-// tls/tickets.cpp - the keys of session tickets (RFC 5077, RFC 8446 4.6.1), which change by themselves.
+// tls/tickets.cpp - the keys of session tickets (RFC 5077, RFC 8446 4.6.1), which rotate by themselves.
 //
-// Whoever gets hold of a ticket key can read what was sent under its tickets in TLS 1.2, so none lives long: the key that
-// seals is replaced after a period, and opens for one period more, for which the client gets a new ticket. Keys are the
-// configuration's and known to nobody else. OpenSSL asks the context that a connection began with, so all sites share them.
+// With a stolen ticket key, TLS 1.2 traffic under its tickets can be decrypted, so keys are short-lived: a key seals tickets
+// for one period, and opens them for one period more, when the client gets a new ticket. Each configuration has its own
+// keys. OpenSSL calls the callback of the context that a connection began with, so all sites share the keys.
 //
 // Loop thread only.
 
-#include "usockets/tls/internal.h"
+#include "usockets/tls/tickets.h"
+
+#include "usockets/loop/sys.h"
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#include <cstring>
 #include <initializer_list>
 
 static int index_of_keys() {
@@ -23,7 +26,7 @@ static bool is_good(const us_tls_ticket_key_t &key, uint64_t now, uint64_t perio
     return key.made_ns && now - key.made_ns < period;
 }
 
-// The key that seals now; false when there is no randomness.
+// Makes sure that keys->current may seal; false when random bytes cannot be had.
 static bool renew(us_tls_ticket_keys_t *keys, uint64_t now) {
     if (is_good(keys->current, now, keys->period_ns)) {
         return true;
@@ -51,7 +54,7 @@ static bool use(const us_tls_ticket_key_t &key, const unsigned char *iv, EVP_CIP
            EVP_MAC_CTX_set_params(mac, params) == 1;
 }
 
-// OpenSSL's contract: 1 go on, 2 go on and replace the ticket, 0 the ticket is not ours, -1 give up the handshake.
+// OpenSSL's contract: 1 go on, 2 go on and replace the ticket, 0 the ticket is unknown, -1 fail the handshake.
 static int ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                       int sealing) {
     us_tls_ticket_keys_t *keys = (us_tls_ticket_keys_t *) SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), index_of_keys());

@@ -1,26 +1,31 @@
 // tls/tls.cpp - the transport (tcp/transport.h) that encrypts: handshakes, records, close_notify.
 //
-// recv() decrypts straight into the loop's receive buffer, as many records as it holds, so that many small records make one
-// on_data. It asks the kernel once per call, and again only while it has nothing to deliver: a short answer means there is
-// nothing more now. What OpenSSL or `input` still holds when the buffer is full (or when the layer above paused) is
-// announced by pending(), and the loop comes back for it without an event.
+// recv() decrypts straight into the loop's receive buffer, as many records as fit, so that many small records make one
+// on_data. It reads from the kernel once per call, and again only while it has nothing to deliver: after a short read there
+// is nothing more now. When bytes stay in OpenSSL or in `input` because the buffer is full (or the layer above paused),
+// pending() is true, and the loop reads them without an event.
 //
 // Full handshakes cost up to milliseconds of CPU. One iteration spends US_TLS_HANDSHAKE_BUDGET_NS on them; the others are
-// not even read, so that epoll, which is level-triggered and keeps its order, is the queue in which they wait.
+// not even read: epoll, which is level-triggered and keeps its order, serves as their queue.
 //
 // The end of the stream: close_notify or FIN, whichever comes first, is the peer's end (0 from recv). A FIN without a
 // close_notify is not an error here, as HTTP and WebSocket messages carry their own lengths and ends.
 //
-// A protocol error makes recv() fail with EPROTO after the alert was written; the connection then lingers (tcp/read.cpp), as a
-// reset would take the alert away from the peer.
+// After a protocol error, recv() writes the alert and fails with EPROTO; the connection then drains (tcp/read.cpp), as a
+// reset would destroy the alert.
 
-#include "usockets/tls/internal.h"
+#include "usockets/tls/tls.h"
+
+#include "usockets/loop/poll.h"
+#include "usockets/tcp/socket.h"
+#include "usockets/tcp/write.h"
+#include "usockets/tls/bio.h"
 
 static constexpr char PLAIN_HTTP_ANSWER[] =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\nConnection: close\r\n\r\n"
     "This port speaks TLS: the URL must begin with https or wss.\n";
 
-// OpenSSL says nothing to a peer whose first bytes are no TLS record at all: fatal, protocol_version (RFC 8446 6).
+// OpenSSL sends no alert to a peer whose first bytes are no TLS record at all: fatal, protocol_version (RFC 8446 6).
 static constexpr char VERSION_ALERT[] = {21, 3, 1, 0, 2, 2, 70};
 
 static us_tls_family_t *family_of(us_socket_context_t *context) {
@@ -63,7 +68,7 @@ static int tls_open(us_socket_t *s) {
 
 // ---- receiving ----
 
-// One try of the kernel; 0 is the end, -1 has errno. *full: it had as much as was asked for, so there may be more.
+// One recv(): 0 is the end, -1 has errno. *full: the buffer was filled, so there may be more.
 static ssize_t fetch(us_tls_state_t *state, size_t length, bool *full) {
     const size_t least = US_TLS_RECORD_WIRE;
     const size_t wanted = length < least ? least : length < US_TLS_IN ? length : (size_t) US_TLS_IN;
@@ -81,7 +86,7 @@ static ssize_t fetch(us_tls_state_t *state, size_t length, bool *full) {
     return n;
 }
 
-// The family's buffer is for the next socket: what this one has left there moves into memory of its own.
+// The next socket uses the family's buffer: bytes that this socket has left there move into its own memory.
 static void keep_input(us_tls_state_t *state) {
     if (!state->input_left) {
         free(state->kept);
@@ -98,9 +103,9 @@ static void keep_input(us_tls_state_t *state) {
     const int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
     if (!state->established && !state->family->out_length) {
         if (reason == SSL_R_HTTP_REQUEST) {
-            us_tls_put(state, PLAIN_HTTP_ANSWER, sizeof(PLAIN_HTTP_ANSWER) - 1);
+            us_tls_append(state, PLAIN_HTTP_ANSWER, sizeof(PLAIN_HTTP_ANSWER) - 1);
         } else if (reason == SSL_R_WRONG_VERSION_NUMBER) {
-            us_tls_put(state, VERSION_ALERT, sizeof(VERSION_ALERT));
+            us_tls_append(state, VERSION_ALERT, sizeof(VERSION_ALERT));
         }
     }
     ERR_clear_error();
@@ -108,10 +113,10 @@ static void keep_input(us_tls_state_t *state) {
     state->input_left = 0;
 }
 
-// OpenSSL does not read ahead, so without any of these it has nothing to work on, and a call would only say so.
+// OpenSSL does not read ahead, so otherwise a call would only return SSL_ERROR_WANT_READ.
 static inline bool has_work(const us_tls_state_t *state) { return state->input_left || SSL_pending(state->ssl); }
 
-// Decrypted bytes; 0 when OpenSSL needs more input, or at the end or an error, which the flags of the state then say.
+// Decrypted bytes; 0 when OpenSSL needs more input, or after an end or an error, which sets a flag of the state.
 static size_t decrypt(us_tls_state_t *state, char *data, size_t length) {
     size_t total = 0;
     while (total < length && !state->peer_notified && !state->failed && has_work(state)) {
@@ -151,18 +156,18 @@ static void allow_polling(us_socket_t *s) {
     }
 }
 
-// Sends what the operation has written, and brings the socket's flags in line with what became of it.
+// Sends the bytes that the operation has written, and updates the socket's flags accordingly.
 static void settle(us_socket_t *s, us_tls_state_t *state) {
-    us_tls_push(state);
+    us_tls_flush_family(state);
     if (state->write_error) {
         if (!(s->flags_ & US_FLAG_FIN_SENT)) {
-            us_socket_doom(s);
+            us_socket_fail(s);
         }
     } else if (us_tls_unsent(state)) {
         if (!s->blocked) {
             us_socket_block(s);
         }
-        allow_polling(s);  // the handshake's own bytes wait for the kernel
+        allow_polling(s);  // bytes of the handshake wait for the kernel
         us_socket_changed(s);
     }
 }
@@ -174,7 +179,7 @@ static size_t decrypt_timed(us_socket_t *s, us_tls_state_t *state, char *data, s
     if (!state->failed && SSL_is_init_finished(state->ssl)) {
         state->established = true;
         if (state->deadline && s->hard_deadline_ == state->deadline) {
-            us_socket_deadline(s, 0);  // not one that was set since
+            us_socket_deadline(s, 0);  // unless another deadline was set since
         }
         allow_polling(s);
     }
@@ -229,7 +234,7 @@ static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
     }
     if (!state->established) {
         s->flags_ |= US_FLAG_EARLY_WRITE;
-        us_socket_update_interest(s);  // it may be polled for writing on account of a spill
+        us_socket_update_interest(s);  // it may be polled for writing because of an unsent tail
         errno = EAGAIN;
         return -1;
     }
@@ -247,13 +252,13 @@ static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
             const size_t record = rest < US_TLS_RECORD ? rest : (size_t) US_TLS_RECORD;
             if (SSL_write_ex(state->ssl, (const char *) data + taken, record, &n) <= 0) {
                 fail(state);
-                us_tls_push(state);
+                us_tls_flush_family(state);
                 errno = EPIPE;
                 return -1;
             }
             taken += n;
         }
-        us_tls_push(state);
+        us_tls_flush_family(state);
         if (state->write_error) {
             errno = state->write_error;
             return -1;
@@ -271,9 +276,9 @@ static void tls_opened(us_socket_t *s) {
 
 static size_t tls_unsent(us_socket_t *s) { return us_tls_unsent(us_tls_of(s)); }
 
-static int tls_flush(us_socket_t *s) { return us_tls_push_own(us_tls_of(s)); }
+static int tls_flush(us_socket_t *s) { return us_tls_flush_socket(us_tls_of(s)); }
 
-// At most once. Not before the handshake: there is nothing to close yet, and nothing that could encrypt it.
+// Sends close_notify, at most once. Not before the handshake is done: there are no keys to encrypt it.
 static void notify(us_tls_state_t *state) {
     if (state->notified || state->failed || state->write_error || !state->established) {
         return;
@@ -283,13 +288,13 @@ static void notify(us_tls_state_t *state) {
     if (SSL_shutdown(state->ssl) < 0) {
         ERR_clear_error();
     }
-    us_tls_push(state);
+    us_tls_flush_family(state);
 }
 
 static int tls_shutdown(us_socket_t *s) {
     us_tls_state_t *state = us_tls_of(s);
     notify(state);
-    if (us_tls_push_own(state) != 0) {
+    if (us_tls_flush_socket(state) != 0) {
         return -1;
     }
     return us_sys_shutdown_write(state->fd);
@@ -297,7 +302,7 @@ static int tls_shutdown(us_socket_t *s) {
 
 static void tls_close(us_socket_t *s) {
     us_tls_state_t *state = us_tls_of(s);
-    if (!(s->flags_ & (US_FLAG_DOOMED | US_FLAG_RESET))) {
+    if (!(s->flags_ & (US_FLAG_FAILED | US_FLAG_RESET))) {
         notify(state);
     }
 }

@@ -77,16 +77,16 @@ bool Limits::has_room_for(us_socket_context_t *context, int fd, Refusal *cause) 
     }
     *cause = Refusal::kConnections;
     uint64_t open =
-        uint64_t{context->num_sockets} + context->num_proxied + ws_->num_sockets + us_lingering(http_->loop);
+        uint64_t{context->num_sockets} + context->num_proxied + ws_->num_sockets + us_draining_count(http_->loop);
     return !figures.max_connections || open < figures.max_connections;
 }
 
-// For lack of room, the oldest connection that lingers ends, and the new one takes its descriptor: its peer has been
-// answered, and keeping it is a courtesy.
+// For lack of room, the oldest draining connection ends, and the new one takes its descriptor: its peer has been answered,
+// and draining it is optional.
 int Limits::on_accept(us_socket_context_t *context, int *fd) {
     Limits &limits = static_cast<HttpConnections *>(context->user)->limits();
     Refusal cause;
-    if (limits.has_room_for(context, *fd, &cause) || us_linger_make_room(context->loop, fd)) [[likely]]
+    if (limits.has_room_for(context, *fd, &cause) || us_draining_make_room(context->loop, fd)) [[likely]]
         return 1;
     limits.refused(cause);
     return 0;

@@ -6,7 +6,7 @@ namespace uwserve {
 
 bool Batch::open(Socket *ws) {
     us_socket_t *s = raw(ws);
-    if (!us_socket_takes_parts(s) || buffered_of(s)) return false;
+    if (!us_socket_can_write_parts(s) || buffered_of(s)) return false;
     ws_ = ws;
     is_corked_ = loop_data(s->context->loop)->corkedSocket == s;
     count_ = used_ = 0;

@@ -104,7 +104,7 @@ inline uWS::LoopData *loop_data(us_loop_t *loop) { return static_cast<uWS::LoopD
 
 // User-space bytes not yet taken by the kernel, of an HTTP or WebSocket connection, without what is corked.
 inline size_t buffered_of(us_socket_t *s) {
-    return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_spilled(s);
+    return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_unsent_bytes(s);
 }
 
 // What the peer has not taken yet, in user space and in the kernel.

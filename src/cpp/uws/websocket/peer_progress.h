@@ -13,26 +13,26 @@
 namespace uwserve {
 
 struct Progress {
-    uint64_t taken = 0;  // us_socket_taken() at the last check
+    uint64_t taken = 0;  // us_socket_acknowledged_bytes() at the last check
     bool is_marked = false;
 
     // Counts from here on.
     void mark(us_socket_t *s) {
-        taken = us_socket_taken(s);
+        taken = us_socket_acknowledged_bytes(s);
         is_marked = true;
     }
     // Whether s may stay open for another period. Without a comparison, only a peer that has more than `least` bytes to
     // receive gets one; `seconds` is how long the peer has been silent.
     bool shown(us_socket_t *s, size_t least, unsigned seconds) {
         size_t owed = unread_of(s);
-        uint64_t now = us_socket_taken(s);
+        uint64_t now = us_socket_acknowledged_bytes(s);
         if (is_marked) {
             bool has_taken = static_cast<int64_t>(now - taken) > 0;
             taken = now;
             is_marked = owed > least;
             return has_taken;
         }
-        if (owed <= least || us_socket_unheard_seconds(s) >= seconds) return false;
+        if (owed <= least || us_socket_seconds_since_ack(s) >= seconds) return false;
         taken = now;
         is_marked = true;
         return true;
