@@ -61,19 +61,19 @@ void set_websocket(ServerCore &core, py::object open, py::object message, py::ob
     options.ping = optional(ping);
     options.pong = optional(pong);
     options.error = optional(error);
-    options.max_payload_length = max_payload_length;
-    options.idle_timeout = idle_timeout;
-    options.ping_interval = ping_interval;
-    options.max_lifetime = max_lifetime;
-    options.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
-    options.close_on_backpressure_limit = close_on_backpressure_limit;
-    options.send_pings = send_pings;
-    options.publish_to_self = publish_to_self;
     options.serial = serial;
     options.max_concurrent_handlers = max_concurrent_handlers;
     options.deflate = deflate_options(per_message_deflate);
     options.protocols = std::move(protocols);
     options.enabled = enabled;
+    core.limits.websocket = {max_payload_length,
+                             idle_timeout,
+                             ping_interval,
+                             max_lifetime,
+                             send_pings,
+                             backpressure_limit ? backpressure_limit : kMaxBacklogBytes,
+                             close_on_backpressure_limit,
+                             publish_to_self};
     std::swap(core.options, options);
     core.apply_options();
 }

@@ -91,18 +91,6 @@ void set_close_deadline(us_socket_t *s) {
     us_socket_deadline(s, drain_seconds(s));  // however slowly it drains (defect P10)
 }
 
-// Upstream drops the Close frame with which it answers the peer's when the backlog is over the limit (defect S3). The
-// frame would be the last thing in the backlog; if it is not there, it is put there.
-void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string_view reason) {
-    auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
-    if (backlog.totalLength() <= core.instance->lifecycle().limits()->maxBackpressure) return;
-    char frame[127] = {static_cast<char>(0x88), 0};
-    size_t length = code == 1005 || code == 1006 ? 2 : format_close_frame(frame, static_cast<uint16_t>(code), reason);
-    bool is_there =
-        backlog.length() >= length && memcmp(backlog.data() + backlog.length() - length, frame, length) == 0;
-    if (!is_there) backlog.append(frame, length);
-}
-
 }  // namespace
 
 void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
@@ -232,7 +220,6 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
     gil.ensure();
     us_socket_t *s = raw(ws);
     if (!s->closed) {  // inside upstream's answer to a Close frame
-        ensure_close_answer(*this, s, code, reason);
         us_socket_resume(s, US_PAUSE_QUEUE);
         set_close_deadline(s);
     }
@@ -262,12 +249,8 @@ Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason)
     us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     note_close(handle, code, reason);
-    // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
     limits.stats.topics.leaves_all(subscriber_of(ws));
-    {
-        Limits::Lifted lifted(limits);
-        end_websocket(ws, code, reason);
-    }
+    end_websocket(ws, code, reason);
     if (!s->closed) instance->connections().drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
     set_close_deadline(s);

@@ -85,6 +85,13 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
 
 }  // namespace
 
+Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, Opcode opcode,
+                               bool compress) {
+    if (!instance) return 0;
+    SendResult result = instance->publisher().publish(instance->loop(), sender, topic, message, opcode, compress);
+    return answer_of(result, message.size());
+}
+
 PyMethodDef kTopicMethods[] = {
     {"publish", raw_fastcall<publish<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS,
      docs::kServerWebSocket_publish},

@@ -42,6 +42,17 @@ struct LimitFigures {
     uint32_t first_reserved_fd = 0;  // descriptors from here on are the application's
 };
 
+// The options of WebSockets that do not concern Python, replaced whole by reload. The only place where they are kept.
+struct WebSocketSettings {
+    unsigned max_payload_length = 16u << 20;  // bytes of a message, reassembled and inflated
+    unsigned idle_timeout = 120, ping_interval = 0, max_lifetime = 0;  // seconds
+    bool send_pings = true;
+    size_t backpressure_limit = 16u << 20;  // never 0: "unlimited" is kMaxBacklogBytes
+    bool close_on_backpressure_limit = false;
+    bool publish_to_self = false;
+};
+constexpr size_t kMaxBacklogBytes = 1u << 30;
+
 // How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
 // without a connection, so no more entries than connections; the hash is keyed, so that nobody can choose collisions.
 class AddressTable {
@@ -134,14 +145,10 @@ class Limits {
     uint64_t buffered_bytes() const {
         return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
     }
-    // Upstream has dropped a message, for its own limit or the one we lowered.
-    void send_dropped() {
-        refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
-    }
-    // Upstream's answer to a message for s, or to an attempt at one.
+    // What became of a message for s that was admitted. It is dropped only where the connection is dead, or ends.
     void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
-        if (status == Socket::DROPPED) {
-            send_dropped();
+        if (status == Socket::DROPPED) [[unlikely]] {
+            refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
             return;
         }
         stats.sent[opcode].add(size);
@@ -167,31 +174,9 @@ class Limits {
     }
     void charge(us_socket_t *s);  // what is kept for s has changed
     void discharge(us_socket_t *s);  // s has closed
-    // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
-    void set_backpressure_limit(size_t bytes);
-    // For what is admitted already, and is not to be judged again: the Close frame of a closing handshake (defect S3), and
-    // messages that topics hold. Returns the previous state, for the caller to restore.
-    bool lift_backpressure_limit(bool lifted) {
-        const bool before = std::exchange(is_lifted_, lifted);
-        apply_backpressure_limit();
-        return before;
-    }
-    // The same for a block, whatever is thrown in it.
-    class Lifted {
-      public:
-        explicit Lifted(Limits &limits, bool lifted = true)
-            : limits_(limits), before_(limits.lift_backpressure_limit(lifted)) {}
-        ~Lifted() { limits_.lift_backpressure_limit(before_); }
-        Lifted(const Lifted &) = delete;
-        Lifted &operator=(const Lifted &) = delete;
-
-      private:
-        Limits &limits_;
-        bool before_;
-    };
-    bool is_lifted() const { return is_lifted_; }
 
     LimitFigures figures;
+    WebSocketSettings websocket;
     Refusals refusals;
     Stats stats;  // here, because whoever counts has the limits at hand
     TrustedProxies proxies;
@@ -202,15 +187,12 @@ class Limits {
     static void on_accept_error(us_socket_context_t *context, int error);
     bool admits(uint32_t count, const uint8_t *ip, unsigned length);
     size_t kept_for(us_socket_t *s) const;
-    void apply_backpressure_limit();
 
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     AddressTable addresses_;
     std::atomic<uint64_t> buffered_{0};  // the sum of all charges
     std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
     std::atomic<uint64_t> bodies_{0};  // a part of *loose_
-    size_t backpressure_limit_ = 0;
-    bool is_lifted_ = false;
 };
 
 // us_socket_t::user_bits: counted in the table of addresses.

@@ -80,7 +80,6 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
 }
 
 void Topics::drain_all() {
-    Limits::Lifted lifted(limits_);
     tree_->drain();
     queued_.clear();
     queued_bytes_ = pending_bytes_ = num_queued_ = 0;
@@ -147,10 +146,6 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
     if (flags & TopicTree::IteratorFlags::FIRST) {
-        if (!limits_.is_lifted()) [[unlikely]] {  // one that is drained by itself
-            limits_.lift_backpressure_limit(true);
-            lifted_ = true;
-        }
         corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
         if (corked_) AsyncSocketAccess::cork(async);
     }
@@ -165,10 +160,6 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
         if (corked_) {
             corked_ = false;
             AsyncSocketAccess::uncork(async);
-        }
-        if (lifted_) [[unlikely]] {
-            lifted_ = false;
-            limits_.lift_backpressure_limit(false);
         }
     }
     return false;

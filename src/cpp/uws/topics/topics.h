@@ -5,8 +5,8 @@
 // are kept under it until the topics are drained: a broadcast is compressed once for every setting that its subscribers
 // have negotiated. Subscribers with a context of their own are served one by one, as they must be.
 //
-// Admission. Whether a subscriber gets a message is decided when it is published, by ServerCore::publish(), and not again:
-// what is queued for a subscriber is sent, whatever its limit says by then, unless the connection ends first. For that
+// Admission. Whether a subscriber gets a message is decided when it is published, by the Publisher, and not again:
+// what is queued for a subscriber is sent, unless the connection ends first. For that
 // decision to be sound, what is queued must be known to fit: queued_bytes() bounds what any one subscriber has queued,
 // pending_bytes() what all of them have together. If this much may not fit, the caller calls drain(), or sends what one
 // subscriber has queued, and then decides by the real backlog.
@@ -96,7 +96,7 @@ class Topics {
     FanOut queued_, large_;
     size_t queued_bytes_ = 0, pending_bytes_ = 0, num_queued_ = 0;
     uint32_t sequence_ = 0;
-    bool corked_ = false, lifted_ = false;  // the socket, and the limit, by the messages that are being delivered
+    bool corked_ = false;  // the socket, by the messages that are being delivered
     bool discards_ = false;  // the message that is being delivered was refused
     Batch batch_;
     // What is in it, for statistics and in case that it does not go out whole.

@@ -44,7 +44,7 @@ void reserve_deferred(us_loop_t *loop) {
 }  // namespace
 
 std::unique_ptr<Instance> Instance::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
-    std::unique_ptr<Instance> instance(new Instance(http_handler, limits));
+    std::unique_ptr<Instance> instance(new Instance(ws_handler, http_handler, limits));
     try {
         LoopOfThread none(nullptr);
         instance->build(ws_handler);
@@ -69,6 +69,9 @@ void Instance::build(WsHandler &handler) {
     App::WebSocketBehavior<PerSocket> behavior;
     behavior.idleTimeout = 120;
     behavior.sendPingsAutomatically = false;
+    behavior.resetIdleTimeoutOnSend = false;
+    behavior.maxBackpressure = 0;  // no limit: the Sender admits messages (defect S3)
+    behavior.closeOnBackpressureLimit = false;
     behavior.open = [this, &handler](Socket *ws) {
         try {
             enable_compression(ws, codecs_, ws->getUserData()->compression);

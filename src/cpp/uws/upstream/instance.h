@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "uws/http/connections.h"
-#include "uws/topics/topics.h"
+#include "uws/topics/publisher.h"
 #include "uws/websocket/lifecycle.h"
 
 namespace uwserve {
@@ -29,13 +29,18 @@ class Instance {
     const Codecs &codecs() const { return codecs_; }
     HttpConnections &connections() { return connections_; }
     Lifecycle &lifecycle() { return lifecycle_; }
+    Sender &sender() { return sender_; }
+    Publisher &publisher() { return publisher_; }
     // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by the
     // owner: upstream's destructors were written for the process that made it.
     void abandon();
 
   private:
-    Instance(HttpHandler &http_handler, Limits &limits)
-        : connections_(http_handler, limits), topics_(codecs_, limits) {}
+    Instance(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits)
+        : connections_(http_handler, limits),
+          topics_(codecs_, limits),
+          sender_(limits, topics_),
+          publisher_(limits, topics_, sender_, ws_handler) {}
     void build(WsHandler &handler);
     static void on_failure(void *loop);
 
@@ -46,6 +51,8 @@ class Instance {
     Lifecycle lifecycle_;
     Codecs codecs_;
     Topics topics_;
+    Sender sender_;
+    Publisher publisher_;
 };
 
 }  // namespace uwserve

@@ -48,9 +48,10 @@ void Lifecycle::install(us_socket_context_t *ws_context, HttpConnections *connec
 
 void Lifecycle::set_liveness(const Liveness &liveness) {
     // What upstream arms after data and after upgrade; its own pings stay off, ours replace them.
-    limits()->sendPingsAutomatically = false;
-    limits()->idleTimeoutComponents = {static_cast<unsigned short>(liveness.next(0)),
-                                       static_cast<unsigned short>(liveness.margin())};
+    auto *data = static_cast<ContextData *>(us_socket_context_ext(0, context_));
+    data->sendPingsAutomatically = false;
+    data->idleTimeoutComponents = {static_cast<unsigned short>(liveness.next(0)),
+                                   static_cast<unsigned short>(liveness.margin())};
     if (liveness == liveness_) return;
     liveness_ = liveness;
     us_socket_context_each(context_, [](us_socket_t *s, void *) {

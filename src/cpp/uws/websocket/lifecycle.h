@@ -10,6 +10,7 @@
 #include "uws/upstream/uwebsockets.h"
 #include "uws/websocket/handler.h"
 #include "uws/websocket/ping_schedule.h"
+#include "uws/websocket/sender.h"
 
 namespace uwserve {
 
@@ -38,18 +39,18 @@ class Lifecycle {
     // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
     SparePieces spare;  // of messages in assembly
-    SpareMemory spare_backlog;  // reserved for messages while they are sent: hardly ever written to
-    size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     Limits &server_limits() { return connections_->limits(); }
-    // A Ping or Pong of our own accord, counted unless upstream drops it. Both are few, and the peer's judgement whether we
-    // live, or ours whether it does, hangs on them: a backlog over its limit does not keep them back, want of memory does.
+    // A Ping or Pong that no handler asked for, counted if it is sent. Both are few, and whether either side takes the
+    // other for alive depends on them: a backlog over its limit does not keep them back, want of memory does.
     void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode) {
         Limits &limits = server_limits();
-        Limits::Lifted lifted(limits, limits.has_memory_elsewhere(data.size()));
-        const Socket::SendStatus status = reinterpret_cast<Socket *>(s)->send(data, opcode);
-        if (status != Socket::DROPPED) limits.stats.sent[opcode].add(data.size());
+        if (buffered_of(s) && !limits.has_memory_elsewhere(data.size())) [[unlikely]] {
+            Sender::refuse(s, limits);
+            return;
+        }
+        reinterpret_cast<Socket *>(s)->send(data, opcode);
+        limits.stats.sent[opcode].add(data.size());
     }
-    ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
   private:
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
