@@ -16,7 +16,7 @@ bool is_mapped(const uint8_t *ip, unsigned length) {
     return length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0;
 }
 
-// IPv4 addresses are put where IPv6 has its multicast prefix, from which nobody connects.
+// IPv4 addresses are put where IPv6 has its multicast prefix, from which no client connects.
 uint64_t key_of(const uint8_t *ip, unsigned length) {
     if (is_mapped(ip, length)) {
         ip += sizeof(kMappedPrefix);

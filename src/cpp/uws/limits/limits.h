@@ -1,21 +1,21 @@
 // A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
 //
-// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by the
-// number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others is
-// counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
-// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request head; pending
-// heads in HttpConnections, which has them in a list by age; rates of
-// frames in Lifecycle, from counters beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
+// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by
+// the number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others
+// is counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
+// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request
+// head; pending heads in HttpConnections, which has them in a list by age; rates of frames in Lifecycle, from counters
+// beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
 //
 // Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
 // kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
-// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input is kept;
-// closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
-// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept; bodies of
-// requests, which outlive their connection in the application's hands, by RequestBody; messages that handlers in flight
-// hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
+// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input
+// is kept; closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come
+// whole, never gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by
+// MemoryCharge; bodies of requests, which outlive their connection in the application's hands, by RequestBody; messages
+// that handlers in flight hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
 //
-// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
+// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), MemoryCharge and the counters.
 #pragma once
 
 #include <atomic>
@@ -53,8 +53,9 @@ struct WebSocketSettings {
 };
 constexpr size_t kMaxBacklogBytes = 1u << 30;
 
-// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
-// without a connection, so no more entries than connections; the hash is keyed, so that nobody can choose collisions.
+// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No
+// entry without a connection, so no more entries than connections; the hash is keyed, so that no client can choose
+// collisions.
 class AddressTable {
   public:
     AddressTable();
@@ -105,9 +106,10 @@ class Limits {
     void refused(Refusal cause) { refusals.count(cause); }
 
     // --- connections ---
-    // By address. A connection counts for its own as long as it lives; it is refused for that only if the address is no
-    // trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts for the client that it
-    // names until it is answered, and the WebSocket that comes of it for that client instead of the proxy.
+    // By address. A connection counts for its own as long as it lives; it is refused for that only
+    // if the address is no trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts
+    // for the client that it names until it is answered, and the WebSocket that comes of it for that client instead of
+    // the proxy.
     bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
     void address_closed(us_socket_t *s);
     bool client_arrived(const ClientAddress &client);  // false: one too many, counted; client_left() must not follow
@@ -147,18 +149,18 @@ class Limits {
     }
     // What became of a message for s that was admitted. It is dropped only where the connection is dead, or ends.
     void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
-        if (status == Socket::DROPPED) [[unlikely]] {
+        if (status == Socket::DROPPED) {
             refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
             return;
         }
         stats.sent[opcode].add(size);
         if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
     }
-    // What is kept for no socket, as Kept counts it, for an owner that counts itself.
+    // What is kept for no socket, as MemoryCharge counts it, for an owner that counts itself.
     void add_loose(size_t bytes) { loose_->fetch_add(bytes, std::memory_order_relaxed); }
     void take_loose(size_t bytes) { loose_->fetch_sub(bytes, std::memory_order_relaxed); }
-    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they may have
-    // half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
+    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they
+    // may have half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
     void charge_body(size_t bytes) {
         add_loose(bytes);
         bodies_.fetch_add(bytes, std::memory_order_relaxed);
@@ -178,7 +180,7 @@ class Limits {
     LimitFigures figures;
     WebSocketSettings websocket;
     Refusals refusals;
-    Stats stats;  // here, because whoever counts has the limits at hand
+    Stats stats;  // here, because all code that counts has the limits at hand
     TrustedProxies proxies;
 
   private:

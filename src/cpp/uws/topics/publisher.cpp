@@ -97,7 +97,8 @@ bool Publisher::Publication::admits(us_socket_t *s, size_t owed) const {
     return refused;
 }
 
-void Publisher::Publication::queue() {
+// In line, as small messages pay for every call.
+[[gnu::always_inline]] inline void Publisher::Publication::queue() {
     std::vector<uWS::Subscriber *> refused;
     if (any_blocked) [[unlikely]]
         refused = refused_subscribers();

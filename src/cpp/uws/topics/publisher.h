@@ -1,11 +1,12 @@
-// A message to all subscribers of a topic, with an answer that is true when it is given: each subscriber's copy is admitted or
-// refused at once, by the judge of the Sender, and never later. Most copies cost nothing: a socket without a backlog has room
-// for what topics hold for it, as long as that is no more than its limit. Before it would be more, the topics are drained.
+// A message to all subscribers of a topic, with an answer that is true when it is given: each subscriber's copy is
+// admitted or refused at once, by the judge of the Sender, and never later. Most copies cost nothing: a socket without
+// a backlog has room for what topics hold for it, as long as that is no more than its limit. Before it would be more,
+// the topics are drained.
 //
-// Messages go through the tree of topics, which keeps them until the end of the iteration, so that each subscriber gets all
-// of them with one system call; large ones that gain nothing by it are written to each subscriber at once, each under its
-// own limit (defect S7). A long fan-out lets the layer above do other work on other threads (WsHandler::long_work_begins).
-// Loop thread only.
+// Messages go through the tree of topics, which keeps them until the end of the iteration, so that each subscriber gets
+// all of them with one system call; large ones that gain nothing by it are written to each subscriber at once, each
+// under its own limit (defect S7). A long fan-out lets the layer above do other work on other threads
+// (WsHandler::long_work_begins). Loop thread only.
 #pragma once
 
 #include "uws/websocket/handler.h"

@@ -1,7 +1,8 @@
 // One server's uWebSockets: its own loop, App and contexts, with HttpConnections and Lifecycle installed.
 //
-// uWS::Loop::get() ties a loop to the thread that first asks for it. An Instance's loop belongs to the Instance instead and
-// may run on any one thread at a time: while it is made and destroyed, upstream finds it, or no loop, as the thread's.
+// uWS::Loop::get() ties a loop to the thread that first asks for it. An Instance's loop belongs to the Instance instead
+// and may run on any one thread at a time: while it is made and destroyed, uWebSockets finds it, or no loop, as the
+// thread's.
 #pragma once
 
 #include <memory>
@@ -23,6 +24,12 @@ class Instance {
     us_loop_t *loop() const { return loop_; }
     us_socket_context_t *http_context() const { return http_; }
     us_socket_context_t *ws_context() const { return ws_; }
+    template <typename F>
+    void for_each_websocket(F visit) {
+        us_socket_context_each(ws_, [](us_socket_t *s, void *visit) {
+            (*static_cast<F *>(visit))(reinterpret_cast<Socket *>(s));
+        }, &visit);
+    }
     // After an exception at the top of a turn.
     void uncork_failed() { on_failure(loop_); }
     Topics &topics() { return topics_; }
@@ -31,8 +38,8 @@ class Instance {
     Lifecycle &lifecycle() { return lifecycle_; }
     Sender &sender() { return sender_; }
     Publisher &publisher() { return publisher_; }
-    // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by the
-    // owner: upstream's destructors were written for the process that made it.
+    // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by
+    // the owner: uWebSockets' destructors were written for the process that made it.
     void abandon();
 
   private:

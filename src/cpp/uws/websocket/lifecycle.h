@@ -1,7 +1,8 @@
-// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes (defect P9), and of a peer
-// that is busy reading by what it acknowledges (websocket/peer_progress.h), pings that never close anything, a largest age, the Close frame that upstream does not send when it fails a connection (P6),
-// and reasons for closes that upstream leaves empty (S12). The schedule of pings is in websocket/ping_schedule.h.
-// Loop thread only; one per server.
+// Handles the events of WebSockets between the socket layer and uWebSockets: liveness by received bytes (defect P9),
+// or, of a peer that is busy reading, by what it acknowledges (websocket/peer_progress.h); Pings that never close a
+// connection (websocket/ping_schedule.h); the maximum lifetime; the Close frame that uWebSockets does not send when it
+// fails a connection (P6); and the reasons of closes that uWebSockets leaves empty (S12). Loop thread only; one per
+// server.
 #pragma once
 
 #include <random>
@@ -22,12 +23,15 @@ constexpr uint8_t kMarked =
 class Lifecycle {
   public:
     void install(us_socket_context_t *ws_context, HttpConnections *connections, WsHandler *handler);
+    static Lifecycle *of(us_socket_t *s) { return static_cast<Lifecycle *>(s->context->user); }
     WsHandler &handler() { return *handler_; }
+    HttpConnections &connections() { return *connections_; }
 
     // From now on, also for the open sockets, whose silence begins anew if the schedule changes.
     void set_liveness(const Liveness &liveness);
-    // Seconds that a socket may live, 0 = any number; each is asked to go (on_expire) up to a tenth earlier. Open ones keep
-    // their age, or have it counted from now on if it was 0 before; who is too old already goes within that tenth.
+    // Seconds that a socket may live, 0 = any number; each is asked to go (on_expire) up to a tenth earlier. Open ones
+    // keep their age, or have it counted from now on if it was 0 before; a socket that is too old already goes within
+    // that tenth.
     void set_max_lifetime(unsigned seconds);
     void opened(us_socket_t *s);
     // Silence begins anew: an inbound byte, or reading that begins again.
@@ -35,8 +39,8 @@ class Lifecycle {
         s->user_bits &= static_cast<uint8_t>(~(kPinged | kMarked));
         us_socket_arm(s, liveness_.next(0));
     }
-    // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
-    // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
+    // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with
+    // the kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
     SparePieces spare;  // of messages in assembly
     Limits &server_limits() { return connections_->limits(); }
@@ -60,7 +64,6 @@ class Lifecycle {
     unsigned spread(unsigned seconds) { return seconds < 10 ? 0 : random_() % (seconds / 10 + 1); }
     static us_socket_t *on_end(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
-    static Lifecycle *of(us_socket_t *s) { return static_cast<Lifecycle *>(s->context->user); }
 
     us_socket_context_t *context_ = nullptr;
     HttpConnections *connections_ = nullptr;

@@ -1,7 +1,8 @@
 // What the server sends to one WebSocket: whether a message is admitted, how it leaves, and what is counted.
 //
-// Admission. admits() is the only judge, also for the copies of a publish (topics/publisher.h). A limit is compared with the
-// real backlog, so nothing is judged twice: uWebSockets' own threshold is never set. Loop thread only; calls no user code.
+// Admission. admits() is the only judge, also for the copies of a publish (topics/publisher.h). A limit is compared
+// with the real backlog, so nothing is judged twice: uWebSockets' own threshold is never set. Loop thread only; calls
+// no user code.
 #pragma once
 
 #include "uws/topics/topics.h"
@@ -15,7 +16,8 @@ enum class SendResult : uint8_t {
     kNoMemory,
 };
 
-// Up to this size a message is tried on a socket without a backlog however short memory is: the kernel has room as a rule.
+// Up to this size a message is tried on a socket without a backlog however short memory is: the kernel has room as a
+// rule.
 constexpr size_t kAlwaysTried = 16 * 1024;
 
 class Sender {
@@ -24,9 +26,9 @@ class Sender {
 
     SendResult send(Socket *ws, std::string_view message, Opcode opcode, bool compress);
 
-    // Whether `length` more bytes fit under the limit of a socket. Without a backlog it takes any one message: what it cannot
-    // send at once is then the backlog (as in Bun). With a backlog, no message may push it over the limit (defect S7).
-    // What may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
+    // Whether `length` more bytes fit under the limit of a socket. Without a backlog it takes any one message: what it
+    // cannot send at once is then the backlog (as in Bun). With a backlog, no message may push it over the limit
+    // (defect S7). What may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
     bool admits(us_socket_t *s, size_t length) {
         return (length <= kAlwaysTried && buffered_of(s) == 0) || admits_behind(s, length);
     }
