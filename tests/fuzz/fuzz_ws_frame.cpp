@@ -31,7 +31,7 @@ static void run(std::string_view stream, std::string_view pattern, const ws_mode
     instance_server_t server;
     CHECK(server.instance);
     server.acts = false;
-    server.instance->lifecycle().max_payload = kLimit;
+    server.limits.websocket.max_payload_length = kLimit;
     pipe_t client(server);
     cuts_t cuts(pattern);
     if (at_once) {

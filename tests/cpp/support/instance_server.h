@@ -44,8 +44,8 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
         if (!instance) return;
         instance->connections().max_body = 1 << 16;
         instance->lifecycle().set_liveness(uwserve::Liveness());
-        instance->lifecycle().max_payload = 1 << 16;
-        limits.set_backpressure_limit(1 << 20);
+        limits.websocket.max_payload_length = 1 << 16;
+        limits.websocket.backpressure_limit = 1 << 20;
         deflate.compress = *uwserve::compress_side("dedicated");
         deflate.decompress = *uwserve::decompress_side("dedicated");
     }
@@ -95,9 +95,7 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     void end(peer_t &peer, int code, std::string_view reason) {
         uwserve::Socket *ws = detach(peer, code);
         us_socket_t *s = uwserve::raw(ws);
-        limits.lift_backpressure_limit(true);
         ws->end(code, reason);
-        limits.lift_backpressure_limit(false);
         us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);
     }
 
@@ -168,7 +166,7 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     void on_message(uwserve::Socket *ws, std::string_view message, uwserve::Content content) override {
         if (!peer_of(ws)) return;  // closed by us: what it still sends is ignored by the layer above
         peer_t &peer = live(ws);
-        CHECK(message.size() <= instance->lifecycle().max_payload);
+        CHECK(message.size() <= limits.websocket.max_payload_length);
         const bool is_text = content != uwserve::Content::kBinary;
         CHECK(!is_text || utf8_is_valid(message));
         if (content == uwserve::Content::kAscii) {

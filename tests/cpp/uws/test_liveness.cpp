@@ -224,7 +224,7 @@ TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
 // The same while more and more is sent: what counts is what is read, not how much is left.
 TEST(a_reader_that_does_not_catch_up_is_alive) {
     Aged aged;
-    aged.server.limits.set_backpressure_limit(64 << 20);
+    aged.server.limits.websocket.backpressure_limit = 64 << 20;
     aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
     for (int second = 0; second < 60; second++) {
         CHECK(aged.peer().ws);

@@ -101,6 +101,41 @@ def test_uws_is_the_one_door_to_uwebsockets() -> None:
     assert doors == {"uws/upstream/uwebsockets.h"}
 
 
+# Files of the binding that still call the socket layer or uWebSockets themselves. The list only shrinks.
+REACH_BELOW_UWS = {
+    "py/coroutines/running_handlers.cpp",
+    "py/coroutines/running_handlers.h",
+    "py/interpreter/cycles.h",
+    "py/module.cpp",
+    "py/request/tls.cpp",
+    "py/server/bind.cpp",
+    "py/server/bind.h",
+    "py/server/core.cpp",
+    "py/server/core.h",
+    "py/server/listen.cpp",
+    "py/server/run.cpp",
+    "py/server/stats.cpp",
+    "py/server/stop.cpp",
+    "py/server/timed_call.cpp",
+    "py/server/tls_config.cpp",
+    "py/websocket/message_view.cpp",
+    "py/websocket/queue.cpp",
+}
+BELOW_UWS = (
+    r"\bus_\w+|\bUS_[A-Z]\w+|\buWS\b|\b(TopicTree|ContextData|UpstreamAccess|\w+Access::\w+)\b"
+    r"|\b(loop_data|websocket_data|subscriber_of|message_buffer_of|topics_of)\("
+    r"|\bws(\(\))?->(send|end|close|cork|subscribe|unsubscribe|isSubscribed|getBufferedAmount|publish)\("
+)
+
+
+def test_the_binding_calls_uws_only() -> None:
+    """No function of the socket layer and no name of uWebSockets in py: everything goes through uws."""
+    reaching = {
+        name for name, _ in named(CPP / "py") if re.search(BELOW_UWS, re.sub(r"//.*", "", (CPP / name).read_text()))
+    }
+    assert reaching == REACH_BELOW_UWS, f"new: {reaching - REACH_BELOW_UWS}, done: {REACH_BELOW_UWS - reaching}"
+
+
 def test_py_touches_neither_openssl_nor_epoll() -> None:
     for name, included in named(CPP / "py"):
         assert not any(

@@ -1,4 +1,5 @@
-// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade. Streams are in request/streams.cpp.
+// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade. Streams are in
+// request/streams.cpp.
 
 #include <algorithm>
 #include <climits>
@@ -143,9 +144,9 @@ PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     return task ? task.release() : Py_NewRef(Py_None);
 }
 
-// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
-// client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
-// clients give up when none is selected. False with ValueError set.
+// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that
+// the client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's
+// own, as clients give up when none is selected. False with ValueError set.
 bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::vector<std::string> &asked,
                      std::string *chosen, bool *is_unknown) {
     const auto &offers = handshake.protocols;
@@ -321,8 +322,7 @@ PyObject *subscriber_count(PyObject *self, PyObject *object) {
         core->refuse_thread("Server.subscriber_count");
         return nullptr;
     }
-    uWS::Topic *found = core->instance ? core->instance->topics().tree()->lookupTopic(topic) : nullptr;
-    return PyLong_FromSize_t(found ? found->size() : 0);
+    return PyLong_FromSize_t(core->instance ? core->instance->topics().subscriber_count(topic) : 0);
 }
 
 }  // namespace

@@ -66,21 +66,28 @@ WebSocketOptions websocket_options(const py::object &given) {
     options.ping = handler("ping");
     options.pong = handler("pong");
     options.error = handler("error");
-    options.max_payload_length = option<unsigned>(from, "max_payload_length");
-    options.idle_timeout = option<unsigned>(from, "idle_timeout");
-    options.ping_interval = option<unsigned>(from, "ping_interval");
-    options.max_lifetime = option<unsigned>(from, "max_lifetime");
-    auto backpressure_limit = option<size_t>(from, "backpressure_limit");
-    options.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
-    options.close_on_backpressure_limit = option<bool>(from, "close_on_backpressure_limit");
-    options.send_pings = option<bool>(from, "send_pings");
-    options.publish_to_self = option<bool>(from, "publish_to_self");
     options.serial = option<bool>(from, "serial");
     options.max_concurrent_handlers = option<uint32_t>(from, "max_concurrent_handlers");
     options.deflate = deflate_options(option<std::pair<std::string, std::string>>(from, "per_message_deflate"));
     options.protocols = option<std::optional<std::vector<std::string>>>(from, "protocols");
     options.enabled = true;
     return options;
+}
+
+WebSocketSettings websocket_settings(const py::object &given) {
+    WebSocketSettings settings;
+    if (given.is_none()) return settings;
+    auto from = given.cast<py::dict>();
+    settings.max_payload_length = option<unsigned>(from, "max_payload_length");
+    settings.idle_timeout = option<unsigned>(from, "idle_timeout");
+    settings.ping_interval = option<unsigned>(from, "ping_interval");
+    settings.max_lifetime = option<unsigned>(from, "max_lifetime");
+    settings.send_pings = option<bool>(from, "send_pings");
+    auto backpressure_limit = option<size_t>(from, "backpressure_limit");
+    settings.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
+    settings.close_on_backpressure_limit = option<bool>(from, "close_on_backpressure_limit");
+    settings.publish_to_self = option<bool>(from, "publish_to_self");
+    return settings;
 }
 
 TrustedProxies trusted_proxies(const py::dict &from) {
@@ -120,7 +127,9 @@ LimitFigures limit_figures(const py::dict &from) {
 // Everything is read before anything changes, and takes effect at once.
 void configure(ServerCore &core, const py::dict &options) {
     if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
-    WebSocketOptions websocket = websocket_options(option<py::object>(options, "websocket"));
+    auto given = option<py::object>(options, "websocket");
+    WebSocketOptions websocket = websocket_options(given);
+    WebSocketSettings settings = websocket_settings(given);
     auto idle_timeout = option<unsigned>(options, "idle_timeout");
     auto keep_alive_timeout = option<unsigned>(options, "keep_alive_timeout");
     auto min_body_rate = option<uint32_t>(options, "min_body_rate");
@@ -134,6 +143,7 @@ void configure(ServerCore &core, const py::dict &options) {
     auto tls = option<py::object>(options, "tls");
     if (!tls.is_none()) check(core.set_tls(tls.cast<const TlsConfig &>().native));
     std::swap(core.options, websocket);  // the old handlers go at the end: their finalisers are code of other people
+    core.limits.websocket = settings;
     core.http_idle_timeout = idle_timeout;
     core.keep_alive_timeout = keep_alive_timeout;
     core.min_body_rate = min_body_rate;

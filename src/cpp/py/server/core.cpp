@@ -53,13 +53,9 @@ bool ServerCore::set_tls(us_tls_config_t *config) {
 
 void ServerCore::apply_options() {
     if (!instance) return;
-    ContextData *upstream = instance->lifecycle().limits();
-    instance->lifecycle().max_payload = options.max_payload_length;
-    upstream->closeOnBackpressureLimit = options.close_on_backpressure_limit;
-    upstream->resetIdleTimeoutOnSend = false;
-    limits.set_backpressure_limit(options.backpressure_limit);
-    instance->lifecycle().set_liveness(Liveness(options.idle_timeout, options.send_pings, options.ping_interval));
-    instance->lifecycle().set_max_lifetime(options.max_lifetime);
+    const WebSocketSettings &settings = limits.websocket;
+    instance->lifecycle().set_liveness(Liveness(settings.idle_timeout, settings.send_pings, settings.ping_interval));
+    instance->lifecycle().set_max_lifetime(settings.max_lifetime);
     instance->connections().idle_timeout = http_idle_timeout;
     instance->connections().keep_alive_timeout = keep_alive_timeout;
     instance->connections().min_body_rate = min_body_rate;

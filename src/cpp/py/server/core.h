@@ -43,25 +43,15 @@ struct DropTls {
     void operator()(us_tls_config_t *config) const { us_tls_config_unref(config); }
 };
 
-// Handlers and limits of `websocket`; replaced whole by reload.
+// Handlers of `websocket` and options for them; replaced whole by reload. The others are in Limits::websocket.
 struct WebSocketOptions {
     Ref open, message, close, drain, ping, pong, error;
-    unsigned max_payload_length = 16u << 20;
-    unsigned idle_timeout = 120;
-    unsigned ping_interval = 0, max_lifetime = 0;
-    size_t backpressure_limit = 16u << 20;  // 0 never: "unlimited" is kMaxBacklogBytes
-    bool close_on_backpressure_limit = false;
-    bool send_pings = true;
-    bool publish_to_self = false;
     bool serial = false;
     bool enabled = false;
     uint32_t max_concurrent_handlers = 256;
     DeflateOptions deflate;
     std::optional<std::vector<std::string>> protocols;  // none: the first that the client offers
 };
-constexpr size_t kMaxBacklogBytes = 1u << 30;
-// Up to this size a message is tried on a socket without backlog however short memory is: the kernel has room as a rule.
-constexpr size_t kAlwaysTried = 16 * 1024;
 
 // Whether an exception ends a run, as in asyncio: KeyboardInterrupt and SystemExit, and no other.
 bool ends_run(PyObject *error);
@@ -193,20 +183,19 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void tell_closed_here(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
 
-    // Whether `length` more bytes fit under the limit of a socket. Without backlog it takes any one message: what it cannot
-    // send at once is then the backlog (as in Bun); with a backlog, nothing may push it over the limit (defect S7). What
-    // may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
-    bool has_room(us_socket_t *s, size_t length) {
-        return (length <= kAlwaysTried && buffered_of(s) == 0) || has_room_behind(s, length);
+    // The GIL is released during a long fan-out: no Python object is touched, and only this thread touches the sockets and
+    // the topics. While no thread runs the loop, the GIL keeps other threads off it.
+    bool long_work_begins() override {
+        const bool has_thread = running();
+        if (has_thread) gil.release();
+        return has_thread;
     }
-    // `owed`: what others have been promised of the memory, and do not hold yet.
-    bool has_room_behind(us_socket_t *s, size_t length, size_t owed = 0);  // server/publish.cpp
+    void long_work_ends() override { gil.ensure(); }
     // For a message from another thread, before it is copied. A refusal is counted.
     bool has_room_to_post(size_t length);
 
-    // --- publish (server/publish.cpp): bytes; -1: some backpressure; 0: no subscriber, or a dropped copy ---
-    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, uWS::OpCode opcode,
-                       bool compress);
+    // Bytes; -1: some backpressure; 0: no subscriber, or a dropped copy (websocket/topics.cpp)
+    Py_ssize_t publish(Socket *sender, std::string_view topic, std::string_view message, Opcode opcode, bool compress);
 
     // --- HTTP (request/answers.cpp) ---
     void on_request(HttpConnection &conn) override;

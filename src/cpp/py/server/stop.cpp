@@ -1,22 +1,23 @@
-// Stopping a server, in three ways: stop() waits until everybody has left; stop(True) tells every socket 1001 and cuts what
-// is left after two seconds (both as Bun); with a deadline every socket is told, has that long to read all that was
-// accepted for sending and to answer, and is cut then, pending requests with it.
+// Stopping a server, in three ways: stop() waits until everybody has left; stop(True) tells every socket 1001 and cuts
+// what is left after two seconds (both as Bun); with a deadline every socket is told, has that long to read all that
+// was accepted for sending and to answer, and is cut then, pending requests with it.
 //
-// A stop goes from mild to hard only: a deadline is never moved out, and what was told once is not told again. The server
-// ends (finish) where its last connection does.
+// A stop goes from mild to hard only: a deadline is never moved out, and what was told once is not told again. The
+// server ends (finish) where its last connection does.
 //
-// A stop may be called inside any handler, with that handler's socket corked. So the call runs no handler and no work that
-// was posted: it stops listening, stop(True) also closes the sockets, and the rest is due at the top of the next turn
-// (run_due), when nothing of the user's is on the stack. While no thread runs the loop there are no turns: it is then done
-// before the outermost call returns (DispatchScope).
+// A stop may be called inside any handler, with that handler's socket corked. So the call runs no handler and no work
+// that was posted: it stops listening, stop(True) also closes the sockets, and the rest is due at the top of the next
+// turn (run_due), when nothing of the user's is on the stack. While no thread runs the loop there are no turns: it is
+// then done before the outermost call returns (DispatchScope).
 //
-// No message is lost on the way from another thread, either: its send() has answered as soon as the message was posted, and
-// that happens with the GIL, as does closing. So the posted ones are sent first, and from the last look at the queue to the
-// last Close frame no Python code runs that could let go of the GIL.
+// No message is lost on the way from another thread, either: its send() has answered as soon as the message was posted,
+// and that happens with the GIL, as does closing. So the posted ones are sent first, and from the last look at the
+// queue to the last Close frame no Python code runs that could let go of the GIL.
 #include <algorithm>
 #include <cmath>
 
 #include "py/websocket/queue.h"
+#include "uws/websocket/close.h"
 
 namespace uwserve {
 
@@ -34,9 +35,7 @@ constexpr uint64_t kLongestTimerMs = 3'600'000;
 constexpr int kStopCode = 1001;
 constexpr const char *kStopReason = "Server closed";
 
-WsObject *handle_of(us_socket_t *s) {
-    return static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-}
+WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
 
 }  // namespace
 
@@ -67,8 +66,8 @@ bool ServerCore::stop(bool force) {
     return true;
 }
 
-// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their deadline, and
-// their close handlers run then: a stop needs no memory.
+// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their
+// deadline, and their close handlers run then: a stop needs no memory.
 void ServerCore::make_room_for_all(std::vector<Ref> &handles) {
     try {
         handles.reserve(handles.size() + pending_websockets);
@@ -85,13 +84,12 @@ void ServerCore::stop_here(bool force) {
     make_room_for_all(untold_);
     coroutines.cancel_tasks();
     instance->connections().close_all();
-    us_socket_context_each(instance->ws_context(), [](us_socket_t *s, void *user) {
-        auto *core = static_cast<ServerCore *>(user);
-        WsObject *handle = handle_of(s);
-        if (handle && core->untold_.size() < core->untold_.capacity())
-            core->untold_.push_back(core->start_close(handle, kStopCode, kStopReason));
-        if (!s->closed) us_socket_deadline(s, kForcedStopSeconds);
-    }, this);
+    instance->for_each_websocket([this](Socket *ws) {
+        WsObject *handle = handle_of(ws);
+        if (handle && untold_.size() < untold_.capacity())
+            untold_.push_back(start_close(handle, kStopCode, kStopReason));
+        set_deadline(ws, kForcedStopSeconds);
+    });
     if (!untold_.empty()) instance->loop()->num_polls++;  // the server does not end before their Close is sent
 }
 
@@ -140,7 +138,8 @@ bool ServerCore::post_due() {
     return !running() || post([](ServerCore &core) { core.run_due(); }, "Server.stop");
 }
 
-// At the top of a turn, or with no thread running the loop: nothing of the user's is on the stack, and no socket corked.
+// At the top of a turn, or with no thread running the loop: nothing of the user's is on the stack, and no socket
+// corked.
 void ServerCore::run_due() {
     if (!instance) return;
     DispatchScope entry(*this);
@@ -156,29 +155,23 @@ void ServerCore::run_due() {
     finish_closes(*this);
 }
 
-// At the top of a turn. The close handlers run when all Close frames are sent: a handler cannot make another socket miss its
-// messages.
+// At the top of a turn. The close handlers run when all Close frames are sent: a handler cannot make another socket
+// miss its messages.
 void ServerCore::tell_all(int code, const std::string &reason) {
     send_posted();
-    struct Telling {
-        ServerCore &core;
-        int code;
-        const std::string &reason;
-        std::vector<Ref> told;
-    } telling{*this, code, reason, {}};
-    make_room_for_all(telling.told);
-    us_socket_context_each(instance->ws_context(), [](us_socket_t *s, void *user) {
-        auto &[core, code, reason, told] = *static_cast<Telling *>(user);
-        WsObject *handle = handle_of(s);
+    std::vector<Ref> told;
+    make_room_for_all(told);
+    instance->for_each_websocket([&](Socket *ws) {
+        WsObject *handle = handle_of(ws);
         if (!handle || told.size() == told.capacity()) return;  // without room: the stop's timer cuts it
-        told.push_back(core.start_close(handle, code, reason));
-        if (!s->closed) us_socket_deadline(s, 0);  // the stop's deadline is its own
-    }, &telling);
-    for (Ref &handle : telling.told) tell_closed_here(std::move(handle), code, reason);
+        told.push_back(start_close(handle, code, reason));
+        set_deadline(ws, 0);  // the stop's deadline is its own
+    });
+    for (Ref &handle : told) tell_closed_here(std::move(handle), code, reason);
 }
 
-// Runs what was posted for sockets, in order. Calls of Python functions (call_soon) keep their place in the queue: they are
-// no part of what this server has promised to send, and the caller's handler is not to be interrupted by them.
+// Runs what was posted for sockets, in order. Calls of Python functions (call_soon) keep their place in the queue: they
+// are no part of what this server has promised to send, and the caller's handler is not to be interrupted by them.
 void ServerCore::send_posted() {
     for (;;) {
         take_posted();
@@ -215,19 +208,19 @@ void ServerCore::cut() {
     forced = true;
     coroutines.cancel_tasks();
     instance->connections().close_all();
-    us_socket_context_each(instance->ws_context(), [](us_socket_t *s, void *core) {
-        if (WsObject *handle = handle_of(s)) {
-            static_cast<ServerCore *>(core)->terminate_handle(handle);
+    instance->for_each_websocket([this](Socket *ws) {
+        if (WsObject *handle = handle_of(ws)) {
+            terminate_handle(handle);
         } else {
-            us_socket_close(0, s, 0, nullptr);
+            close_at_once(ws);
         }
-    }, this);
+    });
     finish_closes(*this);
 }
 
 void ServerCore::on_expire(Socket *ws) {
     gil.ensure();
-    if (WsObject *handle = handle_of(raw(ws))) close_handle(handle, 1001, "Maximum lifetime reached");
+    if (WsObject *handle = handle_of(ws)) close_handle(handle, 1001, "Maximum lifetime reached");
 }
 
 }  // namespace uwserve

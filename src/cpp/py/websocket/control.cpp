@@ -1,5 +1,6 @@
 // cork, close, terminate, pause, resume, get_buffered_amount of a socket.
-#include "uws/websocket/send.h"
+#include "uws/websocket/cork.h"
+#include "uws/websocket/reading.h"
 #include "py/websocket/queue.h"
 #include "docstrings.h"
 
@@ -23,8 +24,8 @@ bool run_or_post(WsObject *self, const char *call, F f) {
 
 PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
 
-// Whether a function or bound method takes nothing at all: it leaves the socket out, as JavaScript may. Read from its code
-// object, as each call may bring a new function. Any other callable gets the socket.
+// Whether a function or bound method takes nothing at all: it leaves the socket out, as JavaScript may. Read from its
+// code object, as each call may bring a new function. Any other callable gets the socket.
 bool takes_nothing(PyObject *callback) {
     int bound = 0;
     if (PyMethod_Check(callback)) {
@@ -54,11 +55,11 @@ PyObject *cork(PyObject *object, PyObject *callback) {
     }
     Ref keep = Ref::borrow(object);
     ServerCore::DispatchScope entry(*self->core);
-    us_socket_t *s = raw(self->ws);
+    Socket *ws = self->ws;
     PyObject *result = nullptr;
-    cork_while(self->ws, [&] { result = call_corked(callback, object); });
+    cork_while(ws, [&] { result = call_corked(callback, object); });
     SavedError error;
-    after_cork(s);
+    after_cork(ws);
     return result;
 }
 
@@ -77,7 +78,7 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
     if (given[0] && !read_close_code(given[0], &code, true)) return nullptr;
     if (given[1] && !read_close_reason(given[1], &reason)) return nullptr;
     if (!self->ws) Py_RETURN_NONE;
-    if (code == kNoStatus) reason.clear();  // it stands behind a code
+    if (code == kNoStatus) reason.clear();  // a reason needs a code
     return done(run_or_post(
         self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
 }
@@ -91,20 +92,14 @@ PyObject *terminate(PyObject *object, PyObject *) {
 PyObject *pause(PyObject *object, PyObject *) {
     WsObject *self = as_ws(object);
     if (!self->ws) Py_RETURN_NONE;
-    return done(
-        run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { us_socket_pause(raw(ws->ws), US_PAUSE_USER); }));
+    return done(run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { pause_for_user(ws->ws); }));
 }
 
 PyObject *resume(PyObject *object, PyObject *) {
     WsObject *self = as_ws(object);
     if (!self->ws) Py_RETURN_NONE;
     return done(run_or_post(self, "ServerWebSocket.resume", [](WsObject *ws) {
-        us_socket_t *s = raw(ws->ws);
-        if (!(s->pause_reasons & US_PAUSE_USER)) return;
-        us_socket_resume(s, US_PAUSE_USER);
-        ws->core->instance->connections().deliver_late_bytes(s);
-        ws->core->instance->lifecycle().heard(s);
-        if (ws->queue) continue_reading(ws);
+        if (resume_for_user(ws->ws) && ws->queue) continue_reading(ws);
     }));
 }
 

@@ -1,25 +1,23 @@
-// Events of WebSockets, on their way from upstream to the user's handlers.
+// Events of WebSockets, on their way from uWebSockets to the user's handlers.
 //
 // A handler is called with its own reference to itself and to the handle, because it may close the socket, reload the
 // handlers or drop the last name of anything. Messages are copied into Python objects first (defect L11).
 #include <atomic>
 #include <cstring>
 
-#include "uws/websocket/send.h"
+#include "uws/websocket/close.h"
+#include "uws/websocket/cork.h"
+#include "uws/websocket/reading.h"
 #include "py/websocket/queue.h"
 
 namespace uwserve {
 
 namespace {
 
-// Answers to pings are not bounded by a limit (that would break the peer's liveness check), but a peer that pings and does
-// not read is not read any further from this backlog on (defect S8).
-constexpr size_t kMaxPongBacklog = 1u << 20;
-
 WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
 PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
 
-// A handler about to be called, and for whom. Made before anything else: making the argument can run a finaliser, and
+// A handler about to be called, and its socket. Made before anything else: making the argument can run a finaliser, and
 // that may close the socket or replace the handlers.
 struct Call {
     Call(const Ref &to, WsObject *ws) : handler(Ref::borrow(to.get())), handle(Ref::borrow(object(ws))) {}
@@ -85,24 +83,6 @@ Ref detach(ServerCore &core, WsObject *handle) {
     return Ref::steal(object(handle));
 }
 
-void set_close_deadline(us_socket_t *s) {
-    if (s->closed) return;
-    us_socket_arm(s, 0);
-    us_socket_deadline(s, drain_seconds(s));  // however slowly it drains (defect P10)
-}
-
-// Upstream drops the Close frame with which it answers the peer's when the backlog is over the limit (defect S3). The
-// frame would be the last thing in the backlog; if it is not there, it is put there.
-void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string_view reason) {
-    auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
-    if (backlog.totalLength() <= core.instance->lifecycle().limits()->maxBackpressure) return;
-    char frame[127] = {static_cast<char>(0x88), 0};
-    size_t length = code == 1005 || code == 1006 ? 2 : format_close_frame(frame, static_cast<uint16_t>(code), reason);
-    bool is_there =
-        backlog.length() >= length && memcmp(backlog.data() + backlog.length() - length, frame, length) == 0;
-    if (!is_there) backlog.append(frame, length);
-}
-
 }  // namespace
 
 void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
@@ -157,7 +137,8 @@ void ServerCore::on_open(Socket *ws) {
 
 void ServerCore::on_message(Socket *ws, std::string_view message, Content content) {
     gil.ensure();
-    limits.stats.received[content == Content::kBinary ? uWS::OpCode::BINARY : uWS::OpCode::TEXT].add(message.size());
+    limits.stats.received[static_cast<unsigned>(content == Content::kBinary ? Opcode::kBinary : Opcode::kText)].add(
+        message.size());
     WsObject *handle = handle_of(ws);
     if (handle->queue && queue_message(*this, handle, message, content)) [[unlikely]]
         return;
@@ -180,33 +161,26 @@ void ServerCore::on_unparsed(Socket *ws, std::string_view rest) {
 }
 
 void ServerCore::on_drain(Socket *ws) {
-    us_socket_t *s = raw(ws);
     WsObject *handle = handle_of(ws);
     // Without the GIL: another thread may make one at this moment, and then posts what it waits for.
     bool has_queue = handle && std::atomic_ref(handle->queue).load(std::memory_order_acquire);
-    if ((s->pause_reasons & US_PAUSE_BACKLOG) && buffered_of(s) < kMaxPongBacklog / 2) {
-        us_socket_resume(s, US_PAUSE_BACKLOG);
-        if (!s->pause_reasons) instance->lifecycle().heard(s);
-        if (has_queue) {
-            gil.ensure();
-            continue_reading(handle);
-        }
+    if (resume_behind_backlog(ws) && has_queue) {
+        gil.ensure();
+        continue_reading(handle);
     }
     if (!handle || (!options.drain && !has_queue)) return;
     gil.ensure();
     Ref keep = Ref::borrow(object(handle));
     if (options.drain && !(has_queue && queue_drain(handle))) {
         Call call(options.drain, handle);
-        cork_while(ws, [&] { call.run(*this, nullptr, "drain"); });
-        after_cork(s);
+        corked(ws, [&] { call.run(*this, nullptr, "drain"); });
     }
     if (handle->queue) wake_drained(*this, handle);
 }
 
 void ServerCore::on_ping(Socket *ws, std::string_view data) {
-    us_socket_t *s = raw(ws);
-    if (buffered_of(s) > kMaxPongBacklog) us_socket_pause(s, US_PAUSE_BACKLOG);
-    limits.stats.received[uWS::OpCode::PING].add(data.size());
+    pause_behind_backlog(ws);
+    limits.stats.received[static_cast<unsigned>(Opcode::kPing)].add(data.size());
     if (!options.ping) return;
     gil.ensure();
     WsObject *handle = handle_of(ws);
@@ -216,7 +190,7 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
-    limits.stats.received[uWS::OpCode::PONG].add(data.size());
+    limits.stats.received[static_cast<unsigned>(Opcode::kPong)].add(data.size());
     if (!options.pong) return;
     gil.ensure();
     WsObject *handle = handle_of(ws);
@@ -230,12 +204,7 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
     WsObject *handle = handle_of(ws);
     if (!handle) return;
     gil.ensure();
-    us_socket_t *s = raw(ws);
-    if (!s->closed) {  // inside upstream's answer to a Close frame
-        ensure_close_answer(*this, s, code, reason);
-        us_socket_resume(s, US_PAUSE_QUEUE);
-        set_close_deadline(s);
-    }
+    finish_close(ws);
     end_handle(*this, detach(*this, handle), code, reason);
 }
 
@@ -247,7 +216,7 @@ void ServerCore::tell_closed(Ref handle, int code, std::string_view reason) {
     end_handle(*this, std::move(handle), code, reason);
 }
 
-// At the top of a turn, for one of many: memory that is short for one close must not keep the others from theirs.
+// At the top of a turn, for one of many: memory that is short for one close must not keep the others from being closed.
 void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason) {
     try {
         tell_closed(std::move(handle), code, reason);
@@ -259,33 +228,16 @@ void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason)
 // No Python code runs in here. The result is the instance's reference to the handle.
 Ref ServerCore::start_close(WsObject *handle, int code, std::string_view reason) {
     Socket *ws = handle->ws;
-    us_socket_t *s = raw(ws);
     Ref keep = detach(*this, handle);
     note_close(handle, code, reason);
-    // Upstream would drop the Close frame, and with its FIN the backlog, of a socket over the limit (defect S3).
-    limits.stats.topics.leaves_all(subscriber_of(ws));
-    {
-        Limits::Lifted lifted(limits);
-        end_websocket(ws, code, reason);
-    }
-    if (!s->closed) instance->connections().drop_late_bytes(s);
-    us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
-    set_close_deadline(s);
+    uwserve::start_close(ws, code, reason);
     return keep;
 }
 
-// What was accepted before goes first, as far as the kernel takes it; the rest is lost.
 void ServerCore::terminate_handle(WsObject *handle) {
     Socket *ws = handle->ws;
-    us_socket_t *s = raw(ws);
-    std::vector<std::string> topics;
-    for (const uWS::Topic *topic : topics_of(ws)) topics.emplace_back(topic->name);
-    write_accepted(ws);
     Ref keep = detach(*this, handle);
-    // Upstream leaves the topics at on_close, after this dispatch; counts must be right at once.
-    limits.stats.topics.leaves_all(subscriber_of(ws));
-    for (const std::string &topic : topics) ws->unsubscribe(topic);
-    us_socket_close_delivering(s);
+    terminate(ws);
     end_handle(*this, std::move(keep), 1006, {});
 }
 

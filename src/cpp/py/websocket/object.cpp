@@ -94,9 +94,7 @@ PyObject *get_subscriptions(PyObject *object, void *) {
         return nullptr;
     }
     // Python is called only after the walk: making objects can run finalisers, and those may unsubscribe.
-    std::vector<std::string> names;
-    for (const uWS::Topic *topic : topics_of(self->ws)) names.emplace_back(topic->name);
-    std::sort(names.begin(), names.end());
+    const std::vector<std::string> names = Topics::subscriptions(self->ws);
     Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(names.size())));
     if (!list) return nullptr;
     for (size_t i = 0; i < names.size(); i++) {

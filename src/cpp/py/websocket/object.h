@@ -50,13 +50,6 @@ extern PyMethodDef kSendMethods[];  // websocket/send.cpp
 extern PyMethodDef kTopicMethods[];  // websocket/topics.cpp
 extern PyMethodDef kControlMethods[];  // websocket/control.cpp
 
-// Ends the callback: FIN for a socket that was closed inside a cork that upstream does not look after (defect S6). Whoever
-// corked it further out sends the FIN itself, after what is corked.
-inline void after_cork(us_socket_t *s) {
-    if (loop_data(s->context->loop)->corkedSocket == s) return;
-    if (!s->closed && is_shutting_down(s) && buffered_of(s) == 0) us_socket_shutdown(0, s);
-}
-
 // The object that a handler gets for a binary message; `view` is set for a memoryview, which must be released after.
 struct BinaryMessage {
     Ref object;

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "py/interpreter/ref.h"
-#include "uws/upstream/uwebsockets.h"
+#include "uws/websocket/sender.h"
 
 namespace uwserve {
 
@@ -28,7 +28,7 @@ class Payload {
     bool read(PyObject *object, PayloadKind kind, const char *what);
     std::string_view view() const { return view_; }
     bool is_text() const { return is_text_; }
-    uWS::OpCode opcode() const { return is_text_ ? uWS::OpCode::TEXT : uWS::OpCode::BINARY; }
+    Opcode opcode() const { return is_text_ ? Opcode::kText : Opcode::kBinary; }
 
   private:
     bool read_buffer(PyObject *object, PayloadKind kind, const char *what);
@@ -37,6 +37,13 @@ class Payload {
     bool has_buffer_ = false;
     bool is_text_ = false;
 };
+
+// What send() and publish() answer: bytes; -1: queued with backpressure; 0: dropped. Not for kNoMemory.
+inline Py_ssize_t answer_of(SendResult result, size_t size) {
+    if (result == SendResult::kSent) [[likely]]
+        return static_cast<Py_ssize_t>(size);
+    return result == SendResult::kQueued ? -1 : 0;
+}
 
 // A str of valid UTF-8, which may be known to be ASCII; NULL with an exception set.
 PyObject *decode_text(std::string_view utf8, bool is_ascii);

@@ -5,7 +5,7 @@
 #include <new>
 
 #include "uws/websocket/lifecycle.h"
-#include "uws/websocket/send.h"
+#include "uws/websocket/cork.h"
 
 namespace uwserve {
 
@@ -270,9 +270,7 @@ void pump_events(ServerCore &core, WsObject *handle) {
     };
     queue->is_pumping = true;
     if (handle->ws && !queue->empty()) {
-        us_socket_t *s = raw(handle->ws);
-        cork_while(handle->ws, deliver_all);
-        after_cork(s);
+        corked(handle->ws, deliver_all);
     } else {
         deliver_all();
     }

@@ -1,8 +1,7 @@
-// send, send_text, send_binary, ping, pong: the hot path out. From the handler's call to upstream's cork buffer in one
-// line: read the payload, check that the socket is open and the thread is right, hand it over.
+// send, send_text, send_binary, ping, pong: reads the payload, checks that the socket is open and the thread is right, and
+// hands the bytes to the Sender.
 //
 // Answers (Bun's): payload bytes; -1 queued with backpressure; 0 dropped, closed, or an empty frame that was sent.
-#include "uws/deflate/per_message.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -10,55 +9,20 @@ namespace uwserve {
 
 namespace {
 
-[[gnu::cold]] Py_ssize_t drop(ServerCore &core, us_socket_t *s) {
-    if (core.options.close_on_backpressure_limit) {
-        us_socket_shutdown_read(0, s);
-        if (s->context->loop->depth == 0) us_wakeup_loop(s->context->loop);
-    }
-    return 0;
-}
-
 constexpr Py_ssize_t kFailed = -2;
 
 // The answer, or kFailed with MemoryError set.
-Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress) {
-    us_socket_t *s = raw(self->ws);
-    if (!self->core->has_room(s, data.size())) [[unlikely]]
-        return drop(*self->core, s);
-    SpareMemory *spare = &self->core->instance->lifecycle().spare_backlog;
-    if (!reserve_backlog(s, data.size(), spare)) [[unlikely]] {
+Py_ssize_t send_now(WsObject *self, std::string_view data, Opcode opcode, bool compress) {
+    SendResult result = self->core->instance->sender().send(self->ws, data, opcode, compress);
+    if (result == SendResult::kNoMemory) [[unlikely]] {
         PyErr_NoMemory();
         return kFailed;
     }
-    Socket::SendStatus status;
-    try {
-        status = send_message(self->ws, data, opcode, compress);
-    } catch (const std::bad_alloc &) {
-        drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: nothing can follow it
-        PyErr_NoMemory();
-        return kFailed;
-    }
-    if (data.size() > 16 * 1024) trim_backlog(s, spare);
-    Stats &stats = self->core->limits.stats;
-    switch (status) {
-    case Socket::SUCCESS:  // as upstream sees it: what TLS has encrypted counts as gone there
-        stats.sent[opcode].add(data.size());
-        if (!s->blocked) return static_cast<Py_ssize_t>(data.size());
-        stats.backpressured.add();
-        return -1;
-    case Socket::BACKPRESSURE:
-        stats.sent[opcode].add(data.size());
-        stats.backpressured.add();
-        return -1;
-    default:
-        self->core->limits.send_dropped();
-        return 0;
-    }
+    return answer_of(result, data.size());
 }
 
 // Another thread: the bytes are copied, the loop thread sends them in order. Answers as if they had been sent.
-[[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress,
+[[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, Opcode opcode, bool compress,
                                    const char *call) {
     if (!self->core->has_room_to_post(data.size())) return PyLong_FromLong(0);
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
@@ -69,7 +33,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, uWS::OpCode opcode, b
     return posted ? PyLong_FromSize_t(data.size()) : nullptr;
 }
 
-PyObject *send_or_post(WsObject *self, std::string_view data, uWS::OpCode opcode, bool compress, const char *call) {
+PyObject *send_or_post(WsObject *self, std::string_view data, Opcode opcode, bool compress, const char *call) {
     if (!self->core->on_loop_thread()) [[unlikely]]
         return send_later(self, data, opcode, compress, call);
     Py_ssize_t answer = send_now(self, data, opcode, compress);
@@ -98,10 +62,10 @@ PyObject *send(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject
     return send_payload(as_ws(self), given[0], given[1], kind, call);
 }
 
-template <uWS::OpCode opcode>
+template <Opcode opcode>
 PyObject *send_control(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     static constexpr const char *const parameters[] = {"data"};
-    static constexpr const char *call = opcode == uWS::OpCode::PING ? "ServerWebSocket.ping" : "ServerWebSocket.pong";
+    static constexpr const char *call = opcode == Opcode::kPing ? "ServerWebSocket.ping" : "ServerWebSocket.pong";
     WsObject *self = as_ws(object);
     PyObject *given[1];
     Payload payload;
@@ -124,10 +88,8 @@ PyMethodDef kSendMethods[] = {
      docs::kServerWebSocket_send_text},
     {"send_binary", raw_fastcall<send<PayloadKind::kBinary>>(), METH_FASTCALL | METH_KEYWORDS,
      docs::kServerWebSocket_send_binary},
-    {"ping", raw_fastcall<send_control<uWS::OpCode::PING>>(), METH_FASTCALL | METH_KEYWORDS,
-     docs::kServerWebSocket_ping},
-    {"pong", raw_fastcall<send_control<uWS::OpCode::PONG>>(), METH_FASTCALL | METH_KEYWORDS,
-     docs::kServerWebSocket_pong},
+    {"ping", raw_fastcall<send_control<Opcode::kPing>>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_ping},
+    {"pong", raw_fastcall<send_control<Opcode::kPong>>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_pong},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -62,13 +62,7 @@ PyObject *unsubscribe(PyObject *object, PyObject *argument) {
         self->core->refuse_thread("ServerWebSocket.unsubscribe");
         return nullptr;
     }
-    // Upstream frees the subscriber of a last topic with the messages that are queued for it (defect T1).
-    if (uWS::Subscriber *subscriber = subscriber_of(self->ws)) {
-        TopicTree *tree = self->core->instance->topics().tree();
-        tree->drain(subscriber);
-        self->core->limits.stats.topics.leaves(subscriber, tree->lookupTopic(topic));
-    }
-    return PyBool_FromLong(self->ws->unsubscribe(topic));
+    return PyBool_FromLong(self->core->instance->topics().unsubscribe(self->ws, topic));
 }
 
 PyObject *is_subscribed(PyObject *object, PyObject *argument) {
@@ -80,10 +74,17 @@ PyObject *is_subscribed(PyObject *object, PyObject *argument) {
         self->core->refuse_thread("ServerWebSocket.is_subscribed");
         return nullptr;
     }
-    return PyBool_FromLong(self->ws->isSubscribed(topic));
+    return PyBool_FromLong(Topics::is_subscribed(self->ws, topic));
 }
 
 }  // namespace
+
+Py_ssize_t ServerCore::publish(Socket *sender, std::string_view topic, std::string_view message, Opcode opcode,
+                               bool compress) {
+    if (!instance) return 0;
+    SendResult result = instance->publisher().publish(instance->loop(), sender, topic, message, opcode, compress);
+    return answer_of(result, message.size());
+}
 
 PyMethodDef kTopicMethods[] = {
     {"publish", raw_fastcall<publish<PayloadKind::kAny>>(), METH_FASTCALL | METH_KEYWORDS,

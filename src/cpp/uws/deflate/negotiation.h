@@ -1,6 +1,6 @@
 // Negotiation of permessage-deflate (RFC 7692 section 7.1): a strict reader of Sec-WebSocket-Extensions (RFC 6455
-// section 9.1) and our answer to it. Upstream takes unknown parameters and bad windows, and looks at the first offer only
-// (defect Z2). Pure functions over a request's head; any thread.
+// section 9.1) and our answer to it. uWebSockets takes unknown parameters and bad windows, and looks at the first offer
+// only (defect Z2). Pure functions over a request's head; any thread.
 #pragma once
 
 #include <cstdint>

@@ -38,10 +38,7 @@ Inflated inflate_message(us_socket_t *ws, std::string_view compressed, size_t li
 
 Socket::SendStatus send_compressed(Socket *ws, uWS::DeflationStream &stream, std::string_view message,
                                    uWS::OpCode opcode, FanOut *fan_out, uint32_t sequence) {
-    auto *limits = static_cast<ContextData *>(us_socket_context_ext(0, raw(ws)->context));
     send_queued(ws);
-    bool dropped = limits->maxBackpressure && limits->maxBackpressure < ws->getBufferedAmount();
-    if (dropped) return ws->send(message, opcode, false);  // upstream does what there is to do
     std::optional<std::string_view> packed = compress(stream, message, fan_out, sequence);
     if (!packed) return write_message(ws, message, opcode, false);
     auto *lifecycle = static_cast<Lifecycle *>(raw(ws)->context->user);

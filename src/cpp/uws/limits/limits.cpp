@@ -16,7 +16,7 @@ bool is_mapped(const uint8_t *ip, unsigned length) {
     return length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0;
 }
 
-// IPv4 addresses are put where IPv6 has its multicast prefix, from which nobody connects.
+// IPv4 addresses are put where IPv6 has its multicast prefix, from which no client connects.
 uint64_t key_of(const uint8_t *ip, unsigned length) {
     if (is_mapped(ip, length)) {
         ip += sizeof(kMappedPrefix);
@@ -149,26 +149,12 @@ void Limits::charge(us_socket_t *s) {
     if (kept == s->charged) return;
     buffered_.store(buffered_.load(std::memory_order_relaxed) + kept - s->charged, std::memory_order_relaxed);
     s->charged = kept;
-    apply_backpressure_limit();
 }
 
 void Limits::discharge(us_socket_t *s) {
     if (!s->charged) return;
     buffered_.store(buffered_.load(std::memory_order_relaxed) - s->charged, std::memory_order_relaxed);
     s->charged = 0;
-    apply_backpressure_limit();
-}
-
-void Limits::set_backpressure_limit(size_t bytes) {
-    backpressure_limit_ = bytes;
-    apply_backpressure_limit();
-}
-
-// Upstream knows only its own limit, and answers Pings by itself: sockets with a backlog are skipped while memory is
-// short.
-void Limits::apply_backpressure_limit() {
-    auto *data = static_cast<ContextData *>(us_socket_context_ext(0, ws_));
-    data->maxBackpressure = is_lifted_ ? 0 : has_memory_elsewhere(0) ? backpressure_limit_ : 1;
 }
 
 }  // namespace uwserve

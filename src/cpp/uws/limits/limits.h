@@ -1,21 +1,21 @@
 // A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
 //
-// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by the
-// number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others is
-// counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
-// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request head; pending
-// heads in HttpConnections, which has them in a list by age; rates of
-// frames in Lifecycle, from counters beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
+// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by
+// the number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others
+// is counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
+// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request
+// head; pending heads in HttpConnections, which has them in a list by age; rates of frames in Lifecycle, from counters
+// beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
 //
 // Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
 // kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
-// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input is kept;
-// closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come whole, never
-// gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by Kept; bodies of
-// requests, which outlive their connection in the application's hands, by RequestBody; messages that handlers in flight
-// hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
+// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input
+// is kept; closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come
+// whole, never gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by
+// MemoryCharge; bodies of requests, which outlive their connection in the application's hands, by RequestBody; messages
+// that handlers in flight hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
 //
-// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), Kept and the counters.
+// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), MemoryCharge and the counters.
 #pragma once
 
 #include <atomic>
@@ -42,8 +42,20 @@ struct LimitFigures {
     uint32_t first_reserved_fd = 0;  // descriptors from here on are the application's
 };
 
-// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No entry
-// without a connection, so no more entries than connections; the hash is keyed, so that nobody can choose collisions.
+// The options of WebSockets that do not concern Python, replaced whole by reload. The only place where they are kept.
+struct WebSocketSettings {
+    unsigned max_payload_length = 16u << 20;  // bytes of a message, reassembled and inflated
+    unsigned idle_timeout = 120, ping_interval = 0, max_lifetime = 0;  // seconds
+    bool send_pings = true;
+    size_t backpressure_limit = 16u << 20;  // never 0: "unlimited" is kMaxBacklogBytes
+    bool close_on_backpressure_limit = false;
+    bool publish_to_self = false;
+};
+constexpr size_t kMaxBacklogBytes = 1u << 30;
+
+// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No
+// entry without a connection, so no more entries than connections; the hash is keyed, so that no client can choose
+// collisions.
 class AddressTable {
   public:
     AddressTable();
@@ -94,9 +106,10 @@ class Limits {
     void refused(Refusal cause) { refusals.count(cause); }
 
     // --- connections ---
-    // By address. A connection counts for its own as long as it lives; it is refused for that only if the address is no
-    // trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts for the client that it
-    // names until it is answered, and the WebSocket that comes of it for that client instead of the proxy.
+    // By address. A connection counts for its own as long as it lives; it is refused for that only
+    // if the address is no trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts
+    // for the client that it names until it is answered, and the WebSocket that comes of it for that client instead of
+    // the proxy.
     bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
     void address_closed(us_socket_t *s);
     bool client_arrived(const ClientAddress &client);  // false: one too many, counted; client_left() must not follow
@@ -134,24 +147,20 @@ class Limits {
     uint64_t buffered_bytes() const {
         return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
     }
-    // Upstream has dropped a message, for its own limit or the one we lowered.
-    void send_dropped() {
-        refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
-    }
-    // Upstream's answer to a message for s, or to an attempt at one.
+    // What became of a message for s that was admitted. It is dropped only where the connection is dead, or ends.
     void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
         if (status == Socket::DROPPED) {
-            send_dropped();
+            refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
             return;
         }
         stats.sent[opcode].add(size);
         if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
     }
-    // What is kept for no socket, as Kept counts it, for an owner that counts itself.
+    // What is kept for no socket, as MemoryCharge counts it, for an owner that counts itself.
     void add_loose(size_t bytes) { loose_->fetch_add(bytes, std::memory_order_relaxed); }
     void take_loose(size_t bytes) { loose_->fetch_sub(bytes, std::memory_order_relaxed); }
-    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they may have
-    // half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
+    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they
+    // may have half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
     void charge_body(size_t bytes) {
         add_loose(bytes);
         bodies_.fetch_add(bytes, std::memory_order_relaxed);
@@ -167,33 +176,11 @@ class Limits {
     }
     void charge(us_socket_t *s);  // what is kept for s has changed
     void discharge(us_socket_t *s);  // s has closed
-    // Upstream's own limit of a backlog is set through here: while memory is short, it is that of an empty one.
-    void set_backpressure_limit(size_t bytes);
-    // For what is admitted already, and is not to be judged again: the Close frame of a closing handshake (defect S3), and
-    // messages that topics hold. Returns the previous state, for the caller to restore.
-    bool lift_backpressure_limit(bool lifted) {
-        const bool before = std::exchange(is_lifted_, lifted);
-        apply_backpressure_limit();
-        return before;
-    }
-    // The same for a block, whatever is thrown in it.
-    class Lifted {
-      public:
-        explicit Lifted(Limits &limits, bool lifted = true)
-            : limits_(limits), before_(limits.lift_backpressure_limit(lifted)) {}
-        ~Lifted() { limits_.lift_backpressure_limit(before_); }
-        Lifted(const Lifted &) = delete;
-        Lifted &operator=(const Lifted &) = delete;
-
-      private:
-        Limits &limits_;
-        bool before_;
-    };
-    bool is_lifted() const { return is_lifted_; }
 
     LimitFigures figures;
+    WebSocketSettings websocket;
     Refusals refusals;
-    Stats stats;  // here, because whoever counts has the limits at hand
+    Stats stats;  // here, because all code that counts has the limits at hand
     TrustedProxies proxies;
 
   private:
@@ -202,15 +189,12 @@ class Limits {
     static void on_accept_error(us_socket_context_t *context, int error);
     bool admits(uint32_t count, const uint8_t *ip, unsigned length);
     size_t kept_for(us_socket_t *s) const;
-    void apply_backpressure_limit();
 
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     AddressTable addresses_;
     std::atomic<uint64_t> buffered_{0};  // the sum of all charges
     std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
     std::atomic<uint64_t> bodies_{0};  // a part of *loose_
-    size_t backpressure_limit_ = 0;
-    bool is_lifted_ = false;
 };
 
 // us_socket_t::user_bits: counted in the table of addresses.

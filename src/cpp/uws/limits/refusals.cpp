@@ -99,7 +99,7 @@ void Refusals::count(Refusal cause) {
 bool Refusals::count_elsewhere(Refusal cause) {
     if (cause == Refusal::kCount) return false;
     counts_[static_cast<size_t>(cause)].fetch_add(1, std::memory_order_relaxed);
-    // A dead peer is no reason to log by itself; it is told of along with others.
+    // A dead peer is no reason to log by itself; it is reported along with others.
     return cause != Refusal::kIdleTimeouts && !armed_.exchange(true, std::memory_order_relaxed);
 }
 

@@ -1,8 +1,10 @@
-// What a server counts of its traffic: numbers that one thread changes, beside what it touches anyway, and any thread reads.
+// What a server counts of its traffic: numbers that one thread changes, beside what it touches anyway, and any thread
+// reads.
 //
-// A Counter is changed by the loop's thread only (while none runs, by whoever holds the GIL), so adding is a load and a
-// store and needs no locked instruction; readers see each number whole, and no number ever falls. Different numbers may be
-// of slightly different moments. What was refused is counted in limits/refusals.h, for it is also reported.
+// A Counter is changed by the loop's thread only (while none runs, by the thread that holds the GIL), so adding is a
+// load and a store and needs no locked instruction; readers see each number whole, and no number ever falls. Different
+// numbers may be of slightly different moments. What was refused is counted in limits/refusals.h, for it is also
+// reported.
 #pragma once
 
 #include <array>

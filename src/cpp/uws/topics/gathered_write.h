@@ -1,8 +1,8 @@
 // Messages of topics on their way to one WebSocket, with one system call for all: large payloads from where they lie.
 //
-// What fits upstream's cork buffer goes there. A batch opens at the first message that does not, and takes what was corked
-// before it, that message and those behind it. Memory: views, which their owner keeps until flush(), and an arena for
-// headers and small payloads. Loop thread only; calls no user code.
+// What fits uWebSockets' cork buffer goes there. A batch opens at the first message that does not, and takes what was
+// corked before it, that message and those behind it. Memory: views, which their owner keeps until flush(), and an
+// arena for headers and small payloads. Loop thread only; calls no user code.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@ namespace uwserve {
 
 class Batch {
   public:
-    static constexpr size_t kMostMessages = 32;  // that upstream's tree keeps for one subscriber
+    static constexpr size_t kMostMessages = 32;  // that uWebSockets' tree keeps for one subscriber
 
     bool is_open() const { return ws_ != nullptr; }
     Socket *socket() const { return ws_; }

@@ -1,8 +1,8 @@
 // How often each topic was published to since it exists.
 //
-// A topic exists while it has a subscriber: upstream frees it with its last one. Whoever takes a subscriber out of topics
-// says so here first, so there is never an entry without its topic, and memory is bounded by the topics that exist. An
-// entry is made at a topic's first publish. Keys are compared, never followed. Loop thread only.
+// A topic exists while it has a subscriber: uWebSockets frees it with its last one. The code that takes a subscriber
+// out of topics says so here first, so there is never an entry without its topic, and memory is bounded by the topics
+// that exist. An entry is made at a topic's first publish. Keys are compared, never followed. Loop thread only.
 #pragma once
 
 #include <cstddef>

@@ -1,12 +1,14 @@
 #include "uws/topics/topics.h"
 
+#include <algorithm>
+
 #include "uws/deflate/per_message.h"
 
 namespace uwserve {
 
 namespace {
 
-// Upstream hands its messages' opcode back to us alone. The message's number travels in the bits above it.
+// uWebSockets hands its messages' opcode back to us alone. The message's number travels in the bits above it.
 static_assert(sizeof(uWS::TopicTreeMessage::opCode) == 4);
 int with_sequence(uWS::OpCode opcode, uint32_t sequence) { return static_cast<int>(sequence << 4 | opcode); }
 uWS::OpCode opcode_of(const uWS::TopicTreeMessage &message) { return static_cast<uWS::OpCode>(message.opCode & 15); }
@@ -60,7 +62,8 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
     try {
         tree_->publish(except, topic.name, {std::move(message), with_sequence(opcode, next_sequence()), compress});
     } catch (const std::bad_alloc &) {
-        // Upstream has noted it for every subscriber, and finds no memory to keep it: their notes would point nowhere.
+        // uWebSockets has noted it for every subscriber, and finds no memory to keep it: their notes would point
+        // nowhere.
         for (uWS::Subscriber *subscriber : topic) {
             if (subscriber != except) TopicTreeAccess::take_back(subscriber);
         }
@@ -80,7 +83,6 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
 }
 
 void Topics::drain_all() {
-    Limits::Lifted lifted(limits_);
     tree_->drain();
     queued_.clear();
     queued_bytes_ = pending_bytes_ = num_queued_ = 0;
@@ -102,8 +104,8 @@ Socket::SendStatus Topics::send_whole(us_socket_t *s, std::string_view message, 
     }
 }
 
-// Upstream makes the topic, notes it with the subscriber, and then the subscriber with the topic. Where memory runs out in
-// between, the next of its calls that looks at one side only would free what the other still refers to.
+// uWebSockets makes the topic, notes it with the subscriber, and then the subscriber with the topic. Where memory runs
+// out in between, the next of its calls that looks at one side only would free what the other still refers to.
 void Topics::subscribe(Socket *ws, std::string_view topic) {
     if (!spare_note_) {
         std::set<uWS::Topic *> one{nullptr};
@@ -123,6 +125,27 @@ void Topics::subscribe(Socket *ws, std::string_view topic) {
         }
         throw;
     }
+}
+
+// uWebSockets frees the subscriber of a last topic with the messages that are queued for it (defect T1).
+bool Topics::unsubscribe(Socket *ws, std::string_view topic) {
+    if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
+        tree_->drain(subscriber);
+        limits_.stats.topics.leaves(subscriber, tree_->lookupTopic(topic));
+    }
+    return ws->unsubscribe(topic);
+}
+
+std::vector<std::string> Topics::subscriptions(Socket *ws) {
+    std::vector<std::string> names;
+    for (const uWS::Topic *topic : topics_of(ws)) names.emplace_back(topic->name);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+size_t Topics::subscriber_count(std::string_view topic) const {
+    uWS::Topic *found = tree_->lookupTopic(topic);
+    return found ? found->size() : 0;
 }
 
 // In line: small messages pay for every call.
@@ -147,10 +170,6 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
     if (flags & TopicTree::IteratorFlags::FIRST) {
-        if (!limits_.is_lifted()) [[unlikely]] {  // one that is drained by itself
-            limits_.lift_backpressure_limit(true);
-            lifted_ = true;
-        }
         corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
         if (corked_) AsyncSocketAccess::cork(async);
     }
@@ -165,10 +184,6 @@ bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message
         if (corked_) {
             corked_ = false;
             AsyncSocketAccess::uncork(async);
-        }
-        if (lifted_) [[unlikely]] {
-            lifted_ = false;
-            limits_.lift_backpressure_limit(false);
         }
     }
     return false;

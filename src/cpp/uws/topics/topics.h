@@ -1,12 +1,12 @@
-// Topics: upstream's tree with a fan-out of ours.
+// Topics: uWebSockets' tree with a fan-out of ours.
 //
-// Upstream's own fan-out uncorks sockets that it has not corked (defect S13), ends a subscriber's batch silently at the
-// first drop (T8) and compresses once for every subscriber (T7). Here each message has a number, and its compressed forms
-// are kept under it until the topics are drained: a broadcast is compressed once for every setting that its subscribers
-// have negotiated. Subscribers with a context of their own are served one by one, as they must be.
+// uWebSockets' own fan-out uncorks sockets that it has not corked (defect S13), ends a subscriber's batch silently at
+// the first drop (T8) and compresses once for every subscriber (T7). Here each message has a number, and its compressed
+// forms are kept under it until the topics are drained: a broadcast is compressed once for every setting that its
+// subscribers have negotiated. Subscribers with a context of their own are served one by one, as they must be.
 //
-// Admission. Whether a subscriber gets a message is decided when it is published, by ServerCore::publish(), and not again:
-// what is queued for a subscriber is sent, whatever its limit says by then, unless the connection ends first. For that
+// Admission. Whether a subscriber gets a message is decided when it is published, by the Publisher, and not again:
+// what is queued for a subscriber is sent, unless the connection ends first. For that
 // decision to be sound, what is queued must be known to fit: queued_bytes() bounds what any one subscriber has queued,
 // pending_bytes() what all of them have together. If this much may not fit, the caller calls drain(), or sends what one
 // subscriber has queued, and then decides by the real backlog.
@@ -62,6 +62,10 @@ class Topics {
     }
     // Throws std::bad_alloc, and has changed nothing then.
     void subscribe(Socket *ws, std::string_view topic);
+    bool unsubscribe(Socket *ws, std::string_view topic);  // false: it was not subscribed
+    static bool is_subscribed(Socket *ws, std::string_view topic) { return ws->isSubscribed(topic); }
+    static std::vector<std::string> subscriptions(Socket *ws);  // sorted
+    size_t subscriber_count(std::string_view topic) const;
     void drain() {
         if (num_queued_) drain_all();
     }
@@ -89,14 +93,14 @@ class Topics {
                                        uint32_t sequence);
     uint32_t next_sequence() { return sequence_ = (sequence_ + 1) & 0x7FFFFFF; }
 
-    std::set<uWS::Topic *>::node_type spare_note_;  // for subscribe() to take back what upstream has half done
+    std::set<uWS::Topic *>::node_type spare_note_;  // for subscribe() to take back what uWebSockets has half done
     Codecs &codecs_;
     Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
     TopicTree *tree_ = nullptr;
     FanOut queued_, large_;
     size_t queued_bytes_ = 0, pending_bytes_ = 0, num_queued_ = 0;
     uint32_t sequence_ = 0;
-    bool corked_ = false, lifted_ = false;  // the socket, and the limit, by the messages that are being delivered
+    bool corked_ = false;  // the socket, by the messages that are being delivered
     bool discards_ = false;  // the message that is being delivered was refused
     Batch batch_;
     // What is in it, for statistics and in case that it does not go out whole.

@@ -1,5 +1,5 @@
-// What uWebSockets finds instead of its own AsyncSocketData.h: this file takes that header's include guard. The names are
-// those that its other headers use, of version 20.44 and of newer ones.
+// What uWebSockets finds instead of its own AsyncSocketData.h: this file takes that header's include guard. The names
+// are those that its other headers use, of version 20.44 and of newer ones.
 //
 // Removes S9 of the defects (its memory part), and what newer versions made of it: see upstream/send_buffer.h.
 #pragma once
@@ -19,7 +19,7 @@ struct BackPressure : uwserve::SendBuffer {
     size_t totalLength() const { return shown_length(); }
 };
 
-// The beginning of what upstream keeps of every connection.
+// The beginning of what uWebSockets keeps of every connection.
 template <bool SSL>
 struct AsyncSocketData {
     AsyncSocketData() = default;

@@ -10,8 +10,8 @@ namespace uwserve {
 
 namespace {
 
-// Where upstream keeps the loop of each thread, which is private. Access is not checked in the arguments of an explicit
-// instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
+// Where uWebSockets keeps the loop of each thread, which is private. Access is not checked in the arguments of an
+// explicit instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
 uWS::Loop *&loop_of_thread();
 template <auto lazy_loop>
 struct LazyLoop {
@@ -31,8 +31,9 @@ class LoopOfThread {
     uWS::Loop *before_;
 };
 
-// Upstream's defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here than is
-// ever used (a closure of HttpConnections' and one of the layer above, which both wait for theirs to run), and keeps it.
+// uWebSockets' defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here
+// than is ever used (a closure of HttpConnections' and one of the layer above, which both wait for theirs to run), and
+// keeps it.
 void reserve_deferred(us_loop_t *loop) {
     constexpr int kMostDeferred = 8;
     for (int queue = 0; queue < 2; queue++) {
@@ -44,7 +45,7 @@ void reserve_deferred(us_loop_t *loop) {
 }  // namespace
 
 std::unique_ptr<Instance> Instance::create(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits) {
-    std::unique_ptr<Instance> instance(new Instance(http_handler, limits));
+    std::unique_ptr<Instance> instance(new Instance(ws_handler, http_handler, limits));
     try {
         LoopOfThread none(nullptr);
         instance->build(ws_handler);
@@ -62,13 +63,16 @@ std::unique_ptr<Instance> Instance::create(WsHandler &ws_handler, HttpHandler &h
 }
 
 void Instance::build(WsHandler &handler) {
-    // A non-NULL hint: upstream must not free the loop when this thread ends.
+    // A non-NULL hint: uWebSockets must not free the loop when this thread ends.
     loop_ = reinterpret_cast<us_loop_t *>(uWS::Loop::get(this));
     if (!loop_->error) reserve_deferred(loop_);
     app_ = new App();
     App::WebSocketBehavior<PerSocket> behavior;
     behavior.idleTimeout = 120;
     behavior.sendPingsAutomatically = false;
+    behavior.resetIdleTimeoutOnSend = false;
+    behavior.maxBackpressure = 0;  // no limit: the Sender admits messages (defect S3)
+    behavior.closeOnBackpressureLimit = false;
     behavior.open = [this, &handler](Socket *ws) {
         try {
             enable_compression(ws, codecs_, ws->getUserData()->compression);

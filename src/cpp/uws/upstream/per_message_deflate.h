@@ -1,10 +1,10 @@
 // What uWebSockets finds instead of its own PerMessageDeflate.h: this file takes that header's include guard.
 //
-// Upstream neither negotiates nor compresses here. We answer the extension ourselves (deflate/negotiation.h); a message is
-// compressed before upstream frames it (deflate/per_message.h), so that "deflate" below hands through what is compressed already.
-// What is left to upstream: it sets RSV1 when it is told that a message is compressed, and it owns the two streams of a
-// connection. Removes Z1-Z7 of the defects that the replaced header has.
-// Loop thread only.
+// uWebSockets neither negotiates nor compresses here. We answer the extension ourselves (deflate/negotiation.h); a
+// message is compressed before uWebSockets frames it (deflate/per_message.h), so that "deflate" below hands through
+// what is compressed already. What is left to uWebSockets: it sets RSV1 when send() says that a message is compressed,
+// and it owns the two streams of a connection. Removes Z1-Z7 of the defects that the replaced header has. Loop thread
+// only.
 #pragma once
 
 #ifdef UWS_PERMESSAGEDEFLATE_H
@@ -25,7 +25,7 @@
 
 namespace uWS {
 
-// Upstream's interface. It is never used to select anything: no context of ours has upstream compression on.
+// uWebSockets' interface. It is never used to select anything: no context of ours has compression of uWebSockets on.
 enum CompressOptions : uint16_t {
     _COMPRESSOR_MASK = 0x00FF,
     _DECOMPRESSOR_MASK = 0x0F00,
@@ -57,7 +57,7 @@ struct InflationStream {
     InflationStream(uwserve::Codecs &with, const uwserve::Negotiated &agreed)
         : codecs(&with), window(agreed.receive_window) {}
 
-    // For upstream's receive path.
+    // For uWebSockets' receive path.
     std::optional<std::string_view> inflate(ZlibContext *, std::string_view compressed, size_t limit, bool) {
         std::string_view out;
         if (run(compressed, limit, &out) != uwserve::Inflated::kOk) return std::nullopt;

@@ -1,10 +1,9 @@
 // The bytes of a connection that the kernel has not taken yet: a queue in one piece of memory.
 //
-// Upstream's own (AsyncSocketData.h) moves what is left at every 32nd that has gone, clears memory that is about to be
-// written, keeps the largest capacity for good or, in newer versions, copies what is left into new memory (defect S9):
-// without memory for the copy, the process ends while it sends. Taking from this one never needs memory, and gives back
-// what is no longer needed.
-// Owned by its connection. Loop thread only.
+// uWebSockets' own (AsyncSocketData.h) moves what is left at every 32nd that has gone, clears memory that is about to
+// be written, keeps the largest capacity for good or, in newer versions, copies what is left into new memory (defect
+// S9): without memory for the copy, the process ends while it sends. Taking from this one never needs memory, and gives
+// back what is no longer needed. Owned by its connection. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +25,8 @@ class SendBuffer {
     size_t length() const { return end_ - begin_; }
     const char *data() const { return memory_ + begin_; }
     size_t capacity() const { return capacity_; }
-    // The length, falling only when a 32nd of it has gone: upstream takes each fall for progress of the peer, which calls
-    // drain and earns time.
+    // The length, falling only when a 32nd of it has gone: uWebSockets takes each fall for progress of the peer, which
+    // calls drain and earns time.
     size_t shown_length() const { return end_ - shown_; }
 
     // These four throw std::bad_alloc, and have changed nothing then.
@@ -50,7 +49,8 @@ class SendBuffer {
     void reserve(size_t length) {
         if (length > this->length()) make_room(length - this->length());
     }
-    // The same, and that room stays, whatever leaves meanwhile, until trim(). It is made of `spare`, where that will do.
+    // The same, and that room stays, whatever leaves meanwhile, until trim(). It is made of `spare`, where that will
+    // do.
     void hold(size_t length, SpareMemory *spare = nullptr) {
         if (spare && !this->length()) take(length, *spare);
         reserve(length);

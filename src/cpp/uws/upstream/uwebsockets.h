@@ -1,8 +1,9 @@
-// The one door to uWebSockets: nobody else includes an upstream header.
+// The only file that includes headers of uWebSockets.
 //
-// Our replacements of upstream headers are included first, and define upstream's include guards: upstream/websocket_protocol.h for the
-// frame parser, upstream/per_message_deflate.h for the codec, upstream/async_socket_data.h for what waits to be sent. Requests are parsed by our
-// gate (http/connections.h), which hands upstream a constant head.
+// Our replacements of its headers are included first, and define uWebSockets' include guards:
+// upstream/websocket_protocol.h for the frame parser, upstream/per_message_deflate.h for the codec,
+// upstream/async_socket_data.h for what waits to be sent. Requests are parsed by our gate (http/connections.h), which
+// hands uWebSockets a constant head.
 //
 // Loop thread only, all of it.
 #pragma once
@@ -24,8 +25,8 @@
 
 namespace uwserve {
 
-// What uWebSockets keeps per WebSocket for us, right behind its own data. Trivially destructible on purpose: upstream
-// destroys it twice when its close handler ends the socket again (defect L8).
+// What uWebSockets keeps per WebSocket for us, right behind its own data. Trivially destructible on purpose:
+// uWebSockets destroys it twice when its close handler ends the socket again (defect L8).
 struct PerSocket {
     void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
@@ -46,13 +47,14 @@ struct UpstreamAccess;  // only names the specialisations below
 
 }  // namespace uwserve
 
-// Upstream befriends every specialisation of its own templates. These three, on a tag of ours, are the only way in this
-// code base to state that upstream keeps private; they hold no data and decide nothing.
+// uWebSockets befriends every specialisation of its own templates. These three, on a tag of ours, are the only way in
+// this code base to state that uWebSockets keeps private; they hold no data and decide nothing.
 namespace uWS {
 
 template <>
 struct TopicTree<uwserve::UpstreamAccess, uwserve::UpstreamAccess> {
-    // The last message that waits for a subscriber does so no more. It stays in the list of those that are to be drained.
+    // The last message that waits for a subscriber does so no more. It stays in the list of those that are to be
+    // drained.
     static void take_back(Subscriber *subscriber) { subscriber->numMessageIndices--; }
 };
 
@@ -63,7 +65,7 @@ struct WebSocket<false, true, uwserve::UpstreamAccess> {
     static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
     static DeflationStream *deflation(WebSocketData *data) { return data->deflationStream; }
     static InflationStream *inflation(WebSocketData *data) { return data->inflationStream; }
-    // Upstream deletes both with the connection.
+    // uWebSockets deletes both with the connection.
     static void enable_compression(WebSocketData *data, std::unique_ptr<DeflationStream> deflation,
                                    std::unique_ptr<InflationStream> inflation) {
         data->deflationStream = deflation.release();
@@ -110,15 +112,15 @@ inline size_t buffered_of(us_socket_t *s) {
 // What the peer has not taken yet, in user space and in the kernel.
 inline size_t unread_of(us_socket_t *s) { return buffered_of(s) + us_socket_unacknowledged(s); }
 
-// Seconds in which the peer of a closing socket must take that, at 64 KiB/s, and close its side: half a minute more, or ten
-// seconds where the kernel has everything already, our end included.
+// Seconds in which the peer of a closing socket must take that, at 64 KiB/s, and close its side: half a minute more, or
+// ten seconds where the kernel has everything already, our end included.
 inline unsigned drain_seconds(us_socket_t *s) {
     return (buffered_of(s) ? 30 : 10) + static_cast<unsigned>(unread_of(s) >> 16);
 }
 
-// Upstream may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is no
-// room for that much. Small messages are not worth the question. `spare`: memory that is used for it, and comes back in
-// trim_backlog() as a rule, as the kernel takes most messages whole.
+// uWebSockets may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is
+// no room for that much. Small messages are not worth the question. `spare`: memory that is used for it, and comes back
+// in trim_backlog() as a rule, as the kernel takes most messages whole.
 inline bool reserve_backlog(us_socket_t *s, size_t length, SpareMemory *spare = nullptr) {
     if (length < (1u << 20)) return true;
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
@@ -135,8 +137,8 @@ inline void trim_backlog(us_socket_t *s, SpareMemory *spare = nullptr) {
     static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.trim(spare);
 }
 
-// Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed where
-// user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
+// Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed
+// where user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
 class CorkYield {
   public:
     explicit CorkYield(us_loop_t *loop)
@@ -157,15 +159,15 @@ class CorkYield {
     uWS::AsyncSocket<false> *corked_;
 };
 
-// What a socket is subscribed to. (Upstream's own walk locks the subscriber, for good when the callback throws.)
+// What a socket is subscribed to. (uWebSockets' own walk locks the subscriber, for good when the callback throws.)
 inline const std::set<uWS::Topic *> &topics_of(Socket *ws) {
     static const std::set<uWS::Topic *> none;
     const uWS::Subscriber *subscriber = subscriber_of(ws);
     return subscriber ? subscriber->topics : none;
 }
 
-// After an exception inside of what writes to `s`: its bytes in the cork buffer are gone, or go nowhere. Those of another
-// socket stay.
+// After an exception inside of what writes to `s`: its bytes in the cork buffer are gone, or go nowhere. Those of
+// another socket stay.
 inline void drop_corked(us_socket_t *s) {
     uWS::LoopData *data = loop_data(s->context->loop);
     if (!data->corkedSocket || data->corkedSocket == s) data->corkOffset = 0;

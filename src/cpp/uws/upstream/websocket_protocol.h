@@ -1,7 +1,7 @@
-// Replaces upstream's WebSocketProtocol.h, under its include guard: defects P1-P5, P7 and P11.
+// Replaces uWebSockets' WebSocketProtocol.h, under its include guard: defects P1-P5, P7 and P11.
 //
-// These are the names that upstream's other headers use, of version 20.44 and of newer ones. Framing what is sent is done
-// here; what is received goes to receive() (websocket/receive.h), past upstream's own assembly of messages.
+// These are the names that uWebSockets' other headers use, of version 20.44 and of newer ones. Framing what is sent is
+// done here; what is received goes to receive() (websocket/receive.h), past uWebSockets' own assembly of messages.
 #pragma once
 
 #ifdef UWS_WEBSOCKETPROTOCOL_H

@@ -1,8 +1,8 @@
 // The frame parser: RFC 6455 section 5 and 7.4, strict, incremental, in one pass.
 //
-// It takes bytes as they come, in any split, and calls a Sink. Every violation has a close code and a text of its own and
-// is reported at the first byte that shows it; after it, nothing is parsed any more. Removes defects P1-P5 and P11 of
-// upstream's parser. Knows nothing of sockets or uWebSockets.
+// It takes bytes as they come, in any split, and calls a Sink. Every violation has a close code and a text of its own
+// and is reported at the first byte that shows it; after it, nothing is parsed any more. Removes defects P1-P5 and P11
+// of uWebSockets' parser. Knows nothing of sockets or uWebSockets.
 //
 // A message whose payload lies in the buffer in one piece is unmasked in place and delivered as a view; all others are
 // unmasked into memory that the sink provides as the bytes arrive (never by a declared length, defect P7).
@@ -78,8 +78,8 @@ constexpr bool is_close_code(unsigned code) {
 // The payload of a Close frame; without one, the code is 1005. nullptr: it is as it should be.
 const Violation *read_close_payload(std::string_view payload, uint16_t *code, std::string_view *reason);
 
-// What a compressed message may have on the wire: deflate makes incompressible data longer, by 5 bytes in 127 when zlib was
-// given the least memory.
+// What a compressed message may have on the wire: deflate makes incompressible data longer, by 5 bytes in 127 when zlib
+// was given the least memory.
 constexpr uint64_t compressed_limit(uint64_t limit) { return limit + limit / 16 + 256; }
 
 // Between two calls of parse_frames().

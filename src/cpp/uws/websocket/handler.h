@@ -25,6 +25,10 @@ struct WsHandler {
     virtual void on_ping(Socket *ws, std::string_view data) = 0;  // the pong was sent
     virtual void on_pong(Socket *ws, std::string_view data) = 0;
     virtual void on_expire(Socket *ws) = 0;  // it has reached its lifetime, and is to be closed
+    // Around work of the loop's thread that takes long and calls nothing here: other threads of the layer above may run
+    // meanwhile. False: they may not, and long_work_ends() is not called.
+    virtual bool long_work_begins() { return false; }
+    virtual void long_work_ends() {}
     // The native socket may live on to flush its backlog. `reason` is valid UTF-8.
     virtual void on_close(Socket *ws, int code, std::string_view reason) = 0;
 };

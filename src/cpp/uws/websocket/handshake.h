@@ -1,5 +1,5 @@
 // Whether a request is an opening handshake that RFC 6455 section 4.2.1 lets a server accept, and what it asks for.
-// Upstream looks at the length of the key only (defect H7).
+// uWebSockets looks at the length of the key only (defect H7).
 #pragma once
 
 #include <string>

@@ -10,8 +10,8 @@ namespace uwserve {
 
 namespace {
 
-// Less than this to read is no excuse for silence: it is news for a program that may be gone, taken by its machine. A large
-// message is more, until its last moments.
+// Less than this to read is no excuse for silence: it is news for a program that may be gone, taken by its machine. A
+// large message is more, until its last moments.
 constexpr size_t kBusyReader = 64 * 1024;
 
 constexpr std::string_view kBackpressure = "Backpressure limit exceeded";
@@ -47,10 +47,11 @@ void Lifecycle::install(us_socket_context_t *ws_context, HttpConnections *connec
 }
 
 void Lifecycle::set_liveness(const Liveness &liveness) {
-    // What upstream arms after data and after upgrade; its own pings stay off, ours replace them.
-    limits()->sendPingsAutomatically = false;
-    limits()->idleTimeoutComponents = {static_cast<unsigned short>(liveness.next(0)),
-                                       static_cast<unsigned short>(liveness.margin())};
+    // What uWebSockets arms after data and after upgrade; its own pings stay off, ours replace them.
+    auto *data = static_cast<ContextData *>(us_socket_context_ext(0, context_));
+    data->sendPingsAutomatically = false;
+    data->idleTimeoutComponents = {static_cast<unsigned short>(liveness.next(0)),
+                                   static_cast<unsigned short>(liveness.margin())};
     if (liveness == liveness_) return;
     liveness_ = liveness;
     us_socket_context_each(context_, [](us_socket_t *s, void *) {
@@ -77,7 +78,7 @@ void Lifecycle::set_max_lifetime(unsigned seconds) {
     }, &change);
 }
 
-// Upstream has armed the first, but in vain if another connection's on_writable is on the stack.
+// uWebSockets has armed the first, but in vain if another connection's on_writable is on the stack.
 void Lifecycle::opened(us_socket_t *s) {
     heard(s);
     us_socket_arm_long(s, max_lifetime_ ? max_lifetime_ - spread(max_lifetime_) : 0);
@@ -110,7 +111,8 @@ us_socket_t *Lifecycle::on_timeout(us_socket_t *s) {
     unsigned before = s->user_bits & kPinged ? per_socket(s)->silent : 0;
     unsigned silent = liveness.counted(before + liveness.next(before));
     if (liveness.closes(silent) && (s->pause_reasons & US_PAUSE_QUEUE)) [[unlikely]] {
-        // The peer may well have sent: it is us who do not read. The kernel can tell whether it still exists; Pings go on.
+        // The peer may well have sent: it is this side that does not read. The kernel finds out whether it still
+        // exists; Pings go on.
         us_socket_keepalive(s, liveness.idle());
         lifecycle->heard(s);
         return s;

@@ -1,7 +1,8 @@
-// What stands between the socket layer and upstream's WebSocket context: liveness by inbound bytes (defect P9), and of a peer
-// that is busy reading by what it acknowledges (websocket/peer_progress.h), pings that never close anything, a largest age, the Close frame that upstream does not send when it fails a connection (P6),
-// and reasons for closes that upstream leaves empty (S12). The schedule of pings is in websocket/ping_schedule.h.
-// Loop thread only; one per server.
+// Handles the events of WebSockets between the socket layer and uWebSockets: liveness by received bytes (defect P9),
+// or, of a peer that is busy reading, by what it acknowledges (websocket/peer_progress.h); Pings that never close a
+// connection (websocket/ping_schedule.h); the maximum lifetime; the Close frame that uWebSockets does not send when it
+// fails a connection (P6); and the reasons of closes that uWebSockets leaves empty (S12). Loop thread only; one per
+// server.
 #pragma once
 
 #include <random>
@@ -10,6 +11,7 @@
 #include "uws/upstream/uwebsockets.h"
 #include "uws/websocket/handler.h"
 #include "uws/websocket/ping_schedule.h"
+#include "uws/websocket/sender.h"
 
 namespace uwserve {
 
@@ -21,12 +23,15 @@ constexpr uint8_t kMarked =
 class Lifecycle {
   public:
     void install(us_socket_context_t *ws_context, HttpConnections *connections, WsHandler *handler);
+    static Lifecycle *of(us_socket_t *s) { return static_cast<Lifecycle *>(s->context->user); }
     WsHandler &handler() { return *handler_; }
+    HttpConnections &connections() { return *connections_; }
 
     // From now on, also for the open sockets, whose silence begins anew if the schedule changes.
     void set_liveness(const Liveness &liveness);
-    // Seconds that a socket may live, 0 = any number; each is asked to go (on_expire) up to a tenth earlier. Open ones keep
-    // their age, or have it counted from now on if it was 0 before; who is too old already goes within that tenth.
+    // Seconds that a socket may live, 0 = any number; each is asked to go (on_expire) up to a tenth earlier. Open ones
+    // keep their age, or have it counted from now on if it was 0 before; a socket that is too old already goes within
+    // that tenth.
     void set_max_lifetime(unsigned seconds);
     void opened(us_socket_t *s);
     // Silence begins anew: an inbound byte, or reading that begins again.
@@ -34,22 +39,22 @@ class Lifecycle {
         s->user_bits &= static_cast<uint8_t>(~(kPinged | kMarked));
         us_socket_arm(s, liveness_.next(0));
     }
-    // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with the
-    // kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
+    // Fails the connection (RFC 6455 7.1.7): a Close frame behind all that was accepted for sending, if that is with
+    // the kernel; FIN; closed. The close handler sees the same code and text, after the current dispatch.
     static void fail(us_socket_t *s, const Violation &violation);
     SparePieces spare;  // of messages in assembly
-    SpareMemory spare_backlog;  // reserved for messages while they are sent: hardly ever written to
-    size_t max_payload = 16u << 20;  // bytes of a message, reassembled and inflated
     Limits &server_limits() { return connections_->limits(); }
-    // A Ping or Pong of our own accord, counted unless upstream drops it. Both are few, and the peer's judgement whether we
-    // live, or ours whether it does, hangs on them: a backlog over its limit does not keep them back, want of memory does.
+    // A Ping or Pong that no handler asked for, counted if it is sent. Both are few, and whether either side takes the
+    // other for alive depends on them: a backlog over its limit does not keep them back, want of memory does.
     void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode) {
         Limits &limits = server_limits();
-        Limits::Lifted lifted(limits, limits.has_memory_elsewhere(data.size()));
-        const Socket::SendStatus status = reinterpret_cast<Socket *>(s)->send(data, opcode);
-        if (status != Socket::DROPPED) limits.stats.sent[opcode].add(data.size());
+        if (buffered_of(s) && !limits.has_memory_elsewhere(data.size())) [[unlikely]] {
+            Sender::refuse(s, limits);
+            return;
+        }
+        reinterpret_cast<Socket *>(s)->send(data, opcode);
+        limits.stats.sent[opcode].add(data.size());
     }
-    ContextData *limits() { return static_cast<ContextData *>(us_socket_context_ext(0, context_)); }
 
   private:
     static us_socket_t *on_data(us_socket_t *s, char *data, int length);
@@ -59,7 +64,6 @@ class Lifecycle {
     unsigned spread(unsigned seconds) { return seconds < 10 ? 0 : random_() % (seconds / 10 + 1); }
     static us_socket_t *on_end(us_socket_t *s);
     static us_socket_t *on_close(us_socket_t *s, int code, void *reason);
-    static Lifecycle *of(us_socket_t *s) { return static_cast<Lifecycle *>(s->context->user); }
 
     us_socket_context_t *context_ = nullptr;
     HttpConnections *connections_ = nullptr;

@@ -75,7 +75,7 @@ class MessageBuffer {
     std::string_view view() const { return {memory_.get(), size_}; }
     char *data() { return memory_.get(); }
     size_t capacity() const { return capacity_; }
-    // What it would have taken without memory that was there already: nobody answers for the size of a spare piece.
+    // The capacity that the message needs by itself: it is not charged for a spare piece that is larger.
     size_t charge() const { return std::min(capacity_, 2 * size_); }
 
     // Hands the memory over; the assembly is empty afterwards.
@@ -90,8 +90,8 @@ class MessageBuffer {
 
   private:
     static constexpr size_t kSmallest = 128;
-    // What must have arrived before memory that is there is taken. A piece may be much larger than growing would give: there
-    // are few, all that they hold is in memory anyway, and charge() does not count it.
+    // What must have arrived before memory that is there is taken. A piece may be much larger than growing would give:
+    // there are few, all that they hold is in memory anyway, and charge() does not count it.
     static constexpr size_t kTakesSpare = 64 * 1024;
 
     bool grow(size_t needed, uint64_t most, SparePieces &spare) {

@@ -26,7 +26,7 @@ class Receiver {
     Receiver(us_socket_t *s, ReceiveState &state, const char *end, size_t most)
         : s_(s), state_(state), lifecycle_(*static_cast<Lifecycle *>(s->context->user)), end_(end), left_(most) {}
 
-    size_t limit() const { return lifecycle_.max_payload; }
+    size_t limit() const { return lifecycle_.server_limits().websocket.max_payload_length; }
     bool may_compress() const { return uwserve::may_compress(s_); }
     const Violation *on_control_frame() {
         return lifecycle_.server_limits().control_frame(s_) ? nullptr : &kTooManyControlFrames;

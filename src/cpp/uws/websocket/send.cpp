@@ -20,6 +20,12 @@ void send_queued(Socket *ws) {
     }
 }
 
+void leave_topics(Socket *ws) {
+    us_socket_t *s = raw(ws);
+    static_cast<ContextData *>(us_socket_context_ext(0, s->context))->topicTree->freeSubscriber(subscriber_of(ws));
+    WebSocketAccess::forget_subscriber(websocket_data(s));
+}
+
 bool write_accepted(Socket *ws) {
     us_socket_t *s = raw(ws);
     send_queued(ws);
@@ -46,10 +52,9 @@ void end_websocket(Socket *ws, int code, std::string_view reason) {
     try {
         ws->end(code, reason);
     } catch (const std::bad_alloc &) {
-        // Upstream takes it for ended, and would neither free its subscriptions nor call its handler.
+        // uWebSockets takes it for ended, and would neither free its subscriptions nor call its handler.
         drop_corked(s);
-        context->topicTree->freeSubscriber(subscriber_of(ws));
-        WebSocketAccess::forget_subscriber(websocket_data(s));
+        leave_topics(ws);
         us_socket_close(0, s, 0, nullptr);
         context->closeHandler(ws, code, reason);
     }
@@ -58,7 +63,7 @@ void end_websocket(Socket *ws, int code, std::string_view reason) {
 Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpCode opcode, bool compressed) {
     us_socket_t *s = raw(ws);
     uWS::LoopData *loop = loop_data(s->context->loop);
-    // Behind a backlog there is no way around a copy, and upstream knows the limit.
+    // Behind a backlog there is no way around a copy.
     if (has_buffered(s)) return ws->send(message, opcode, compressed);
     send_queued(ws);
     bool is_corked = loop->corkedSocket == s;
@@ -95,7 +100,7 @@ Socket::SendStatus write_uncorked(Socket *ws, std::string_view message, uWS::OpC
     }
     // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
     if (is_corked) loop->corkedSocket = nullptr;
-    // A handler that sends until it is told to stop must hear that a connection is dead.
+    // A handler that sends until the answer is 0 must learn that the connection is dead.
     return written || second.empty() ? Socket::BACKPRESSURE : Socket::DROPPED;
 }
 
