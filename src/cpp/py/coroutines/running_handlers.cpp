@@ -35,10 +35,10 @@ size_t held_bytes(PyObject *argument) {
     return PyByteArray_Check(argument) ? static_cast<size_t>(PyByteArray_GET_SIZE(argument)) : 0;
 }
 
-RunningHandler::Kind kind_of(WsObject *ws, const char *where) {
+RunningHandler::Kind kind_of(WsObject *ws, Origin origin) {
     using Kind = RunningHandler::Kind;
-    if (!ws) return strcmp(where, "call_soon") == 0 ? Kind::kNone : Kind::kRequest;  // call_soon is no peer's
-    return is_open_handler(where) || strcmp(where, "close") == 0 ? Kind::kOnce : Kind::kEvent;
+    if (!ws) return origin == Origin::kCallSoon ? Kind::kNone : Kind::kRequest;  // no peer can start one
+    return origin == Origin::kOpen || origin == Origin::kClose ? Kind::kOnce : Kind::kEvent;
 }
 
 uint64_t count_of(const WsObject *ws) { return uint64_t{ws->running} + ws->running_once; }
@@ -73,8 +73,8 @@ bool RunningHandlers::is_over(WsObject *ws, bool *for_server) const {
 
 // --- counting ---
 
-void RunningHandlers::began(RunningHandler &handler, WsObject *ws, const char *where) {
-    handler.kind = kind_of(ws, where);
+void RunningHandlers::began(RunningHandler &handler, WsObject *ws, Origin origin) {
+    handler.kind = kind_of(ws, origin);
     if (handler.kind == RunningHandler::Kind::kNone) return;
     running_++;
     total_++;

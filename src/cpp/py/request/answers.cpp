@@ -139,7 +139,7 @@ PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     }
     const char *where = count == 2 ? PyUnicode_AsUTF8(args[1]) : "fetch";
     if (!where) return nullptr;
-    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), HandlerErrors::place_of(where));
+    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), origin_named(where));
     return task ? task.release() : Py_NewRef(Py_None);
 }
 
@@ -173,7 +173,7 @@ bool choose_protocol(const ServerCore &core, const Handshake &handshake, const s
     Ref hook = std::move(core.on_unknown_protocol);
     if (!hook) return;
     Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "s", name.c_str()));
-    if (!result) core.log_failure("upgrade");
+    if (!result) core.log_failure(Origin::kUpgrade);
 }
 
 PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -356,7 +356,7 @@ void ServerCore::on_request(HttpConnection &conn) {
     }
     RequestObject *request = new_request(*this, conn);
     if (!request) {
-        log_failure("request");
+        log_failure(Origin::kRequest);
         instance->connections().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
         return;
     }
@@ -366,7 +366,7 @@ void ServerCore::on_request(HttpConnection &conn) {
     {
         RequestScope scope(*this, request);
         if (hook && scope) result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
-        if (hook && !result) log_failure("fetch");
+        if (hook && !result) log_failure(Origin::kFetch);
     }
     if (is_open(request) && !(result && request->deferred)) {
         instance->connections().respond(*request->conn, "500 Internal Server Error", {},

@@ -13,7 +13,6 @@ namespace uwserve {
 
 namespace {
 
-constexpr const char *kWhere = "stream";  // of HandlerErrors
 constexpr const char *kPieceName = "a piece of a streamed body";
 
 // What both have of Python's: the object that they are about, kept.
@@ -23,13 +22,13 @@ class PythonStream : public BodyStream {
     void no_memory() override {
         core_.gil.ensure();
         PyErr_NoMemory();
-        core_.log_failure(kWhere);
+        core_.log_failure(Origin::kStream);
     }
     void wrong_length(bool too_long) override {
         core_.gil.ensure();
         PyErr_Format(PyExc_ValueError, "a streamed body gave %s bytes than its Content-Length",
                      too_long ? "more" : "fewer");
-        core_.log_failure(kWhere);
+        core_.log_failure(Origin::kStream);
     }
     void *held() const override { return object_.get(); }
 
@@ -55,7 +54,7 @@ class IteratorStream : public PythonStream {
         piece_.reset();
         if (guarded<PyObject_HasAttrString>(object_.get(), "close")) {
             Ref result = Ref::steal(guarded<PyObject_CallMethod>(object_.get(), "close", nullptr));
-            if (!result) core_.log_failure(kWhere);
+            if (!result) core_.log_failure(Origin::kStream);
         }
         object_.reset();
     }
@@ -64,7 +63,7 @@ class IteratorStream : public PythonStream {
         core_.coroutines.leave_if_idle();
         ContextScope scope = core_.scope(&context_);
         if (!scope) {
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         piece_.reset();
@@ -72,12 +71,12 @@ class IteratorStream : public PythonStream {
         piece_ = Ref::steal(guarded<PyIter_Next>(object_.get()));
         if (!piece_) {
             if (!PyErr_Occurred()) return Next::kEnd;
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         payload_ = std::make_unique<Payload>();
         if (!payload_->read(piece_.get(), PayloadKind::kAny, kPieceName)) {
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         piece = payload_->view();
@@ -131,7 +130,7 @@ class PushedStream : public PythonStream {
         for (int i = 0; i < 2; i++) {
             Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback, is_wanted ? Py_True : Py_False));
             if (result) return;
-            core.log_failure(kWhere);
+            core.log_failure(Origin::kStream);
         }
     }
 

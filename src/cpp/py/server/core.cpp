@@ -181,7 +181,7 @@ void ServerCore::run(Posted work) {
         }
         run_work(work);
     } catch (const std::exception &) {
-        failed("posted");
+        failed(Origin::kPostedWork);
     }
 }
 
@@ -192,18 +192,18 @@ void ServerCore::run_work(Posted &work) {
     Ref result;
     if (scope) result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
     if (!result) {
-        log_failure("call_soon");
+        log_failure(Origin::kCallSoon);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_coroutine(*this, nullptr, std::move(result), "call_soon");
+        run_coroutine(*this, nullptr, std::move(result), Origin::kCallSoon);
     }
 }
 
 // A C++ exception at the top of a turn, where nothing may stay corked.
-void ServerCore::failed(const char *where) {
+void ServerCore::failed(Origin origin) {
     gil.ensure();
     set_python_error();
     if (instance) instance->uncork_failed();
-    log_failure(where);
+    log_failure(origin);
 }
 
 // --- refusals ---
@@ -233,7 +233,7 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
         }
     }
     Ref result = news ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "dO", seconds, news.get())) : Ref();
-    if (!result) core->log_failure("refused");
+    if (!result) core->log_failure(Origin::kRefusalReport);
 }
 
 // --- failures of user code ---
@@ -243,7 +243,7 @@ bool ends_run(PyObject *error) {
            PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
 }
 
-void ServerCore::log_failure(const char *where, WsObject *ws) {
+void ServerCore::log_failure(Origin origin, WsObject *ws) {
     Ref error = take_exception();
     if (!error) return;
     // Where no run is there to be ended, it is logged like any other.
@@ -253,7 +253,7 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
         if (embedded_ && instance) us_wakeup_loop(instance->loop());  // the next pump raises it
         return;
     }
-    handler_errors.count(where);
+    handler_errors.count(origin);
     if (!log_exception) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
         guarded<PyErr_WriteUnraisable>(self);
@@ -261,16 +261,16 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
     }
     PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
     coroutines.leave_if_idle();
-    Ref result = Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", where, error.get(), socket));
+    Ref result = Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", name_of(origin), error.get(), socket));
     if (!result) guarded<PyErr_WriteUnraisable>(log_exception.get());
 }
 
-void ServerCore::handler_failed(WsObject *ws, const char *where) {
+void ServerCore::handler_failed(WsObject *ws, Origin origin) {
     if (!ws || !options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_failure(where, ws);
+        log_failure(origin, ws);
         return;
     }
-    handler_errors.count(where);
+    handler_errors.count(origin);
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
@@ -281,10 +281,10 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
                                                                   reinterpret_cast<PyObject *>(ws), nullptr));
     }
     if (!result) {
-        log_failure("error", ws);
+        log_failure(Origin::kError, ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
         scope.close();
-        run_in_order(*this, ws, std::move(result), nullptr, "error");
+        run_in_order(*this, ws, std::move(result), nullptr, Origin::kError);
     }
 }
 

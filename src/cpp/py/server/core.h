@@ -165,7 +165,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
-    void handler_failed(WsObject *ws, const char *where);
+    void handler_failed(WsObject *ws, Origin origin);
     // Where a handler's variables are kept; before it, and what is done about its failure (interpreter/contexts.h).
     [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
         // Contexts are left in the reverse order: an idle Task's must not lie under one that is entered here.
@@ -173,8 +173,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
             coroutines.leave_if_idle();
         return ContextScope(contexts, slot, coroutines.is_stepping());
     }
-    void log_failure(const char *where, WsObject *ws = nullptr);
-    [[gnu::cold]] void failed(const char *where);
+    // Logs the current exception, and counts it.
+    void log_failure(Origin origin, WsObject *ws = nullptr);
+    [[gnu::cold]] void failed(Origin origin);
 
     // --- WebSockets (websocket/events.cpp) ---
     void on_open(Socket *ws) override;

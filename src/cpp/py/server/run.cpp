@@ -229,7 +229,7 @@ void ServerCore::end_entry() try {
     if (farewell_ || !untold_.empty() || (forced && !unfinished.empty())) run_due();
     finish_if_idle();
 } catch (const std::exception &) {
-    failed("stop");
+    failed(Origin::kStop);
 }
 
 void ServerCore::finish_if_idle() {
@@ -252,7 +252,7 @@ void ServerCore::finish() {
     if (!on_stopped) return;
     Ref hook = Ref::borrow(on_stopped.get());
     Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
-    if (!result) log_failure("stop");
+    if (!result) log_failure(Origin::kStop);
 }
 
 }  // namespace uwserve

@@ -83,8 +83,8 @@ py::dict stats(const ServerCore &core) {
     counted.closes.each([&](int code, uint64_t count) { closes[py::int_(code)] = count; });
     told["closes"] = closes;
     py::dict errors;
-    for (size_t i = 0; i < HandlerErrors::kCount; i++) {
-        errors[HandlerErrors::kPlaces[i].data()] = core.handler_errors.of(i);
+    for (size_t i = 0; i < kCountedOrigins; i++) {
+        errors[kOriginNames[i].data()] = core.handler_errors.of(i);
     }
     told["handler_errors"] = errors;
     const RunningHandlers &handlers = core.running_handlers;
@@ -184,7 +184,7 @@ void bind_stats(py::class_<ServerCore> &type) {
     type.def("stats", &stats, docs::pybind::kServerCore_stats);
     type.def("topics", &topics, docs::pybind::kServerCore_topics);
     type.def("subscribers", &subscribers, py::arg("topic"), docs::pybind::kServerCore_subscribers);
-    type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(where); },
+    type.def("count_handler_error", [](ServerCore &core, std::string_view where) { core.handler_errors.count(origin_named(where)); },
              py::arg("where"), docs::pybind::kServerCore_count_handler_error);
     type.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
              docs::pybind::kServerCore_set_connection_log);

@@ -73,7 +73,7 @@ void ServerCore::make_room_for_all(std::vector<Ref> &handles) {
     try {
         handles.reserve(handles.size() + pending_websockets);
     } catch (const std::bad_alloc &) {
-        failed("stop");
+        failed(Origin::kStop);
     }
 }
 

@@ -26,12 +26,12 @@ struct Call {
     WsObject *ws() const { return as_ws(handle.get()); }
 
     // handler(ws) or handler(ws, argument); deals with what it raises. Not called for a socket that has closed since.
-    void run(ServerCore &core, PyObject *argument, const char *where) const {
+    void run(ServerCore &core, PyObject *argument, Origin origin) const {
         if (ws()->ws) [[likely]]
-            run_always(core, argument, where);
+            run_always(core, argument, origin);
     }
 
-    void run_always(ServerCore &core, PyObject *argument, const char *where) const {
+    void run_always(ServerCore &core, PyObject *argument, Origin origin) const {
         core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
@@ -42,19 +42,19 @@ struct Call {
                                                              count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
         }
         if (!result) [[unlikely]] {
-            core.handler_failed(ws(), where);
+            core.handler_failed(ws(), origin);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
             scope.close();
-            run_in_order(core, ws(), std::move(result), argument, where);
+            run_in_order(core, ws(), std::move(result), argument, origin);
         }
     }
 
     // The same with an argument whose making may have failed.
-    void run_with(ServerCore &core, const Ref &argument, const char *where) const {
+    void run_with(ServerCore &core, const Ref &argument, Origin origin) const {
         if (argument) [[likely]] {
-            run(core, argument.get(), where);
+            run(core, argument.get(), origin);
         } else {
-            core.handler_failed(ws(), where);
+            core.handler_failed(ws(), origin);
         }
     }
 
@@ -105,8 +105,8 @@ void ensure_close_answer(ServerCore &core, us_socket_t *s, int code, std::string
 
 }  // namespace
 
-void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
-    if (handler) Call(handler, handle).run_always(core, argument, where);
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, Origin origin) {
+    if (handler) Call(handler, handle).run_always(core, argument, origin);
 }
 
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
@@ -123,10 +123,10 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
             guarded<PyObject_Vectorcall>(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
     if (!result) {
-        core.handler_failed(handle, "close");
+        core.handler_failed(handle, Origin::kClose);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
         scope.close();
-        run_coroutine(core, handle, std::move(result), "close");
+        run_coroutine(core, handle, std::move(result), Origin::kClose);
     }
 }
 
@@ -147,11 +147,11 @@ void ServerCore::on_open(Socket *ws) {
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
             scope.close();
-            run_in_order(*this, handle, std::move(result), nullptr, "open");
+            run_in_order(*this, handle, std::move(result), nullptr, Origin::kOpen);
         }
         return;
     }
-    handler_failed(handle, "open");
+    handler_failed(handle, Origin::kOpen);
     if (handle->ws) close_handle(handle, 1011, {});
 }
 
@@ -164,12 +164,12 @@ void ServerCore::on_message(Socket *ws, std::string_view message, Content conten
     if (!options.message) return;
     Call call(options.message, handle);
     if (content != Content::kBinary) {
-        call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), "message");
+        call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), Origin::kMessage);
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
-        call.run_with(*this, bytes(message), "message");
+        call.run_with(*this, bytes(message), Origin::kMessage);
     } else {
         BinaryMessage content = make_binary(*this, ws, call.ws()->binary_type, message);
-        call.run_with(*this, content.object, "message");
+        call.run_with(*this, content.object, Origin::kMessage);
         if (content.object && content.owner) release_view(*this, content);
     }
 }
@@ -197,7 +197,7 @@ void ServerCore::on_drain(Socket *ws) {
     Ref keep = Ref::borrow(object(handle));
     if (options.drain && !(has_queue && queue_drain(handle))) {
         Call call(options.drain, handle);
-        cork_while(ws, [&] { call.run(*this, nullptr, "drain"); });
+        cork_while(ws, [&] { call.run(*this, nullptr, Origin::kDrain); });
         after_cork(s);
     }
     if (handle->queue) wake_drained(*this, handle);
@@ -212,7 +212,7 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
     WsObject *handle = handle_of(ws);
     if (handle->queue && queue_control(*this, handle, EventKind::kPing, data)) return;
     Call call(options.ping, handle);
-    call.run_with(*this, bytes(data), "ping");
+    call.run_with(*this, bytes(data), Origin::kPing);
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
@@ -222,7 +222,7 @@ void ServerCore::on_pong(Socket *ws, std::string_view data) {
     WsObject *handle = handle_of(ws);
     if (handle->queue && queue_control(*this, handle, EventKind::kPong, data)) return;
     Call call(options.pong, handle);
-    call.run_with(*this, bytes(data), "pong");
+    call.run_with(*this, bytes(data), Origin::kPong);
 }
 
 // The peer closed, or the connection failed. For closes of our own the handle is detached already.
@@ -252,7 +252,7 @@ void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason)
     try {
         tell_closed(std::move(handle), code, reason);
     } catch (const std::exception &) {
-        failed("close");
+        failed(Origin::kClose);
     }
 }
 

@@ -326,7 +326,7 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear();  // that event loop is closed: nobody waits any more
     } else {
-        core.log_failure("messages");
+        core.log_failure(Origin::kMessagesIterator);
     }
 }
 

@@ -76,22 +76,22 @@ void deliver(ServerCore &core, WsObject *handle, WsEvent event) {
     if (event.as_view) {
         BinaryMessage view{Ref::steal(guarded<PyMemoryView_FromObject>(event.payload.get())), std::move(event.payload)};
         if (!view.object) {
-            core.handler_failed(handle, "message");
+            core.handler_failed(handle, Origin::kMessage);
             return;
         }
-        call_handler(core, core.options.message, handle, view.object.get(), "message");
+        call_handler(core, core.options.message, handle, view.object.get(), Origin::kMessage);
         release_view(core, view);  // as any other, although this one could live longer
         return;
     }
     switch (event.kind) {
     case EventKind::kMessage:
-        return call_handler(core, core.options.message, handle, event.payload.get(), "message");
+        return call_handler(core, core.options.message, handle, event.payload.get(), Origin::kMessage);
     case EventKind::kDrain:
-        return call_handler(core, core.options.drain, handle, nullptr, "drain");
+        return call_handler(core, core.options.drain, handle, nullptr, Origin::kDrain);
     case EventKind::kPing:
-        return call_handler(core, core.options.ping, handle, event.payload.get(), "ping");
+        return call_handler(core, core.options.ping, handle, event.payload.get(), Origin::kPing);
     case EventKind::kPong:
-        return call_handler(core, core.options.pong, handle, event.payload.get(), "pong");
+        return call_handler(core, core.options.pong, handle, event.payload.get(), Origin::kPong);
     }
 }
 
@@ -203,7 +203,7 @@ bool queue_message(ServerCore &core, WsObject *handle, std::string_view message,
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
     if (!event.payload) {
-        core.handler_failed(handle, "message");
+        core.handler_failed(handle, Origin::kMessage);
         return true;
     }
     event.as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
@@ -218,7 +218,7 @@ bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::stri
     Ref keep = Ref::borrow(object(handle));
     WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
     if (!event.payload) {
-        core.handler_failed(handle, kind == EventKind::kPing ? "ping" : "pong");
+        core.handler_failed(handle, kind == EventKind::kPing ? Origin::kPing : Origin::kPong);
         return true;
     }
     line_up(core, handle, queue.takes_others(), std::move(event));
@@ -250,13 +250,13 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
 
 // --- going out ---
 
-void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold) {
+void run_held(ServerCore &core, WsObject *handle, Ref coroutine, Origin origin, Hold hold) {
     Ref keep = Ref::borrow(object(handle));
     const bool was_busy = handle->is_busy;
     handle->is_busy |= hold == Hold::kAll;
-    Ref task = core.coroutines.run(handle, std::move(coroutine), where, handle->context);
+    Ref task = core.coroutines.run(handle, std::move(coroutine), origin, handle->context);
     handle->is_busy = was_busy;
-    if (task && !hold_events(handle, std::move(task), hold)) core.log_failure(where);
+    if (task && !hold_events(handle, std::move(task), hold)) core.log_failure(origin);
     if (handle->queue && handle->queue->close_is_due && !was_busy) pump_events(core, handle);
 }
 

@@ -115,17 +115,17 @@ void keep_unparsed(WsObject *handle, std::string_view rest);
 
 // --- events going out ---
 // run_coroutine() of what a handler other than close has returned; if it suspends, what must not overtake it waits.
-void run_held(ServerCore &core, WsObject *handle, Ref coroutine, const char *where, Hold hold);
+void run_held(ServerCore &core, WsObject *handle, Ref coroutine, Origin origin, Hold hold);
 // `argument` is what the handler holds if it suspends, or NULL.
 [[gnu::always_inline]] inline void run_in_order(ServerCore &core, WsObject *handle, Ref coroutine, PyObject *argument,
-                                                const char *where) {
+                                                Origin origin) {
     RunningHandlers::Argument scope(core.running_handlers, argument);
     if (handle && core.options.serial) {
-        run_held(core, handle, std::move(coroutine), where, Hold::kAll);
-    } else if (!core.options.message && is_open_handler(where)) {
-        run_held(core, handle, std::move(coroutine), where, Hold::kMessages);
+        run_held(core, handle, std::move(coroutine), origin, Hold::kAll);
+    } else if (!core.options.message && origin == Origin::kOpen) {
+        run_held(core, handle, std::move(coroutine), origin, Hold::kMessages);
     } else {
-        core.coroutines.run(handle, std::move(coroutine), where, handle ? handle->context : nullptr);
+        core.coroutines.run(handle, std::move(coroutine), origin, handle ? handle->context : nullptr);
     }
 }
 // Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.

@@ -22,7 +22,7 @@ Ref how_it_closed(WsObject *handle) {
 
 void tell(ServerCore &core, const Ref &callback, PyObject *outcome) {
     Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback.get(), outcome));
-    if (!result) core.log_failure("waiting");
+    if (!result) core.log_failure(Origin::kWaiter);
 }
 
 // The backlog's mark: None is kOnlyClose. False with an exception set.
@@ -104,7 +104,7 @@ void wake_closed(ServerCore &core, WsObject *handle) {
     core.coroutines.needs_turn();
     Ref outcome = how_it_closed(handle);
     if (!outcome) {
-        core.log_failure("waiting");
+        core.log_failure(Origin::kWaiter);
         return;
     }
     for (WsQueue::Waiter &waiter : waiters) tell(core, waiter.callback, outcome.get());
