@@ -27,7 +27,6 @@
 // and at the end of the pump. Everything here needs the GIL and, except for lookups, runs on the loop's thread.
 #pragma once
 
-#include <cstring>
 #include <utility>
 
 #include "py/interpreter/at_exit.h"

@@ -1,7 +1,6 @@
 #include "py/coroutines/running_handlers.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "py/websocket/queue.h"
@@ -244,10 +243,10 @@ void RunningHandlers::arm_timer() {
 
 void RunningHandlers::limits_changed() {
     if (!core_.instance || core_.is_forked) return;
-    us_socket_context_each(core_.instance->ws_context(), [](us_socket_t *s, void *self) {
+    core_.instance->each_websocket([this](us_socket_t *s) {
         auto *ws = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-        if (ws && ws->queue) static_cast<RunningHandlers *>(self)->reconsider(ws);
-    }, this);
+        if (ws && ws->queue) reconsider(ws);
+    });
 }
 
 // --- garbage collection ---

@@ -210,7 +210,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         selects_none = !*name;
         asked = {name};
     }
-    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
+    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stop.has_started())
+        Py_RETURN_FALSE;
     Handshake handshake = read_handshake(*request->head);
     if (handshake.verdict == Handshake::Verdict::kNotWebSocket) {
         if (asks_for_websocket(*request->head)) core->limits.refused(Refusal::kHandshakeInvalid);
@@ -236,7 +237,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     Ref context = context_for(*core, request, false);
     if (!context && PyErr_Occurred()) return nullptr;
     // Making the handle may have run a finaliser that answered the request, or stopped the server.
-    if (!is_open(request) || core->stopping) Py_RETURN_FALSE;
+    if (!is_open(request) || core->stop.has_started()) Py_RETURN_FALSE;
     HttpConnection &conn = *request->conn;
     auto *ws = reinterpret_cast<WsObject *>(handle.get());
     ws->context = context.release();

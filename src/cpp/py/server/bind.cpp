@@ -169,7 +169,7 @@ void stop_within(ServerCore &core, double seconds, const py::object &code, const
     long status = 0;
     std::string text;
     check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
-    check(core.stop_within(seconds, static_cast<int>(status), std::move(text)));
+    check(core.stop.start_within(seconds, static_cast<int>(status), std::move(text)));
 }
 
 void call_soon(py::object self, py::object fn, const py::args &args) {
@@ -245,8 +245,8 @@ void bind_properties(py::class_<ServerCore> &type) {
     property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
              docs::kServerCore_buffered_bytes);
     property("running", [](const ServerCore &core) { return core.running(); }, docs::kServerCore_running);
-    property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kServerCore_stopping);
-    property("forced", [](const ServerCore &core) { return core.forced; }, docs::kServerCore_forced);
+    property("stopping", [](const ServerCore &core) { return core.stop.has_started(); }, docs::kServerCore_stopping);
+    property("forced", [](const ServerCore &core) { return core.stop.is_forced(); }, docs::kServerCore_forced);
     property("finished", [](const ServerCore &core) { return core.finished; }, docs::kServerCore_finished);
     property("compressions", [](const ServerCore &core) {
         return core.instance ? core.instance->codecs().compressions : 0;
@@ -319,7 +319,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
              [](ServerCore &core, int signal_fd, py::handle rearm_signals) {
         check(core.run(signal_fd, rearm_signals.ptr()));
     }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::pybind::kServerCore_run_loop)
-        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
+        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop.start(force)); },
              py::arg("close_active_connections"), docs::pybind::kServerCore_stop_core)
         .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kServerCore_check_close)
         .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"),

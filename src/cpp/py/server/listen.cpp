@@ -47,7 +47,7 @@ bool ServerCore::make_engine() {
     if (!check_hooked()) return false;
     instance = Instance::create(*this, *this, limits);
     if (!instance) return os_error(errno);
-    make_stop_timer();
+    stop.make_timer();
     us_loop_on_release(instance->loop(), on_release, this);
     limits.refusals.install(instance->loop(), on_report, this);
     apply_options();
@@ -58,6 +58,7 @@ bool ServerCore::make_engine() {
 // Ends what make_engine() has begun.
 bool ServerCore::cannot_listen(int error, int gai, const char *where) {
     listeners.clear();  // they go with the instance
+    stop.forget_timer();
     instance.reset();
     finished = true;
     return error ? os_error(error, where) : name_error(gai);

@@ -240,20 +240,25 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
 }
 
 void ServerCore::close_handle(WsObject *handle, int code, std::string_view reason) {
-    tell_closed(start_close(handle, code, reason), code, reason);
+    finish_close(start_close(handle, code, reason), code, reason);
 }
 
-void ServerCore::tell_closed(Ref handle, int code, std::string_view reason) {
+void ServerCore::finish_close(Ref handle, int code, std::string_view reason) {
     end_handle(*this, std::move(handle), code, reason);
 }
 
 // At the top of a turn, for one of many: memory that is short for one close must not keep the others from theirs.
-void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason) {
+void ServerCore::finish_close_safely(Ref handle, int code, std::string_view reason) {
     try {
-        tell_closed(std::move(handle), code, reason);
+        finish_close(std::move(handle), code, reason);
     } catch (const std::exception &) {
         failed(Origin::kClose);
     }
+}
+
+void ServerCore::on_expire(Socket *ws) {
+    gil.ensure();
+    if (WsObject *handle = handle_of(ws)) close_handle(handle, 1001, "Maximum lifetime reached");
 }
 
 // No Python code runs in here. The result is the instance's reference to the handle.

@@ -107,14 +107,14 @@ bool line_up(ServerCore &core, WsObject *handle, bool must_wait, WsEvent event) 
 }
 
 // The close handler that has waited runs now.
-void finish_close(ServerCore &core, WsObject *handle) {
+void run_deferred_close(ServerCore &core, WsObject *handle) {
     WsQueue &queue = *handle->queue;
     queue.close_is_due = false;
     auto found = std::find(core.unfinished.begin(), core.unfinished.end(), handle);
     Ref keep = Ref::steal(object(handle));
     *found = core.unfinished.back();
     core.unfinished.pop_back();
-    core.instance->loop()->num_polls--;
+    core.instance->release_hold();
     call_close_handler(core, handle, handle->close_code, queue.close_reason);
 }
 
@@ -127,7 +127,7 @@ PyObject *task_done(PyObject *self, PyObject *task) {
     Ref ended = std::move(queue->task);
     queue->hold = Hold::kNothing;
     if (handle->core->is_forked) Py_RETURN_NONE;
-    if (handle->core->on_loop_thread() && handle->core->instance && handle->core->instance->loop()->depth == 0) {
+    if (handle->core->on_loop_thread() && handle->core->instance && !handle->core->instance->is_in_callback()) {
         pump_events(*handle->core, handle);
     } else {
         pump_soon(handle);  // also inside a handler, which an event loop that is run in one can do
@@ -277,7 +277,7 @@ void pump_events(ServerCore &core, WsObject *handle) {
         deliver_all();
     }
     queue->is_pumping = false;
-    if (queue->close_is_due && queue->hold == Hold::kNothing && !handle->is_busy) finish_close(core, handle);
+    if (queue->close_is_due && queue->hold == Hold::kNothing && !handle->is_busy) run_deferred_close(core, handle);
     continue_reading(handle);
 }
 
@@ -327,9 +327,9 @@ void end_hold(WsObject *handle) {
 void end_holds(ServerCore &core) {
     if (!core.instance || core.is_forked) return;
     SavedError error;
-    us_socket_context_each(core.instance->ws_context(), [](us_socket_t *s, void *) {
+    core.instance->each_websocket([](us_socket_t *s) {
         end_hold(static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle));
-    }, nullptr);
+    });
     for (size_t i = 0; i < core.unfinished.size(); i++) end_hold(core.unfinished[i]);
 }
 
@@ -352,16 +352,16 @@ void note_close(WsObject *handle, int code, std::string_view reason) {
 bool defer_close(ServerCore &core, Ref &keep) {
     Ref own = Ref::borrow(keep.get());
     WsObject *handle = as_ws(own.get());
-    bool must_wait = handle->is_busy && !core.forced;
+    bool must_wait = handle->is_busy && !core.stop.is_forced();
     WsQueue *queue = queue_of(handle);
     if (!queue) {
         PyErr_Clear();
         return false;
     }
     try {
-        if (core.forced && !queue->iterator) queue->clear();
+        if (core.stop.is_forced() && !queue->iterator) queue->clear();
         bool goes_on = !queue->empty() && !queue->iterator && queue->hold == Hold::kNothing;
-        must_wait |= (queue->hold == Hold::kAll || goes_on) && !core.forced;
+        must_wait |= (queue->hold == Hold::kAll || goes_on) && !core.stop.is_forced();
         if (must_wait) core.unfinished.push_back(handle);
     } catch (const std::bad_alloc &) {
         if (queue->iterator) wake_iterator(core, queue->iterator);
@@ -373,7 +373,7 @@ bool defer_close(ServerCore &core, Ref &keep) {
     if (must_wait) {
         keep.release();  // `unfinished` has it
         queue->close_is_due = true;
-        core.instance->loop()->num_polls++;
+        core.instance->hold_open();
         wake_closed(core, handle);
     }
     if (queue->iterator) wake_iterator(core, queue->iterator);
@@ -384,7 +384,7 @@ void finish_closes(ServerCore &core) {
     while (!core.unfinished.empty()) {
         WsObject *handle = core.unfinished.back();
         if (!handle->queue->iterator) handle->queue->clear();
-        finish_close(core, handle);
+        run_deferred_close(core, handle);
     }
 }
 
