@@ -136,7 +136,7 @@ void RunningHandlers::socket_closed(WsObject *ws) {
     orphans_ += count_of(ws);
     if (!ws->queue || !ws->queue->is_crowded) return;
     ws->queue->is_crowded = false;
-    if (!ws->queue->empty()) pump_soon(ws);
+    if (!ws->queue->events.is_empty()) deliver_soon(ws);
 }
 
 // --- waiting ---
@@ -158,8 +158,7 @@ void RunningHandlers::crowd(WsObject *ws) {
         paused_++;
     }
     queue->is_crowded = true;
-    queue->is_paused = true;
-    us_socket_pause(raw(ws->ws), US_PAUSE_QUEUE);
+    pause_reading(*queue, raw(ws->ws));
 }
 
 // False: no memory for it. One that has a place still, from an earlier time, keeps it.
@@ -195,10 +194,10 @@ void RunningHandlers::reconsider(WsObject *ws) {
     if (!ws->queue || !ws->queue->is_crowded || is_over(ws, &for_server)) return;
     ws->queue->is_crowded = false;
     if (core_.is_forked || !ws->ws) return;
-    if (ws->queue->empty()) {
+    if (ws->queue->events.is_empty()) {
         continue_reading(ws);
     } else {
-        pump_soon(ws);
+        deliver_soon(ws);
     }
 }
 
