@@ -60,7 +60,7 @@ void coroutine_failed(ServerCore &core, WsObject *ws, Origin origin) {
     bool is_cancelled = is_cancelled_error(error.get());
     if (!is_cancelled) PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
     if (is_cancelled) {
-        error.reset();  // somebody's wish, and no failure
+        error.reset();  // cancellation is no failure
     } else if (origin == Origin::kError) {
         core.log_failure(origin, ws);
     } else {

@@ -220,7 +220,7 @@ PyObject *ended(PyObject *object, PyObject *task) {
     Py_RETURN_NONE;
 }
 
-// The done callback of one whose exception was dealt with in the eager step: asyncio must not say nobody looked at it.
+// The done callback of one whose exception was dealt with in the eager step: asyncio must not warn that it was never retrieved.
 PyObject *forget(PyObject *, PyObject *task) {
     Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
     if (!is_cancelled) return nullptr;

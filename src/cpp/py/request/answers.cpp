@@ -1,12 +1,14 @@
-// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade. Streams are in request/streams.cpp.
+// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade.
+#include "py/request/answers.h"
 
 #include <algorithm>
 #include <climits>
 #include <cstring>
 
 #include "py/request/fields.h"
-#include "py/request/request.h"
+#include "py/request/socket_address.h"
 #include "uws/http/status.h"
+#include "py/server/server_object.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -125,24 +127,6 @@ PyObject *defer(PyObject *self, PyObject *object) {
     Py_RETURN_NONE;
 }
 
-// start(coroutine, where="fetch"): its Task when it has suspended, else None.
-PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = core_of(self);
-    if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
-    if (!core->on_loop_thread()) {
-        core->refuse_thread("Server.start_coroutine");
-        return nullptr;
-    }
-    if (count < 1 || count > 2 || (count == 2 && !PyUnicode_Check(args[1]))) {
-        PyErr_SetString(PyExc_TypeError, "start_coroutine() takes a coroutine, and where exceptions out of it count");
-        return nullptr;
-    }
-    const char *where = count == 2 ? PyUnicode_AsUTF8(args[1]) : "fetch";
-    if (!where) return nullptr;
-    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), origin_named(where));
-    return task ? task.release() : Py_NewRef(Py_None);
-}
-
 // The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
 // client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
 // clients give up when none is selected. False with ValueError set.
@@ -169,7 +153,7 @@ bool choose_protocol(const ServerCore &core, const Handshake &handshake, const s
 }
 
 // Once for each server, at the end of the upgrade, because a logging handler may do anything.
-[[gnu::cold]] void tell_unknown_protocol(ServerCore &core, const std::string &name) {
+[[gnu::cold]] void report_unknown_protocol(ServerCore &core, const std::string &name) {
     Ref hook = std::move(core.on_unknown_protocol);
     if (!hook) return;
     Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "s", name.c_str()));
@@ -257,7 +241,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     handle.release();
     if (is_unknown && core->on_unknown_protocol) [[unlikely]]
-        tell_unknown_protocol(*core, protocol);
+        report_unknown_protocol(*core, protocol);
     Py_RETURN_TRUE;
 }
 
@@ -289,41 +273,6 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     if (request->conn && !request->conn->s->closed)
         core->instance->connections().set_timeout(*request->conn, static_cast<unsigned>(seconds));
     Py_RETURN_NONE;
-}
-
-PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
-    static constexpr const char *const parameters[] = {"topic", "data", "compress"};
-    ServerCore *core = core_of(self);
-    PyObject *given[3];
-    std::string_view topic;
-    Payload payload;
-    bool compress = true;
-    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) ||
-        !read_topic(given[0], &topic) || !payload.read(given[1], PayloadKind::kAny, "data") ||
-        !read_bool(given[2], "compress", &compress) || !core->check_alive("Server.publish")) {
-        return nullptr;
-    }
-    if (core->on_loop_thread())
-        return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
-    if (core->finished || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
-    bool posted = core->post_copy(
-        payload.view(),
-        [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {
-        server.publish(nullptr, name, bytes, opcode, compress);
-    }, "Server.publish");
-    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
-}
-
-PyObject *subscriber_count(PyObject *self, PyObject *object) {
-    ServerCore *core = core_of(self);
-    std::string_view topic;
-    if (!core || !read_topic(object, &topic) || !core->check_alive("Server.subscriber_count")) return nullptr;
-    if (!core->on_loop_thread()) {
-        core->refuse_thread("Server.subscriber_count");
-        return nullptr;
-    }
-    uWS::Topic *found = core->instance ? core->instance->topics().tree()->lookupTopic(topic) : nullptr;
-    return PyLong_FromSize_t(found ? found->size() : 0);
 }
 
 }  // namespace
@@ -384,14 +333,11 @@ void ServerCore::on_settled(HttpConnection &conn) {
     Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(request));
 }
 
-PyMethodDef kServerMethods[] = {
+PyMethodDef kAnswerMethods[] = {
     {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerCore_respond},
     {"defer", raw_call<defer>, METH_O, docs::kServerCore_defer},
     {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerCore_call_for},
-    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerCore_start_coroutine},
     {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_upgrade},
-    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_publish},
-    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kServerCore_subscriber_count},
     {"request_ip", raw_call<request_ip>, METH_O, docs::kServerCore_request_ip},
     {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_timeout},
     {nullptr, nullptr, 0, nullptr},

@@ -2,11 +2,14 @@
 //
 // A stream belongs to its connection and ends with it, or before it. Python reaches a pushed one through its request, whose
 // `conn` is nulled when the request is settled: nothing here is kept that could dangle. Whatever runs Python code (a piece
-// that is let go, `tell`) may end the stream, so that it is looked up anew afterwards.
+// that is released, the callback of a pushed stream) may end the stream, so that it is looked up anew afterwards.
+#include "py/request/streams.h"
+
 #include "docstrings.h"
+#include "py/request/answers.h"
 #include "py/request/fields.h"
 #include "py/websocket/payload.h"
-#include "py/request/request.h"
+#include "py/server/server_object.h"
 #include "py/websocket/object.h"
 
 namespace uwserve {
@@ -89,15 +92,15 @@ class IteratorStream : public PythonStream {
     std::unique_ptr<Payload> payload_;
 };
 
-// Pieces that come from outside, one at a time, and each when it is wanted; the object is whom to tell.
+// Pieces that come from outside, one at a time, and each when it is wanted; the object is the callback to be called then.
 class PushedStream : public PythonStream {
   public:
     using PythonStream::PythonStream;
     ~PushedStream() override {
         core_.gil.ensure();
         SavedError error;
-        // Without hooks the garbage collector has the server, and with it whoever would be told.
-        if (core_.dispatch) tell(core_, object_.get(), false);
+        // Without hooks the garbage collector has the server, and with it the callback.
+        if (core_.dispatch) call_back(core_, object_.get(), false);
         object_.reset();
     }
     Next next(std::string_view &piece) override {
@@ -109,7 +112,7 @@ class PushedStream : public PythonStream {
         if (!std::exchange(is_wanted_, true) && !is_pushing_) {
             core_.gil.ensure();
             Ref callback = Ref::borrow(object_.get());
-            tell(core_, callback.get(), true);  // this may be gone afterwards
+            call_back(core_, callback.get(), true);  // this may be gone afterwards
         }
         return Next::kLater;
     }
@@ -124,8 +127,8 @@ class PushedStream : public PythonStream {
     void end_push() { has_piece_ = is_pushing_ = false; }
 
   private:
-    // Again when a signal's handler has raised in there: whoever waits must go on.
-    static void tell(ServerCore &core, PyObject *callback, bool is_wanted) {
+    // Again when a signal's handler has raised in there: the waiting coroutine must go on.
+    static void call_back(ServerCore &core, PyObject *callback, bool is_wanted) {
         core.coroutines.needs_turn();
         for (int i = 0; i < 2; i++) {
             Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback, is_wanted ? Py_True : Py_False));

@@ -9,7 +9,11 @@
 #include <vector>
 
 #include "py/server/bind.h"
-#include "py/request/request.h"
+#include "py/coroutines/start.h"
+#include "py/request/answers.h"
+#include "py/request/streams.h"
+#include "py/server/server_object.h"
+#include "py/server/topic_methods.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -337,7 +341,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
     // A copy or a pickle would be an object without a server in it.
     static PyMethodDef no_copies[] = {{"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr},
                                       {nullptr, nullptr, 0, nullptr}};
-    for (PyMethodDef *method : {no_copies, kServerMethods, kStreamMethods}) {
+    for (PyMethodDef *method : {no_copies, kAnswerMethods, kStreamMethods, kServerTopicMethods, kCoroutineMethods}) {
         for (; method->ml_name; method++) {
             auto descriptor = py::reinterpret_steal<py::object>(
                 PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));

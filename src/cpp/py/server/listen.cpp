@@ -76,7 +76,7 @@ bool ServerCore::listen_tcp(const std::vector<std::string> &hosts, int port, boo
         int error = 0, gai = 0;
         local_port = port;
         for (const std::string &host : hosts) {
-            // Beside others, an IPv6 socket must leave the IPv4 addresses to theirs.
+            // Beside others, an IPv6 socket must leave the IPv4 addresses to IPv4 sockets.
             bool is_v6_only = hosts.size() > 1 ? host.find(':') != std::string::npos : ipv6_only;
             errno = 0;
             us_listen_socket_t *made =

@@ -128,7 +128,7 @@ bool ServerCore::attach_loop() {
     embedded_ = true;
     break_ = false;
     instance->integrate();
-    instance->wake_up();  // what happened meanwhile is looked at
+    instance->wake_up();  // for what happened meanwhile
     return true;
 }
 
