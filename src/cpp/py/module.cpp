@@ -5,6 +5,7 @@
 
 #include "py/server/bind.h"
 #include "py/request/request.h"
+#include "py/request/socket_address.h"
 #include "py/server/timed_call.h"
 #include "usockets/tls/tls.h"
 #include "uws/deflate/fast.h"

@@ -116,10 +116,13 @@ REACH_BELOW_UWS = {
     "py/server/run.cpp",
     "py/server/stats.cpp",
     "py/server/stop.cpp",
+    "py/server/stop.h",
     "py/server/timed_call.cpp",
     "py/server/tls_config.cpp",
     "py/websocket/message_view.cpp",
     "py/websocket/queue.cpp",
+    "py/websocket/reading.cpp",
+    "py/websocket/reading.h",
 }
 BELOW_UWS = (
     r"\bus_\w+|\bUS_[A-Z]\w+|\buWS\b|\b(TopicTree|ContextData|UpstreamAccess|\w+Access::\w+)\b"

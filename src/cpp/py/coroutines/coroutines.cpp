@@ -44,29 +44,29 @@ bool is_other_coroutine(PyObject *object) {
     return PyGen_CheckExact(object) ? is_iterable_coroutine(object) : is_foreign_coroutine(object);
 }
 
-Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where) {
+Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, Origin origin) {
     RunningHandlers::Argument scope(core.running_handlers, nullptr);
-    if (ws) return core.coroutines.run(ws, std::move(coroutine), where, ws->context);
+    if (ws) return core.coroutines.run(ws, std::move(coroutine), origin, ws->context);
     Ref context = core.contexts.changed_copy();
     if (!context && PyErr_Occurred()) {
-        coroutine_failed(core, ws, where);
+        coroutine_failed(core, ws, origin);
         return Ref();
     }
-    return core.coroutines.run(ws, std::move(coroutine), where, context.get());
+    return core.coroutines.run(ws, std::move(coroutine), origin, context.get());
 }
 
-void coroutine_failed(ServerCore &core, WsObject *ws, const char *where) {
+void coroutine_failed(ServerCore &core, WsObject *ws, Origin origin) {
     Ref error = take_exception();
     bool is_cancelled = is_cancelled_error(error.get());
     if (!is_cancelled) PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
     if (is_cancelled) {
-        error.reset();  // somebody's wish, and no failure
-    } else if (strcmp(where, "error") == 0) {
-        core.log_failure(where, ws);
+        error.reset();  // cancellation is no failure
+    } else if (origin == Origin::kError) {
+        core.log_failure(origin, ws);
     } else {
-        core.handler_failed(ws, where);
+        core.handler_failed(ws, origin);
     }
-    if (is_open_handler(where) && ws && ws->ws) core.close_handle(ws, 1011, {});
+    if (origin == Origin::kOpen && ws && ws->ws) core.close_handle(ws, 1011, {});
 }
 
 // --- the loop ---
@@ -135,7 +135,7 @@ bool Coroutines::find_loop() {
 // --- starting ---
 
 // With no task entered, inside another coroutine's step, or with a context that is not the base's.
-Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where, PyObject *context) {
+Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, Origin origin, PyObject *context) {
     // Inside another's step that one's Task is all that others may see of it, and this one has its own.
     const bool is_nested = busy_, was_entered = entered_, is_apart = is_nested || context;
     bool is_inside = is_apart || core_.contexts.is_in_use();
@@ -155,23 +155,23 @@ Ref Coroutines::run_outside(WsObject *ws, Ref coroutine, const char *where, PyOb
     bool is_later = running == 0 || (running > 0 && is_changing_);
     if (running > 0 && !is_later && base && enter(context)) {
         bool has_outer = static_cast<bool>(spare_.outer);
-        result = step(ws, std::move(coroutine), where);
+        result = step(ws, std::move(coroutine), origin);
         if (entered_ && (is_inside || has_outer || !pumping_)) leave();
     } else if (is_later && base) {
-        result = start_later(ws, std::move(coroutine), where, base.get());
+        result = start_later(ws, std::move(coroutine), origin, base.get());
     } else {
         SavedError error;
         Ref closed = Ref::steal(guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr));
         if (!closed) PyErr_Clear();
     }
-    if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, where);
+    if (!result && PyErr_Occurred()) coroutine_failed(core_, ws, origin);
     return result;
 }
 
 // After the eager step, unless nothing is left of it. `out` is what it has yielded, or returned (none: None).
-Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where) {
+Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, Origin origin) {
     NotBusy at_end{busy_};
-    if (status == PYGEN_NEXT) return suspended(ws, std::move(coroutine), std::move(out), where);
+    if (status == PYGEN_NEXT) return suspended(ws, std::move(coroutine), std::move(out), origin);
     Ref outcome = std::move(out);
     if (status == PYGEN_RETURN) {
         coroutine.reset();
@@ -179,7 +179,7 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
         outcome = take_exception();
         coroutine.reset();
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(outcome.get())), outcome.get());
-        coroutine_failed(core_, ws, where);
+        coroutine_failed(core_, ws, origin);
     }
     if (was_touched()) [[unlikely]] {
         Driver *driver = as_driver(spare_.driver);
@@ -201,7 +201,7 @@ Ref Coroutines::stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref ou
 }
 
 // The spare becomes the coroutine's Task.
-Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *where) {
+Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, Origin origin) {
     leave();
     busy_ = false;
     has_begun_ = true;
@@ -211,12 +211,12 @@ Ref Coroutines::suspended(WsObject *ws, Ref coroutine, Ref first, const char *wh
     driver->first = first.release();
     reveal(own);
     wake(own);
-    if (!keep(own.task, own.context.get(), driver, ws, where)) core_.log_failure(where, ws);
+    if (!keep(own.task, own.context.get(), driver, ws, origin)) core_.log_failure(origin, ws);
     return std::move(own.task);
 }
 
 // While the event loop does not run: a Task that begins when it does.
-Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where, PyObject *base) {
+Ref Coroutines::start_later(WsObject *ws, Ref coroutine, Origin origin, PyObject *base) {
     Ref driver = Ref::steal(reinterpret_cast<PyObject *>(new_driver(core_)));
     Ref context, pristine;
     Ref task = driver ? make_task(as_driver(driver), base, &context, &pristine) : Ref();
@@ -227,16 +227,17 @@ Ref Coroutines::start_later(WsObject *ws, Ref coroutine, const char *where, PyOb
         return Ref();
     }
     as_driver(driver)->coroutine = coroutine.release();
-    if (!keep(task, context.get(), as_driver(driver), ws, where)) core_.log_failure(where, ws);
+    if (!keep(task, context.get(), as_driver(driver), ws, origin)) core_.log_failure(origin, ws);
     return task;
 }
 
 // Notes a Task that has its coroutine now, and its end is dealt with in its context. False with an exception set.
-bool Coroutines::keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, const char *where) {
+bool Coroutines::keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, Origin origin) {
     Py_CLEAR(driver->kept);
-    driver->where = where;
+    driver->origin = origin;
+    driver->is_started = true;
     driver->ws = Py_XNewRef(reinterpret_cast<PyObject *>(ws));
-    core_.running_handlers.began(driver->running, ws, where);
+    core_.running_handlers.began(driver->running, ws, origin);
     driver->request = ws ? nullptr : Py_XNewRef(reinterpret_cast<PyObject *>(core_.contexts.request()));
     if (!tasks_ && !(tasks_ = Ref::steal(guarded<PySet_New>(nullptr)))) return false;
     if (PySet_Add(tasks_.get(), task.get()) != 0) return false;
@@ -247,7 +248,8 @@ bool Coroutines::keep(const Ref &task, PyObject *context, Driver *driver, WsObje
     PyObject *stack[] = {nullptr, callback.get(), context};
     Ref added = Ref::steal(
         guarded<PyObject_Vectorcall>(method.get(), stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names.get()));
-    Ref name = added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", where)) : Ref();
+    Ref name =
+        added ? Ref::steal(PyUnicode_FromFormat(ws ? "uwserve websocket.%s" : "uwserve %s", name_of(origin))) : Ref();
     if (!name || !guarded<PyObject_HasAttrString>(task.get(), "set_name")) return static_cast<bool>(name);
     return Ref::steal(guarded<PyObject_CallMethod>(task.get(), "set_name", "O", name.get())) ? true : false;
 }

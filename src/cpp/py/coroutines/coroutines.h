@@ -27,7 +27,6 @@
 // and at the end of the pump. Everything here needs the GIL and, except for lookups, runs on the loop's thread.
 #pragma once
 
-#include <cstring>
 #include <utility>
 
 #include "py/interpreter/at_exit.h"
@@ -62,7 +61,7 @@ class Coroutines {
     void forget_loop();
 
     // Steps the coroutine; see run_coroutine(). It begins with a copy of the variables in `context`, NULL: the base's.
-    Ref run(WsObject *ws, Ref coroutine, const char *where, PyObject *context);
+    Ref run(WsObject *ws, Ref coroutine, Origin origin, PyObject *context);
 
     // Around the iterations of the loop: coroutines that start in one share an entered task.
     void begin_pump() {
@@ -173,13 +172,13 @@ class Coroutines {
         return PyFunction_Check(handler) &&
                (reinterpret_cast<PyCodeObject *>(PyFunction_GET_CODE(handler))->co_flags & kCoroutineFunction);
     }
-    Ref step(WsObject *ws, Ref coroutine, const char *where);
-    Ref stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, const char *where);
-    Ref suspended(WsObject *ws, Ref coroutine, Ref first, const char *where);
-    Ref run_outside(WsObject *ws, Ref coroutine, const char *where, PyObject *context);
-    Ref start_later(WsObject *ws, Ref coroutine, const char *where, PyObject *base);
+    Ref step(WsObject *ws, Ref coroutine, Origin origin);
+    Ref stepped(WsObject *ws, Ref coroutine, PySendResult status, Ref out, Origin origin);
+    Ref suspended(WsObject *ws, Ref coroutine, Ref first, Origin origin);
+    Ref run_outside(WsObject *ws, Ref coroutine, Origin origin, PyObject *context);
+    Ref start_later(WsObject *ws, Ref coroutine, Origin origin, PyObject *base);
     Ref make_task(Driver *driver, PyObject *base, Ref *context, Ref *pristine);
-    bool keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, const char *where);
+    bool keep(const Ref &task, PyObject *context, Driver *driver, WsObject *ws, Origin origin);
     bool find_loop();
     int is_running();
     bool has_task_factory();
@@ -214,14 +213,11 @@ bool is_other_coroutine(PyObject *object);
 inline bool is_coroutine(PyObject *object) { return PyCoro_CheckExact(object) || is_other_coroutine(object); }
 
 // Runs the coroutine that a handler of `ws` (NULL: of a request) has returned. The result is its asyncio.Task when it
-// has suspended; none when it has ended, and then an exception of its has been dealt with. `where` is a literal.
-Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, const char *where);
+// has suspended; none when it has ended, and then an exception of its has been dealt with.
+Ref run_coroutine(ServerCore &core, WsObject *ws, Ref coroutine, Origin origin);
 
 // Passes the current exception of a coroutine to `error` or the log; a failed open handler closes its socket.
-void coroutine_failed(ServerCore &core, WsObject *ws, const char *where);
-
-// Closes a socket whose open handler has failed.
-inline bool is_open_handler(const char *where) { return strcmp(where, "open") == 0; }
+void coroutine_failed(ServerCore &core, WsObject *ws, Origin origin);
 
 // What a Task is made with (coroutines/driver.cpp); a Python object of its own.
 struct Driver {
@@ -234,8 +230,9 @@ struct Driver {
     PyObject *request;  // whose coroutine it is
     PyObject *kept;  // the Task, when it was seen while it was a spare
     PyObject *outcome;  // of a spare that ends as a Task: an exception when has_failed
-    const char *where;
+    Origin origin;  // of the coroutine
     RunningHandler running;  // counted from keep() until the Task has ended, or is freed
+    bool is_started;  // a coroutine has suspended, and the Task goes on with it
     bool has_failed;
     bool expired;  // the Task has taken its first step without a coroutine
     bool is_new;  // the Task is being made, by a factory that may step it

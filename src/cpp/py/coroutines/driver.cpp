@@ -191,7 +191,7 @@ PyObject *await(PyObject *) {
 // The done callback of a Task that has had a coroutine.
 PyObject *ended(PyObject *object, PyObject *task) {
     Driver *self = as_driver(object);
-    if (!self->where) {
+    if (!self->is_started) {
         PyErr_SetString(PyExc_RuntimeError, "no Task of a handler's coroutine has ended: it has not suspended");
         return nullptr;
     }
@@ -213,14 +213,14 @@ PyObject *ended(PyObject *object, PyObject *task) {
         // What ends a run has gone through the loop already.
         if (error.get() == Py_None || ends_run(error.get())) Py_RETURN_NONE;
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
-        coroutine_failed(*self->core, as_ws(handle.get()), self->where);
-    } else if (is_open_handler(self->where) && handle && as_ws(handle.get())->ws) {
+        coroutine_failed(*self->core, as_ws(handle.get()), self->origin);
+    } else if (self->origin == Origin::kOpen && handle && as_ws(handle.get())->ws) {
         self->core->close_handle(as_ws(handle.get()), 1011, {});
     }
     Py_RETURN_NONE;
 }
 
-// The done callback of one whose exception was dealt with in the eager step: asyncio must not say nobody looked at it.
+// The done callback of one whose exception was dealt with in the eager step: asyncio must not warn that it was never retrieved.
 PyObject *forget(PyObject *, PyObject *task) {
     Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
     if (!is_cancelled) return nullptr;

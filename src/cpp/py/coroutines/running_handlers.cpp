@@ -1,7 +1,6 @@
 #include "py/coroutines/running_handlers.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "py/websocket/queue.h"
@@ -35,10 +34,10 @@ size_t held_bytes(PyObject *argument) {
     return PyByteArray_Check(argument) ? static_cast<size_t>(PyByteArray_GET_SIZE(argument)) : 0;
 }
 
-RunningHandler::Kind kind_of(WsObject *ws, const char *where) {
+RunningHandler::Kind kind_of(WsObject *ws, Origin origin) {
     using Kind = RunningHandler::Kind;
-    if (!ws) return strcmp(where, "call_soon") == 0 ? Kind::kNone : Kind::kRequest;  // call_soon is no peer's
-    return is_open_handler(where) || strcmp(where, "close") == 0 ? Kind::kOnce : Kind::kEvent;
+    if (!ws) return origin == Origin::kCallSoon ? Kind::kNone : Kind::kRequest;  // no peer can start one
+    return origin == Origin::kOpen || origin == Origin::kClose ? Kind::kOnce : Kind::kEvent;
 }
 
 uint64_t count_of(const WsObject *ws) { return uint64_t{ws->running} + ws->running_once; }
@@ -73,8 +72,8 @@ bool RunningHandlers::is_over(WsObject *ws, bool *for_server) const {
 
 // --- counting ---
 
-void RunningHandlers::began(RunningHandler &handler, WsObject *ws, const char *where) {
-    handler.kind = kind_of(ws, where);
+void RunningHandlers::began(RunningHandler &handler, WsObject *ws, Origin origin) {
+    handler.kind = kind_of(ws, origin);
     if (handler.kind == RunningHandler::Kind::kNone) return;
     running_++;
     total_++;
@@ -137,7 +136,7 @@ void RunningHandlers::socket_closed(WsObject *ws) {
     orphans_ += count_of(ws);
     if (!ws->queue || !ws->queue->is_crowded) return;
     ws->queue->is_crowded = false;
-    if (!ws->queue->empty()) pump_soon(ws);
+    if (!ws->queue->events.is_empty()) deliver_soon(ws);
 }
 
 // --- waiting ---
@@ -159,8 +158,7 @@ void RunningHandlers::crowd(WsObject *ws) {
         paused_++;
     }
     queue->is_crowded = true;
-    queue->is_paused = true;
-    us_socket_pause(raw(ws->ws), US_PAUSE_QUEUE);
+    pause_reading(*queue, raw(ws->ws));
 }
 
 // False: no memory for it. One that has a place still, from an earlier time, keeps it.
@@ -196,10 +194,10 @@ void RunningHandlers::reconsider(WsObject *ws) {
     if (!ws->queue || !ws->queue->is_crowded || is_over(ws, &for_server)) return;
     ws->queue->is_crowded = false;
     if (core_.is_forked || !ws->ws) return;
-    if (ws->queue->empty()) {
+    if (ws->queue->events.is_empty()) {
         continue_reading(ws);
     } else {
-        pump_soon(ws);
+        deliver_soon(ws);
     }
 }
 
@@ -244,10 +242,10 @@ void RunningHandlers::arm_timer() {
 
 void RunningHandlers::limits_changed() {
     if (!core_.instance || core_.is_forked) return;
-    us_socket_context_each(core_.instance->ws_context(), [](us_socket_t *s, void *self) {
-        auto *ws = static_cast<WsObject *>(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-        if (ws && ws->queue) static_cast<RunningHandlers *>(self)->reconsider(ws);
-    }, this);
+    core_.instance->for_each_websocket([this](Socket *socket) {
+        auto *ws = static_cast<WsObject *>(socket->getUserData()->handle);
+        if (ws && ws->queue) reconsider(ws);
+    });
 }
 
 // --- garbage collection ---

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "py/interpreter/ref.h"
+#include "py/server/origin.h"
 
 struct us_timer_t;
 
@@ -59,7 +60,7 @@ class RunningHandlers {
         PyObject *before_;
     };
 
-    void began(RunningHandler &handler, WsObject *ws, const char *where);
+    void began(RunningHandler &handler, WsObject *ws, Origin origin);
     void ended(RunningHandler &handler, WsObject *ws);
     void socket_closed(WsObject *ws);
     // The options or limits have changed.

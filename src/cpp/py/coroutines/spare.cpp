@@ -98,7 +98,7 @@ void Coroutines::wake(const Spare &spare) {
             PyErr_Clear();  // the loop is closed, and with it all its Tasks
             return;
         }
-        core_.log_failure("task");  // a KeyboardInterrupt, say: it ends the run, but not before the Task goes on
+        core_.log_failure(Origin::kTask);  // a KeyboardInterrupt, say: it ends the run, but not before the Task goes on
     }
 }
 

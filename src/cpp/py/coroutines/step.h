@@ -13,7 +13,7 @@ inline PyObject *Coroutines::variables() const { return core_.contexts.variables
            Py_REFCNT(spare_.context.get()) != spare_.context_references || variables() != spare_.variables;
 }
 
-[[gnu::always_inline]] inline Ref Coroutines::step(WsObject *ws, Ref coroutine, const char *where) {
+[[gnu::always_inline]] inline Ref Coroutines::step(WsObject *ws, Ref coroutine, Origin origin) {
     busy_ = true;  // until nothing of this coroutine runs any more
     PyObject *out = nullptr;
     PySendResult status = guarded<PyIter_Send>(coroutine.get(), Py_None, &out);
@@ -26,13 +26,13 @@ inline PyObject *Coroutines::variables() const { return core_.contexts.variables
             return Ref();
         }
     }
-    return stepped(ws, Ref::steal(coroutine.release()), status, Ref::steal(out), where);
+    return stepped(ws, Ref::steal(coroutine.release()), status, Ref::steal(out), origin);
 }
 
-[[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, const char *where, PyObject *context) {
+[[gnu::always_inline]] inline Ref Coroutines::run(WsObject *ws, Ref coroutine, Origin origin, PyObject *context) {
     if (!entered_ || is_busy() || as_driver(spare_.driver)->kept || context || !ws) [[unlikely]]
-        return run_outside(ws, Ref::steal(coroutine.release()), where, context);
-    return step(ws, Ref::steal(coroutine.release()), where);
+        return run_outside(ws, Ref::steal(coroutine.release()), origin, context);
+    return step(ws, Ref::steal(coroutine.release()), origin);
 }
 
 }  // namespace uwserve

@@ -1,13 +1,14 @@
-// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade. Streams are in
-// request/streams.cpp.
+// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade.
+#include "py/request/answers.h"
 
 #include <algorithm>
 #include <climits>
 #include <cstring>
 
 #include "py/request/fields.h"
-#include "py/request/request.h"
+#include "py/request/socket_address.h"
 #include "uws/http/status.h"
+#include "py/server/server_object.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -126,27 +127,9 @@ PyObject *defer(PyObject *self, PyObject *object) {
     Py_RETURN_NONE;
 }
 
-// start(coroutine, where="fetch"): its Task when it has suspended, else None.
-PyObject *start(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = controlled_core(self);
-    if (!core || !core->check_alive("Server.start_coroutine")) return nullptr;
-    if (!core->on_loop_thread()) {
-        core->refuse_thread("Server.start_coroutine");
-        return nullptr;
-    }
-    if (count < 1 || count > 2 || (count == 2 && !PyUnicode_Check(args[1]))) {
-        PyErr_SetString(PyExc_TypeError, "start_coroutine() takes a coroutine, and where exceptions out of it count");
-        return nullptr;
-    }
-    const char *where = count == 2 ? PyUnicode_AsUTF8(args[1]) : "fetch";
-    if (!where) return nullptr;
-    Ref task = run_coroutine(*core, nullptr, Ref::borrow(args[0]), HandlerErrors::place_of(where));
-    return task ? task.release() : Py_NewRef(Py_None);
-}
-
-// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that
-// the client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's
-// own, as clients give up when none is selected. False with ValueError set.
+// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
+// client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
+// clients give up when none is selected. False with ValueError set.
 bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::vector<std::string> &asked,
                      std::string *chosen, bool *is_unknown) {
     const auto &offers = handshake.protocols;
@@ -170,11 +153,11 @@ bool choose_protocol(const ServerCore &core, const Handshake &handshake, const s
 }
 
 // Once for each server, at the end of the upgrade, because a logging handler may do anything.
-[[gnu::cold]] void tell_unknown_protocol(ServerCore &core, const std::string &name) {
+[[gnu::cold]] void report_unknown_protocol(ServerCore &core, const std::string &name) {
     Ref hook = std::move(core.on_unknown_protocol);
     if (!hook) return;
     Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "s", name.c_str()));
-    if (!result) core.log_failure("upgrade");
+    if (!result) core.log_failure(Origin::kUpgrade);
 }
 
 PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -211,7 +194,8 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         selects_none = !*name;
         asked = {name};
     }
-    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stopping) Py_RETURN_FALSE;
+    if (!is_open(request) || request->conn->half_closed || !core->options.enabled || core->stop.has_started())
+        Py_RETURN_FALSE;
     Handshake handshake = read_handshake(*request->head);
     if (handshake.verdict == Handshake::Verdict::kNotWebSocket) {
         if (asks_for_websocket(*request->head)) core->limits.refused(Refusal::kHandshakeInvalid);
@@ -237,7 +221,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     Ref context = context_for(*core, request, false);
     if (!context && PyErr_Occurred()) return nullptr;
     // Making the handle may have run a finaliser that answered the request, or stopped the server.
-    if (!is_open(request) || core->stopping) Py_RETURN_FALSE;
+    if (!is_open(request) || core->stop.has_started()) Py_RETURN_FALSE;
     HttpConnection &conn = *request->conn;
     auto *ws = reinterpret_cast<WsObject *>(handle.get());
     ws->context = context.release();
@@ -257,7 +241,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     handle.release();
     if (is_unknown && core->on_unknown_protocol) [[unlikely]]
-        tell_unknown_protocol(*core, protocol);
+        report_unknown_protocol(*core, protocol);
     Py_RETURN_TRUE;
 }
 
@@ -291,40 +275,6 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     Py_RETURN_NONE;
 }
 
-PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
-    static constexpr const char *const parameters[] = {"topic", "data", "compress"};
-    ServerCore *core = core_of(self);
-    PyObject *given[3];
-    std::string_view topic;
-    Payload payload;
-    bool compress = true;
-    if (!core || !read_args("Server.publish", args, count, names, parameters, 2, 3, given) ||
-        !read_topic(given[0], &topic) || !payload.read(given[1], PayloadKind::kAny, "data") ||
-        !read_bool(given[2], "compress", &compress) || !core->check_alive("Server.publish")) {
-        return nullptr;
-    }
-    if (core->on_loop_thread())
-        return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
-    if (core->finished || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
-    bool posted = core->post_copy(
-        payload.view(),
-        [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {
-        server.publish(nullptr, name, bytes, opcode, compress);
-    }, "Server.publish");
-    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
-}
-
-PyObject *subscriber_count(PyObject *self, PyObject *object) {
-    ServerCore *core = core_of(self);
-    std::string_view topic;
-    if (!core || !read_topic(object, &topic) || !core->check_alive("Server.subscriber_count")) return nullptr;
-    if (!core->on_loop_thread()) {
-        core->refuse_thread("Server.subscriber_count");
-        return nullptr;
-    }
-    return PyLong_FromSize_t(core->instance ? core->instance->topics().subscriber_count(topic) : 0);
-}
-
 }  // namespace
 
 // --- where its variables are ---
@@ -356,7 +306,7 @@ void ServerCore::on_request(HttpConnection &conn) {
     }
     RequestObject *request = new_request(*this, conn);
     if (!request) {
-        log_failure("request");
+        log_failure(Origin::kRequest);
         instance->connections().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
         return;
     }
@@ -366,7 +316,7 @@ void ServerCore::on_request(HttpConnection &conn) {
     {
         RequestScope scope(*this, request);
         if (hook && scope) result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
-        if (hook && !result) log_failure("fetch");
+        if (hook && !result) log_failure(Origin::kFetch);
     }
     if (is_open(request) && !(result && request->deferred)) {
         instance->connections().respond(*request->conn, "500 Internal Server Error", {},
@@ -387,14 +337,11 @@ PyMethodDef kFacadeMethods[] = {
     {"respond", raw_fastcall<respond>(), METH_FASTCALL, docs::kServerControl_respond},
     {"defer", raw_call<defer>, METH_O, docs::kServerControl_defer},
     {"_call_for", raw_fastcall<call_for>(), METH_FASTCALL, docs::kServerControl_call_for},
-    {"start_coroutine", raw_fastcall<start>(), METH_FASTCALL, docs::kServerControl_start_coroutine},
     {nullptr, nullptr, 0, nullptr},
 };
 
-PyMethodDef kServerMethods[] = {
+PyMethodDef kAnswerMethods[] = {
     {"upgrade", raw_fastcall<upgrade>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_upgrade},
-    {"publish", raw_fastcall<publish>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_publish},
-    {"subscriber_count", raw_call<subscriber_count>, METH_O, docs::kServerCore_subscriber_count},
     {"request_ip", raw_call<request_ip>, METH_O, docs::kServerCore_request_ip},
     {"timeout", raw_fastcall<timeout>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerCore_timeout},
     {nullptr, nullptr, 0, nullptr},

@@ -1,5 +1,6 @@
 #include "py/request/request.h"
 #include "docstrings.h"
+#include "py/request/tls.h"
 #include "py/websocket/object.h"
 
 #include <structmember.h>

@@ -26,12 +26,7 @@ struct RequestObject {
 
 // Takes the body out of conn. NULL with an exception set.
 RequestObject *new_request(ServerCore &core, HttpConnection &conn);
-// The getter of Request.tls (request/tls.cpp).
-PyObject *get_request_tls(PyObject *object, void *);
 bool add_request_type(PyObject *module, ModuleState *state);
-// What request_ip() gives (request/socket_address.cpp).
-bool add_socket_address_type(PyObject *module, ModuleState *state);
-PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client);
 
 // True while a response can still be begun. With the GIL, on any thread: conn goes with the GIL held, so its socket is there.
 inline bool is_open(const RequestObject *request) {
@@ -57,18 +52,5 @@ class RequestScope {
 // The Context of what the request begins and what goes on after its handler: a socket, a streamed body. None: it has set
 // nothing, or an exception is set.
 Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine);
-
-// The methods of the server that take a request (request/answers.cpp), and publish; raw, because they are hot.
-extern PyMethodDef kServerMethods[];
-extern PyMethodDef kFacadeMethods[];
-extern PyMethodDef kStreamMethods[];  // request/streams.cpp
-// The request argument of such a method, on the loop thread; NULL with an exception set.
-RequestObject *read_request(ServerCore *core, PyObject *object, const char *call);
-// The status line of an answer from its code. False with ValueError set.
-bool read_status(PyObject *object, std::string *line);
-// The core inside a Python server object; NULL with TypeError set for anything else (server/bind.cpp).
-ServerCore *core_of(PyObject *object);
-// The same for the methods of a ServerControl.
-ServerCore *controlled_core(PyObject *object);
 
 }  // namespace uwserve

@@ -1,5 +1,4 @@
-// SocketAddress: the named tuple that request_ip() returns. Made once at import; GIL.
-#include "py/request/request.h"
+#include "py/request/socket_address.h"
 #include "docstrings.h"
 
 #include <arpa/inet.h>

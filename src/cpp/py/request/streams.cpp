@@ -2,18 +2,20 @@
 //
 // A stream belongs to its connection and ends with it, or before it. Python reaches a pushed one through its request, whose
 // `conn` is nulled when the request is settled: nothing here is kept that could dangle. Whatever runs Python code (a piece
-// that is let go, `tell`) may end the stream, so that it is looked up anew afterwards.
+// that is released, the callback of a pushed stream) may end the stream, so that it is looked up anew afterwards.
+#include "py/request/streams.h"
+
 #include "docstrings.h"
+#include "py/request/answers.h"
 #include "py/request/fields.h"
 #include "py/websocket/payload.h"
-#include "py/request/request.h"
+#include "py/server/server_object.h"
 #include "py/websocket/object.h"
 
 namespace uwserve {
 
 namespace {
 
-constexpr const char *kWhere = "stream";  // of HandlerErrors
 constexpr const char *kPieceName = "a piece of a streamed body";
 
 // What both have of Python's: the object that they are about, kept.
@@ -23,13 +25,13 @@ class PythonStream : public BodyStream {
     void no_memory() override {
         core_.gil.ensure();
         PyErr_NoMemory();
-        core_.log_failure(kWhere);
+        core_.log_failure(Origin::kStream);
     }
     void wrong_length(bool too_long) override {
         core_.gil.ensure();
         PyErr_Format(PyExc_ValueError, "a streamed body gave %s bytes than its Content-Length",
                      too_long ? "more" : "fewer");
-        core_.log_failure(kWhere);
+        core_.log_failure(Origin::kStream);
     }
     void *held() const override { return object_.get(); }
 
@@ -55,7 +57,7 @@ class IteratorStream : public PythonStream {
         piece_.reset();
         if (guarded<PyObject_HasAttrString>(object_.get(), "close")) {
             Ref result = Ref::steal(guarded<PyObject_CallMethod>(object_.get(), "close", nullptr));
-            if (!result) core_.log_failure(kWhere);
+            if (!result) core_.log_failure(Origin::kStream);
         }
         object_.reset();
     }
@@ -64,7 +66,7 @@ class IteratorStream : public PythonStream {
         core_.coroutines.leave_if_idle();
         ContextScope scope = core_.scope(&context_);
         if (!scope) {
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         piece_.reset();
@@ -72,12 +74,12 @@ class IteratorStream : public PythonStream {
         piece_ = Ref::steal(guarded<PyIter_Next>(object_.get()));
         if (!piece_) {
             if (!PyErr_Occurred()) return Next::kEnd;
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         payload_ = std::make_unique<Payload>();
         if (!payload_->read(piece_.get(), PayloadKind::kAny, kPieceName)) {
-            core_.log_failure(kWhere);
+            core_.log_failure(Origin::kStream);
             return Next::kFailed;
         }
         piece = payload_->view();
@@ -90,15 +92,15 @@ class IteratorStream : public PythonStream {
     std::unique_ptr<Payload> payload_;
 };
 
-// Pieces that come from outside, one at a time, and each when it is wanted; the object is whom to tell.
+// Pieces that come from outside, one at a time, and each when it is wanted; the object is the callback to be called then.
 class PushedStream : public PythonStream {
   public:
     using PythonStream::PythonStream;
     ~PushedStream() override {
         core_.gil.ensure();
         SavedError error;
-        // Without hooks the garbage collector has the server, and with it whoever would be told.
-        if (core_.dispatch) tell(core_, object_.get(), false);
+        // Without hooks the garbage collector has the server, and with it the callback.
+        if (core_.dispatch) call_back(core_, object_.get(), false);
         object_.reset();
     }
     Next next(std::string_view &piece) override {
@@ -110,7 +112,7 @@ class PushedStream : public PythonStream {
         if (!std::exchange(is_wanted_, true) && !is_pushing_) {
             core_.gil.ensure();
             Ref callback = Ref::borrow(object_.get());
-            tell(core_, callback.get(), true);  // this may be gone afterwards
+            call_back(core_, callback.get(), true);  // this may be gone afterwards
         }
         return Next::kLater;
     }
@@ -125,13 +127,13 @@ class PushedStream : public PythonStream {
     void end_push() { has_piece_ = is_pushing_ = false; }
 
   private:
-    // Again when a signal's handler has raised in there: whoever waits must go on.
-    static void tell(ServerCore &core, PyObject *callback, bool is_wanted) {
+    // Again when a signal's handler has raised in there: the waiting coroutine must go on.
+    static void call_back(ServerCore &core, PyObject *callback, bool is_wanted) {
         core.coroutines.needs_turn();
         for (int i = 0; i < 2; i++) {
             Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback, is_wanted ? Py_True : Py_False));
             if (result) return;
-            core.log_failure(kWhere);
+            core.log_failure(Origin::kStream);
         }
     }
 

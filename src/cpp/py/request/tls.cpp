@@ -1,4 +1,5 @@
-// Request.tls: what the TLS handshake of a request's connection has agreed on, and who the client is.
+#include "py/request/tls.h"
+
 #include "py/request/request.h"
 
 namespace uwserve {

@@ -10,7 +10,11 @@
 #include <vector>
 
 #include "py/server/bind.h"
-#include "py/request/request.h"
+#include "py/coroutines/start.h"
+#include "py/request/answers.h"
+#include "py/request/streams.h"
+#include "py/server/server_object.h"
+#include "py/server/topic_methods.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -195,7 +199,7 @@ void stop_within(ServerCore &core, double seconds, const py::object &code, const
     long status = 0;
     std::string text;
     check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
-    check(core.stop_within(seconds, static_cast<int>(status), std::move(text)));
+    check(core.stop.start_within(seconds, static_cast<int>(status), std::move(text)));
 }
 
 void call_soon(py::object self, py::object fn, const py::args &args) {
@@ -264,7 +268,7 @@ void bind_properties(py::class_<ServerCore> &type, py::class_<ServerControl> &co
     property("buffered_bytes", [](const ServerCore &core) { return core.limits.buffered_bytes(); },
              docs::kServerCore_buffered_bytes);
     property("running", [](const ServerCore &core) { return core.running(); }, docs::kServerCore_running);
-    property("stopping", [](const ServerCore &core) { return core.stopping; }, docs::kServerCore_stopping);
+    property("stopping", [](const ServerCore &core) { return core.stop.has_started(); }, docs::kServerCore_stopping);
     property("finished", [](const ServerCore &core) { return core.finished; }, docs::kServerCore_finished);
     property("tasks", [](ServerCore &core) -> py::object {
         if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
@@ -275,7 +279,7 @@ void bind_properties(py::class_<ServerCore> &type, py::class_<ServerControl> &co
     }, docs::kServerCore_tasks);
     control.def_property_readonly("local_port", [](const ServerCore &core) { return core.local_port; },
                                   docs::kServerControl_local_port);
-    control.def_property_readonly("forced", [](const ServerCore &core) { return core.forced; },
+    control.def_property_readonly("forced", [](const ServerCore &core) { return core.stop.is_forced(); },
                                   docs::kServerControl_forced);
     control.def_property_readonly("compressions", [](const ServerCore &core) {
         return core.instance ? core.instance->codecs().compressions : 0;
@@ -343,13 +347,13 @@ py::class_<ServerControl> bind_control(py::module_ &module) {
              [](ServerCore &core, int signal_fd, py::handle rearm_signals) {
         check(core.run(signal_fd, rearm_signals.ptr()));
     }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::pybind::kServerControl_run_loop)
-        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop(force)); },
+        .def("stop_core", [](ServerCore &core, bool force) { check(core.stop.start(force)); },
              py::arg("close_active_connections"), docs::pybind::kServerControl_stop_core)
         .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kServerControl_check_close)
         .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"),
              docs::pybind::kServerControl_stop_within);
     bind_event_loop(type);
-    add_methods(type, {kFacadeMethods, kStreamMethods});
+    add_methods(type, {kFacadeMethods, kStreamMethods, kCoroutineMethods});
     return type;
 }
 
@@ -385,7 +389,7 @@ void bind_server(py::module_ &module, ModuleState *state) {
         PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     if (!subscript) throw py::error_already_set();
     type.attr("__class_getitem__") = subscript;
-    add_methods(type, {kServerMethods});
+    add_methods(type, {kAnswerMethods, kServerTopicMethods});
     module.def("live_handles", [state] { return state->live_handles; }, docs::klive_handles);
 }
 

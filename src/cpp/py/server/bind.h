@@ -5,6 +5,7 @@
 
 #include "py/request/request.h"
 #include "py/server/core.h"
+#include "py/server/server_object.h"
 
 struct us_tls_config_t;
 

@@ -19,7 +19,7 @@ void ConnectionLog::ask(ServerCore &core, uint32_t now) {
     Ref hook = Ref::borrow(is_wanted.get());
     Ref answer = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (!answer) {
-        core.log_failure("log");
+        core.log_failure(Origin::kConnectionLog);
         return;
     }
     wanted_ = answer.get() == Py_True;
@@ -30,7 +30,7 @@ void ConnectionLog::log_open(ServerCore &core, WsObject *ws) {
     Ref hook = Ref::borrow(opened.get());
     Ref keep = Ref::borrow(object(ws));
     Ref result = Ref::steal(guarded<PyObject_CallOneArg>(hook.get(), keep.get()));
-    if (!result) core.log_failure("log");
+    if (!result) core.log_failure(Origin::kConnectionLog);
 }
 
 void ConnectionLog::log_close(ServerCore &core, WsObject *ws, int code, std::string_view reason) {
@@ -39,7 +39,7 @@ void ConnectionLog::log_close(ServerCore &core, WsObject *ws, int code, std::str
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     Ref result =
         text ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "OiO", object(ws), code, text.get())) : Ref();
-    if (!result) core.log_failure("log");
+    if (!result) core.log_failure(Origin::kConnectionLog);
 }
 
 }  // namespace uwserve

@@ -1,11 +1,8 @@
-// Life cycle of a server: its options and forks; work posted by other threads; failures of handlers. Listening is in
-// server/listen.cpp, running in server/run.cpp, stopping in server/stop.cpp.
+// Life cycle of a server: options, forks, the rules for threads, failures of handlers, garbage collection.
 #include "py/server/core.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
-#include <iterator>
 
 #include "py/interpreter/threads.h"
 #include "usockets/proxy/proxy.h"
@@ -32,8 +29,8 @@ ServerCore::~ServerCore() {
     }
     limits.refusals.install(nullptr, nullptr, nullptr);
     abandon_handles();
-    us_socket_context_close(0, instance->http_context());
-    us_socket_context_close(0, instance->ws_context());
+    instance->close_http_connections();
+    instance->close_websockets();
     instance.reset();
 }
 
@@ -81,21 +78,21 @@ void ServerCore::forked() {
     if (instance) instance->abandon();
 }
 
-// Takes the handles away from open sockets without calling any handler: for a server nobody can reach any more.
+// Takes the handles away from open sockets without calling any handler: for a server that cannot be reached any more.
 void ServerCore::abandon_handles() {
     for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
-    std::vector<Ref> untold = std::exchange(untold_, {});
-    us_socket_context_each(instance->ws_context(), [](us_socket_t *s, void *) {
-        PerSocket *user = reinterpret_cast<Socket *>(s)->getUserData();
+    stop.abandon();
+    instance->for_each_websocket([](Socket *ws) {
+        PerSocket *user = ws->getUserData();
         if (auto *handle = static_cast<WsObject *>(std::exchange(user->handle, nullptr))) {
             handle->ws = nullptr;
             Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(handle));
         }
-    }, nullptr);
-    us_socket_context_each(instance->http_context(), [](us_socket_t *s, void *core) {
+    });
+    instance->each_http_connection([this](us_socket_t *s) {
         auto *conn = static_cast<HttpConnection *>(s->user);
-        if (conn && conn->request) static_cast<ServerCore *>(core)->on_settled(*conn);
-    }, this);
+        if (conn && conn->request) on_settled(*conn);
+    });
 }
 
 // --- threads ---
@@ -121,85 +118,32 @@ bool ServerCore::refuse_thread(const char *call) {
     return false;
 }
 
-bool ServerCore::post(std::function<void(ServerCore &)> fn, const char *call) {
-    return post(Posted{std::move(fn), Ref(), Ref(), Ref()}, call);
+bool ServerCore::post(std::function<void(ServerCore &)> function, const char *call) {
+    return post(PostedWork::Work{std::move(function), Ref(), Ref(), Ref()}, call);
 }
 
 bool ServerCore::post_call(Ref callable, Ref arguments, const char *call) {
     Ref context = contexts.changed_copy();
     if (!context && PyErr_Occurred()) return false;
-    return post(Posted{nullptr, std::move(callable), std::move(arguments), std::move(context)}, call);
+    return post(PostedWork::Work{nullptr, std::move(callable), std::move(arguments), std::move(context)}, call);
 }
 
-bool ServerCore::post(Posted work, const char *call) {
+bool ServerCore::post(PostedWork::Work work, const char *call) {
     if (!check_alive(call)) return false;
     if (!instance) {
         PyErr_Format(PyExc_RuntimeError, "%s: the server has ended", call);
         return false;
     }
-    bool first;
-    {
-        std::lock_guard lock(posted_mutex_);
-        first = posted_.empty();
-        posted_.push_back(std::move(work));
-    }
-    if (first) reinterpret_cast<uWS::Loop *>(instance->loop())->defer([this] { run_posted(); });  // does not throw
+    posted_work.add(std::move(work));
     return true;
 }
 
-void ServerCore::take_posted() {
-    std::lock_guard lock(posted_mutex_);
-    taken_.splice(taken_.end(), posted_);
-}
-
-bool ServerCore::has_posted() {
-    std::lock_guard lock(posted_mutex_);
-    return !posted_.empty() || !taken_.empty();
-}
-
-// One round: what is posted meanwhile waits for the next iteration.
-void ServerCore::run_posted() {
-    gil.ensure();
-    take_posted();
-    while (!taken_.empty()) {
-        Posted work = std::move(taken_.front());  // its references go after it has run
-        taken_.pop_front();
-        run(std::move(work));
-    }
-}
-
-// Upstream, which calls run_posted(), would lose what comes behind it when it throws.
-void ServerCore::run(Posted work) {
-    try {
-        if (work.fn) {
-            work.fn(*this);
-            return;
-        }
-        run_work(work);
-    } catch (const std::exception &) {
-        failed("posted");
-    }
-}
-
-// In the caller's Context, as of asyncio's call_soon(); what it sets goes with the work.
-void ServerCore::run_work(Posted &work) {
-    coroutines.leave_if_idle();
-    ContextScope scope = this->scope(work.context.slot());
-    Ref result;
-    if (scope) result = Ref::steal(guarded<PyObject_CallObject>(work.callable.get(), work.arguments.get()));
-    if (!result) {
-        log_failure("call_soon");
-    } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        run_coroutine(*this, nullptr, std::move(result), "call_soon");
-    }
-}
-
 // A C++ exception at the top of a turn, where nothing may stay corked.
-void ServerCore::failed(const char *where) {
+void ServerCore::failed(Origin origin) {
     gil.ensure();
     set_python_error();
     if (instance) instance->uncork_failed();
-    log_failure(where);
+    log_failure(origin);
 }
 
 // --- refusals ---
@@ -209,7 +153,7 @@ bool ServerCore::has_room_to_post(size_t length) {
     if (limits.has_memory_elsewhere(length)) return true;
     if (limits.refusals.count_elsewhere(Refusal::kSendsBufferedBytes) &&
         !post([](ServerCore &core) { core.limits.refusals.wake(); }, "Server")) {
-        PyErr_Clear();  // the server has ended: nobody is left to report it
+        PyErr_Clear();  // the server has ended, and reports nothing any more
     }
     return false;
 }
@@ -229,7 +173,7 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
         }
     }
     Ref result = news ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "dO", seconds, news.get())) : Ref();
-    if (!result) core->log_failure("refused");
+    if (!result) core->log_failure(Origin::kRefusalReport);
 }
 
 // --- failures of user code ---
@@ -239,17 +183,17 @@ bool ends_run(PyObject *error) {
            PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
 }
 
-void ServerCore::log_failure(const char *where, WsObject *ws) {
+void ServerCore::log_failure(Origin origin, WsObject *ws) {
     Ref error = take_exception();
     if (!error) return;
     // Where no run is there to be ended, it is logged like any other.
     if (ends_run(error.get()) && (running() || finishing_)) {
         break_ = true;
         if (!run_error_) run_error_ = std::move(error);
-        if (embedded_ && instance) us_wakeup_loop(instance->loop());  // the next pump raises it
+        if (embedded_ && instance) instance->wake_up();  // the next pump raises it
         return;
     }
-    handler_errors.count(where);
+    handler_errors.count(origin);
     if (!log_exception) {
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
         guarded<PyErr_WriteUnraisable>(self);
@@ -257,16 +201,17 @@ void ServerCore::log_failure(const char *where, WsObject *ws) {
     }
     PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
     coroutines.leave_if_idle();
-    Ref result = Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", where, error.get(), socket));
+    Ref result =
+        Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", name_of(origin), error.get(), socket));
     if (!result) guarded<PyErr_WriteUnraisable>(log_exception.get());
 }
 
-void ServerCore::handler_failed(WsObject *ws, const char *where) {
+void ServerCore::handler_failed(WsObject *ws, Origin origin) {
     if (!ws || !options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_failure(where, ws);
+        log_failure(origin, ws);
         return;
     }
-    handler_errors.count(where);
+    handler_errors.count(origin);
     Ref error = take_exception();
     Ref handler = Ref::borrow(options.error.get());
     coroutines.before_call(handler.get());
@@ -277,10 +222,10 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
                                                                   reinterpret_cast<PyObject *>(ws), nullptr));
     }
     if (!result) {
-        log_failure("error", ws);
+        log_failure(Origin::kError, ws);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
         scope.close();
-        run_in_order(*this, ws, std::move(result), nullptr, "error");
+        run_in_order(*this, ws, std::move(result), nullptr, Origin::kError);
     }
 }
 
@@ -288,7 +233,7 @@ void ServerCore::handler_failed(WsObject *ws, const char *where) {
 
 // Whether the sockets and what they refer to can be looked at: nothing of the core runs, nor waits without the GIL.
 bool ServerCore::is_still() const {
-    return instance && !is_forked && (!running() || (embedded_ && gil.is_held() && instance->loop()->depth == 0));
+    return instance && !is_forked && (!running() || (embedded_ && gil.is_held() && !instance->is_in_callback()));
 }
 
 int ServerCore::traverse(visitproc visit, void *arg) {
@@ -302,36 +247,21 @@ int ServerCore::traverse(visitproc visit, void *arg) {
     if (int result = running_handlers.traverse(visit, arg)) return result;
     if (int result = contexts.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
-    for (const Ref &handle : untold_) Py_VISIT(handle.get());
-    for (const Posted &work : posted_) {  // both queues are only ever changed with the GIL
-        Py_VISIT(work.callable.get());
-        Py_VISIT(work.arguments.get());
-        Py_VISIT(work.context.get());
-    }
-    for (const Posted &work : taken_) {
-        Py_VISIT(work.callable.get());
-        Py_VISIT(work.arguments.get());
-        Py_VISIT(work.context.get());
-    }
+    if (int result = stop.traverse(visit, arg)) return result;
+    if (int result = posted_work.traverse(visit, arg)) return result;
     if (!is_still()) return 0;
-    struct Visit {
-        visitproc visit;
-        void *arg;
-        int result = 0;
-        void operator()(void *object) {
-            if (object && !result) result = visit(static_cast<PyObject *>(object), arg);
-        }
-    } visitor{visit, arg};
-    us_socket_context_each(instance->ws_context(), [](us_socket_t *s, void *user) {
-        (*static_cast<Visit *>(user))(reinterpret_cast<Socket *>(s)->getUserData()->handle);
-    }, &visitor);
-    us_socket_context_each(instance->http_context(), [](us_socket_t *s, void *user) {
+    int result = 0;
+    auto visit_object = [&](void *object) {
+        if (object && !result) result = visit(static_cast<PyObject *>(object), arg);
+    };
+    instance->for_each_websocket([&](Socket *ws) { visit_object(ws->getUserData()->handle); });
+    instance->each_http_connection([&](us_socket_t *s) {
         auto *conn = static_cast<HttpConnection *>(s->user);
         if (!conn) return;
-        (*static_cast<Visit *>(user))(conn->request);
-        if (conn->stream) (*static_cast<Visit *>(user))(conn->stream->held());
-    }, &visitor);
-    return visitor.result;
+        visit_object(conn->request);
+        if (conn->stream) visit_object(conn->stream->held());
+    });
+    return result;
 }
 
 void ServerCore::clear() {
@@ -341,13 +271,12 @@ void ServerCore::clear() {
     coroutines.clear();
     running_handlers.clear();
     contexts.clear();
-    std::list<Posted> posted = std::exchange(posted_, {});
-    std::list<Posted> taken = std::exchange(taken_, {});
+    posted_work.clear();
     if (!is_still()) return;
-    embedded_ = false;  // garbage is pumped by nobody: its event loop was closed without a word, or is garbage, too
+    embedded_ = false;  // no event loop pumps garbage: it was closed before the server was detached, or is garbage, too
     loop_thread = 0;
     abandon_handles();
-    us_socket_context_close(0, instance->http_context());  // ends streams, which runs user code
+    instance->close_http_connections();  // ends streams, which runs user code
 }
 
 }  // namespace uwserve

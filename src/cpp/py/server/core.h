@@ -1,11 +1,11 @@
 // A server: the instance, the handlers and the rules by which Python may touch them.
 //
 // Threads. `loop_thread` is the thread inside run_loop() or of the event loop it is attached to, or 0 when none is. While one is, only it touches the instance;
-// other threads post operations, which the loop thread runs in order. While none is, whoever holds the GIL may, and does
-// so within an DispatchScope. All Python state (handlers, handles, requests) is touched with the GIL only.
+// other threads post operations, which the loop thread runs in order. While none is, any thread with the GIL may, and does
+// so within a DispatchScope. All Python state (handlers, handles, requests) is touched with the GIL only.
 //
-// Turns. Posted work, other sockets' handlers and what a stop does to them run at the top of a turn only, with nothing of the
-// user's on the stack and no socket corked. A call may run one handler, of the socket that it names (close, terminate,
+// Turns. Posted work, other sockets' handlers and what a stop does to them run at the top of a turn only, with no user code
+// on the stack and no socket corked. A call may run one handler, of the socket that it names (close, terminate,
 // upgrade); it finds the caller's socket corked, and leaves it so. Nothing that Python code can call runs posted work.
 //
 // Lifetime. Every ServerWebSocket and Request holds a strong reference to the Python object that owns this core; the
@@ -15,9 +15,7 @@
 
 #include <atomic>
 #include <functional>
-#include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +28,8 @@
 #include "py/server/handler_errors.h"
 #include "py/interpreter/raw.h"
 #include "py/interpreter/state.h"
+#include "py/server/posted_work.h"
+#include "py/server/stop.h"
 #include "usockets/tls/tls.h"
 #include "uws/upstream/instance.h"
 #include "uws/http/forwarded.h"
@@ -67,42 +67,38 @@ class ServerCore final : public WsHandler, public HttpHandler {
     class DispatchScope {
       public:
         explicit DispatchScope(ServerCore &core) : core_(core) {
-            us_loop_t *loop = core.instance ? core.instance->loop() : nullptr;
-            if (loop && loop->depth == 0) {
-                loop_ = loop;
-                us_loop_enter(loop_);
-            }
+            if (!core.instance || core.instance->is_in_callback()) return;
+            entered_ = core.instance.get();
+            entered_->enter();
         }
         ~DispatchScope() {
-            if (!loop_) return;
+            if (!entered_) return;
             SavedError error;  // close handlers run here
             // Close handlers of connections, and what streams end with, wait for the turn that there will be.
-            core_.running() ? us_loop_leave_later(loop_) : us_loop_leave(loop_);
-            if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
-            if (core_.stopping && !core_.running()) core_.end_entry();
+            core_.running() ? entered_->leave_later() : entered_->leave();
+            if (core_.stop.has_started() && !core_.running()) core_.end_scope();
         }
         DispatchScope(const DispatchScope &) = delete;
         DispatchScope &operator=(const DispatchScope &) = delete;
 
       private:
         ServerCore &core_;
-        us_loop_t *loop_ = nullptr;
+        Instance *entered_ = nullptr;
     };
 
-    // --- life cycle (server/core.cpp, server/listen.cpp, ..._run.cpp, ..._stop.cpp); all return false with an exception set ---
+    // --- life cycle (server/core.cpp, server/listen.cpp, server/run.cpp); all return false with an exception set ---
     // On all of these numeric addresses; the error is an OSError whose filename is the one that failed.
     bool listen_tcp(const std::vector<std::string> &hosts, int port, bool reuse_port, bool ipv6_only);
     bool listen_unix(std::string_view path, int mode);  // mode -1: the umask's
     // On descriptors that are bound and listen; they are taken over on success, and before one that fails.
     bool listen_fds(const std::vector<int> &fds);
+    void close_listeners();
     std::vector<us_listen_address_t> addresses() const;  // while it listens
     std::vector<int> listening_descriptors() const;
     bool run(int signal_fd, PyObject *rearm_signals);
-    bool stop(bool force);  // server/stop.cpp
-    bool stop_within(double seconds, int code, std::string reason);
     void forked();  // in the child
     // Inside an event loop of Python's, on this thread: pump() whenever descriptor() is readable. Its reader goes before
-    // detach_loop(), which closes it when the server is over; by any thread, when nobody can pump any more.
+    // detach_loop(), which closes it when the server is over; by any thread, when no thread can pump any more.
     enum class Pumped {
         kGoesOn,
         kOver,  // it has stopped and its last connection is gone: detach
@@ -155,7 +151,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
 
     // --- calls into Python ---
     // An exception out of a handler: to `error`, else logged; KeyboardInterrupt and SystemExit end the run.
-    void handler_failed(WsObject *ws, const char *where);
+    void handler_failed(WsObject *ws, Origin origin);
     // Where a handler's variables are kept; before it, and what is done about its failure (interpreter/contexts.h).
     [[gnu::always_inline]] ContextScope scope(PyObject **slot) {
         // Contexts are left in the reverse order: an idle Task's must not lie under one that is entered here.
@@ -163,8 +159,9 @@ class ServerCore final : public WsHandler, public HttpHandler {
             coroutines.leave_if_idle();
         return ContextScope(contexts, slot, coroutines.is_stepping());
     }
-    void log_failure(const char *where, WsObject *ws = nullptr);
-    [[gnu::cold]] void failed(const char *where);
+    // Logs the current exception, and counts it.
+    void log_failure(Origin origin, WsObject *ws = nullptr);
+    [[gnu::cold]] void failed(Origin origin);
 
     // --- WebSockets (websocket/events.cpp) ---
     void on_open(Socket *ws) override;
@@ -174,13 +171,12 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void on_ping(Socket *ws, std::string_view data) override;
     void on_pong(Socket *ws, std::string_view data) override;
     void on_close(Socket *ws, int code, std::string_view reason) override;
-    void on_expire(Socket *ws) override;  // server/stop.cpp
+    void on_expire(Socket *ws) override;
     void close_handle(WsObject *handle, int code, std::string_view reason);
-    // Its two halves: all but the handler, and the handler.
+    // Its two halves: all but the close handler, and the close handler; the last one logs what memory is short for.
     Ref start_close(WsObject *handle, int code, std::string_view reason);
-    void tell_closed(Ref handle, int code, std::string_view reason);
-    void make_room_for_all(std::vector<Ref> &handles);
-    void tell_closed_here(Ref handle, int code, std::string_view reason);
+    void finish_close(Ref handle, int code, std::string_view reason);
+    void finish_close_safely(Ref handle, int code, std::string_view reason);
     void terminate_handle(WsObject *handle);
 
     // The GIL is released during a long fan-out: no Python object is touched, and only this thread touches the sockets and
@@ -217,6 +213,8 @@ class ServerCore final : public WsHandler, public HttpHandler {
     RunningHandlers running_handlers{*this};
     Contexts contexts;
     Coroutines coroutines{*this};
+    PostedWork posted_work{*this};
+    Stop stop{*this};
     LoopGil gil;
     std::atomic<unsigned long> loop_thread{0};
     std::shared_ptr<DeferredFree> deferred_free = std::make_shared<DeferredFree>();
@@ -230,40 +228,16 @@ class ServerCore final : public WsHandler, public HttpHandler {
     uint32_t min_body_rate = 240;
     uint64_t max_request_body_size = 16ull << 20;
     std::vector<WsObject *> unfinished;  // owned: closed, but their close handler waits (websocket/queue.h)
-    bool stopping = false, forced = false, finished = false, is_forked = false;
+    bool finished = false, is_forked = false;
 
   private:
-    // Work for the loop thread: a function of ours, or a Python call, which the garbage collector can look into.
-    struct Posted {
-        std::function<void(ServerCore &)> fn;
-        Ref callable, arguments;
-        Ref context;  // a copy of the caller's, unless nothing differs from what handlers start from
-    };
-    bool post(Posted work, const char *call);
+    bool post(PostedWork::Work work, const char *call);
     bool make_engine();
     bool cannot_listen(int error, int gai, const char *where);
-    void close_listeners();
     bool check_can_run(const char *call);
     bool raise_run_error();
     bool leave_fork();
-    void take_posted();
-    void run(Posted work);
-    bool has_posted();
-    void run_posted();
-    void run_work(Posted &work);
-    void run_last_posted();
-    void send_posted();
-    void begin_stop(unsigned fresh_seconds);
-    bool stop_by(uint64_t deadline_ns, int code, std::string reason);
-    void stop_here(bool force);
-    void stop_here_by(uint64_t deadline_ns, int code, std::string reason);
-    bool post_due();
-    void run_due();
-    void end_entry();
-    void tell_all(int code, const std::string &reason);
-    void make_stop_timer();
-    void arm_stop_timer();
-    void cut();
+    void end_scope();
     void finish_if_idle();
     void finish();
     void abandon_handles();
@@ -274,14 +248,6 @@ class ServerCore final : public WsHandler, public HttpHandler {
     void rearm_signals();
 
     std::unique_ptr<us_tls_config_t, DropTls> tls_;
-    std::mutex posted_mutex_;
-    std::list<Posted> posted_;
-    std::list<Posted> taken_;  // off posted_, and not run yet; loop thread
-    us_timer_t *stop_timer_ = nullptr;  // the instance's
-    uint64_t stop_deadline_ns_ = 0;  // 0: a stop without one
-    bool told_ = false;  // every socket was, or is about to be, by a stop with a deadline
-    std::optional<std::pair<int, std::string>> farewell_;  // due: the code and reason to tell every socket
-    std::vector<Ref> untold_;  // due: closed by stop(True), and their close handlers have not run; counts in num_polls
     bool break_ = false, finishing_ = false;
     bool embedded_ = false;  // an event loop of Python's calls pump()
     Ref run_error_;

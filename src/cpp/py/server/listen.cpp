@@ -47,7 +47,7 @@ bool ServerCore::make_engine() {
     if (!check_hooked()) return false;
     instance = Instance::create(*this, *this, limits);
     if (!instance) return os_error(errno);
-    make_stop_timer();
+    stop.make_timer();
     us_loop_on_release(instance->loop(), on_release, this);
     limits.refusals.install(instance->loop(), on_report, this);
     apply_options();
@@ -58,6 +58,7 @@ bool ServerCore::make_engine() {
 // Ends what make_engine() has begun.
 bool ServerCore::cannot_listen(int error, int gai, const char *where) {
     listeners.clear();  // they go with the instance
+    stop.forget_timer();
     instance.reset();
     finished = true;
     return error ? os_error(error, where) : name_error(gai);
@@ -75,7 +76,7 @@ bool ServerCore::listen_tcp(const std::vector<std::string> &hosts, int port, boo
         int error = 0, gai = 0;
         local_port = port;
         for (const std::string &host : hosts) {
-            // Beside others, an IPv6 socket must leave the IPv4 addresses to theirs.
+            // Beside others, an IPv6 socket must leave the IPv4 addresses to IPv4 sockets.
             bool is_v6_only = hosts.size() > 1 ? host.find(':') != std::string::npos : ipv6_only;
             errno = 0;
             us_listen_socket_t *made =

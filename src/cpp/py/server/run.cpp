@@ -1,5 +1,4 @@
-// Who turns the loop: a thread of its own making (run), or an event loop of Python's whose reader calls pump(). And the
-// end, which both come to.
+// Running a server: in run(), or inside an event loop of Python's whose reader calls pump(). And the end of both.
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,9 +19,6 @@ constexpr size_t kFanOutBytes = 1u << 20;
 constexpr int kBusyEvents = 2;
 constexpr uint64_t kPumpNs = 1'000'000;
 
-// Functions that post functions: so many rounds of them still run when nothing else is left of a server.
-constexpr int kLastRounds = 100;
-
 }  // namespace
 
 void ServerCore::on_release(void *self) {
@@ -41,7 +37,7 @@ void ServerCore::rearm_signals() {
     Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (result) return;
     break_ = true;
-    us_wakeup_loop(instance->loop());
+    instance->wake_up();
     if (!run_error_) run_error_ = take_exception();
 }
 
@@ -68,11 +64,11 @@ bool ServerCore::check_can_run(const char *call) {
         return false;
     }
     // One that stops has no listener any more, and connections to end.
-    if (finished || (listeners.empty() && !stopping)) {
+    if (finished || (listeners.empty() && !stop.has_started())) {
         PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
         return false;
     }
-    if (instance->loop()->depth > 0) {
+    if (instance->is_in_callback()) {
         PyErr_SetString(PyExc_RuntimeError,
                         "the server can't be run from its own callback, or while another thread is in one");
         return false;
@@ -89,7 +85,7 @@ bool ServerCore::raise_run_error() {
 }
 
 bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
-    if (finished && stopping && !is_forked) return true;  // stopped before it ran: nothing is left to do
+    if (finished && stop.has_started() && !is_forked) return true;  // stopped before it ran: nothing is left to do
     if (!check_can_run("Server.run")) return false;
     Ref keep = Ref::borrow(self);
     us_watch_t *watch = nullptr;
@@ -106,22 +102,21 @@ bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
     }
     loop_thread = PyThread_get_thread_ident();
     break_ = false;
-    us_loop_t *loop = instance->loop();
     do {
-        while (loop->num_polls > 0 && !break_) us_loop_iterate(loop, -1);
+        while (instance->has_work() && !break_) instance->iterate(-1);
         gil.ensure();
-        if (!is_forked && !break_) run_last_posted();
-    } while (loop->num_polls > 0 && !break_ && !is_forked);
+        if (!is_forked && !break_) posted_work.run_last();
+    } while (instance->has_work() && !break_ && !is_forked);
     rearm_signals_ = Ref();
     contexts.end();
     if (is_forked) {  // a handler forked, and this is the child
         PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
         return false;
     }
-    if (break_) run_posted();
+    if (break_) posted_work.run();
     if (watch) us_unwatch(watch);
     loop_thread = 0;
-    end_entry();
+    end_scope();
     return raise_run_error();
 }
 
@@ -132,12 +127,12 @@ bool ServerCore::attach_loop() {
     loop_thread = PyThread_get_thread_ident();
     embedded_ = true;
     break_ = false;
-    us_loop_integrate(instance->loop());
-    us_wakeup_loop(instance->loop());  // what happened meanwhile is looked at
+    instance->integrate();
+    instance->wake_up();  // for what happened meanwhile
     return true;
 }
 
-int ServerCore::descriptor() const { return instance ? us_loop_fd(instance->loop()) : -1; }
+int ServerCore::descriptor() const { return instance ? instance->descriptor() : -1; }
 
 // The child of a fork in a handler goes on in a copy of the event loop.
 bool ServerCore::leave_fork() {
@@ -148,9 +143,8 @@ bool ServerCore::leave_fork() {
 
 bool ServerCore::pump(Pumped *pumped) {
     *pumped = Pumped::kGoesOn;
-    if (is_forked || !embedded_ || !on_loop_thread() || instance->loop()->depth > 0) return true;
+    if (is_forked || !embedded_ || !on_loop_thread() || instance->is_in_callback()) return true;
     Ref keep = Ref::borrow(self);
-    us_loop_t *loop = instance->loop();
     if (!contexts.begin()) return false;
     struct End {
         Contexts &contexts;
@@ -159,31 +153,31 @@ bool ServerCore::pump(Pumped *pumped) {
     coroutines.begin_pump();
     uint64_t begun = us_monotonic_ns();
     do {
-        us_loop_iterate(loop, 0);
+        instance->iterate(0);
         if (is_forked) return leave_fork();
-    } while (us_loop_last_events(loop) >= kBusyEvents && loop->num_polls > 0 && !break_ && !coroutines.has_begun() &&
+    } while (instance->last_events() >= kBusyEvents && instance->has_work() && !break_ && !coroutines.has_begun() &&
              us_monotonic_ns() - begun < kPumpNs);
     gil.ensure();
-    if (loop->num_polls == 0 && !break_) run_last_posted();
+    if (!instance->has_work() && !break_) posted_work.run_last();
     if (is_forked) return leave_fork();
     coroutines.end_pump();
     break_ = false;
     if (!raise_run_error()) return false;
-    if (loop->num_polls == 0) {
-        *pumped = !coroutines.has_tasks() ? Pumped::kOver : forced ? Pumped::kWaitsForTasks : Pumped::kGoesOn;
+    if (!instance->has_work()) {
+        *pumped = !coroutines.has_tasks() ? Pumped::kOver : stop.is_forced() ? Pumped::kWaitsForTasks : Pumped::kGoesOn;
     }
     return true;
 }
 
 bool ServerCore::detach_loop() {
     if (!embedded_ || is_forked) return true;
-    if (instance && instance->loop()->depth > 0) {
+    if (instance && instance->is_in_callback()) {
         PyErr_SetString(PyExc_RuntimeError, "the server can't be detached in its own callback");
         return false;
     }
     embedded_ = false;
     loop_thread = 0;
-    end_entry();
+    end_scope();
     return raise_run_error();
 }
 
@@ -206,53 +200,45 @@ bool ServerCore::ask_for_event_loop() {
 
 // --- the end ---
 
-// Before it is decided that nothing is left to do: a function, or a coroutine that it starts, may have something.
-void ServerCore::run_last_posted() {
-    for (int round = 0; round < kLastRounds && has_posted() && !is_forked; round++) run_posted();
-}
-
 void ServerCore::task_ended() {
-    if (!instance || !stopping || is_forked) return;
+    if (!instance || !stop.has_started() || is_forked) return;
     if (running()) {
-        us_wakeup_loop(instance->loop());
+        instance->wake_up();
     } else {
         finish_if_idle();
     }
 }
 
 // Of the outermost one, and of a run: no thread runs the loop (any more), so there is no turn to wait for.
-void ServerCore::end_entry() try {
-    if (us_loop_t *loop = instance ? instance->loop() : nullptr; loop && loop->depth == 0) {
-        us_loop_enter(loop);
-        us_loop_leave(loop);  // what an DispatchScope has left to the next turn
-    }
-    if (farewell_ || !untold_.empty() || (forced && !unfinished.empty())) run_due();
+void ServerCore::end_scope() try {
+    if (instance && !instance->is_in_callback())
+        instance->run_deferred();  // what a DispatchScope has left to the next turn
+    if (stop.is_due() || (stop.is_forced() && !unfinished.empty())) stop.run_due();
     finish_if_idle();
 } catch (const std::exception &) {
-    failed("stop");
+    failed(Origin::kStop);
 }
 
 void ServerCore::finish_if_idle() {
-    if (instance && instance->loop()->depth == 0 && instance->loop()->num_polls == 0 && !coroutines.has_tasks())
-        finish();
+    if (instance && !instance->is_in_callback() && !instance->has_work() && !coroutines.has_tasks()) finish();
 }
 
-// The last connection is gone: the instance goes, the Python side is told. With the GIL, no thread running the loop.
+// The last connection is gone: the instance goes, and the on_stopped hook is called. With the GIL, no thread running the loop.
 void ServerCore::finish() {
     if (finished || finishing_) return;
     finishing_ = true;
     SavedError error;
-    run_posted();
+    posted_work.run();
     limits.refusals.detach();  // with the last report
     finished = true;
     listeners.clear();
-    stop_timer_ = nullptr;  // goes with its loop
+    stop.forget_timer();
     running_handlers.clear();
     instance.reset();
     if (!on_stopped) return;
     Ref hook = Ref::borrow(on_stopped.get());
     Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
-    if (!result) log_failure("stop");
+    if (!result) log_failure(Origin::kStop);
 }
 
 }  // namespace uwserve

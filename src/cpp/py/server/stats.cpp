@@ -1,7 +1,7 @@
-// What a server tells about itself: stats() for any thread, topics() and subscribers() for its own.
+// A server's figures: stats() for any thread, topics() and subscribers() for its own.
 //
 // Nothing here is on the way of a message: the numbers lie where they are counted (limits/stats.h, limits/refusals.h,
-// server/handler_errors.h), and are put together when somebody asks. Names of keys are promises: uwserve/stats.py documents them.
+// server/handler_errors.h), and are put together on request. Names of keys are promises: uwserve/stats.py documents them.
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
@@ -34,66 +34,66 @@ py::dict refused(const ServerCore &core) {
 }
 
 py::dict direction(const Stats::Direction &way, uint64_t wire_bytes) {
-    py::dict told;
+    py::dict result;
     // Each counter is read once, so that the sums are those of the parts.
     uint64_t texts = way[kText].count.get(), binaries = way[kBinary].count.get();
     uint64_t text_bytes = way[kText].bytes.get(), binary_bytes = way[kBinary].bytes.get();
-    told["messages"] = texts + binaries;
-    told["text_messages"] = texts;
-    told["binary_messages"] = binaries;
-    told["bytes"] = text_bytes + binary_bytes;
-    told["text_bytes"] = text_bytes;
-    told["binary_bytes"] = binary_bytes;
-    told["pings"] = way[kPing].count.get();
-    told["pongs"] = way[kPong].count.get();
-    told["compressed_messages"] = way.compressed.get();
-    told["uncompressed_bytes"] = way.plain_bytes.get();
-    told["compressed_bytes"] = way.compressed_bytes.get();
-    told["wire_bytes"] = wire_bytes;
-    return told;
+    result["messages"] = texts + binaries;
+    result["text_messages"] = texts;
+    result["binary_messages"] = binaries;
+    result["bytes"] = text_bytes + binary_bytes;
+    result["text_bytes"] = text_bytes;
+    result["binary_bytes"] = binary_bytes;
+    result["pings"] = way[kPing].count.get();
+    result["pongs"] = way[kPong].count.get();
+    result["compressed_messages"] = way.compressed.get();
+    result["uncompressed_bytes"] = way.plain_bytes.get();
+    result["compressed_bytes"] = way.compressed_bytes.get();
+    result["wire_bytes"] = wire_bytes;
+    return result;
 }
 
 py::dict gauge_and_total(const char *gauge, uint64_t now, uint64_t total) {
-    py::dict told;
-    told[gauge] = now;
-    told["total"] = total;
-    return told;
+    py::dict result;
+    result[gauge] = now;
+    result["total"] = total;
+    return result;
 }
 
 py::dict stats(const ServerCore &core) {
     const Stats &counted = core.limits.stats;
     const us_loop_t *loop = core.instance ? core.instance->loop() : nullptr;
-    py::dict told;
-    told["uptime"] = counted.uptime();
+    py::dict result;
+    result["uptime"] = counted.uptime();
     // In this order: what has closed has opened, also when it does so between the two.
     uint64_t closed = counted.disconnections.get(), opened = counted.connections.get();
-    told["connections"] = gauge_and_total("open", opened - closed, opened);
-    told["requests"] = gauge_and_total("pending", core.instance ? core.instance->connections().pending.load() : 0,
-                                       counted.requests.get());
-    told["websockets"] = gauge_and_total("open", core.pending_websockets, counted.upgrades.get());
-    told["declined_upgrades"] = counted.declined.get();
-    told["refused"] = refused(core);
-    told["received"] = direction(counted.received, counted.bytes_read(loop));
-    told["sent"] = direction(counted.sent, counted.bytes_written(loop));
-    told["backpressured_sends"] = counted.backpressured.get();
-    told["dropped_sends"] = core.limits.refusals.total(Refusal::kSendsBackpressure) +
-                            core.limits.refusals.total(Refusal::kSendsBufferedBytes);
-    told["publishes"] = counted.publishes.get();
+    result["connections"] = gauge_and_total("open", opened - closed, opened);
+    result["requests"] = gauge_and_total("pending", core.instance ? core.instance->connections().pending.load() : 0,
+                                         counted.requests.get());
+    result["websockets"] = gauge_and_total("open", core.pending_websockets, counted.upgrades.get());
+    result["declined_upgrades"] = counted.declined.get();
+    result["refused"] = refused(core);
+    result["received"] = direction(counted.received, counted.bytes_read(loop));
+    result["sent"] = direction(counted.sent, counted.bytes_written(loop));
+    result["backpressured_sends"] = counted.backpressured.get();
+    result["dropped_sends"] = core.limits.refusals.total(Refusal::kSendsBackpressure) +
+                              core.limits.refusals.total(Refusal::kSendsBufferedBytes);
+    result["publishes"] = counted.publishes.get();
     py::dict closes;
     counted.closes.each([&](int code, uint64_t count) { closes[py::int_(code)] = count; });
-    told["closes"] = closes;
+    result["closes"] = closes;
     py::dict errors;
-    for (size_t i = 0; i < HandlerErrors::kCount; i++) {
-        errors[HandlerErrors::kPlaces[i].data()] = core.handler_errors.of(i);
+    for (size_t i = 0; i < kCountedOrigins; i++) {
+        errors[kOriginNames[i].data()] = core.handler_errors.of(i);
     }
-    told["handler_errors"] = errors;
+    result["handler_errors"] = errors;
     const RunningHandlers &handlers = core.running_handlers;
     py::dict running = gauge_and_total("running", handlers.running(), handlers.total());
     running["bytes"] = handlers.bytes();
     running["paused"] = handlers.paused();
-    told["handlers"] = running;
-    told["buffered_bytes"] = core.limits.buffered_bytes();
-    return told;
+    result["handlers"] = running;
+    result["buffered_bytes"] = core.limits.buffered_bytes();
+    return result;
 }
 
 void check_loop_thread(ServerCore &core, const char *call) {
@@ -107,24 +107,24 @@ void check_loop_thread(ServerCore &core, const char *call) {
 // unsubscribe.
 py::dict topics(ServerCore &core) {
     check_loop_thread(core, "Server.topics");
-    struct Told {
+    struct TopicFigures {
         std::string name;
         uint64_t subscribers, publishes;
     };
     struct Walk {
         const TopicCounts &counts;
         std::unordered_set<const uWS::Topic *> seen;
-        std::vector<Told> told;
+        std::vector<TopicFigures> topics;
         bool has_failed;
     } walk{core.limits.stats.topics, {}, {}, false};
     if (core.instance) {
         us_socket_context_each(core.instance->ws_context(), [](us_socket_t *s, void *user) {
             uWS::Subscriber *subscriber = subscriber_of(reinterpret_cast<Socket *>(s));
             if (!subscriber) return;
-            auto &[counts, seen, told, has_failed] = *static_cast<Walk *>(user);
+            auto &[counts, seen, topics, has_failed] = *static_cast<Walk *>(user);
             try {
                 for (const uWS::Topic *topic : subscriber->topics) {
-                    if (seen.insert(topic).second) told.push_back({topic->name, topic->size(), counts.of(topic)});
+                    if (seen.insert(topic).second) topics.push_back({topic->name, topic->size(), counts.of(topic)});
                 }
             } catch (const std::bad_alloc &) {  // not through the socket layer
                 has_failed = true;
@@ -132,9 +132,10 @@ py::dict topics(ServerCore &core) {
         }, &walk);
     }
     if (walk.has_failed) throw std::bad_alloc();  // MemoryError
-    std::sort(walk.told.begin(), walk.told.end(), [](const Told &a, const Told &b) { return a.name < b.name; });
+    std::sort(walk.topics.begin(), walk.topics.end(),
+              [](const TopicFigures &a, const TopicFigures &b) { return a.name < b.name; });
     py::dict all;
-    for (const Told &topic : walk.told) {
+    for (const TopicFigures &topic : walk.topics) {
         py::dict one;
         one["subscribers"] = topic.subscribers;
         one["publishes"] = topic.publishes;
@@ -185,7 +186,7 @@ void bind_stats(py::class_<ServerCore> &type, py::class_<ServerControl> &control
     type.def("topics", &topics, docs::pybind::kServerCore_topics);
     type.def("subscribers", &subscribers, py::arg("topic"), docs::pybind::kServerCore_subscribers);
     control.def("count_handler_error", [](ServerCore &core, std::string_view where) {
-        core.handler_errors.count(where);
+        core.handler_errors.count(origin_named(where));
     }, py::arg("where"), docs::pybind::kServerControl_count_handler_error);
     control.def("set_connection_log", &set_connection_log, py::arg("is_wanted"), py::arg("opened"), py::arg("closed"),
                 docs::pybind::kServerControl_set_connection_log);

@@ -1,21 +1,9 @@
-// Stopping a server, in three ways: stop() waits until everybody has left; stop(True) tells every socket 1001 and cuts
-// what is left after two seconds (both as Bun); with a deadline every socket is told, has that long to read all that
-// was accepted for sending and to answer, and is cut then, pending requests with it.
-//
-// A stop goes from mild to hard only: a deadline is never moved out, and what was told once is not told again. The
-// server ends (finish) where its last connection does.
-//
-// A stop may be called inside any handler, with that handler's socket corked. So the call runs no handler and no work
-// that was posted: it stops listening, stop(True) also closes the sockets, and the rest is due at the top of the next
-// turn (run_due), when nothing of the user's is on the stack. While no thread runs the loop there are no turns: it is
-// then done before the outermost call returns (DispatchScope).
-//
-// No message is lost on the way from another thread, either: its send() has answered as soon as the message was posted,
-// and that happens with the GIL, as does closing. So the posted ones are sent first, and from the last look at the
-// queue to the last Close frame no Python code runs that could let go of the GIL.
+#include "py/server/stop.h"
+
 #include <algorithm>
 #include <cmath>
 
+#include "py/server/core.h"
 #include "py/websocket/queue.h"
 #include "uws/websocket/close.h"
 
@@ -23,13 +11,13 @@ namespace uwserve {
 
 namespace {
 
-// What sockets get to flush their backlog in after a forced stop; the rest is cut.
+// How long sockets may flush their backlog after a forced stop; the rest is cut.
 constexpr unsigned kForcedStopSeconds = 2;
 
 // A connection that was just made, and whose request is on its way to us, has this long after a stop with a deadline.
 constexpr unsigned kFreshSeconds = 1;
 
-// The timer takes an int of milliseconds; a later deadline is looked at again and again.
+// The timer takes an int of milliseconds; for a later deadline it is armed again and again.
 constexpr uint64_t kLongestTimerMs = 3'600'000;
 
 constexpr int kStopCode = 1001;
@@ -39,188 +27,174 @@ WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData
 
 }  // namespace
 
-void ServerCore::begin_stop(unsigned fresh_seconds) {
-    if (stopping) return;
-    stopping = true;
-    close_listeners();
-    instance->connections().wind_down(fresh_seconds);
+void Stop::wind_down(unsigned fresh_seconds) {
+    if (has_started_) return;
+    has_started_ = true;
+    core_.close_listeners();
+    core_.instance->connections().wind_down(fresh_seconds);
 }
 
-bool ServerCore::stop(bool force) {
-    if (!check_alive("Server.stop")) return false;
-    if (finished || (stopping && (forced || !force))) return true;
-    if (!on_loop_thread()) {
-        return post([force](ServerCore &core) {
+bool Stop::start(bool force) {
+    if (!core_.check_alive("Server.stop")) return false;
+    if (core_.finished || (has_started_ && (is_forced_ || !force))) return true;
+    if (!core_.on_loop_thread()) {
+        return core_.post([force](ServerCore &core) {
             if (core.finished) return;
-            core.stop_here(force);
-            core.run_due();
+            core.stop.start_here(force);
+            core.stop.run_due();
         }, "Server.stop");
     }
-    if (!instance) {
-        stopping = finished = true;
+    if (!core_.instance) {
+        has_started_ = core_.finished = true;
         return true;
     }
     if (force && !post_due()) return false;
-    DispatchScope entry(*this);
-    stop_here(force);
+    ServerCore::DispatchScope entry(core_);
+    start_here(force);
     return true;
 }
 
-// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their
-// deadline, and their close handlers run then: a stop needs no memory.
-void ServerCore::make_room_for_all(std::vector<Ref> &handles) {
+// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their deadline, and
+// their close handlers run then: a stop needs no memory.
+void Stop::reserve(std::vector<Ref> &handles) {
     try {
-        handles.reserve(handles.size() + pending_websockets);
+        handles.reserve(handles.size() + core_.pending_websockets);
     } catch (const std::bad_alloc &) {
-        failed("stop");
+        core_.failed(Origin::kStop);
     }
 }
 
 // Runs no Python code but the cancelling of tasks.
-void ServerCore::stop_here(bool force) {
-    begin_stop(0);
-    if (!force || forced) return;
-    forced = true;
-    make_room_for_all(untold_);
-    coroutines.cancel_tasks();
-    instance->connections().close_all();
-    instance->for_each_websocket([this](Socket *ws) {
+void Stop::start_here(bool force) {
+    wind_down(0);
+    if (!force || is_forced_) return;
+    is_forced_ = true;
+    reserve(closed_);
+    core_.coroutines.cancel_tasks();
+    core_.instance->connections().close_all();
+    core_.instance->for_each_websocket([this](Socket *ws) {
         WsObject *handle = handle_of(ws);
-        if (handle && untold_.size() < untold_.capacity())
-            untold_.push_back(start_close(handle, kStopCode, kStopReason));
+        if (handle && closed_.size() < closed_.capacity())
+            closed_.push_back(core_.start_close(handle, kStopCode, kStopReason));
         set_deadline(ws, kForcedStopSeconds);
     });
-    if (!untold_.empty()) instance->loop()->num_polls++;  // the server does not end before their Close is sent
+    if (!closed_.empty()) core_.instance->hold_open();  // the server does not end before their Close is sent
 }
 
-bool ServerCore::stop_within(double seconds, int code, std::string reason) {
+bool Stop::start_within(double seconds, int code, std::string reason) {
     constexpr double kLongest = 1e9;  // seconds; beyond it nanoseconds would not fit
     auto ns = static_cast<uint64_t>(std::min(seconds, kLongest) * 1e9);
-    return stop_by(us_monotonic_ns() + ns, code, std::move(reason));
+    return start_by(us_monotonic_ns() + ns, code, std::move(reason));
 }
 
-bool ServerCore::stop_by(uint64_t deadline_ns, int code, std::string reason) {
-    if (!check_alive("Server.stop")) return false;
-    if (finished || forced) return true;
-    if (!on_loop_thread()) {
-        return post([deadline_ns, code, reason](ServerCore &core) {
-            if (core.finished || core.forced) return;
-            core.stop_here_by(deadline_ns, code, reason);
-            core.run_due();
+bool Stop::start_by(uint64_t deadline_ns, int code, std::string reason) {
+    if (!core_.check_alive("Server.stop")) return false;
+    if (core_.finished || is_forced_) return true;
+    if (!core_.on_loop_thread()) {
+        return core_.post([deadline_ns, code, reason](ServerCore &core) {
+            if (core.finished || core.stop.is_forced_) return;
+            core.stop.start_here_by(deadline_ns, code, reason);
+            core.stop.run_due();
         }, "Server.stop");
     }
-    if (!instance) {
-        stopping = finished = true;
+    if (!core_.instance) {
+        has_started_ = core_.finished = true;
         return true;
     }
-    if (!told_ && !post_due()) return false;
-    DispatchScope entry(*this);
-    stop_here_by(deadline_ns, code, std::move(reason));
+    if (!closes_sockets_ && !post_due()) return false;
+    ServerCore::DispatchScope entry(core_);
+    start_here_by(deadline_ns, code, std::move(reason));
     return true;
 }
 
 // Runs no Python code.
-void ServerCore::stop_here_by(uint64_t deadline_ns, int code, std::string reason) {
-    begin_stop(kFreshSeconds);
-    if (!stop_deadline_ns_ || deadline_ns < stop_deadline_ns_) {
-        stop_deadline_ns_ = deadline_ns;
-        if (told_ && !farewell_) arm_stop_timer();  // else the Close frames go first, however short the deadline is
+void Stop::start_here_by(uint64_t deadline_ns, int code, std::string reason) {
+    wind_down(kFreshSeconds);
+    if (!deadline_ns_ || deadline_ns < deadline_ns_) {
+        deadline_ns_ = deadline_ns;
+        if (closes_sockets_ && !farewell_)
+            arm_timer();  // else the Close frames go first, however short the deadline is
     }
-    if (told_) return;
-    told_ = true;
+    if (closes_sockets_) return;
+    closes_sockets_ = true;
     farewell_.emplace(code, std::move(reason));
 }
 
 // --- what is due ---
 
 // For a caller on the loop's thread. False with an exception set.
-bool ServerCore::post_due() {
-    return !running() || post([](ServerCore &core) { core.run_due(); }, "Server.stop");
+bool Stop::post_due() {
+    return !core_.running() || core_.post([](ServerCore &core) { core.stop.run_due(); }, "Server.stop");
 }
 
-// At the top of a turn, or with no thread running the loop: nothing of the user's is on the stack, and no socket
-// corked.
-void ServerCore::run_due() {
-    if (!instance) return;
-    DispatchScope entry(*this);
+void Stop::run_due() {
+    if (!core_.instance) return;
+    ServerCore::DispatchScope entry(core_);
     if (std::optional farewell = std::exchange(farewell_, std::nullopt)) {
-        tell_all(farewell->first, farewell->second);
-        arm_stop_timer();
+        close_sockets(farewell->first, farewell->second);
+        arm_timer();
     }
-    if (!forced) return;
-    if (std::vector<Ref> untold = std::exchange(untold_, {}); !untold.empty()) {
-        instance->loop()->num_polls--;
-        for (Ref &handle : untold) tell_closed_here(std::move(handle), kStopCode, kStopReason);
+    if (!is_forced_) return;
+    if (std::vector<Ref> closed = std::exchange(closed_, {}); !closed.empty()) {
+        core_.instance->release_hold();
+        for (Ref &handle : closed) core_.finish_close_safely(std::move(handle), kStopCode, kStopReason);
     }
-    finish_closes(*this);
+    finish_closes(core_);
 }
 
-// At the top of a turn. The close handlers run when all Close frames are sent: a handler cannot make another socket
-// miss its messages.
-void ServerCore::tell_all(int code, const std::string &reason) {
-    send_posted();
-    std::vector<Ref> told;
-    make_room_for_all(told);
-    instance->for_each_websocket([&](Socket *ws) {
+// The close handlers run when all Close frames are sent: a handler cannot make another socket miss its messages.
+void Stop::close_sockets(int code, const std::string &reason) {
+    core_.posted_work.run_functions();
+    std::vector<Ref> closed;
+    reserve(closed);
+    core_.instance->for_each_websocket([&](Socket *ws) {
         WsObject *handle = handle_of(ws);
-        if (!handle || told.size() == told.capacity()) return;  // without room: the stop's timer cuts it
-        told.push_back(start_close(handle, code, reason));
-        set_deadline(ws, 0);  // the stop's deadline is its own
+        if (!handle || closed.size() == closed.capacity()) return;  // without room: the stop's timer cuts it
+        closed.push_back(core_.start_close(handle, code, reason));
+        set_deadline(ws, 0);  // the stop's deadline replaces it
     });
-    for (Ref &handle : told) tell_closed_here(std::move(handle), code, reason);
+    for (Ref &handle : closed) core_.finish_close_safely(std::move(handle), code, reason);
 }
 
-// Runs what was posted for sockets, in order. Calls of Python functions (call_soon) keep their place in the queue: they
-// are no part of what this server has promised to send, and the caller's handler is not to be interrupted by them.
-void ServerCore::send_posted() {
-    for (;;) {
-        take_posted();
-        auto next = std::find_if(taken_.begin(), taken_.end(), [](const Posted &work) { return bool(work.fn); });
-        if (next == taken_.end()) return;
-        Posted work = std::move(*next);
-        taken_.erase(next);
-        run(std::move(work));
-    }
+// --- the deadline ---
+
+void Stop::make_timer() {
+    timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(Stop *));
+    *static_cast<Stop **>(us_timer_ext(timer_)) = this;
 }
 
-// With the instance: a stop needs no memory.
-void ServerCore::make_stop_timer() {
-    stop_timer_ = us_create_timer(instance->loop(), 0, sizeof(ServerCore *));
-    *static_cast<ServerCore **>(us_timer_ext(stop_timer_)) = this;
-}
-
-void ServerCore::arm_stop_timer() {
+void Stop::arm_timer() {
     uint64_t now = us_monotonic_ns();
-    uint64_t ms = stop_deadline_ns_ > now ? (stop_deadline_ns_ - now + 999'999) / 1'000'000 : 1;
-    us_timer_set(stop_timer_, [](us_timer_t *timer) {
-        ServerCore *core = *static_cast<ServerCore **>(us_timer_ext(timer));
-        if (us_monotonic_ns() < core->stop_deadline_ns_) {
-            core->arm_stop_timer();
+    uint64_t ms = deadline_ns_ > now ? (deadline_ns_ - now + 999'999) / 1'000'000 : 1;
+    us_timer_set(timer_, [](us_timer_t *timer) {
+        Stop *stop = *static_cast<Stop **>(us_timer_ext(timer));
+        if (us_monotonic_ns() < stop->deadline_ns_) {
+            stop->arm_timer();
         } else {
-            core->cut();
+            stop->cut_connections();
         }
     }, static_cast<int>(std::min(ms, kLongestTimerMs)), 0);
 }
 
-// The deadline of a stop: whoever is left has had his time.
-void ServerCore::cut() {
-    gil.ensure();
-    forced = true;
-    coroutines.cancel_tasks();
-    instance->connections().close_all();
-    instance->for_each_websocket([this](Socket *ws) {
+// At the deadline.
+void Stop::cut_connections() {
+    core_.gil.ensure();
+    is_forced_ = true;
+    core_.coroutines.cancel_tasks();
+    core_.instance->connections().close_all();
+    core_.instance->for_each_websocket([this](Socket *ws) {
         if (WsObject *handle = handle_of(ws)) {
-            terminate_handle(handle);
+            core_.terminate_handle(handle);
         } else {
             close_at_once(ws);
         }
     });
-    finish_closes(*this);
+    finish_closes(core_);
 }
 
-void ServerCore::on_expire(Socket *ws) {
-    gil.ensure();
-    if (WsObject *handle = handle_of(ws)) close_handle(handle, 1001, "Maximum lifetime reached");
+int Stop::traverse(visitproc visit, void *arg) const {
+    for (const Ref &handle : closed_) Py_VISIT(handle.get());
+    return 0;
 }
 
 }  // namespace uwserve

@@ -1,4 +1,4 @@
-// TimedCall: a callable in front of a handler that measures how long it takes, while somebody watches.
+// TimedCall: a callable in front of a handler that measures how long it takes, while the dashboard is open.
 //
 // The times go into a histogram whose buckets are an eighth of a power of two wide, so that a percentile is right within
 // 7 %, whatever the times are, in 4 KB. take() reads and clears it. A call costs two looks at the clock more, some 50 ns, and
@@ -141,7 +141,7 @@ PyMemberDef kMembers[] = {
 
 }  // namespace
 
-// No tp_clear: the handler is set for life, and whoever holds us can be cleared (the server's options, a facade's dict).
+// No tp_clear: the handler is set for life, and what holds us can be cleared (the server's options, a facade's dict).
 bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kTimedCall)},

@@ -1,64 +1,51 @@
-// The queue itself: its events and their memory.
-#include <atomic>
-#include <new>
+#include "py/websocket/event_queue.h"
 
-#include "py/websocket/queue.h"
+#include <utility>
 
 namespace uwserve {
 
-void WsQueue::push(WsEvent event) {
-    if (first && first >= events.size() / 2) {
-        events.erase(events.begin(), events.begin() + static_cast<std::ptrdiff_t>(first));
-        first = 0;
-    }
-    size_t more = event.bytes;
-    events.push_back(std::move(event));
-    bytes += more;
-    charge();
+size_t EventQueue::find(bool is_message) const {
+    size_t index = 0;
+    while (index < count() && (at(index).kind == EventKind::kMessage) != is_message) index++;
+    return index;
 }
 
-WsEvent WsQueue::take(size_t index) {
-    WsEvent event = std::move(events[first + index]);
+void EventQueue::push(WsEvent event) {
+    if (first_ && first_ >= events_.size() / 2) {
+        events_.erase(events_.begin(), events_.begin() + static_cast<std::ptrdiff_t>(first_));
+        first_ = 0;
+    }
+    const size_t more = event.bytes;
+    const bool is_drain = event.kind == EventKind::kDrain;
+    events_.push_back(std::move(event));
+    bytes_ += more;
+    has_drain_ |= is_drain;
+}
+
+WsEvent EventQueue::take(size_t index) {
+    WsEvent event = std::move(events_[first_ + index]);
     if (index == 0) {
-        first++;
+        first_++;
     } else {
-        events.erase(events.begin() + static_cast<std::ptrdiff_t>(first + index));
+        events_.erase(events_.begin() + static_cast<std::ptrdiff_t>(first_ + index));
     }
-    if (empty()) {
-        events.clear();
-        first = 0;
+    if (is_empty()) {
+        events_.clear();
+        first_ = 0;
     }
-    bytes -= event.bytes;
-    if (event.kind == EventKind::kDrain) has_drain = false;
-    charge();
+    bytes_ -= event.bytes;
+    if (event.kind == EventKind::kDrain) has_drain_ = false;
     return event;
 }
 
-void WsQueue::clear() {
-    std::vector<WsEvent> old = std::exchange(events, {});
-    first = bytes = parsed = 0;
-    has_drain = false;
-    std::string().swap(unparsed);
-    charge();
+void EventQueue::clear() {
+    std::vector<WsEvent> old = std::exchange(events_, {});
+    first_ = bytes_ = 0;
+    has_drain_ = false;
 }
 
-WsQueue *queue_of(WsObject *handle) {
-    if (!handle->queue) {
-        auto *queue = new (std::nothrow) WsQueue(handle->core->limits);
-        if (!queue) {
-            PyErr_NoMemory();
-            return nullptr;
-        }
-        // The loop's thread looks at the pointer, not behind it, without the GIL.
-        std::atomic_ref(handle->queue).store(queue, std::memory_order_release);
-    }
-    return handle->queue;
-}
-
-int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
-    Py_VISIT(queue.task.get());
-    for (WsEvent &event : queue.events) Py_VISIT(event.payload.get());
-    for (WsQueue::Waiter &waiter : queue.waiters) Py_VISIT(waiter.callback.get());
+int EventQueue::traverse(visitproc visit, void *arg) const {
+    for (const WsEvent &event : events_) Py_VISIT(event.payload.get());
     return 0;
 }
 

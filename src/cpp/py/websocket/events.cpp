@@ -24,12 +24,12 @@ struct Call {
     WsObject *ws() const { return as_ws(handle.get()); }
 
     // handler(ws) or handler(ws, argument); deals with what it raises. Not called for a socket that has closed since.
-    void run(ServerCore &core, PyObject *argument, const char *where) const {
+    void run(ServerCore &core, PyObject *argument, Origin origin) const {
         if (ws()->ws) [[likely]]
-            run_always(core, argument, where);
+            run_always(core, argument, origin);
     }
 
-    void run_always(ServerCore &core, PyObject *argument, const char *where) const {
+    void run_always(ServerCore &core, PyObject *argument, Origin origin) const {
         core.coroutines.before_call(handler.get());
         PyObject *stack[] = {nullptr, handle.get(), argument};
         size_t count = argument ? 2 : 1;
@@ -40,19 +40,19 @@ struct Call {
                                                              count | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
         }
         if (!result) [[unlikely]] {
-            core.handler_failed(ws(), where);
+            core.handler_failed(ws(), origin);
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
             scope.close();
-            run_in_order(core, ws(), std::move(result), argument, where);
+            run_in_order(core, ws(), std::move(result), argument, origin);
         }
     }
 
     // The same with an argument whose making may have failed.
-    void run_with(ServerCore &core, const Ref &argument, const char *where) const {
+    void run_with(ServerCore &core, const Ref &argument, Origin origin) const {
         if (argument) [[likely]] {
-            run(core, argument.get(), where);
+            run(core, argument.get(), origin);
         } else {
-            core.handler_failed(ws(), where);
+            core.handler_failed(ws(), origin);
         }
     }
 
@@ -85,8 +85,8 @@ Ref detach(ServerCore &core, WsObject *handle) {
 
 }  // namespace
 
-void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where) {
-    if (handler) Call(handler, handle).run_always(core, argument, where);
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, Origin origin) {
+    if (handler) Call(handler, handle).run_always(core, argument, origin);
 }
 
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason) {
@@ -103,10 +103,10 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
             guarded<PyObject_Vectorcall>(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
     if (!result) {
-        core.handler_failed(handle, "close");
+        core.handler_failed(handle, Origin::kClose);
     } else if (result.get() != Py_None && is_coroutine(result.get())) {
         scope.close();
-        run_coroutine(core, handle, std::move(result), "close");
+        run_coroutine(core, handle, std::move(result), Origin::kClose);
     }
 }
 
@@ -127,11 +127,11 @@ void ServerCore::on_open(Socket *ws) {
     if (result) {
         if (result.get() != Py_None && is_coroutine(result.get())) {
             scope.close();
-            run_in_order(*this, handle, std::move(result), nullptr, "open");
+            run_in_order(*this, handle, std::move(result), nullptr, Origin::kOpen);
         }
         return;
     }
-    handler_failed(handle, "open");
+    handler_failed(handle, Origin::kOpen);
     if (handle->ws) close_handle(handle, 1011, {});
 }
 
@@ -145,12 +145,12 @@ void ServerCore::on_message(Socket *ws, std::string_view message, Content conten
     if (!options.message) return;
     Call call(options.message, handle);
     if (content != Content::kBinary) {
-        call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), "message");
+        call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), Origin::kMessage);
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
-        call.run_with(*this, bytes(message), "message");
+        call.run_with(*this, bytes(message), Origin::kMessage);
     } else {
         BinaryMessage content = make_binary(*this, ws, call.ws()->binary_type, message);
-        call.run_with(*this, content.object, "message");
+        call.run_with(*this, content.object, Origin::kMessage);
         if (content.object && content.owner) release_view(*this, content);
     }
 }
@@ -173,7 +173,7 @@ void ServerCore::on_drain(Socket *ws) {
     Ref keep = Ref::borrow(object(handle));
     if (options.drain && !(has_queue && queue_drain(handle))) {
         Call call(options.drain, handle);
-        corked(ws, [&] { call.run(*this, nullptr, "drain"); });
+        corked(ws, [&] { call.run(*this, nullptr, Origin::kDrain); });
     }
     if (handle->queue) wake_drained(*this, handle);
 }
@@ -186,7 +186,7 @@ void ServerCore::on_ping(Socket *ws, std::string_view data) {
     WsObject *handle = handle_of(ws);
     if (handle->queue && queue_control(*this, handle, EventKind::kPing, data)) return;
     Call call(options.ping, handle);
-    call.run_with(*this, bytes(data), "ping");
+    call.run_with(*this, bytes(data), Origin::kPing);
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
@@ -196,7 +196,7 @@ void ServerCore::on_pong(Socket *ws, std::string_view data) {
     WsObject *handle = handle_of(ws);
     if (handle->queue && queue_control(*this, handle, EventKind::kPong, data)) return;
     Call call(options.pong, handle);
-    call.run_with(*this, bytes(data), "pong");
+    call.run_with(*this, bytes(data), Origin::kPong);
 }
 
 // The peer closed, or the connection failed. For closes of our own the handle is detached already.
@@ -204,25 +204,30 @@ void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
     WsObject *handle = handle_of(ws);
     if (!handle) return;
     gil.ensure();
-    finish_close(ws);
+    uwserve::finish_close(ws);
     end_handle(*this, detach(*this, handle), code, reason);
 }
 
 void ServerCore::close_handle(WsObject *handle, int code, std::string_view reason) {
-    tell_closed(start_close(handle, code, reason), code, reason);
+    finish_close(start_close(handle, code, reason), code, reason);
 }
 
-void ServerCore::tell_closed(Ref handle, int code, std::string_view reason) {
+void ServerCore::finish_close(Ref handle, int code, std::string_view reason) {
     end_handle(*this, std::move(handle), code, reason);
 }
 
 // At the top of a turn, for one of many: memory that is short for one close must not keep the others from being closed.
-void ServerCore::tell_closed_here(Ref handle, int code, std::string_view reason) {
+void ServerCore::finish_close_safely(Ref handle, int code, std::string_view reason) {
     try {
-        tell_closed(std::move(handle), code, reason);
+        finish_close(std::move(handle), code, reason);
     } catch (const std::exception &) {
-        failed("close");
+        failed(Origin::kClose);
     }
+}
+
+void ServerCore::on_expire(Socket *ws) {
+    gil.ensure();
+    if (WsObject *handle = handle_of(ws)) close_handle(handle, 1001, "Maximum lifetime reached");
 }
 
 // No Python code runs in here. The result is the instance's reference to the handle.

@@ -1,5 +1,3 @@
-// ws.messages(): an asynchronous iterator over the queue of a socket (websocket/queue.h).
-//
 // Messages is the iterator; while it lives and is not closed, the socket's messages wait for it. It refers to the handle,
 // the handle's queue to it without a reference: letting go of it, as `break` does, gives the messages back. What its
 // __anext__ returns is a MessageWait: it takes a message if there is one, and else waits for a future of the running event
@@ -10,6 +8,8 @@
 // same MessageWait. A refusal changes nothing for the one that waits. A claim whose event loop has been closed is void.
 //
 // It may be iterated in any thread's event loop; all of it is guarded by the GIL.
+#include "py/websocket/messages.h"
+
 #include <cstring>
 
 #include "py/websocket/queue.h"
@@ -45,9 +45,9 @@ void release(MessagesObject *self) {
     WsObject *ws = self->ws;
     ws->queue->iterator = nullptr;
     SavedError error;
-    if (ws->queue->empty() && !ws->queue->is_paused) return;
+    if (ws->queue->events.is_empty() && !ws->queue->pause.is_on) return;
     if (ws->core->is_forked) return;
-    pump_soon(ws);
+    deliver_soon(ws);
 }
 
 // --- waiting ---
@@ -142,8 +142,8 @@ PySendResult wait_on(MessageWaitObject *self, PyObject *argument, PyObject **res
             return PYGEN_ERROR;
         }
         if (!start_waiting(self)) return PYGEN_ERROR;
-        // Making the future has run Python, and another thread with it: a message may have come and found nobody waiting.
-        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->has_message()) drop_future(self);
+        // Making the future has run Python, and another thread with it: a message may have come and found no waiter.
+        if (!messages->is_active || !messages->ws->ws || messages->ws->queue->events.has_message()) drop_future(self);
     }
 }
 
@@ -291,7 +291,7 @@ PyObject *messages(PyObject *object_, PyObject *) {
     }
     as_messages(result.get())->is_active = true;
     queue->iterator = as_messages(result.get());
-    if (queue->has_others()) pump_soon(self);
+    if (queue->events.has_others()) deliver_soon(self);
     return result.release();
 }
 
@@ -324,9 +324,9 @@ void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     }
     if (result) return;
     if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_Clear();  // that event loop is closed: nobody waits any more
+        PyErr_Clear();  // that event loop is closed: nothing waits any more
     } else {
-        core.log_failure("messages");
+        core.log_failure(Origin::kMessagesIterator);
     }
 }
 

@@ -26,8 +26,8 @@ int ws_clear(PyObject *object) {
     Py_CLEAR(as_ws(object)->data);
     Py_CLEAR(as_ws(object)->context);
     if (WsQueue *queue = as_ws(object)->queue) {
-        Ref task = std::move(queue->task);
-        std::vector<WsQueue::Waiter> waiters = std::exchange(queue->waiters, {});
+        Ref task = std::move(queue->hold.task);
+        std::vector<Waiter> waiters = std::exchange(queue->waiters, {});
         queue->clear();
     }
     return 0;

@@ -42,7 +42,7 @@ bool add_websocket_type(PyObject *module, ModuleState *state);
 
 // handler(ws) or handler(ws, argument), whether the socket is open or not; deals with what it raises. Nothing without a
 // handler.
-void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, const char *where);
+void call_handler(ServerCore &core, const Ref &handler, WsObject *handle, PyObject *argument, Origin origin);
 void call_close_handler(ServerCore &core, WsObject *handle, int code, std::string_view reason);
 
 // The methods, by file. PyMethodDef tables that end with an empty entry.

@@ -28,7 +28,7 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, Opcode opcode, bool c
     auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
     bool posted = self->core->post_copy(data, [handle, opcode, compress](ServerCore &core, std::string_view bytes) {
         WsObject *ws = as_ws(handle->get());
-        if (ws->ws && send_now(ws, bytes, opcode, compress) == kFailed) core.log_failure("send");
+        if (ws->ws && send_now(ws, bytes, opcode, compress) == kFailed) core.log_failure(Origin::kSend);
     }, call);
     return posted ? PyLong_FromSize_t(data.size()) : nullptr;
 }

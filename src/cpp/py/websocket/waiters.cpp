@@ -1,8 +1,5 @@
-// Who waits for a socket to drain or to close: callbacks, kept in the socket's queue struct. The facade (_websocket/waiting.py)
-// makes awaitables of them.
-//
-// Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
-// the question is posted there; a waiter that was registered before misses nothing.
+#include "py/websocket/waiters.h"
+
 #include "py/websocket/queue.h"
 #include "docstrings.h"
 
@@ -14,20 +11,20 @@ PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle)
 
 // (code, reason); 1006 when the server went without closing the socket.
 Ref how_it_closed(WsObject *handle) {
-    std::string_view reason = handle->queue ? std::string_view(handle->queue->close_reason) : std::string_view();
+    std::string_view reason = handle->queue ? std::string_view(handle->queue->close.reason) : std::string_view();
     Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
     if (!text) return Ref();
     return Ref::steal(guarded<Py_BuildValue>("iO", handle->close_code ? handle->close_code : 1006, text.get()));
 }
 
-void tell(ServerCore &core, const Ref &callback, PyObject *outcome) {
+void call_back(ServerCore &core, const Ref &callback, PyObject *outcome) {
     Ref result = Ref::steal(guarded<PyObject_CallOneArg>(callback.get(), outcome));
-    if (!result) core.log_failure("waiting");
+    if (!result) core.log_failure(Origin::kWaiter);
 }
 
 // The backlog's mark: None is kOnlyClose. False with an exception set.
 bool read_mark(PyObject *below, size_t *mark) {
-    *mark = WsQueue::kOnlyClose;
+    *mark = Waiter::kOnlyClose;
     if (below == Py_None) return true;
     *mark = PyLong_AsSize_t(below);
     return !(*mark == static_cast<size_t>(-1) && PyErr_Occurred());
@@ -36,7 +33,7 @@ bool read_mark(PyObject *below, size_t *mark) {
 // The outcome if there is one already: (code, reason), or True for a backlog that is small enough; else None.
 PyObject *outcome_now(WsObject *self, size_t mark) {
     if (!self->ws) return how_it_closed(self).release();
-    bool is_drained = mark != WsQueue::kOnlyClose && self->core->on_loop_thread() && buffered_of(raw(self->ws)) <= mark;
+    bool is_drained = mark != Waiter::kOnlyClose && self->core->on_loop_thread() && buffered_of(raw(self->ws)) <= mark;
     return Py_NewRef(is_drained ? Py_True : Py_None);
 }
 
@@ -58,7 +55,7 @@ PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObj
     } catch (const std::bad_alloc &) {
         return PyErr_NoMemory();
     }
-    if (mark == WsQueue::kOnlyClose || self->core->on_loop_thread()) return now.release();
+    if (mark == Waiter::kOnlyClose || self->core->on_loop_thread()) return now.release();
     auto keep = std::make_shared<Ref>(Ref::borrow(object_));
     bool posted = self->core->post([keep](ServerCore &core) {
         WsObject *handle = as_ws(keep->get());
@@ -85,29 +82,29 @@ void wake_drained(ServerCore &core, WsObject *handle) {
     if (queue.waiters.empty() || !handle->ws) return;
     Ref keep = Ref::borrow(object(handle));
     size_t backlog = buffered_of(raw(handle->ws));
-    std::vector<WsQueue::Waiter> drained;
-    auto is_drained = [backlog](const WsQueue::Waiter &waiter) {
-        return waiter.mark != WsQueue::kOnlyClose && backlog <= waiter.mark;
+    std::vector<Waiter> drained;
+    auto is_drained = [backlog](const Waiter &waiter) {
+        return waiter.mark != Waiter::kOnlyClose && backlog <= waiter.mark;
     };
-    for (WsQueue::Waiter &waiter : queue.waiters) {
+    for (Waiter &waiter : queue.waiters) {
         if (is_drained(waiter)) drained.push_back({Ref::borrow(waiter.callback.get()), waiter.mark});
     }
     std::erase_if(queue.waiters, is_drained);
     if (!drained.empty()) core.coroutines.needs_turn();
-    for (WsQueue::Waiter &waiter : drained) tell(core, waiter.callback, Py_None);
+    for (Waiter &waiter : drained) call_back(core, waiter.callback, Py_None);
 }
 
 void wake_closed(ServerCore &core, WsObject *handle) {
     Ref keep = Ref::borrow(object(handle));
-    std::vector<WsQueue::Waiter> waiters = std::exchange(handle->queue->waiters, {});
+    std::vector<Waiter> waiters = std::exchange(handle->queue->waiters, {});
     if (waiters.empty()) return;
     core.coroutines.needs_turn();
     Ref outcome = how_it_closed(handle);
     if (!outcome) {
-        core.log_failure("waiting");
+        core.log_failure(Origin::kWaiter);
         return;
     }
-    for (WsQueue::Waiter &waiter : waiters) tell(core, waiter.callback, outcome.get());
+    for (Waiter &waiter : waiters) call_back(core, waiter.callback, outcome.get());
 }
 
 PyMethodDef kWaitMethods[] = {

@@ -30,6 +30,46 @@ class Instance {
             (*static_cast<F *>(visit))(reinterpret_cast<Socket *>(s));
         }, &visit);
     }
+    // Each connection of HTTP.
+    template <typename F>
+    void each_http_connection(F f) {
+        us_socket_context_each(http_, [](us_socket_t *s, void *user) { (*static_cast<F *>(user))(s); }, &f);
+    }
+    // Calls f at the top of the next turn. Any thread; wakes the loop.
+    template <typename F>
+    void defer(F f) {
+        reinterpret_cast<uWS::Loop *>(loop_)->defer(std::move(f));
+    }
+    void close_http_connections() { us_socket_context_close(0, http_); }
+    void close_websockets() { us_socket_context_close(0, ws_); }
+
+    // --- the loop ---
+    // One turn, which waits for `milliseconds` (-1: for any event).
+    void iterate(int milliseconds) { us_loop_iterate(loop_, milliseconds); }
+    int last_events() const { return us_loop_last_events(loop_); }
+    void wake_up() { us_wakeup_loop(loop_); }  // any thread
+    int descriptor() const { return us_loop_fd(loop_); }  // readable when a turn has something to do
+    void integrate() { us_loop_integrate(loop_); }
+    // Listeners, connections, timers of ours and holds: without any of them a run is over.
+    bool has_work() const { return loop_->num_polls > 0; }
+    void hold_open() { loop_->num_polls++; }
+    void release_hold() { loop_->num_polls--; }
+    bool is_in_callback() const { return loop_->depth > 0; }
+    // Brackets calls into the instance from outside a callback: closes in between are deferred to its end, or to the next
+    // turn. What else needs a turn gets one.
+    void enter() { us_loop_enter(loop_); }
+    void leave() {
+        us_loop_leave(loop_);
+        if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
+    }
+    void leave_later() {
+        us_loop_leave_later(loop_);
+        if (us_loop_needs_turn(loop_)) us_wakeup_loop(loop_);
+    }
+    void run_deferred() {
+        us_loop_enter(loop_);
+        us_loop_leave(loop_);
+    }
     // After an exception at the top of a turn.
     void uncork_failed() { on_failure(loop_); }
     Topics &topics() { return topics_; }

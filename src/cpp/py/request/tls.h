@@ -1,0 +1,10 @@
+// Request.tls: what the TLS handshake of a request's connection has agreed on, and the identity of the client.
+#pragma once
+
+#include "py/interpreter/ref.h"
+
+namespace uwserve {
+
+PyObject *get_request_tls(PyObject *object, void *);
+
+}  // namespace uwserve

@@ -1,0 +1,24 @@
+// Callbacks that wait for a socket to drain or to close. The facade (_waiting.py) makes awaitables of them. GIL.
+//
+// Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
+// the question is posted there; a waiter that was registered before misses nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "py/websocket/object.h"
+
+namespace uwserve {
+
+struct Waiter {
+    static constexpr size_t kOnlyClose = SIZE_MAX;
+
+    Ref callback;  // callback(None) when drained, callback((code, reason)) when closed
+    size_t mark;  // of the backlog; kOnlyClose for closed()
+};
+
+void wake_drained(ServerCore &core, WsObject *handle);  // loop thread
+void wake_closed(ServerCore &core, WsObject *handle);
+extern PyMethodDef kWaitMethods[];
+
+}  // namespace uwserve
