@@ -213,7 +213,8 @@ def test_bodies_beyond_it_get_503() -> None:
     with running(fetch=lambda r: str(len(r.body)), limits={"max_buffered_bytes": MIB}) as server:
         clients = [HttpClient(server) for _ in range(4)]
         for client in clients:
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 250000\r\n\r\n")
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 250000\r\nExpect: 100-continue\r\n\r\n")
+            client.read_until(b"\r\n\r\n")  # a head that came later would be refused at once
         for client in clients[:2]:
             client.send(b"z" * 249_000)
         until(server, 498_000)
