@@ -221,7 +221,7 @@ def test_viewers_do_not_hold_up_a_stop(arguments: dict[str, Any]) -> None:
 
 
 def test_a_viewer_that_does_not_read() -> None:
-    """What it does not take is left out, and nobody else waits for it."""
+    """What it does not take is left out; neither the other viewers nor a stop wait for it."""
     with running(dashboard=True) as server:
         slow = Client(server, receive_buffer=4096)
         slow.send(head(STREAM))
@@ -243,6 +243,7 @@ def test_a_viewer_that_does_not_read() -> None:
             for _ in range(3):
                 viewer.point()
             assert 0 < server.buffered_bytes < 9 << 20
+            assert server.stop().wait(DEADLINE)
 
 
 # --- reload, TLS, run modes ---

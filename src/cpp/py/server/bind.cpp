@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "py/server/bind.h"
-#include "py/coroutines/start.h"
+#include "py/coroutines/coroutine_methods.h"
 #include "py/request/answers.h"
 #include "py/request/streams.h"
 #include "py/server/server_object.h"

@@ -76,7 +76,8 @@ struct type_caster<uwserve::ServerControl> : uwserve::InitialisedCaster<uwserve:
 template <>
 struct type_caster<uwserve::ServerCore> : uwserve::InitialisedCaster<uwserve::ServerCore> {
     bool load(handle source, bool convert) {
-        if (!isinstance<uwserve::ServerControl>(source)) return InitialisedCaster::load(source, convert);
+        if (InitialisedCaster::load(source, convert)) return true;
+        if (!isinstance<uwserve::ServerControl>(source)) return false;
         value = uwserve::controlled_core(source.ptr());
         if (!value) throw error_already_set();
         return true;

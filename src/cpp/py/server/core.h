@@ -26,7 +26,7 @@
 #include "py/coroutines/coroutines.h"
 #include "py/interpreter/gil.h"
 #include "py/server/handler_errors.h"
-#include "py/interpreter/raw.h"
+#include "py/interpreter/exception_barrier.h"
 #include "py/interpreter/state.h"
 #include "py/server/posted_work.h"
 #include "py/server/stop.h"

@@ -5,7 +5,7 @@
 // nothing at all where no TimedCall was put in front of the handler. GIL.
 #include "py/server/timed_call.h"
 
-#include "py/interpreter/raw.h"
+#include "py/interpreter/exception_barrier.h"
 
 #include <structmember.h>
 

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "py/interpreter/ref.h"
-#include "uws/websocket/sender.h"
+#include "uws/websocket/backpressure.h"
 
 namespace uwserve {
 

@@ -2,7 +2,7 @@
 // the first need, so that a connection without pays 8 bytes and a compare.
 //
 // Events wait (in the order of arrival) while
-//   - a coroutine runs that they must not overtake (hold.h);
+//   - a coroutine runs that they must not overtake (handler_hold.h);
 //   - ws.messages() is being iterated: the iterator takes the messages;
 //   - as many handlers run as may (coroutines/running_handlers.h).
 // The queue is bounded by count and by bytes (event_queue.h). Past the bound the socket is not read (reading.h); what the
@@ -15,7 +15,7 @@
 
 #include "py/websocket/deferred_close.h"
 #include "py/websocket/event_queue.h"
-#include "py/websocket/hold.h"
+#include "py/websocket/handler_hold.h"
 #include "py/websocket/messages.h"
 #include "py/websocket/object.h"
 #include "py/websocket/reading.h"

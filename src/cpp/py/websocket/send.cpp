@@ -33,7 +33,8 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, Opcode opcode, bool c
     return posted ? PyLong_FromSize_t(data.size()) : nullptr;
 }
 
-PyObject *send_or_post(WsObject *self, std::string_view data, Opcode opcode, bool compress, const char *call) {
+[[gnu::always_inline]] inline PyObject *send_or_post(WsObject *self, std::string_view data, Opcode opcode,
+                                                     bool compress, const char *call) {
     if (!self->core->on_loop_thread()) [[unlikely]]
         return send_later(self, data, opcode, compress, call);
     Py_ssize_t answer = send_now(self, data, opcode, compress);

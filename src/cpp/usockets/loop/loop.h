@@ -12,7 +12,7 @@
 #pragma once
 
 #include "usockets/libusockets.h"
-#include "usockets/loop/contain.h"
+#include "usockets/loop/exception_barrier.h"
 #include "usockets/loop/sys.h"
 #include "usockets/loop/timeout_wheel.h"
 #include "usockets/loop/timer.h"

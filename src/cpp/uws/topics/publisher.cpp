@@ -148,8 +148,9 @@ SendResult Publisher::publish(us_loop_t *loop, Socket *from, std::string_view to
     }
     to_all.any_blocked = loop->num_blocked && has_blocked(*found, except);
     // What is large has to find room by itself, and does so best on its way.
-    if (size < kLargeMessage || (size <= kGathered && !to_all.any_blocked && to_all.is_ample &&
-                                 found->size() >= kWorthACopy && us_socket_can_write_parts(socket_of(*found->begin())))) {
+    if (size < kLargeMessage ||
+        (size <= kGathered && !to_all.any_blocked && to_all.is_ample && found->size() >= kWorthACopy &&
+         us_socket_can_write_parts(socket_of(*found->begin())))) {
         to_all.queue();
     } else {
         to_all.send_now();

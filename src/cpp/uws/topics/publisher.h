@@ -10,7 +10,7 @@
 #pragma once
 
 #include "uws/websocket/handler.h"
-#include "uws/websocket/sender.h"
+#include "uws/websocket/backpressure.h"
 
 namespace uwserve {
 

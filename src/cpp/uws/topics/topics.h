@@ -81,7 +81,7 @@ class Topics {
     // The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
     static constexpr size_t kMaxQueued = 1u << 20;
 
-    void drain_all();
+    [[gnu::noinline]] void drain_all();
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
     bool gather(Socket *ws, uWS::TopicTreeMessage &message);
     void flush_batch();

@@ -11,7 +11,7 @@
 #include "uws/upstream/uwebsockets.h"
 #include "uws/websocket/handler.h"
 #include "uws/websocket/ping_schedule.h"
-#include "uws/websocket/sender.h"
+#include "uws/websocket/backpressure.h"
 
 namespace uwserve {
 

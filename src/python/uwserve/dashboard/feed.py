@@ -88,7 +88,8 @@ class Viewer:
             self._is_wanted = self._server._control.core.push_piece(self._request, f"data: {text}\n\n")
 
     def end(self) -> None:
-        self._server._control.core.end_pushed(self._request, True)
+        """A client that has not taken the last piece is cut: a stop does not wait for it to read."""
+        self._server._control.core.end_pushed(self._request, self._is_wanted)
 
 
 class Feed:

@@ -1,4 +1,4 @@
-#include "py/interpreter/raw.h"
+#include "py/interpreter/exception_barrier.h"
 
 #include <cerrno>
 #include <new>

@@ -1,4 +1,4 @@
-#include "py/websocket/hold.h"
+#include "py/websocket/handler_hold.h"
 
 #include "py/websocket/queue.h"
 

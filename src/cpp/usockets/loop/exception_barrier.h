@@ -1,4 +1,4 @@
-// loop/contain.h - exceptions of the layer above end a socket, not the loop.
+// loop/exception_barrier.h - exceptions of the layer above end a socket, not the loop.
 
 #pragma once
 

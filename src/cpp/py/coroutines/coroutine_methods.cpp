@@ -1,4 +1,4 @@
-#include "py/coroutines/start.h"
+#include "py/coroutines/coroutine_methods.h"
 
 #include "docstrings.h"
 #include "py/server/core.h"

@@ -1,4 +1,4 @@
-#include "uws/websocket/sender.h"
+#include "uws/websocket/backpressure.h"
 
 #include "uws/deflate/per_message.h"
 
