@@ -84,7 +84,7 @@ def work(text):
         os.kill(child.pid, signal.SIGINT)
     else:
         child.terminate()
-    child.join(10)
+    child.join(60)
     code = child.exitcode
     child.kill()
     return code

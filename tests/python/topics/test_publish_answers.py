@@ -99,7 +99,7 @@ class Told:
 def slow_room(serving: Any, receivers: int, **options: Any) -> Any:
     """A publisher, another socket, and receivers of which the last reads nothing for now."""
     run = lambda ws, _message: ws.data()  # noqa: E731
-    live = serving(message=run, backpressure_limit=LIMIT, **options)
+    live = serving(message=run, backpressure_limit=LIMIT, idle_timeout=0, **options)
     _, ws = live.open("/publisher")
     _, other = live.open("/other")
     pairs = [live.open(f"/{i}", receive_buffer=4096 if i == receivers - 1 else None) for i in range(receivers)]
@@ -152,7 +152,7 @@ def test_all_mixed(serving, seed, compress):
     settings = {} if compress == "plain" else {"per_message_deflate": True}
     if compress == "own context":
         settings = {"per_message_deflate": {"compress": "8KB", "decompress": "shared"}}
-    live = serving(backpressure_limit=LIMIT, **settings)
+    live = serving(backpressure_limit=LIMIT, idle_timeout=0, **settings)
     _, publishing = live.open("/publisher")
     clients = [
         live.open(f"/{i}", receive_buffer=4096) if compress == "plain" else deflated(live, f"/{i}") for i in range(3)
