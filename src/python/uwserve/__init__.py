@@ -14,6 +14,7 @@ except ImportError as error:
     raise _installation.without_extension(error, __path__[0]) from None
 
 from . import _bun_names
+from ._http.cookies import Cookie, CookieMap
 from ._http.headers import Headers
 from ._http.request import complete_request_type
 from ._http.response import Response
@@ -27,6 +28,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Closed",
     "ConnectionClosed",
+    "Cookie",
+    "CookieMap",
     "Headers",
     "ReadyState",
     "Request",
@@ -44,6 +47,7 @@ _bun_names.install(ServerWebSocket, _bun_names.SERVER_WEBSOCKET)
 _bun_names.install(Server, _bun_names.SERVER)
 _bun_names.install(Response, _bun_names.RESPONSE)
 _bun_names.install(Headers, _bun_names.HEADERS)
+_bun_names.install(CookieMap, _bun_names.COOKIE_MAP)
 
 
 def __dir__() -> list[str]:

@@ -41,6 +41,11 @@ HEADERS: Mapping[str, str] = {
     "getSetCookie": "get_set_cookie",
 }
 
+COOKIE_MAP: Mapping[str, str] = {
+    "toSetCookieHeaders": "to_set_cookie_headers",
+    "toJSON": "to_json",
+}
+
 
 def install(cls: type, names: Mapping[str, str]) -> None:
     """Give ``cls`` each alias in ``names``: the same attribute, method or property under Bun's spelling."""
