@@ -31,6 +31,18 @@ HEADS = (
     b"GET / HTTP/2.0\r\nHost : x\r\n\r\n",
 )
 
+CHUNKED = (
+    b"0\r\n\r\n",
+    b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET",
+    b'00aF;name="a;b"; c\r\n' + bytes(0xAF) + b"\r\n0;x\r\nA: b\r\nC: d\r\n\r\n",
+    b"5 ;a\r\nhello\r\n0\t;b\r\n\r\n",
+    b"5;\nxx\r\n4c\r\n0\r\n\r\n",
+    b"fffffffffffffffff\r\n",
+    b"ffffffffffffffff\r\nx",
+    b"5\r\nhello0\r\n\r\n",
+    b"0\r\nA: b\n\r\n",
+)
+
 OFFERS = (
     b"permessage-deflate",
     b"permessage-deflate; client_max_window_bits",
@@ -107,6 +119,7 @@ def seeds() -> dict[str, list[bytes]]:
             *(b"\0" + "né ".encode() * 30 + before + bad for _, before, bad in vectors.INVALID_UTF8),
         ],
         "ws_frame": [b"\2\1\x20\0" + vector.sent for vector in plain],
+        "chunked_body": [cuts + body for cuts in (b"\0\0\0\0", b"\1\x85\3\x80") for body in CHUNKED],
         "extensions": [bytes([i * 13]) + offer for i, offer in enumerate(OFFERS)],
         "deflate": [messages(17 * i, vector) for i, vector in enumerate(squeezed)],
         "proxy": list(PROXIES),
