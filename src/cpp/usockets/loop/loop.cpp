@@ -25,24 +25,17 @@
 
 #include <initializer_list>
 #include <new>
+#include <utility>
 
 void us_out_of_memory() { throw std::bad_alloc(); }
 
 void us_callback_threw(us_loop_t *loop, us_socket_t *s) {
-    us_loop_internal_t *internal = loop->internal_;
-    if (internal->failure_cb) {
-        internal->failure_cb(internal->failure_user);
-    }
+    loop->internal_->on_failure();
     if (s) {
         s = us_socket_newest(s);
         us_socket_close(0, s, 0, nullptr);
         us_socket_push(s);  // so that the loop no longer refers to it
     }
-}
-
-void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user) {
-    loop->internal_->failure_cb = cb;
-    loop->internal_->failure_user = user;
 }
 
 us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *),
@@ -69,22 +62,17 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     return loop;
 }
 
-void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user) {
-    loop->internal_->release_cb = cb;
-    loop->internal_->release_user = user;
-}
+void us_loop_on_release(us_loop_t *loop, void (*cb)(void *), void *user) { loop->internal_->on_release = {cb, user}; }
 
-void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user) {
-    loop->internal_->change_cb = cb;
-    loop->internal_->change_user = user;
+void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *), void *user) { loop->internal_->on_failure = {cb, user}; }
+
+void us_loop_on_change(us_loop_t *loop, void (*cb)(void *, us_socket_t *), void *user) {
+    loop->internal_->on_change = {cb, user};
 }
 
 void us_loop_settle(us_loop_t *loop) {
-    us_loop_internal_t *internal = loop->internal_;
-    us_socket_t *s = internal->changed;
-    internal->changed = nullptr;
-    if (s && internal->change_cb) {
-        internal->change_cb(internal->change_user, s);
+    if (us_socket_t *s = std::exchange(loop->internal_->changed, nullptr)) {
+        loop->internal_->on_change(s);
     }
 }
 
@@ -190,12 +178,6 @@ static void free_dead(us_loop_internal_t *internal) {
     us_contexts_free_dead(internal);
 }
 
-static void release(us_loop_internal_t *internal) {
-    if (internal->release_cb) {
-        internal->release_cb(internal->release_user);
-    }
-}
-
 // Wake-up and watches before sockets: work from other threads comes first.
 static void dispatch_batch(us_loop_t *loop, int count) {
     us_loop_internal_t *internal = loop->internal_;
@@ -223,10 +205,8 @@ static void dispatch_batch(us_loop_t *loop, int count) {
         case US_KIND_PROXIED:
             us_contain(loop, nullptr, [&] { us_proxied_event(loop, (us_proxied_t *) block(i)); });
             break;
-        case US_KIND_WAKE:
-        case US_KIND_TIMER:
-        case US_KIND_WATCH:
-            break;
+        default:
+            break;  // a timer, or above
         }
     }
 }
@@ -248,7 +228,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
         timeout_ms = 1000;  // without a kernel timer, poll
     }
-    release(internal);
+    internal->on_release();
     const int count =
         us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
     internal->last_events = count;
@@ -264,7 +244,7 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     us_proxied_expire(internal);
     us_wheel_sweep(loop, tick);
 
-    release(internal);
+    internal->on_release();
     if (internal->post_cb) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
         us_contain(loop, nullptr, [&] { internal->post_cb(loop); });

@@ -38,6 +38,19 @@ struct us_cursor_t {
     us_cursor_t *outer;
 };
 
+// A callback of the layer above.
+template <typename... Args>
+struct us_hook_t {
+    void (*cb)(void *user, Args...) = nullptr;
+    void *user = nullptr;
+
+    void operator()(Args... args) const {
+        if (cb) {
+            cb(user, args...);
+        }
+    }
+};
+
 struct us_loop_internal_t {
     int epfd = -1, wake_fd = -1, timer_fd = -1;
     std::atomic<bool> wake_pending{false};
@@ -45,8 +58,8 @@ struct us_loop_internal_t {
     void (*wakeup_cb)(us_loop_t *) = nullptr;
     void (*pre_cb)(us_loop_t *) = nullptr;
     void (*post_cb)(us_loop_t *) = nullptr;
-    void (*release_cb)(void *) = nullptr;
-    void *release_user = nullptr;
+    us_hook_t<> on_release, on_failure;
+    us_hook_t<us_socket_t *> on_change;
 
     uint64_t base_ns = 0, now_ns = 0;
     uint64_t armed_ns = 0;  // when the timerfd will fire, 0 = off
@@ -69,10 +82,6 @@ struct us_loop_internal_t {
     us_cursor_t *cursors = nullptr;
 
     us_socket_t *changed = nullptr;  // its change is not reported yet
-    void (*change_cb)(void *, us_socket_t *) = nullptr;
-    void (*failure_cb)(void *) = nullptr;
-    void *failure_user = nullptr;
-    void *change_user = nullptr;
 
     us_socket_t *held = nullptr;  // the kernel may delay the end of its writes, see us_socket_hold()
     us_socket_t *unpushed = nullptr;  // the kernel may still delay its last bytes

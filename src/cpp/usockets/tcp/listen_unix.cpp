@@ -13,6 +13,8 @@
 #include "usockets/loop/state.h"
 #include "usockets/tcp/listen.h"
 
+#include <string_view>
+
 // A path needs a terminating NUL in sun_path; an abstract name does not, but has the same limit for simplicity.
 constexpr size_t MAX_PATH_LENGTH = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -101,10 +103,7 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
 static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address,
                            int *folder) {
     static std::atomic<unsigned> counter{0};
-    size_t base = length;
-    while (base > 0 && path[base - 1] != '/') {
-        base--;
-    }
+    const size_t base = std::string_view(path, length).rfind('/') + 1;  // npos + 1 is 0
     char tail[40];
     const unsigned salt = counter.fetch_add(1, std::memory_order_relaxed) ^ (unsigned) us_sys_now_ns();
     snprintf(tail, sizeof(tail), ".us-%x-%08x", (unsigned) getpid(), salt);

@@ -243,8 +243,7 @@ static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
     size_t taken = 0;
     while (taken < length && !state->out) {
         const size_t batch_end = std::min<size_t>(length, taken + US_TLS_BATCH);
-        while (taken < batch_end) {
-            size_t n = 0;
+        for (size_t n = 0; taken < batch_end; taken += n) {
             us_tls_forget_errors();
             const size_t record = std::min<size_t>(batch_end - taken, US_TLS_RECORD);
             if (SSL_write_ex(state->ssl, (const char *) data + taken, record, &n) <= 0) {
@@ -252,7 +251,6 @@ static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
                 us_tls_flush_family(state);
                 return fail_with(EPIPE);
             }
-            taken += n;
         }
         us_tls_flush_family(state);
         if (state->write_error) {
