@@ -15,6 +15,7 @@
 #include "uws/websocket/handshake.h"
 #include "uws/deflate/per_message.h"
 #include "uws/deflate/negotiation.h"
+#include "usockets/tcp/read.h"
 
 #include <memory>
 #include <string>

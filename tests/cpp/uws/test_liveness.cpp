@@ -3,6 +3,7 @@
 #include "instance_server.h"
 
 #include "usockets/tcp/socket.h"
+#include "usockets/loop/state.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "usockets/libusockets.h"
+#include "usockets/loop/timer.h"
 
 namespace uwserve {
 

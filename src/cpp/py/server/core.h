@@ -31,6 +31,7 @@
 #include "py/server/posted_work.h"
 #include "py/server/stop.h"
 #include "usockets/tls/tls.h"
+#include "usockets/tcp/listen_fd.h"
 #include "uws/upstream/instance.h"
 #include "uws/http/forwarded.h"
 

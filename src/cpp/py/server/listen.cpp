@@ -8,6 +8,8 @@
 #include <cerrno>
 
 #include "py/server/core.h"
+#include "usockets/tcp/listen.h"
+#include "usockets/tcp/listen_unix.h"
 
 namespace uwserve {
 

@@ -5,6 +5,7 @@
 
 #include "py/server/core.h"
 #include "py/interpreter/threads.h"
+#include "usockets/loop/watch.h"
 
 namespace uwserve {
 

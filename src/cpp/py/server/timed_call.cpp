@@ -15,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "usockets/libusockets.h"
+#include "usockets/loop/timer.h"
 #include "docstrings.h"
 
 namespace uwserve {

@@ -6,6 +6,7 @@
 
 #include "py/websocket/queue.h"
 #include "uws/websocket/lifecycle.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

@@ -26,5 +26,4 @@ void us_proxied_event(us_loop_t *loop, us_proxied_t *proxied);
 uint64_t us_proxied_next(const us_loop_internal_t *internal);  // the earliest deadline, 0 = none
 void us_proxied_expire(us_loop_internal_t *internal);
 void us_proxied_close_for(us_listen_socket_t *listener);
-void us_proxied_close_fds(us_loop_internal_t *internal);
-void us_proxied_free_dead(us_loop_internal_t *internal);
+void us_proxied_free_all(us_loop_internal_t *internal);  // leaves epoll alone, which the parent of a fork uses

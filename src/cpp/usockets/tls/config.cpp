@@ -9,12 +9,9 @@
 #include "usockets/loop/loop.h"
 
 static std::string normalised(std::string_view name) {
-    std::string out;
-    for (const char c : name) {
-        out += c >= 'A' && c <= 'Z' ? (char) (c + 32) : c;
-    }
-    if (!out.empty() && out.back() == '.') {
-        out.pop_back();
+    std::string out(name.substr(0, name.size() - name.ends_with('.')));
+    for (char &c : out) {
+        c = c >= 'A' && c <= 'Z' ? (char) (c + 32) : c;
     }
     return out;
 }

@@ -12,6 +12,7 @@
 
 #pragma once
 
+#include "usockets/tcp/stored_bytes.h"
 #include "usockets/tls/config.h"
 
 #include <openssl/err.h>
@@ -41,8 +42,7 @@ struct us_tls_state_t {
     const char *input;  // received and not yet read by OpenSSL: in `kept`, or in the family's buffer during recv()
     size_t input_left;
     char *kept;
-    char *out;  // encrypted bytes that the kernel had no room for; NULL: none
-    uint32_t out_offset, out_length, out_capacity;
+    us_stored_bytes_t *out;  // encrypted bytes that the kernel had no room for
     int fd;  // the socket's, set by us_tls_of() at the start of each operation
     uint32_t deadline;  // the hard deadline of the handshake; 0: none
     int write_error;  // errno of a fatal send error; no more writes
@@ -57,8 +57,6 @@ static inline us_tls_state_t *us_tls_of(us_socket_t *s) {
     state->fd = s->fd;  // -1 after a fork, when another file may have the number
     return state;
 }
-
-static inline size_t us_tls_unsent(const us_tls_state_t *state) { return state->out_length - state->out_offset; }
 
 // Other code of this thread (Python's ssl module) may have left errors, and SSL_get_error() would take them for ours.
 static inline void us_tls_forget_errors() {

@@ -1,6 +1,9 @@
 // Input side of HttpConnections: from received bytes to one complete request at a time. Answers are in http/response.cpp.
 #include "uws/http/connections.h"
 #include "uws/websocket/handshake.h"
+#include "usockets/loop/timeout_wheel.h"
+#include "usockets/tcp/context.h"
+#include "usockets/tcp/read.h"
 
 #include <algorithm>
 #include <cstring>

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "uws/http/connections.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

@@ -11,6 +11,7 @@
 
 #include "uws/http/connections.h"
 #include "uws/http/status.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

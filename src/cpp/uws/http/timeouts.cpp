@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "uws/http/connections.h"
+#include "usockets/loop/timeout_wheel.h"
 
 namespace uwserve {
 

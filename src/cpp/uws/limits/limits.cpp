@@ -5,6 +5,8 @@
 #include <random>
 
 #include "uws/http/connections.h"
+#include "usockets/tcp/draining_close.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

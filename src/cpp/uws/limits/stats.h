@@ -13,7 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <libusockets.h>
+#include "usockets/loop/loop.h"
 
 #include "uws/topics/topic_counts.h"
 

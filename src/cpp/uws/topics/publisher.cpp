@@ -1,4 +1,5 @@
 #include "uws/topics/publisher.h"
+#include "usockets/loop/embedding.h"
 
 namespace uwserve {
 

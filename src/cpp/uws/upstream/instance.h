@@ -10,6 +10,8 @@
 #include "uws/http/connections.h"
 #include "uws/topics/publisher.h"
 #include "uws/websocket/lifecycle.h"
+#include "usockets/loop/embedding.h"
+#include "usockets/tcp/context.h"
 
 namespace uwserve {
 

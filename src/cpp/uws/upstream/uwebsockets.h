@@ -9,6 +9,8 @@
 #pragma once
 
 #include <libusockets.h>
+#include "usockets/tcp/socket.h"
+#include "usockets/tcp/write.h"
 
 #include <memory>
 #include <new>

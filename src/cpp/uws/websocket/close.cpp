@@ -2,6 +2,7 @@
 
 #include "uws/websocket/lifecycle.h"
 #include "uws/websocket/send.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "uws/websocket/send.h"
+#include "usockets/tcp/context.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

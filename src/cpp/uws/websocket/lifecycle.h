@@ -12,6 +12,7 @@
 #include "uws/websocket/handler.h"
 #include "uws/websocket/ping_schedule.h"
 #include "uws/websocket/backpressure.h"
+#include "usockets/loop/timeout_wheel.h"
 
 namespace uwserve {
 

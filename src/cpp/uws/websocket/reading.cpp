@@ -1,6 +1,7 @@
 #include "uws/websocket/reading.h"
 
 #include "uws/websocket/lifecycle.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 

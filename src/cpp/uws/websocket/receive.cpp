@@ -5,6 +5,8 @@
 #include "uws/deflate/per_message.h"
 #include "uws/websocket/lifecycle.h"
 #include "uws/websocket/send.h"
+#include "usockets/loop/embedding.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 
