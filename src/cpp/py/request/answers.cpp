@@ -267,8 +267,7 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
         return nullptr;
     }
-    if (request->conn && !request->conn->s->closed)
-        set_request_timeout(*request->conn, static_cast<unsigned>(seconds));
+    if (request->conn && !request->conn->s->closed) set_request_timeout(*request->conn, static_cast<unsigned>(seconds));
     Py_RETURN_NONE;
 }
 

@@ -21,14 +21,14 @@ void contained(us_socket_t *s, F act) {
 
 }  // namespace
 
-void Deferred::wake() {
-    if (is_awake_) return;
+void Deferred::queue_run() {
+    if (is_run_queued_) return;
     reinterpret_cast<uWS::Loop *>(loop_)->defer([this] { run(); });
-    is_awake_ = true;
+    is_run_queued_ = true;
 }
 
 void Deferred::run() {
-    is_awake_ = false;
+    is_run_queued_ = false;
     for (size_t n = late_.size(); n && !late_.empty(); n--) visit(late_.begin());
     // A connection can queue itself again during its visit, and on_close removes it from the queue.
     for (size_t n = ready_.size(); n && !ready_.empty(); n--) {
@@ -45,7 +45,7 @@ void Deferred::add(HttpConnection &conn) {
     if (conn.is_queued) return;
     ready_.push_back(&conn);
     conn.is_queued = true;
-    wake();
+    queue_run();
 }
 
 void Deferred::remove(HttpConnection &conn) {
@@ -68,15 +68,15 @@ void Deferred::hold_late_bytes(us_socket_t *ws, std::string bytes) {
     late_.push_back({ws, {limits_, bytes.size()}, std::move(bytes)});
     us_socket_pause(ws, US_PAUSE_HELD);
     ws->user_bits |= kHasLateBytes;
-    wake();
+    queue_run();
 }
 
 void Deferred::deliver_late_bytes(us_socket_t *ws) {
-    if (ws->user_bits & kHasLateBytes) wake();
+    if (ws->user_bits & kHasLateBytes) queue_run();
 }
 
 void Deferred::visit(std::list<LateBytes>::iterator entry) {
-    late_.splice(late_.end(), late_, entry);
+    late_.splice(late_.end(), late_, entry);  // next time, the others come first
     us_socket_t *ws = entry->ws;
     if (!ws->closed) {
         if (ws->pause_reasons & US_PAUSE_USER) return;
@@ -85,7 +85,7 @@ void Deferred::visit(std::list<LateBytes>::iterator entry) {
         entry->is_visited = false;
         if (!is_done) {
             entry->charge.change(entry->bytes.size() - entry->begin);
-            if (!(ws->pause_reasons & US_PAUSE_USER)) wake();
+            if (!(ws->pause_reasons & US_PAUSE_USER)) queue_run();
             return;
         }
     }

@@ -29,7 +29,7 @@ class Deferred {
     void hold_late_bytes(us_socket_t *ws, std::string bytes);
     void deliver_late_bytes(us_socket_t *ws);  // reading has been resumed
     void forget_late_bytes(us_socket_t *ws);
-    void drop_late_bytes(us_socket_t *ws);  // nobody needs them any more: the socket is read again
+    void drop_late_bytes(us_socket_t *ws);  // they are not needed any more: the socket is read again
 
   private:
     struct LateBytes {
@@ -39,7 +39,7 @@ class Deferred {
         size_t begin = 0;
         bool is_visited = false, is_dropped = false;
     };
-    void wake();
+    void queue_run();
     void run();
     void visit(std::list<LateBytes>::iterator entry);
     static bool deliver_share(LateBytes &entry);
@@ -47,7 +47,7 @@ class Deferred {
 
     Limits &limits_;
     us_loop_t *loop_ = nullptr;
-    bool is_awake_ = false;  // run() is queued
+    bool is_run_queued_ = false;
     std::deque<HttpConnection *> ready_;
     std::list<LateBytes> late_;
 };

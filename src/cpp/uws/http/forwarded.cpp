@@ -70,18 +70,18 @@ std::optional<ClientAddress> parse_node(std::string_view text) {
     return parse_ip(text, is_v6 ? AF_INET6 : AF_INET, client.ip) ? std::optional(client) : std::nullopt;
 }
 
-// The `for` nodes of a Forwarded field in order, unquoted; an empty one where an element has none or is malformed.
-std::vector<std::string_view> forwarded_nodes(std::string_view value) {
-    std::vector<std::string_view> nodes;
+// Appends the `for` nodes of a Forwarded field in order, unquoted; an empty one for an element that is malformed or has
+// none.
+void append_nodes(std::string_view value, std::vector<std::string_view> &nodes) {
     while (true) {
         size_t end = find_unquoted(value, ',');
         if (end == std::string_view::npos) {  // a quoted string without end includes all that follows
             nodes.emplace_back();
-            return nodes;
+            return;
         }
         std::string_view element = trimmed(value.substr(0, end));
         if (!element.empty()) nodes.push_back(node_of(element));
-        if (end == value.size()) return nodes;
+        if (end == value.size()) return;
         value.remove_prefix(end + 1);
     }
 }
@@ -116,7 +116,7 @@ ClientAddress TrustedProxies::client_of(const us_socket_t *peer, const HttpHead 
         if (is_x) {
             for_each_element(field.value, [&](std::string_view node) { nodes.push_back(node); });
         } else {
-            for (std::string_view node : forwarded_nodes(field.value)) nodes.push_back(node);
+            append_nodes(field.value, nodes);
         }
     }
     for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {

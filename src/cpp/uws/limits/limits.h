@@ -116,8 +116,8 @@ class Limits {
     void address_closed(us_socket_t *s);
     bool client_arrived(const ClientAddress &client);  // false: the same, but client_left() must not follow
     void client_left(const ClientAddress &client);
-    void client_stays(us_socket_t *s,
-                      const ClientAddress &client);  // address_closed() follows instead of client_left()
+    // address_closed() follows, and not client_left().
+    void client_stays(us_socket_t *s, const ClientAddress &client);
 
     // --- rates ---
     // A WebSocket has sent a control frame, or a fragment of that many bytes. False: too many, and counted as refused.
