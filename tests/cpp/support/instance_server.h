@@ -279,11 +279,11 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             const uwserve::ExtensionAnswer extensions = uwserve::negotiate_extensions(*conn.head, deflate);
             answer.extensions = extensions.field;
             answer.user.compression = extensions.agreed;
-            instance->connections().upgrade(conn, answer);
+            uwserve::upgrade_to_websocket(conn, answer);
             return;
         }
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {{"X-Answer", "yes"}};
-        instance->connections().respond(conn, "200 OK", fields, conn.body.view(), nullptr);
+        uwserve::send_response(conn, "200 OK", fields, conn.body.view(), nullptr);
     }
 };
 

@@ -95,7 +95,7 @@ void RunningHandlers::began(RunningHandler &handler, WsObject *ws, Origin origin
     if (handler.bytes) {
         ws->held_units += units_of(handler.bytes);
         bytes_ += handler.bytes;
-        core_.limits.add_loose(handler.bytes);
+        core_.limits.charge_unattached(handler.bytes);
     }
     if (ws->ws) crowd(ws);
 }
@@ -106,7 +106,7 @@ void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
     running_--;
     if (was.bytes) {
         bytes_ -= was.bytes;
-        core_.limits.take_loose(was.bytes);
+        core_.limits.discharge_unattached(was.bytes);
     }
     if (was.kind == RunningHandler::Kind::kRequest) {
         requests_--;

@@ -92,12 +92,11 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     HttpConnection &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
     if (args[3] == Py_None) {
-        core->instance->connections().respond(conn, status, headers.fields(), std::nullopt, nullptr,
-                                              headers.content_length());
+        send_response(conn, status, headers.fields(), std::nullopt, nullptr, headers.content_length());
     } else {
         std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
-        core->instance->connections().respond(conn, status, headers.fields(), body,
-                                              std::make_unique<HeldObject>(*core, args[3]), headers.content_length());
+        send_response(conn, status, headers.fields(), body, std::make_unique<HeldObject>(*core, args[3]),
+                      headers.content_length());
     }
     core->gil.ensure();
     Py_RETURN_TRUE;
@@ -202,14 +201,12 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         Py_RETURN_FALSE;
     }
     ServerCore::DispatchScope entry(*core);
-    HttpConnections &connections = core->instance->connections();
     if (handshake.verdict == Handshake::Verdict::kWrongVersion) {
         // RFC 6455 4.4
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {
             {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Content-Type", "text/plain;charset=utf-8"}};
         core->limits.refused(Refusal::kHandshakeVersion);
-        connections.respond(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required",
-                            nullptr);
+        send_response(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required", nullptr);
         Py_RETURN_FALSE;
     }
     std::string protocol;
@@ -234,7 +231,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     const UpgradeAnswer answer{std::string(handshake.key), protocol, extensions.field, headers.fields(), user};
     core->on_settled(conn);
     try {
-        connections.upgrade(conn, answer);
+        upgrade_to_websocket(conn, answer);
     } catch (...) {
         if (ws->id) handle.release();  // it was opened: the instance has it
         throw;
@@ -270,8 +267,7 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
         return nullptr;
     }
-    if (request->conn && !request->conn->s->closed)
-        core->instance->connections().set_timeout(*request->conn, static_cast<unsigned>(seconds));
+    if (request->conn && !request->conn->s->closed) set_request_timeout(*request->conn, static_cast<unsigned>(seconds));
     Py_RETURN_NONE;
 }
 
@@ -301,13 +297,13 @@ void ServerCore::on_request(HttpConnection &conn) {
     gil.ensure();
     if (running_handlers.refuses_requests()) [[unlikely]] {
         limits.refused(Refusal::kConcurrentHandlers);
-        instance->connections().respond(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
+        send_response(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
         return;
     }
     RequestObject *request = new_request(*this, conn);
     if (!request) {
         log_failure(Origin::kRequest);
-        instance->connections().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
+        send_response(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
         return;
     }
     Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
@@ -319,8 +315,7 @@ void ServerCore::on_request(HttpConnection &conn) {
         if (hook && !result) log_failure(Origin::kFetch);
     }
     if (is_open(request) && !(result && request->deferred)) {
-        instance->connections().respond(*request->conn, "500 Internal Server Error", {},
-                                        std::string_view("Internal Server Error"), nullptr);
+        send_response(*request->conn, "500 Internal Server Error", {}, "Internal Server Error", nullptr);
     }
 }
 

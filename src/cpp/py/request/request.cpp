@@ -108,7 +108,7 @@ PyObject *get_body(PyObject *object, void *) {
         std::string_view bytes = self->body.view();
         self->body_object = PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
         if (!self->body_object) return nullptr;
-        self->body.handed_out();
+        self->body.free_bytes();
     }
     return Py_NewRef(self->body_object);
 }

@@ -177,8 +177,7 @@ PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, 
     ServerCore::DispatchScope entry(*core);
     HttpConnection &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
-    core->instance->connections().respond_stream(conn, status, headers.fields(), std::move(stream),
-                                                 headers.content_length());
+    stream_response(conn, status, headers.fields(), std::move(stream), headers.content_length());
     core->gil.ensure();
     Py_RETURN_TRUE;
 }
@@ -208,7 +207,7 @@ PyObject *push_piece(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     {
         ServerCore::DispatchScope entry(*core);
         stream->begin_push(payload.view());
-        core->instance->connections().pump(*request->conn);
+        pump_stream(*request->conn);
         core->gil.ensure();
         if ((stream = stream_of(request))) stream->end_push();
     }
@@ -230,7 +229,7 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
         return nullptr;
     }
     ServerCore::DispatchScope entry(*core);
-    core->instance->connections().end_stream(*request->conn, complete != 0);
+    uwserve::end_stream(*request->conn, complete != 0);
     core->gil.ensure();
     Py_RETURN_TRUE;
 }

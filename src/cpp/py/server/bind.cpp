@@ -88,7 +88,7 @@ WebSocketSettings websocket_settings(const py::object &given) {
     settings.max_lifetime = option<unsigned>(from, "max_lifetime");
     settings.send_pings = option<bool>(from, "send_pings");
     auto backpressure_limit = option<size_t>(from, "backpressure_limit");
-    settings.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
+    settings.backpressure_limit = backpressure_limit ? backpressure_limit : kUnlimitedBackpressure;
     settings.close_on_backpressure_limit = option<bool>(from, "close_on_backpressure_limit");
     settings.publish_to_self = option<bool>(from, "publish_to_self");
     return settings;

@@ -1,7 +1,7 @@
-// One server's uWebSockets: its own loop, App and contexts, with HttpConnections and Lifecycle installed.
+// The uWebSockets of one server: its own loop, App and contexts, with HttpConnections and Lifecycle installed.
 //
-// uWS::Loop::get() ties a loop to the thread that first asks for it. An Instance's loop belongs to the Instance instead
-// and may run on any one thread at a time: while it is made and destroyed, uWebSockets finds it, or no loop, as the
+// uWS::Loop::get() ties a loop to the thread that calls it first. The loop of an Instance belongs to the Instance
+// instead, and may run on any one thread at a time: while the Instance is made and destroyed, its loop, or none, is the
 // thread's.
 #pragma once
 
@@ -57,8 +57,8 @@ class Instance {
     void hold_open() { loop_->num_polls++; }
     void release_hold() { loop_->num_polls--; }
     bool is_in_callback() const { return loop_->depth > 0; }
-    // Brackets calls into the instance from outside a callback: closes in between are deferred to its end, or to the next
-    // turn. What else needs a turn gets one.
+    // Around calls into the instance from outside a callback: close events in between are deferred to leave(), or with
+    // leave_later() to the next turn. The loop is woken if there is work for a turn.
     void enter() { us_loop_enter(loop_); }
     void leave() {
         us_loop_leave(loop_);
@@ -80,9 +80,9 @@ class Instance {
     Lifecycle &lifecycle() { return lifecycle_; }
     Sender &sender() { return sender_; }
     Publisher &publisher() { return publisher_; }
-    // In a forked child: closes our copies of descriptors and touches nothing the parent shares. The rest is leaked by
-    // the owner: uWebSockets' destructors were written for the process that made it.
-    void abandon();
+    // In a forked child: closes its copies of descriptors, and leaves shared state alone. The owner leaks the rest, because
+    // destructors of uWebSockets may run in the process that made it only.
+    void abandon() { us_loop_abandon(loop_); }
 
   private:
     Instance(WsHandler &ws_handler, HttpHandler &http_handler, Limits &limits)

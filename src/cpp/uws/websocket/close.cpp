@@ -22,7 +22,7 @@ void start_close(Socket *ws, int code, std::string_view reason) {
     us_socket_t *s = raw(ws);
     topic_counts(s).leaves_all(subscriber_of(ws));
     end_websocket(ws, code, reason);
-    if (!s->closed) Lifecycle::of(s)->connections().drop_late_bytes(s);
+    if (!s->closed) Lifecycle::of(s)->connections().deferred.drop_late_bytes(s);
     us_socket_resume(s, US_PAUSE_USER | US_PAUSE_BACKLOG | US_PAUSE_QUEUE);  // the peer's FIN must be seen
     set_handshake_deadline(s);
 }

@@ -149,7 +149,7 @@ us_socket_t *Lifecycle::on_end(us_socket_t *s) {
 
 us_socket_t *Lifecycle::on_close(us_socket_t *s, int code, void *reason) {
     Lifecycle *lifecycle = of(s);
-    if (s->user_bits & kHasLateBytes) lifecycle->connections_->forget_late_bytes(s);
+    if (s->user_bits & kHasLateBytes) lifecycle->connections_->deferred.forget_late_bytes(s);
     Stats &stats = lifecycle->connections_->limits().stats;
     stats.disconnections.add();
     stats.topics.leaves_all(WebSocketAccess::subscriber(websocket_data(s)));
@@ -161,7 +161,7 @@ us_socket_t *Lifecycle::on_close(us_socket_t *s, int code, void *reason) {
 void Lifecycle::fail(us_socket_t *s, const Violation &violation) {
     if (s->closed || is_shutting_down(s)) return;
     per_socket(s)->fail_code = violation.code;
-    of(s)->connections_->limits().refused(refusal_of_close_code(violation.code));
+    of(s)->connections_->limits().refused(refusal_of_code(violation.code));
     // With a backlog that the kernel does not take, no Close frame gets there any more.
     if (write_accepted(reinterpret_cast<Socket *>(s))) {
         char frame[127];

@@ -17,7 +17,7 @@ bool resume_for_user(Socket *ws) {
     us_socket_t *s = raw(ws);
     if (!(s->pause_reasons & US_PAUSE_USER)) return false;
     us_socket_resume(s, US_PAUSE_USER);
-    Lifecycle::of(s)->connections().deliver_late_bytes(s);
+    Lifecycle::of(s)->connections().deferred.deliver_late_bytes(s);
     Lifecycle::of(s)->heard(s);
     return true;
 }
