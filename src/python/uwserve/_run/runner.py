@@ -15,7 +15,6 @@ from contextlib import suppress
 
 from .. import _logs
 from .app_threads import check_are_real
-from .signals import Signals
 from .stopping import StopBySignals
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .event_loop import LoopAttachment
+    from .signals import Signals
 
 
 class Runner:
@@ -47,6 +47,8 @@ class Runner:
         self._attachment.claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
+                from .signals import Signals
+
                 stop = StopBySignals(self._state.stop, stop_timeout, notice, merge, self._attachment.signalled)
                 self._signals = Signals(stop)
                 with self._signals as descriptor:
