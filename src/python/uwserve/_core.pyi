@@ -581,8 +581,7 @@ class Request:
         """
     @property
     def target(self) -> str:
-        """The request target as sent, a str: path and query (RFC 9112 section 3.2).
-        """
+        """The request target as sent, a str: path and query (RFC 9112 section 3.2)."""
     @property
     def path(self) -> str:
         """The path, a str, still percent-encoded (RFC 3986 section 3.3).
@@ -603,8 +602,7 @@ class Request:
         """
     @property
     def http_version(self) -> str:
-        """The version of HTTP, a str: "1.1" or "1.0" (RFC 9112 section 2.3).
-        """
+        """The version of HTTP, a str: "1.1" or "1.0" (RFC 9112 section 2.3)."""
     @property
     def body(self) -> builtins.bytes:
         """The whole body as bytes; b"" without one.
@@ -629,8 +627,7 @@ class Request:
         """
     @property
     def answered(self) -> bool:
-        """True once it was responded to or upgraded, or its client has gone; a bool.
-        """
+        """True once it was responded to or upgraded, or its client has gone; a bool."""
     # The members from here on are put on the type by ``_http.request``.
     @property
     def headers(self) -> Headers:

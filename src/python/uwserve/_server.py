@@ -389,7 +389,8 @@ def serve(
       reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
       ``ws.remote_address`` return the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
       ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List
-      only proxies that set or extend that very field. The field is ignored from others, and fields about scheme and host always.
+      only proxies that set or extend that very field. From others it is ignored; fields about scheme and host always
+      are.
     * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header
       (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
       it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._checks import MIB
 from .._generics import DataT, Generic
 
 TYPE_CHECKING = False
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
     from .._core import ServerWebSocket
     from ..types import PerMessageDeflateOptions
-
-MIB = 1 << 20
 
 
 class WebSocketHandler(Generic[DataT]):
