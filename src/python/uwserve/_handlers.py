@@ -74,14 +74,9 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     signature = _signature(function)
     if signature is None:
         return function, True
-    required = 0
-    variadic = False
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            required += parameter.default is parameter.empty
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            variadic = True
-    both = required == 2 or (required == 0 and variadic)
+    parameters = signature.parameters.values()
+    required = sum(p.kind <= p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    both = required == 2 or (required == 0 and any(p.kind is p.VAR_POSITIONAL for p in parameters))
     if _binds(signature, ("request", "server")[: 2 if both else 1]):
         return function, both
     if _binds(signature, ()):
@@ -142,7 +137,7 @@ def _binds(signature: inspect.Signature, arguments: tuple[str, ...]) -> bool:
 
 
 def _with_fewer(function: Callable[..., Any], taken: int) -> Callable[..., Any]:
-    """``function``, which takes only the first ``taken`` arguments, for a caller that gives more."""
+    """``function``, which accepts only the first ``taken`` arguments, for a caller that passes more."""
 
     def fewer(*arguments: object) -> Any:
         return function(*arguments[:taken])

@@ -137,7 +137,7 @@ class ServerCollector(Collector):
         self._servers = servers
 
     def describe(self) -> Iterator[Metric]:
-        """Return the names, for registries that look for those taken twice.
+        """Return the names, for registries that check for duplicates.
 
         Returns:
             The families without samples.

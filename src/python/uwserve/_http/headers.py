@@ -120,17 +120,10 @@ class Headers:
         name = check_name(name)
         value = check_value(name, value)
         key = name.lower()
-        kept: list[tuple[str, str]] = []
-        placed = False
-        for pair in self._pairs:
-            if pair[0].lower() != key:
-                kept.append(pair)
-            elif not placed:
-                kept.append((name, value))
-                placed = True
-        if not placed:
-            kept.append((name, value))
-        self._pairs = kept
+        fields = [field.lower() for field, _ in self._pairs]
+        place = fields.index(key) if key in fields else len(fields)
+        self.delete(name)
+        self._pairs.insert(place, (name, value))
 
     def delete(self, name: str) -> None:
         """Remove every field of a name; nothing happens when there is none.

@@ -84,7 +84,7 @@ def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reload_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``reload()``, checked. ``ValueError`` for one that belongs to the bound socket."""
+    """The options of ``reload()``, checked. ``ValueError`` for an option of the bound socket."""
     for name, spelled in SERVE.spellings("reload()", given).items():
         if SERVE[name].fixed:
             raise ValueError(f"reload() cannot change {spelled}")

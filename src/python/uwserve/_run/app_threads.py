@@ -23,7 +23,7 @@ _PATCHERS = (
 
 
 def check_are_real(call: str) -> None:
-    """``RuntimeError`` when threads are greenlets: one that runs a server would never let the others run."""
+    """``RuntimeError`` when threads are greenlets: a server in one of them would block all others."""
     for package, module, function, name, instead in _PATCHERS:
         patcher = sys.modules.get(module)
         if patcher is not None and getattr(patcher, function)(name):

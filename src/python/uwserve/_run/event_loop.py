@@ -164,7 +164,7 @@ class LoopAttachment:
             self.leave()
 
     def leave(self) -> None:
-        """``detach`` from an event loop of the user's, which its thread no longer runs the server in."""
+        """``detach`` from the user's event loop; its thread no longer runs the server."""
         try:
             self.detach()
         finally:

@@ -209,7 +209,7 @@ class Lifespan:
         return self._error is not None
 
     def end(self) -> None:
-        """Call ``shutdown`` without an event loop; for what it returns to await, one is made."""
+        """Call ``shutdown`` without an event loop; one is made if the result must be awaited."""
         if self._state != STARTED:
             return
         if not self.has_coroutines():

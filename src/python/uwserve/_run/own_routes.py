@@ -24,7 +24,7 @@ class OwnRoutes:
         self.feed: Any = None  # the dashboard's first ``Feed``, which is kept and rests while the dashboard is off
 
     def added_to(self, routes: Router | None, options: Mapping[str, Any]) -> tuple[Router | None, Any]:
-        """``routes`` and those that ``options`` ask for; the feed of the dashboard. ``ValueError``: a path is taken."""
+        """``routes`` and those that ``options`` ask for; the dashboard's feed. ``ValueError``: a path is in use."""
         if options["metrics"] is not None:
             from .. import metrics
 

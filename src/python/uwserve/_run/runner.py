@@ -89,7 +89,7 @@ class Runner:
             return
         if thread.name == "uwserve" and thread.daemon:
             thread.join(timeout)
-        else:  # a thread of the user's, in run(): it goes on after the loop
+        else:  # run() on the user's thread, which continues after the run
             self._state.stopped.wait(timeout)
 
     def drain(self) -> None:
@@ -116,7 +116,7 @@ class Runner:
         self._attachment.set_event_loop(self._state.own_loop)
 
     def abandon_in_child(self) -> None:
-        """In a forked child: the event loop of the run is made the child's own, and the run ends when it goes on."""
+        """In a forked child: detach the run's event loop from the parent's; the run ends in its next turn."""
         loop = self._state.own_loop
         if loop is None or loop.is_closed():
             return

@@ -55,7 +55,7 @@ class Signals:
         self._handle = handle
         self._previous: list[tuple[int, Any]] = []
         self._previous_fd = -1
-        self._wakeup_fds: set[int] = set()  # ours, and that of an event loop of ours
+        self._wakeup_fds: set[int] = set()  # that of this run, and that of the event loop made for it
 
     def __enter__(self) -> int:
         """Install; returns the descriptor to watch."""

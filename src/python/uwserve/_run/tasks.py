@@ -70,7 +70,7 @@ class IdleFuture:
         return None
 
     def wake(self) -> None:
-        """The Task goes on in the loop's next turn."""
+        """The Task continues in the loop's next turn."""
         callback = self._callback
         if callback is not None:
             self._loop.call_soon(callback, self, context=self._context)
@@ -184,7 +184,7 @@ LEFT_SECONDS = 2.0
 
 
 def close_event_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Close a loop of ours as ``asyncio.run`` does: the Tasks that are left are cancelled and awaited."""
+    """Close a loop that was made for a run, as ``asyncio.run`` does: its last Tasks are cancelled and awaited."""
     try:
         tasks = asyncio.all_tasks(loop)
         done: set[asyncio.Task[Any]] = set()

@@ -106,11 +106,6 @@ class WebSocketHandler(Generic[DataT]):
         Args:
             ws: the socket.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.open.
         """
 
@@ -121,11 +116,6 @@ class WebSocketHandler(Generic[DataT]):
             ws: the socket.
             message: ``str`` for text; for binary what ``ws.binary_type`` says, ``bytes`` by default. A ``memoryview``
                 dies when this returns, or first suspends.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.message. RFC 6455 section 5.6.
         """
@@ -139,11 +129,6 @@ class WebSocketHandler(Generic[DataT]):
                 code.
             reason: a str, ``""`` without one.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.close.
         """
 
@@ -152,11 +137,6 @@ class WebSocketHandler(Generic[DataT]):
 
         Args:
             ws: the socket.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.drain.
         """
@@ -168,11 +148,6 @@ class WebSocketHandler(Generic[DataT]):
             ws: the socket.
             data: what it holds, at most 125 bytes.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.ping. RFC 6455 section 5.5.2.
         """
 
@@ -182,11 +157,6 @@ class WebSocketHandler(Generic[DataT]):
         Args:
             ws: the socket.
             data: what it holds, at most 125 bytes.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.pong. RFC 6455 section 5.5.3.
         """
@@ -201,13 +171,8 @@ class WebSocketHandler(Generic[DataT]):
             error: the exception. Raising here, as this default does, logs it.
             ws: the socket, which stays open (but for ``open``'s).
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
         Raises:
             Exception: ``error`` itself.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.error.
         """

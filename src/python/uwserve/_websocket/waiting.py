@@ -43,7 +43,7 @@ class Closed(_Outcome):
 
 
 class ConnectionClosed(Exception):
-    """The socket is closed, so that what was waited for cannot happen.
+    """The socket is closed: the awaited event cannot happen any more.
 
     Args:
         code: the close code (RFC 6455 section 7.4); 1006 without a Close frame.
