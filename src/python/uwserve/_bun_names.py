@@ -10,6 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 SERVER_WEBSOCKET: Mapping[str, str] = {
     "readyState": "ready_state",
@@ -44,5 +45,12 @@ HEADERS: Mapping[str, str] = {
 def install(cls: type, names: Mapping[str, str]) -> None:
     """Give ``cls`` each alias in ``names``: the same attribute, method or property under Bun's spelling."""
     for alias, name in names.items():
-        # getattr() may call the descriptor's __get__(); the dictionaries hold the descriptor itself.
-        setattr(cls, alias, next(base.__dict__[name] for base in cls.__mro__ if name in base.__dict__))
+        setattr(cls, alias, _descriptor(cls, name))
+
+
+def _descriptor(cls: type, name: str) -> Any:
+    # getattr() may call the descriptor's __get__(); the dictionaries hold the descriptor itself.
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            return base.__dict__[name]
+    raise AttributeError(f"{cls.__name__} has no member {name!r}")

@@ -37,8 +37,8 @@ class ServerWebSocket(Generic[DataT]):
 
     Threads: send*, publish*, ping, pong, subscribe, close, terminate, pause, resume, and the attributes but for
     buffered_amount and subscriptions, may be used on any thread; closed(), drained() and messages() in the event loop of
-    any; all others on the server's thread only. Elsewhere they raise a RuntimeError that names both threads. In a child made
-    by fork, methods raise RuntimeError.
+    any; all others on the server's thread only. Elsewhere they raise a RuntimeError that names both threads. In a child
+    made by fork, methods raise RuntimeError.
 
     Bun: ServerWebSocket. RFC 6455.
     """
