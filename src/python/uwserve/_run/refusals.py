@@ -51,10 +51,14 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
 
 def report(limits: Mapping[str, int], seconds: float, counts: Mapping[str, int]) -> None:
     """Log what was refused in the last ``seconds``; 0: just now, after a quiet time."""
+    _logs.warning(describe(limits, seconds, counts))
+
+
+def describe(limits: Mapping[str, int], seconds: float, counts: Mapping[str, int]) -> str:
     parts = []
     for name, count in counts.items():
         text, why = REFUSALS[name]
         what = text.format(s="" if count == 1 else "s")
         parts.append(f"{count} {what} ({why}={limits[why]})" if why in limits else f"{count} {what} ({why})")
     when = f"refused in the last {max(1, round(seconds))} s" if seconds else "refused"
-    _logs.warning(f"{when}: {', '.join(parts)}")
+    return f"{when}: {', '.join(parts)}"
