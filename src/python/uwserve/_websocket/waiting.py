@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     class _Outcome(NamedTuple):
         code: int
+        """The close code, an int (RFC 6455 section 7.4)."""
         reason: str
+        """The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one."""
 
 else:
     _Outcome = namedtuple("Closed", ("code", "reason"))
