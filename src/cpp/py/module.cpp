@@ -10,6 +10,7 @@
 #include "usockets/tls/tls.h"
 #include "uws/deflate/fast.h"
 #include "py/websocket/queue.h"
+#include "docstrings.h"
 
 namespace py = pybind11;
 
@@ -42,6 +43,18 @@ py::dict build_facts() {
     facts["openssl"] = us_tls_library(1);
     facts["pgo"] = UWSERVE_PGO;
     return facts;
+}
+
+// Of the members that the facade puts on native types.
+py::dict docstrings() {
+    py::dict texts;
+    texts["Request.headers"] = docs::kRequest_headers;
+    texts["Request.bytes"] = docs::pybind::kRequest_bytes;
+    texts["Request.text"] = docs::pybind::kRequest_text;
+    texts["Request.json"] = docs::pybind::kRequest_json;
+    texts["ServerWebSocket.closed"] = docs::pybind::kServerWebSocket_closed;
+    texts["ServerWebSocket.drained"] = docs::pybind::kServerWebSocket_drained;
+    return texts;
 }
 
 // Whether this interpreter can have the module; false with ImportError set. Servers, signals and the hooks of a fork belong to
@@ -102,6 +115,7 @@ PYBIND11_MODULE(_core_of_main, module) {
     module.attr("codec") = codec_name();
     module.attr("openssl_version") = us_tls_library(0);
     module.attr("build") = build_facts();
+    module.attr("docstrings") = docstrings();
 }
 
 }  // namespace uwserve

@@ -275,13 +275,16 @@ def test_no_method_waits_for_a_class_that_derives() -> None:
 
 def test_users_see_users_members() -> None:
     """Whatever only the facade needs is behind one private attribute."""
-    from uwserve import Server, serve
+    from uwserve import Request, Server, ServerWebSocket, serve
+    from uwserve._run.stopped import Stopped
 
     own = {name for base in Server.__mro__ for name in vars(base) if name.startswith("_") and not name.endswith("_")}
     assert own <= {"_pybind11_conduit_v1_"}
     server = serve(port=0, hostname="127.0.0.1", fetch=lambda request: None)
     assert set(vars(server)) == {"_control"}
     server.stop(True)
+    for kind, private in ((ServerWebSocket, set()), (Request, set()), (Stopped, {"_completion"})):
+        assert {name for name in dir(kind) if name.startswith("_") and not name.endswith("_")} == private
 
 
 # What CPython gets of its own.

@@ -120,7 +120,7 @@ PyObject *get_is_upgrade(PyObject *object, void *) {
 PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
 
 // A PROXY header has named no client: the address is the proxy's.
-PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
+PyObject *is_unknown(PyObject *object, PyObject *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
 
 PyGetSetDef kAttributes[] = {
     {"method", raw_call<get_method>, nullptr, docs::kRequest_method, nullptr},
@@ -134,7 +134,6 @@ PyGetSetDef kAttributes[] = {
     {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kRequest_is_upgrade, nullptr},
     {"tls", raw_call<get_request_tls>, nullptr, docs::kRequest_tls, nullptr},
     {"answered", raw_call<get_answered>, nullptr, docs::kRequest_answered, nullptr},
-    {"_is_unknown", raw_call<get_is_unknown>, nullptr, nullptr, nullptr},  // of the facade's
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -145,9 +144,12 @@ PyMethodDef kMethods[] = {
 
 PyMemberDef kMembers[] = {
     {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kRequest_params},
-    {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
+
+// These are in the module only, so that users do not see them on the type.
+PyMemberDef kKeptHeaders = {"kept_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr};
+PyMethodDef kIsUnknown = {"is_unknown", raw_call<is_unknown>, METH_NOARGS, docs::kis_unknown};
 
 }  // namespace
 
@@ -184,7 +186,11 @@ bool add_request_type(PyObject *module, ModuleState *state) {
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
     if (!type) return false;
     state->request_type = reinterpret_cast<PyTypeObject *>(type);
-    return PyModule_AddObjectRef(module, "Request", type) == 0;
+    Ref headers = Ref::steal(PyDescr_NewMember(state->request_type, &kKeptHeaders));
+    Ref unknown = Ref::steal(PyDescr_NewMethod(state->request_type, &kIsUnknown));
+    return PyModule_AddObjectRef(module, "Request", type) == 0 &&
+           PyModule_AddObjectRef(module, kKeptHeaders.name, headers.get()) == 0 &&
+           PyModule_AddObjectRef(module, kIsUnknown.ml_name, unknown.get()) == 0;
 }
 
 }  // namespace uwserve

@@ -16,7 +16,7 @@ struct RequestObject {
     std::shared_ptr<HttpHead> head;
     RequestBody body;  // charged until this object goes, also when `body_object` has the bytes
     PyObject *params;  // the router's
-    PyObject *headers;  // the facade's cache, `_headers`
+    PyObject *headers;  // the facade's cache of `headers`
     PyObject *body_object;  // cache
     PyObject *tls;  // cache
     PyObject *context;  // interpreter/contexts.h; NULL for most

@@ -175,7 +175,7 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
     // One table for the type: the methods of all files, one after the other. It must outlive the type.
     static std::vector<PyMethodDef> methods;
     if (methods.empty()) {
-        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kWaitMethods, kMessagesMethods}) {
+        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kMessagesMethods}) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
         methods.push_back({"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr});
@@ -199,6 +199,10 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
     if (!type) return false;
     state->websocket_type = reinterpret_cast<PyTypeObject *>(type);
+    for (PyMethodDef *method = kWaiterMethods; method->ml_name; method++) {
+        Ref descriptor = Ref::steal(PyDescr_NewMethod(state->websocket_type, method));
+        if (PyModule_AddObjectRef(module, method->ml_name, descriptor.get())) return false;
+    }
     return PyModule_AddObjectRef(module, "ServerWebSocket", type) == 0;
 }
 

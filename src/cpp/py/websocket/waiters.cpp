@@ -37,9 +37,9 @@ PyObject *outcome_now(WsObject *self, size_t mark) {
     return Py_NewRef(is_drained ? Py_True : Py_None);
 }
 
-PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+PyObject *add_waiter(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     static constexpr const char *const parameters[] = {"callback", "below"};
-    static constexpr const char *call = "ServerWebSocket._wait";
+    static constexpr const char *call = "add_waiter";
     WsObject *self = as_ws(object_);
     PyObject *given[2];
     size_t mark;
@@ -64,7 +64,7 @@ PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObj
     return posted ? now.release() : nullptr;
 }
 
-PyObject *forget(PyObject *object_, PyObject *callback) {
+PyObject *remove_waiter(PyObject *object_, PyObject *callback) {
     WsQueue *queue = as_ws(object_)->queue;
     for (size_t i = 0; queue && i < queue->waiters.size(); i++) {
         if (queue->waiters[i].callback.get() != callback) continue;
@@ -107,9 +107,9 @@ void wake_closed(ServerCore &core, WsObject *handle) {
     for (Waiter &waiter : waiters) call_back(core, waiter.callback, outcome.get());
 }
 
-PyMethodDef kWaitMethods[] = {
-    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_wait},
-    {"_forget", raw_call<forget>, METH_O, docs::kServerWebSocket_forget},
+PyMethodDef kWaiterMethods[] = {
+    {"add_waiter", raw_fastcall<add_waiter>(), METH_FASTCALL | METH_KEYWORDS, docs::kadd_waiter},
+    {"remove_waiter", raw_call<remove_waiter>, METH_O, docs::kremove_waiter},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,4 +1,4 @@
-// Callbacks that wait for a socket to drain or to close. The facade (_waiting.py) makes awaitables of them. GIL.
+// Callbacks that wait for a socket to drain or to close. The facade makes awaitables of them. GIL.
 //
 // Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
 // the question is posted there; a waiter that was registered before misses nothing.
@@ -19,6 +19,6 @@ struct Waiter {
 
 void wake_drained(ServerCore &core, WsObject *handle);  // loop thread
 void wake_closed(ServerCore &core, WsObject *handle);
-extern PyMethodDef kWaitMethods[];
+extern PyMethodDef kWaiterMethods[];  // of ServerWebSocket, but only in the module: users do not see them
 
 }  // namespace uwserve
