@@ -5,10 +5,13 @@
 
 #include "py/server/bind.h"
 #include "py/request/request.h"
+#include "py/coroutines/probe.h"
 #include "py/request/socket_address.h"
 #include "py/server/timed_call.h"
 #include "usockets/tls/tls.h"
 #include "uws/deflate/fast.h"
+#include "py/websocket/message_view.h"
+#include "py/websocket/messages.h"
 #include "py/websocket/queue.h"
 #include "docstrings.h"
 

@@ -107,7 +107,6 @@ REACH_BELOW_UWS = {
     "py/coroutines/running_handlers.h",
     "py/interpreter/cycles.h",
     "py/module.cpp",
-    "py/request/tls.cpp",
     "py/server/bind.cpp",
     "py/server/bind.h",
     "py/server/core.cpp",
@@ -119,10 +118,6 @@ REACH_BELOW_UWS = {
     "py/server/stop.h",
     "py/server/timed_call.cpp",
     "py/server/tls_config.cpp",
-    "py/websocket/message_view.cpp",
-    "py/websocket/queue.cpp",
-    "py/websocket/reading.cpp",
-    "py/websocket/reading.h",
 }
 BELOW_UWS = (
     r"\bus_\w+|\bUS_[A-Z]\w+|\buWS\b|\b(TopicTree|ContextData|UpstreamAccess|\w+Access::\w+)\b"
@@ -182,20 +177,12 @@ def test_python_is_called_where_its_end_is_thought_of() -> None:
 # the types, the exception that run() hands on, owners that die without the GIL, results dropped on the hot path.
 COUNTS_BY_HAND = {
     "py/interpreter/ref.h",
-    "py/request/request.cpp",
+    "py/interpreter/types.h",
     "py/websocket/messages.cpp",
-    "py/websocket/object.cpp",
-    "py/websocket/message_view.cpp",
-    "py/websocket/payload.cpp",
-    "py/websocket/payload.h",
     "py/module.cpp",
-    "py/coroutines/driver.cpp",
-    "py/coroutines/coroutines.cpp",
-    "py/coroutines/step.h",
+    "py/coroutines/first_step.h",
     "py/server/loop_reader.cpp",
     "py/server/core.cpp",
-    "py/request/answers.cpp",
-    "py/websocket/events.cpp",
 }
 
 

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "py/server/bind.h"
-#include "py/coroutines/coroutine_methods.h"
+#include "py/coroutines/first_step.h"
 #include "py/request/answers.h"
 #include "py/request/streams.h"
 #include "py/server/server_object.h"
 #include "py/server/topic_methods.h"
+#include "py/websocket/control.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 

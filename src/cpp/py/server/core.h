@@ -125,6 +125,7 @@ class ServerCore final : public WsHandler, public HttpHandler {
     }
     // RuntimeError that names both threads (or the fork); always false.
     bool refuse_thread(const char *call);
+    bool check_loop_thread(const char *call) { return on_loop_thread() || refuse_thread(call); }
     bool check_alive(const char *call);  // not forked
     bool check_hooked();  // set_hooks() was called: `self` is there
     // Hands fn to the loop thread. False with RuntimeError set when there is no loop any more.

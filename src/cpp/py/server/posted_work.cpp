@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "py/coroutines/first_step.h"
 #include "py/server/core.h"
 
 namespace uwserve {
