@@ -254,10 +254,11 @@ PyObject *messages(PyObject *object, PyObject *) {
 void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     if (!iterator->future) return;
     core.coroutines.needs_turn();
-    Ref keep = new_ref(iterator);
+    // No reference to the iterator: its owner may release it as soon as the future is done, and take a new one.
     Ref future = Ref::steal(std::exchange(iterator->future, nullptr));
+    const bool is_here = iterator->thread == PyThread_get_thread_ident();
     Ref result;
-    if (iterator->thread == PyThread_get_thread_ident()) {
+    if (is_here) {
         result = Ref::steal(resolve(nullptr, future.get()));
     } else {
         Ref loop = call_method(future.get(), "get_loop");
