@@ -129,7 +129,7 @@ bool Coroutines::find_loop() {
         if (!is_closed) return false;
         if (is_closed.get() != Py_True) return true;
     }
-    return core_.ask_for_event_loop();
+    return core_.run.ask_for_event_loop();
 }
 
 // --- starting ---
@@ -256,7 +256,7 @@ bool Coroutines::keep(const Ref &task, PyObject *context, Driver *driver, WsObje
 
 void Coroutines::task_ended(PyObject *task) {
     if (tasks_ && PySet_Discard(tasks_.get(), task) < 0) PyErr_Clear();
-    if (!has_tasks()) core_.task_ended();
+    if (!has_tasks()) core_.finish.task_ended();
 }
 
 void Coroutines::cancel_tasks() {

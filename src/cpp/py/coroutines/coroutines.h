@@ -242,10 +242,6 @@ Driver *new_driver(ServerCore &core);
 inline Driver *as_driver(const Ref &object) { return reinterpret_cast<Driver *>(object.get()); }
 bool add_driver_type(PyObject *module, ModuleState *state);
 
-// A callable for a loop's add_reader(): pumps, and calls on_end(state) when the server is over (server/loop_reader.cpp).
-PyObject *new_loop_reader(ServerCore &core, PyObject *on_end);
-bool add_loop_reader_type(PyObject *module, ModuleState *state);
-
 // A key in the place of a loop in asyncio's dictionary of current tasks (coroutines/probe.cpp).
 PyObject *new_probe(ServerCore &core, PyObject *loop);
 void retire_probe(PyObject *probe);

@@ -12,8 +12,8 @@ namespace {
 // WsObject::held_units counts in these, rounded up.
 constexpr size_t kHeldUnit = 16;
 
-// What a WsObject can count, whatever the options say: beyond half of it the connection is crowded, and one more handler,
-// with the largest message that there is, still fits.
+// What a WsObject can count, whatever the options say: beyond half of it the connection is crowded, and one more
+// handler, with the largest message that there is, still fits.
 constexpr uint64_t kMostRunning = 1u << 23, kMostHeldUnits = 1u << 29;
 
 // Places in the line of sockets that have closed are not worth a look until there are so many.
@@ -127,8 +127,8 @@ void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
     if (!waiting_.empty()) reconsider_waiting(1);
 }
 
-// Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait for
-// handlers that may never end.
+// Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait
+// for handlers that may never end.
 void RunningHandlers::socket_closed(WsObject *ws) {
     if (ws->queue && ws->queue->is_in_line) gone_++;  // its place is taken away later: no Python code may run in here
     if (!count_of(ws)) return;
@@ -227,17 +227,20 @@ void RunningHandlers::reconsider_waiting(size_t at_most) {
 // Memory that becomes free elsewhere says so to no one.
 void RunningHandlers::arm_timer() {
     if (!core_.instance || core_.is_forked || is_polling_) return;
+    if (!timer_.is_open()) timer_.open<&RunningHandlers::on_timer>(core_.instance->loop(), this);
+    timer_.arm(kMemoryPollMs);
     is_polling_ = true;
-    if (!timer_) {
-        timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(RunningHandlers *));
-        *static_cast<RunningHandlers **>(us_timer_ext(timer_)) = this;
-    }
-    us_timer_set(timer_, [](us_timer_t *timer) {
-        auto *self = *static_cast<RunningHandlers **>(us_timer_ext(timer));
-        self->core_.gil.ensure();
-        self->is_polling_ = false;
-        self->reconsider_waiting(self->waiting_.size());
-    }, kMemoryPollMs, 0);
+}
+
+void RunningHandlers::on_timer() {
+    core_.gil.ensure();
+    is_polling_ = false;
+    reconsider_waiting(waiting_.size());
+}
+
+void RunningHandlers::close_timer() {
+    timer_.close();
+    is_polling_ = false;
 }
 
 void RunningHandlers::limits_changed() {
@@ -256,8 +259,6 @@ int RunningHandlers::traverse(visitproc visit, void *arg) {
 }
 
 void RunningHandlers::clear() {
-    timer_ = nullptr;  // goes with its loop
-    is_polling_ = false;
     gone_ = 0;
     while (!waiting_.empty()) {  // an empty deque would take memory, which may be short
         Ref dropped = std::move(waiting_.front());

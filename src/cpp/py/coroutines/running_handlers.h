@@ -2,10 +2,10 @@
 // that it sends, so their number is bounded, and their messages are charged to the server's buffered bytes.
 //
 // The bound of a connection is options.max_concurrent_handlers, or kMaxHeldBytes of messages, whichever is reached
-// first. Then the connection is *crowded* until a handler has ended: its socket is not read (US_PAUSE_QUEUE), and
-// events that arrive nevertheless are queued (websocket/queue.h). `open` and `close` run once for each connection: they are
-// counted, but not bounded, so `async for message in ws.messages()` in `open` never stops its own messages, and `close`
-// always runs.
+// first. Then the connection is *crowded* until a handler has ended: its socket is not read (websocket/reading.h), and
+// events that arrive nevertheless are queued (websocket/queue.h). `open` and `close` run once for each connection: they
+// are counted, but not bounded, so `async for message in ws.messages()` in `open` never stops its own messages, and
+// `close` always runs.
 //
 // The bound of the server is limits.max_concurrent_handlers, or max_buffered_bytes. The first handler of each open
 // connection is not counted, because connections have a limit of their own. So beyond the bound every connection still
@@ -23,8 +23,7 @@
 
 #include "py/interpreter/ref.h"
 #include "py/server/origin.h"
-
-struct us_timer_t;
+#include "uws/loop/timer.h"
 
 namespace uwserve {
 
@@ -76,6 +75,10 @@ class RunningHandlers {
     int traverse(visitproc visit, void *arg);
     void clear();
 
+    // Before the instance goes; in the child of a fork.
+    void close_timer();
+    void abandon_timer() { timer_.abandon(); }
+
   private:
     bool is_server_full(bool counts_bytes) const;
     uint64_t orphans(uint64_t beginning) const;
@@ -86,6 +89,7 @@ class RunningHandlers {
     void reconsider(WsObject *ws);
     void reconsider_waiting(size_t at_most);
     void arm_timer();
+    void on_timer();
 
     ServerCore &core_;
     PyObject *argument_ = nullptr;  // borrowed
@@ -93,11 +97,11 @@ class RunningHandlers {
     uint64_t extra_ = 0;  // of open WebSockets, without the first of each
     uint64_t orphans_ = 0;  // of closed ones
     uint64_t requests_ = 0;  // of HTTP: those over the number of pending requests have lost their connection
-    // Sockets that the server's bound has crowded, by age, each once. Some may not be crowded any more, as long as the server
-    // is full; of those that have closed there are never more than of others, but for a few.
+    // Sockets that the server's bound has crowded, by age, each once. Some may not be crowded any more, as long as the
+    // server is full; of those that have closed there are never more than of others, but for a few.
     std::deque<Ref> waiting_;
     size_t gone_ = 0;  // of closed ones
-    us_timer_t *timer_ = nullptr;  // the instance's
+    Timer timer_;  // opened when it is first needed
     bool is_polling_ = false;
 };
 

@@ -3,6 +3,7 @@
 // handle of every open socket, so a connection needs no name in Python to live.
 #pragma once
 
+#include "py/interpreter/args.h"
 #include "py/websocket/payload.h"
 #include "py/server/core.h"
 
@@ -59,13 +60,6 @@ BinaryMessage make_binary(ServerCore &core, Socket *ws, BinaryType type, std::st
 void release_view(ServerCore &core, BinaryMessage &message);
 bool add_view_owner_type(PyObject *module, ModuleState *state);
 
-// Keyword arguments of METH_FASTCALL methods: fills `out` (borrowed, NULL when absent) from positional and named
-// arguments. False with TypeError set.
-bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
-               const char *const *parameters, int required, int total, PyObject **out);
-// The same from a dict (borrowed, NULL when absent). False with TypeError for an unknown key.
-bool read_dict(const char *call, PyObject *dict, const char *const *parameters, int total, PyObject **out);
-
 // What the close handler sees of a Close without a status code (RFC 6455 7.1.5).
 constexpr long kNoStatus = 1005;
 
@@ -73,11 +67,5 @@ constexpr long kNoStatus = 1005;
 // `may_have_none`, the codes that a close handler is given but no frame carries, and Bun's 0, are taken for kNoStatus.
 bool read_close_code(PyObject *object, long *code, bool may_have_none = false);
 bool read_close_reason(PyObject *object, std::string *reason);
-
-// __reduce_ex__ of what refers to something that cannot be copied.
-PyObject *refuse_copy(PyObject *self, PyObject *protocol);
-
-// The truth of an optional bool argument. False with TypeError set.
-bool read_bool(PyObject *object, const char *name, bool *value);
 
 }  // namespace uwserve
