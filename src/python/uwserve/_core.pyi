@@ -1083,9 +1083,6 @@ class ServerControl:
     def defer(self, request: Request, /) -> None:
         """For the facade, inside dispatch(): the answer, or upgrade, comes later."""
     @property
-    def local_port(self) -> int:
-        """For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread."""
-    @property
     def forced(self) -> bool:
         """For the facade. True once the server was stopped by force: its coroutines have been cancelled."""
     @property

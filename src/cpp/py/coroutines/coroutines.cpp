@@ -47,7 +47,7 @@ bool Coroutines::watch(const Ref &task, PyObject *context, Driver *driver, WsObj
 
 void Coroutines::task_ended(PyObject *task) {
     if (tasks_ && PySet_Discard(tasks_.get(), task) < 0) PyErr_Clear();
-    if (!has_tasks()) core_.task_ended();
+    if (!has_tasks()) core_.finish.task_ended();
 }
 
 void Coroutines::cancel_tasks() {

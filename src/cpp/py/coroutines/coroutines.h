@@ -69,9 +69,4 @@ class Coroutines {
     bool waits_ = true;
 };
 
-// A callable for a loop's add_reader(): pumps, and calls on_end(state) when the server is over
-// (server/loop_reader.cpp).
-PyObject *new_loop_reader(ServerCore &core, PyObject *on_end);
-bool add_loop_reader_type(PyObject *module, ModuleState *state);
-
 }  // namespace uwserve

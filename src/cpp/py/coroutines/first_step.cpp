@@ -50,7 +50,7 @@ bool find_loop(ServerCore &core) {
         if (!is_closed) return false;
         if (is_closed.get() != Py_True) return true;
     }
-    return core.ask_for_event_loop();
+    return core.run.ask_for_event_loop();
 }
 
 // While the event loop does not run: a Task that begins when it does.

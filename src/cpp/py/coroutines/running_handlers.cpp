@@ -217,17 +217,20 @@ void RunningHandlers::reconsider_waiting(size_t at_most) {
 // Nothing reports memory that becomes free elsewhere.
 void RunningHandlers::arm_timer() {
     if (!core_.instance || core_.is_forked || is_polling_) return;
+    if (!timer_.is_open()) timer_.open<&RunningHandlers::on_timer>(core_.instance->loop(), this);
+    timer_.arm(kMemoryPollMs);
     is_polling_ = true;
-    if (!timer_) {
-        timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(RunningHandlers *));
-        *static_cast<RunningHandlers **>(us_timer_ext(timer_)) = this;
-    }
-    us_timer_set(timer_, [](us_timer_t *timer) {
-        auto *self = *static_cast<RunningHandlers **>(us_timer_ext(timer));
-        self->core_.gil.ensure();
-        self->is_polling_ = false;
-        self->reconsider_waiting(self->waiting_.size());
-    }, kMemoryPollMs, 0);
+}
+
+void RunningHandlers::on_timer() {
+    core_.gil.ensure();
+    is_polling_ = false;
+    reconsider_waiting(waiting_.size());
+}
+
+void RunningHandlers::close_timer() {
+    timer_.close();
+    is_polling_ = false;
 }
 
 void RunningHandlers::limits_changed() {
@@ -246,8 +249,6 @@ int RunningHandlers::traverse(visitproc visit, void *arg) {
 }
 
 void RunningHandlers::clear() {
-    timer_ = nullptr;  // goes with its loop
-    is_polling_ = false;
     closed_ = 0;
     while (!waiting_.empty()) {  // an empty deque would take memory, which may be short
         Ref dropped = std::move(waiting_.front());

@@ -23,8 +23,7 @@
 
 #include "py/interpreter/ref.h"
 #include "py/server/origin.h"
-
-struct us_timer_t;
+#include "uws/loop/timer.h"
 
 namespace uwserve {
 
@@ -72,6 +71,10 @@ class RunningHandlers {
     int traverse(visitproc visit, void *arg);
     void clear();
 
+    // Before the instance goes; in the child of a fork.
+    void close_timer();
+    void abandon_timer() { timer_.abandon(); }
+
   private:
     bool is_server_full(bool counts_bytes) const;
     uint64_t orphans(uint64_t beginning) const;
@@ -82,6 +85,7 @@ class RunningHandlers {
     void reconsider(WsObject *ws);
     void reconsider_waiting(size_t at_most);
     void arm_timer();
+    void on_timer();
 
     ServerCore &core_;
     PyObject *argument_ = nullptr;  // borrowed
@@ -93,7 +97,7 @@ class RunningHandlers {
     // be crowded any more. Closed sockets are never more than the others, but for a few.
     std::deque<Ref> waiting_;
     size_t closed_ = 0;  // closed sockets in waiting_
-    us_timer_t *timer_ = nullptr;  // the instance's
+    Timer timer_;  // opened when it is first needed
     bool is_polling_ = false;
 };
 

@@ -3,6 +3,7 @@
 // the handle of every open socket, so a connection lives without a name in Python.
 #pragma once
 
+#include "py/interpreter/args.h"
 #include "py/interpreter/objects.h"
 #include "py/server/core.h"
 #include "py/websocket/payload.h"
@@ -57,17 +58,5 @@ bool post_copy_for(WsObject *handle, std::string_view bytes, const char *call, F
         function(core, as_ws(kept->get()), copy);
     }, call);
 }
-
-// Keyword arguments of METH_FASTCALL methods: fills `out` (borrowed, NULL when absent) from positional and named
-// arguments. False with TypeError set.
-bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
-               const char *const *parameters, int required, int total, PyObject **out);
-// The same from a dict (borrowed, NULL when absent). False with TypeError for an unknown key.
-bool read_dict(const char *call, PyObject *dict, const char *const *parameters, int total, PyObject **out);
-// The truth of an optional bool argument. False with TypeError set.
-bool read_bool(PyObject *object, const char *name, bool *value);
-
-// __reduce_ex__ of an object that refers to something that cannot be copied.
-PyObject *refuse_copy(PyObject *self, PyObject *protocol);
 
 }  // namespace uwserve

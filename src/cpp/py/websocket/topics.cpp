@@ -21,7 +21,7 @@ PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyO
         return nullptr;
     }
     ServerCore &core = *self->core;
-    if (core.finished) return PyLong_FromLong(0);
+    if (core.finish.is_done()) return PyLong_FromLong(0);
     if (core.on_loop_thread()) {
         return PyLong_FromSsize_t(core.publish(self->ws, topic, payload.view(), payload.opcode(), compress));
     }

@@ -30,10 +30,12 @@ struct ClientAddress {
 // unchanged.
 enum class ForwardedField { kNone, kXForwardedFor, kForwarded };
 
+using Network = us_network_t;
+
 class TrustedProxies {
   public:
     TrustedProxies() = default;
-    TrustedProxies(std::vector<us_network_t> networks, bool local, ForwardedField field)
+    TrustedProxies(std::vector<Network> networks, bool local, ForwardedField field)
         : networks_(std::move(networks)), local_(local), field_(field) {}
 
     us_networks_t view() const { return {networks_.data(), networks_.size(), local_}; }
@@ -46,7 +48,7 @@ class TrustedProxies {
   private:
     bool trusts(const ClientAddress &address) const;
 
-    std::vector<us_network_t> networks_;
+    std::vector<Network> networks_;
     bool local_ = false;
     ForwardedField field_ = ForwardedField::kNone;
 };

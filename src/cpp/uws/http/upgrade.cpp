@@ -1,5 +1,6 @@
 #include "uws/http/upgrade.h"
 
+#include "usockets/tcp/read.h"
 #include "uws/http/connections.h"
 
 namespace uwserve {

@@ -5,10 +5,14 @@
 #include <utility>
 
 #include "uws/deflate/per_message.h"
+#include "usockets/proxy/proxy.h"
 
 namespace uwserve {
 
 namespace {
+
+// The timeout of a PROXY header and of a TLS handshake when HTTP connections have no idle timeout.
+constexpr unsigned kOpeningSeconds = 10;
 
 // The private variable in which uWebSockets keeps the loop of each thread. Access is not checked in the arguments of an
 // explicit instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
@@ -96,6 +100,7 @@ void Instance::build(WsHandler &handler) {
         (c->is_child_ ? ws_ : http_) = c;
     }
     us_loop_on_failure(loop_, on_failure, loop_);
+    listeners_.install(http_);
     connections_.install(http_, ws_);
     connections_.limits().install(http_, ws_);
     lifecycle_.install(ws_, &connections_, &handler);
@@ -107,6 +112,20 @@ Instance::~Instance() {
     LoopOfThread ours(reinterpret_cast<uWS::Loop *>(loop_));  // ~App uses it
     delete app_;
     reinterpret_cast<uWS::Loop *>(loop_)->free();
+}
+
+void Instance::apply_settings(const HttpSettings &http) {
+    const WebSocketSettings &websocket = connections_.limits().websocket;
+    lifecycle_.set_liveness(Liveness(websocket.idle_timeout, websocket.send_pings, websocket.ping_interval));
+    lifecycle_.set_max_lifetime(websocket.max_lifetime);
+    connections_.idle_timeout = http.idle_timeout;
+    connections_.keep_alive_timeout = http.keep_alive_timeout;
+    connections_.min_body_rate = http.min_body_rate;
+    connections_.max_body = http.max_body;
+    proxies_ = connections_.limits().proxies.view();
+    us_socket_context_proxy(http_, http.proxy_protocol ? &proxies_ : nullptr,
+                            http.idle_timeout ? http.idle_timeout : kOpeningSeconds);
+    us_socket_context_tls_deadline(http_, http.idle_timeout ? 0 : kOpeningSeconds);
 }
 
 // A callback has thrown: the corked socket is closed, and its bytes are dropped.

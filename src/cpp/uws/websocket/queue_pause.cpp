@@ -1,5 +1,6 @@
 #include "uws/websocket/queue_pause.h"
 
+#include "usockets/tcp/read.h"
 #include "uws/websocket/lifecycle.h"
 
 namespace uwserve {
