@@ -1,12 +1,14 @@
 // libusockets.h - the interface that uWebSockets is written against, implemented from scratch in this folder.
 //
 // Ownership: a loop owns its contexts' callbacks, its wheel of timeouts and every block that is closed but not freed; a
-// context owns its sockets; a socket owns its descriptor and its unsent tail. Everything here is loop-thread only, except
-// us_wakeup_loop(), which any thread may call. Functions that act (write, shutdown, timeout, adopt, listen) never call a
-// callback; us_socket_close() calls on_close at once outside a dispatch and after the outermost dispatch inside one.
+// context owns its sockets; a socket owns its descriptor and its unsent tail. Everything here is loop-thread only,
+// except us_wakeup_loop(), which any thread may call. Functions that act (write, shutdown, timeout, adopt, listen)
+// never call a callback; us_socket_close() calls on_close at once outside a dispatch and after the outermost dispatch
+// inside one.
 //
-// The structs are complete here, not opaque, because uWebSockets makes some forty accessor calls for one echoed message:
-// they are inline below and cost a load each. Only this folder may touch members whose name ends in an underscore.
+// The structs are complete here, not opaque, because uWebSockets makes some forty accessor calls for one echoed
+// message: they are inline below and cost a load each. Only this folder may touch members whose name ends in an
+// underscore.
 //
 // `ssl` is accepted everywhere, as uWebSockets passes it; the transport of a socket is decided by its context
 // (`transport_`: NULL is plain TCP or unix, else the table of tcp/transport.h that the TLS layer fills in).
@@ -67,8 +69,8 @@ struct us_callbacks_t {
     us_on_close_t on_close;
     us_on_data_t on_data;
     us_on_event_t on_writable, on_end, on_timeout, on_long_timeout;
-    // Ours. Called for each accepted descriptor before a socket is made of it: 0 refuses it, with a reset. It may replace
-    // the descriptor by another (us_draining_make_room).
+    // Ours. Called for each accepted descriptor before a socket is made of it: 0 refuses it, with a reset. It may
+    // replace the descriptor by another (us_draining_make_room).
     int (*on_accept)(us_socket_context_t *, int *fd);
     // Ours. Accepting failed with this errno, for lack of descriptors or memory, and pauses.
     void (*on_accept_error)(us_socket_context_t *, int error);
@@ -92,8 +94,8 @@ struct alignas(LIBUS_EXT_ALIGNMENT) us_socket_context_t {
     us_callbacks_t cb;
     uint32_t num_sockets;
     uint32_t num_proxied;  // accepted connections that are no sockets yet: their PROXY header has not arrived
-    // us_socket_timeout() is ignored while on_writable runs: for WebSockets only inbound bytes are a sign of life, and HTTP
-    // manages its own timeouts.
+    // us_socket_timeout() is ignored while on_writable runs: for WebSockets only inbound bytes are a sign of life, and
+    // HTTP manages its own timeouts.
     bool inbound_liveness;
     bool is_child_;
     const us_transport_t *transport_;
@@ -156,8 +158,8 @@ void us_wakeup_loop(us_loop_t *loop);  // any thread
 
 us_timer_t *us_create_timer(us_loop_t *loop, int fallthrough, unsigned int ext_size);
 void *us_timer_ext(us_timer_t *timer);
-// A fallthrough timer never wakes the loop: when due, it runs at the start of the next iteration that starts anyway (so the
-// Date header is fresh whenever a request is read, and an idle process sleeps). ms 0 disarms.
+// A fallthrough timer never wakes the loop: when due, it runs at the start of the next iteration that starts anyway (so
+// the Date header is fresh whenever a request is read, and an idle process sleeps). ms 0 disarms.
 void us_timer_set(us_timer_t *timer, void (*cb)(us_timer_t *), int ms, int repeat_ms);
 void us_timer_close(us_timer_t *timer);  // also from its own callback
 
@@ -188,8 +190,8 @@ us_listen_socket_t *us_socket_context_listen(int ssl, us_socket_context_t *conte
 void us_listen_socket_close(int ssl, us_listen_socket_t *listener);
 int us_socket_local_port(int ssl, us_socket_t *s);  // a listen socket cast, or a connection; -1 on failure
 
-// Declared for templates of uWebSockets that nothing instantiates (SSLApp among them, as a context decides on TLS), and not
-// defined. For server names see tls/tls.h, for unix listeners tcp/listen_unix.h, for pauses tcp/read.h.
+// Declared for templates of uWebSockets that nothing instantiates (SSLApp among them, as a context decides on TLS), and
+// not defined. For server names see tls/tls.h, for unix listeners tcp/listen_unix.h, for pauses tcp/read.h.
 us_listen_socket_t *us_socket_context_listen_unix(int ssl, us_socket_context_t *context, const char *path, int options,
                                                   int socket_ext_size);
 int us_poll_events(us_poll_t *p);
@@ -216,7 +218,8 @@ static inline int us_socket_is_shut_down(int, us_socket_t *s) { return s->shut_d
 void us_loop_refresh(us_loop_t *loop);  // reads the clock into `tick`
 void us_wheel_relink(us_socket_t *s);  // moves s to the slot of its earliest deadline
 
-// Arms (or with 0 disarms) on_timeout, never early and at most a second and US_COARSE_LAG_NS late. A store and a compare.
+// Arms (or with 0 disarms) on_timeout, never early and at most a second and US_COARSE_LAG_NS late. A store and a
+// compare.
 static inline void us_socket_timeout(int, us_socket_t *s, unsigned int seconds) {
     us_loop_t *loop = s->context->loop;
     if (s->closed || (loop->phase == US_PHASE_WRITABLE && s->context->inbound_liveness)) {
@@ -232,9 +235,9 @@ static inline void us_socket_timeout(int, us_socket_t *s, unsigned int seconds) 
 }
 void us_socket_long_timeout(int ssl, us_socket_t *s, unsigned int minutes);
 
-// Returns the bytes accepted, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read as
-// unsigned. With msg_more and at most 16 KiB, the bytes that the kernel does not accept become the unsent tail (also while
-// blocked, up to 32 KiB in all) and `length` is returned.
+// Returns the bytes accepted, 0..length, never negative; never keeps `data`; no syscall while blocked. `length` is read
+// as unsigned. With msg_more and at most 16 KiB, the bytes that the kernel does not accept become the unsent tail (also
+// while blocked, up to 32 KiB in all) and `length` is returned.
 int us_socket_write(int ssl, us_socket_t *s, const char *data, int length, int msg_more);
 // Header and payload in one sendmsg; never returns 1..header_length on a live socket, as the rest of the header and one
 // byte of the payload then become the unsent tail.
@@ -244,7 +247,8 @@ void us_socket_shutdown(int ssl, us_socket_t *s);
 void us_socket_shutdown_read(int ssl, us_socket_t *s);
 us_socket_t *us_socket_close(int ssl, us_socket_t *s, int code, void *reason);
 us_socket_t *us_socket_context_adopt_socket(int ssl, us_socket_context_t *context, us_socket_t *s, int ext_size);
-// A socket of a descriptor that was accepted elsewhere; NULL with errno, and the descriptor still belongs to the caller.
+// A socket of a descriptor that was accepted elsewhere; NULL with errno, and the descriptor still belongs to the
+// caller.
 us_socket_t *us_adopt_accepted_socket(int ssl, us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR fd,
                                       unsigned int socket_ext_size, char *ip, int ip_length);
 void *us_socket_get_native_handle(int ssl, us_socket_t *s);

@@ -1,8 +1,9 @@
-// loop/embedding.cpp - a dispatch bracket for work outside the loop's callbacks, and the transfer of the receive buffer.
+// loop/embedding.cpp - a dispatch bracket for work outside the loop's callbacks, and the transfer of the receive
+// buffer.
 //
-// Invariant: between us_loop_enter() and the matching us_loop_leave() the loop behaves as inside a callback: closed blocks
-// stay readable, and on_close is called at the outermost leave or (us_loop_leave_later) in the next dispatch, which every
-// iteration begins with.
+// Invariant: between us_loop_enter() and the matching us_loop_leave() the loop behaves as inside a callback: closed
+// blocks stay readable, and on_close is called at the outermost leave or (us_loop_leave_later) in the next dispatch,
+// which every iteration begins with.
 
 #include "usockets/loop/embedding.h"
 

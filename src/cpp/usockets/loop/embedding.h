@@ -10,12 +10,13 @@ void us_loop_enter(us_loop_t *loop);
 void us_loop_leave(us_loop_t *loop);
 // The same, but leaves the deferred closes to the next dispatch; the caller must make sure that there is one.
 void us_loop_leave_later(us_loop_t *loop);
-// Outside an iteration, after such calls: sets the kernel's timer for new timers and timeouts. True if an iteration must
-// run: to free closed blocks, or to end the loop.
+// Outside an iteration, after such calls: sets the kernel's timer for new timers and timeouts. True if an iteration
+// must run: to free closed blocks, or to end the loop.
 bool us_loop_needs_turn(us_loop_t *loop);
 bool us_loop_is_iterating(us_loop_t *loop);
 
-// Allocates in advance for the next call of us_loop_take_recv_buffer(), which then cannot fail; false when out of memory.
+// Allocates in advance for the next call of us_loop_take_recv_buffer(), which then cannot fail; false when out of
+// memory.
 bool us_loop_prepare_recv_buffer(us_loop_t *loop);
 // Gives the loop a new receive buffer and returns the old one's memory, to be freed with free(): for a caller that must
 // keep received bytes in place after its callback.

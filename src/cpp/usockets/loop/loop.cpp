@@ -8,8 +8,8 @@
 //   memory       of closed blocks: until the end of the iteration
 // Deferring works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
 //
-// After fork(), us_loop_abandon() in the child closes copies of descriptors and does nothing else: epoll_ctl there would
-// change the parent's registrations.
+// After fork(), us_loop_abandon() in the child closes copies of descriptors and does nothing else: epoll_ctl there
+// would change the parent's registrations.
 
 #include "usockets/loop/loop.h"
 

@@ -23,10 +23,10 @@ void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user);
 // Called when a callback has thrown, before its socket is closed, so that the layer above can repair its state.
 void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user);
 
-// Accounts for the memory that sockets use. A socket has changed when a write to it was short or found it blocked, when it
-// became writable, and when the layer above calls us_socket_changed(). cb may only read and count. It is called late, so
-// that it sees the change complete: when another socket changes, in us_loop_settle(), in us_loop_leave(), or at the end of
-// the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block.
+// Accounts for the memory that sockets use. A socket has changed when a write to it was short or found it blocked, when
+// it became writable, and when the layer above calls us_socket_changed(). cb may only read and count. It is called
+// late, so that it sees the change complete: when another socket changes, in us_loop_settle(), in us_loop_leave(), or
+// at the end of the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block.
 void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user);
 void us_socket_changed(us_socket_t *s);
 void us_loop_settle(us_loop_t *loop);
@@ -43,8 +43,8 @@ static inline uint64_t us_loop_bytes_written(const us_loop_t *loop) {
 
 [[gnu::cold]] void us_callback_threw(us_loop_t *loop, us_socket_t *s);
 
-// Calls from the loop to the layer above go through us_contain(). A C++ exception, that is a failed allocation, closes `s`
-// (NULL: nothing) and ends neither the iteration nor the process.
+// Calls from the loop to the layer above go through us_contain(). A C++ exception, that is a failed allocation, closes
+// `s` (NULL: nothing) and ends neither the iteration nor the process.
 template <typename F>
 [[gnu::always_inline]] inline void us_contain(us_loop_t *loop, us_socket_t *s, F call) {
     try {

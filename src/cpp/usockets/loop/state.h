@@ -1,11 +1,12 @@
 // loop/state.h - the state of a loop, and how callbacks are bracketed. For the socket layer only.
 //
 // Ownership: the loop owns every list below. A closed block (socket, listen socket, watch, draining connection, timer,
-// context) is freed at the end of the iteration, because the events of the current epoll batch, and callers up the stack,
-// may still point to it. This one rule makes stale pointers harmless.
+// context) is freed at the end of the iteration, because the events of the current epoll batch, and callers up the
+// stack, may still point to it. This one rule makes stale pointers harmless.
 //
-// Depth: us_dispatch_t brackets every callback. When the outermost one ends, it runs the queue of deferred on_close calls
-// inside its own bracket, so on_close may close further sockets without recursion, and each gets on_close exactly once.
+// Depth: us_dispatch_t brackets every callback. When the outermost one ends, it runs the queue of deferred on_close
+// calls inside its own bracket, so on_close may close further sockets without recursion, and each gets on_close exactly
+// once.
 //
 // All fields are loop-thread only, except `wake_pending` and `wake_fd` (atomic; written once).
 

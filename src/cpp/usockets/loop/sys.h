@@ -1,8 +1,8 @@
 // loop/sys.h - all system calls of the socket layer.
 //
-// Each goes through a wrapper below, so that a test build can count calls, make the N-th one fail, or shorten a transfer
-// (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the check is a constant false and each
-// wrapper is the bare call: no cost.
+// Each goes through a wrapper below, so that a test build can count calls, make the N-th one fail, or shorten a
+// transfer (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the check is a constant
+// false and each wrapper is the bare call: no cost.
 //
 // The hook returns the errno to fail with, or 0 to let the call through; it may lower *length of a transfer. close() is
 // always carried out even when it is made to "fail", as on Linux a failed close() has released the descriptor, too.
@@ -128,8 +128,8 @@ template <typename F>
     return n;
 }
 
-// recv, send and sendmsg bypass libc, where they are cancellation points: once a process has had a second thread, entering
-// and leaving those costs some ninety instructions per message, and this thread is never cancelled.
+// recv, send and sendmsg bypass libc, where they are cancellation points: once a process has had a second thread,
+// entering and leaving those costs some ninety instructions per message, and this thread is never cancelled.
 static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {
     return us_sys_repeat([&]() -> ssize_t {
         return us_sys_fails(US_SYS_RECV, &length) ? -1

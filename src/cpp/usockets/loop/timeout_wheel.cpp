@@ -4,14 +4,14 @@
 // store: the socket stays in its slot, and when the slot is due, its real deadlines are checked and it is linked again.
 // Bringing one forward relinks. So a busy connection costs one relink per timeout period, not per message.
 //
-// Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the wheel
-// wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work list) or the
-// tick of the slot, and no later than any armed deadline, except that a deadline in the past or in the swept part goes to
-// the next slot.
+// Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the
+// wheel wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work
+// list) or the tick of the slot, and no later than any armed deadline, except that a deadline in the past or in the
+// swept part goes to the next slot.
 //
-// A sweep first moves the sockets of all slots that have passed to `due` and then handles one at a time, as callbacks may
-// close, adopt and re-arm any socket, including those still in `due`. One iteration handles US_SWEEP_BURST of them: clients
-// that connected in the same second are due in the same second, too.
+// A sweep first moves the sockets of all slots that have passed to `due` and then handles one at a time, as callbacks
+// may close, adopt and re-arm any socket, including those still in `due`. One iteration handles US_SWEEP_BURST of them:
+// clients that connected in the same second are due in the same second, too.
 
 #include "usockets/loop/timeout_wheel.h"
 

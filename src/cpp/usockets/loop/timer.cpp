@@ -1,13 +1,14 @@
 // loop/timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for timers and timeouts.
 //
-// The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the oldest
-// draining connection, the oldest connection without its PROXY header. It is only ever moved closer, or set again after it
-// fired: a postponed target costs one idle wake-up instead of a system call per request. With no target it is left alone,
-// so an idle process sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
+// The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the
+// oldest draining connection, the oldest connection without its PROXY header. It is only ever moved closer, or set
+// again after it fired: a postponed target costs one idle wake-up instead of a system call per request. With no target
+// it is left alone, so an idle process sleeps (after at most one such wake-up). It is edge-triggered and never read;
+// setting it clears it.
 //
-// A loop owns its timers until they are closed. They are few, so those that are set are in one unordered list; the others,
-// which no iteration has to visit, are in a second list. A pass runs each due timer once and starts over after every
-// callback, as the callback may have set, cleared or closed any timer.
+// A loop owns its timers until they are closed. They are few, so those that are set are in one unordered list; the
+// others, which no iteration has to visit, are in a second list. A pass runs each due timer once and starts over after
+// every callback, as the callback may have set, cleared or closed any timer.
 
 #include "usockets/loop/timer.h"
 

@@ -24,8 +24,8 @@ struct us_timer_t : us_deferred_free_t {
 };
 static_assert(sizeof(us_timer_t) % 8 == 0);
 
-// Cheap. Ahead of the clock by up to US_COARSE_LAG_NS, so that a deadline computed from it does not come early: expiry is
-// decided by the exact clock.
+// Cheap. Ahead of the clock by up to US_COARSE_LAG_NS, so that a deadline computed from it does not come early: expiry
+// is decided by the exact clock.
 void us_loop_refresh_tick(us_loop_t *loop);
 
 bool us_timers_arm(us_loop_t *loop);  // false: the kernel timer could not be set

@@ -5,8 +5,8 @@
 // work before the loop clears it (release/acquire on the flag), so wakeup_cb sees that work: nothing is lost. The
 // eventfd is edge-triggered and never read; each write is one more edge.
 //
-// A watch belongs to the loop until us_unwatch(). The descriptor belongs to the caller, which must unwatch before it closes
-// the descriptor.
+// A watch belongs to the loop until us_unwatch(). The descriptor belongs to the caller, which must unwatch before it
+// closes the descriptor.
 
 #include "usockets/loop/watch.h"
 

@@ -1,4 +1,5 @@
-// proxy/parse.cpp - the two formats of a PROXY header. A pure function over bytes; no more lenient than the specification.
+// proxy/parse.cpp - the two formats of a PROXY header. A pure function over bytes; no more lenient than the
+// specification.
 
 #include "usockets/proxy/parse.h"
 
@@ -79,8 +80,8 @@ static int parse_v1(const uint8_t *data, size_t length, us_proxy_header_t *heade
 
 static unsigned read_16(const uint8_t *at) { return (unsigned) at[0] << 8 | at[1]; }
 
-// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` as zero. Bit by bit is fast
-// enough for some hundred bytes per connection.
+// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` as zero. Bit by bit is
+// fast enough for some hundred bytes per connection.
 static uint32_t checksum(const uint8_t *data, size_t length, size_t hole) {
     uint32_t crc = 0xffffffff;
     for (size_t i = 0; i < length; i++) {

@@ -1,11 +1,11 @@
 // proxy/proxy.cpp - connections whose PROXY header has not arrived yet.
 //
-// They are not sockets: the layer above does not see them, no transport (TLS) has begun, and there are no callbacks. The
-// loop lists them in order of arrival (the timeout is the same for all); they are closed with the listen socket that
-// accepted them. When the header is complete the descriptor becomes an ordinary socket.
+// They are not sockets: the layer above does not see them, no transport (TLS) has begun, and there are no callbacks.
+// The loop lists them in order of arrival (the timeout is the same for all); they are closed with the listen socket
+// that accepted them. When the header is complete the descriptor becomes an ordinary socket.
 //
-// No byte behind the header is read here: MSG_PEEK shows the bytes first, and then exactly those of the header are read.
-// As each visit reads all that it has peeked at, or is the last one, epoll's level triggering never spins.
+// No byte behind the header is read here: MSG_PEEK shows the bytes first, and then exactly those of the header are
+// read. As each visit reads all that it has peeked at, or is the last one, epoll's level triggering never spins.
 
 #include "usockets/proxy/proxy.h"
 

@@ -1,8 +1,8 @@
 // proxy/proxy.h - the PROXY protocol, versions 1 and 2, as a receiver (proxy-protocol.txt of HAProxy, section 2).
 //
 // A context can expect a PROXY header on connections from certain peers. Such a connection becomes a socket, and gets
-// on_open, only when its header is complete; the socket then has the address that the header names. Connections from other
-// peers are not parsed: there, a header is data like any other (and no HTTP request).
+// on_open, only when its header is complete; the socket then has the address that the header names. Connections from
+// other peers are not parsed: there, a header is data like any other (and no HTTP request).
 //
 // Loop thread only.
 

@@ -1,12 +1,12 @@
 // tcp/context.cpp - a set of callbacks and the sockets that use them.
 //
-// A context owns its open sockets (`head_`) and listen sockets. Its memory outlives every block that points to it: a freed
-// context goes to the loop's dead list and is released after the closed blocks, at the end of the iteration. A child
-// shares its parent's transport and so holds a reference on it; uWebSockets frees the parent first.
+// A context owns its open sockets (`head_`) and listen sockets. Its memory outlives every block that points to it: a
+// freed context goes to the loop's dead list and is released after the closed blocks, at the end of the iteration. A
+// child shares its parent's transport and so holds a reference on it; uWebSockets frees the parent first.
 //
 // us_socket_context_close() calls on_close for each socket; us_socket_context_free() comes after the layer above has
-// destroyed its data, so it closes open sockets without callbacks. If the loop was freed first, `loop` is NULL, and only
-// memory is freed.
+// destroyed its data, so it closes open sockets without callbacks. If the loop was freed first, `loop` is NULL, and
+// only memory is freed.
 
 #include "usockets/tcp/context.h"
 

@@ -1,10 +1,10 @@
 // tcp/draining_close.cpp - closed connections whose last bytes are still on their way to the peer.
 //
-// close() with unread input makes the kernel send a reset, and a reset destroys bytes that the peer has received but not
-// read yet: typically the error page or the Close frame that explains the close. So when a connection has sent its FIN and
-// its peer has not, its descriptor stays open here: input is discarded until the peer's FIN, an error, or two seconds. At
-// most US_DRAINING_MAX at once; beyond that, and on any error, the descriptor is closed at once. The limit of connections
-// counts them and ends the oldest to admit a new connection.
+// close() with unread input makes the kernel send a reset, and a reset destroys bytes that the peer has received but
+// not read yet: typically the error page or the Close frame that explains the close. So when a connection has sent its
+// FIN and its peer has not, its descriptor stays open here: input is discarded until the peer's FIN, an error, or two
+// seconds. At most US_DRAINING_MAX at once; beyond that, and on any error, the descriptor is closed at once. The limit
+// of connections counts them and ends the oldest to admit a new connection.
 //
 // They belong to the loop, in order of their deadlines (the same period for all), and do not keep it running.
 

@@ -7,9 +7,9 @@
 // Out of descriptors or memory, accept() fails while the connection stays queued and level-triggered epoll would report
 // it for ever (defect U3). Then epoll ignores the listener for US_ACCEPT_PAUSE_MS.
 //
-// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is in use is an
-// error, never a reason to try the other family. TCP_NODELAY (no Nagle) is set on the listen socket, and accepted sockets
-// inherit it.
+// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is in use is
+// an error, never a reason to try the other family. TCP_NODELAY (no Nagle) is set on the listen socket, and accepted
+// sockets inherit it.
 
 #include "usockets/tcp/listen.h"
 
@@ -94,7 +94,8 @@ static void poll_again(us_timer_t *timer) {
     us_timer_set(listener->retry, poll_again, US_ACCEPT_PAUSE_MS, 0);
 }
 
-// Errors that concern one connection only (accept(2)). All others persist: above all EMFILE, ENFILE, ENOBUFS and ENOMEM.
+// Errors that concern one connection only (accept(2)). All others persist: above all EMFILE, ENFILE, ENOBUFS and
+// ENOMEM.
 static bool is_of_one_connection(int error) {
     static constexpr int errors[] = {EINTR,    ECONNABORTED, ECONNRESET, EPERM,        EPROTO, ENOPROTOOPT,
                                      ENETDOWN, ENETUNREACH,  EHOSTDOWN,  EHOSTUNREACH, ENONET, ETIMEDOUT};

@@ -2,9 +2,9 @@
 //
 // All checks come first and change nothing, so that on failure the caller has its descriptor as before. On success the
 // listener owns and closes it. Other processes may share the socket, with two consequences: O_NONBLOCK belongs to the
-// socket and not to the descriptor, and of several processes that wake up for one connection, all but one get EAGAIN from
-// accept(). Closing this descriptor neither ends their listening nor resets connections that wait to be accepted, so a
-// server can be restarted without a gap.
+// socket and not to the descriptor, and of several processes that wake up for one connection, all but one get EAGAIN
+// from accept(). Closing this descriptor neither ends their listening nor resets connections that wait to be accepted,
+// so a server can be restarted without a gap.
 
 #include "usockets/tcp/listen_fd.h"
 

@@ -12,10 +12,11 @@ struct us_listen_address_t {
     int port;
 };
 
-// Takes over a listening socket that another process (a parent, systemd) has bound: TCP or unix, SOCK_STREAM. On success, fd
-// becomes non-blocking (for all processes that share it) and close-on-exec, and *where is filled in. On failure, NULL with
-// errno, and fd still belongs to the caller: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream), EAFNOSUPPORT (neither TCP nor
-// unix), EINVAL (not listening), or an error of the system. Closing the listener removes no path.
+// Takes over a listening socket that another process (a parent, systemd) has bound: TCP or unix, SOCK_STREAM. On
+// success, fd becomes non-blocking (for all processes that share it) and close-on-exec, and *where is filled in. On
+// failure, NULL with errno, and fd still belongs to the caller: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (no stream),
+// EAFNOSUPPORT (neither TCP nor unix), EINVAL (not listening), or an error of the system. Closing the listener removes
+// no path.
 us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socket_ext_size, us_listen_address_t *where);
 int us_listen_socket_fd(us_listen_socket_t *listener);
 bool us_listen_socket_address(us_listen_socket_t *listener, us_listen_address_t *where);

@@ -5,8 +5,8 @@
 // connections, the umask (of the whole process) stays as it is, and replacing a stale socket leaves no gap.
 //
 // An existing file at the path: if it is not a socket (a symbolic link included), EEXIST, and it is never removed; if a
-// server accepts connections on it, EADDRINUSE; if it refuses connections, it is stale and replaced. At close the path is
-// removed only if it is still our inode: another server may have replaced it in the meantime.
+// server accepts connections on it, EADDRINUSE; if it refuses connections, it is stale and replaced. At close the path
+// is removed only if it is still our inode: another server may have replaced it in the meantime.
 
 #include "usockets/tcp/listen_unix.h"
 
@@ -98,8 +98,8 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
     return false;
 }
 
-// A name in the folder of `path`, and its address for bind(): direct or, if too long, through the folder's descriptor, which
-// the caller closes.
+// A name in the folder of `path`, and its address for bind(): direct or, if too long, through the folder's descriptor,
+// which the caller closes.
 static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address,
                            int *folder) {
     static std::atomic<unsigned> counter{0};

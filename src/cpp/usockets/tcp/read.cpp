@@ -1,17 +1,19 @@
 // tcp/read.cpp - received bytes to on_data, and the end of the stream to on_end.
 //
-// All sockets of a loop share one receive buffer with padding on both sides; its contents are valid until on_data returns.
-// A read that fills it is followed by another, up to four reads or one millisecond, then the other sockets get their turn;
-// epoll is level-triggered, so no bytes are forgotten. A short read ends the visit without a further recv() for EAGAIN.
+// All sockets of a loop share one receive buffer with padding on both sides; its contents are valid until on_data
+// returns. A read that fills it is followed by another, up to four reads or one millisecond, then the other sockets get
+// their turn; epoll is level-triggered, so no bytes are forgotten. A short read ends the visit without a further recv()
+// for EAGAIN.
 //
-// The layer above may handle a part of a read and give the rest back (us_socket_unread()); it is delivered again, before
-// any other bytes, in the socket's next visit.
+// The layer above may handle a part of a read and give the rest back (us_socket_unread()); it is delivered again,
+// before any other bytes, in the socket's next visit.
 //
 // The limit of one read depends on the cost of its handlers: 128 KiB of small messages are 5,000 calls, during which no
-// other socket is served. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
+// other socket is served. So larger reads are timed, and the limit of the next one aims at half a millisecond of
+// handlers.
 //
-// A hang-up or error event is only a hint to keep reading: bytes that the peer sent before are always delivered first, and
-// recv() returns the end or the error (defect U5). After each callback the socket may be closed or have moved.
+// A hang-up or error event is only a hint to keep reading: bytes that the peer sent before are always delivered first,
+// and recv() returns the end or the error (defect U5). After each callback the socket may be closed or have moved.
 
 #include "usockets/tcp/read.h"
 

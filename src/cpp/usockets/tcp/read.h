@@ -4,24 +4,24 @@
 
 #include "usockets/libusockets.h"
 
-// Why a socket is not being read; reading resumes when the last reason is taken back. QUEUE: received bytes wait for the
-// layer above, so the peer's silence is no sign of death.
+// Why a socket is not being read; reading resumes when the last reason is taken back. QUEUE: received bytes wait for
+// the layer above, so the peer's silence is no sign of death.
 enum us_pause_reason_t { US_PAUSE_USER = 1, US_PAUSE_HELD = 2, US_PAUSE_BACKLOG = 4, US_PAUSE_QUEUE = 8 };
 
 // Stops reading; idempotent. US_PAUSE_USER disarms on_timeout, and the caller that resumes must arm it again.
 void us_socket_pause(us_socket_t *s, int reason);
 void us_socket_resume(us_socket_t *s, int reason);
-// For a socket that is not read, lets the kernel check whether the peer is still there: TCP sends probes after `seconds`
-// without traffic (tcp(7), SO_KEEPALIVE); if none is answered in as long again, an error event follows. Best effort; does
-// nothing on unix sockets, whose peer cannot vanish unnoticed.
+// For a socket that is not read, lets the kernel check whether the peer is still there: TCP sends probes after
+// `seconds` without traffic (tcp(7), SO_KEEPALIVE); if none is answered in as long again, an error event follows. Best
+// effort; does nothing on unix sockets, whose peer cannot vanish unnoticed.
 void us_socket_keepalive(us_socket_t *s, unsigned int seconds);
 
-// Only inside on_data: gives back the last bytes of the read. They are delivered again, before any others, after the other
-// sockets have had their turn, and dropped when the socket closes. us_socket_unread_bytes(): how many wait.
+// Only inside on_data: gives back the last bytes of the read. They are delivered again, before any others, after the
+// other sockets have had their turn, and dropped when the socket closes. us_socket_unread_bytes(): how many wait.
 void us_socket_unread(us_socket_t *s, const char *data, size_t length);
 size_t us_socket_unread_bytes(const us_socket_t *s);
-// Passes bytes to on_data as if they had just arrived (copied into a padded buffer, in pieces); follows adoption and stops
-// at a close; on_close is deferred to its end. Returns the socket that received the last piece.
+// Passes bytes to on_data as if they had just arrived (copied into a padded buffer, in pieces); follows adoption and
+// stops at a close; on_close is deferred to its end. Returns the socket that received the last piece.
 us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length);
 
 // ---- for the socket layer ----

@@ -1,11 +1,11 @@
 // tcp/socket.cpp - the life of a socket: made, moved to another context, closed.
 //
 // For the kernel and the lists, a socket is closed at once; on_close is deferred (until the outermost callback has
-// returned), and so is freeing (until the end of the iteration), because uWebSockets reads a block after it has closed it.
-// Order in us_socket_close(): epoll and the descriptor, then the flag and the lists, then the on_close queue.
+// returned), and so is freeing (until the end of the iteration), because uWebSockets reads a block after it has closed
+// it. Order in us_socket_close(): epoll and the descriptor, then the flag and the lists, then the on_close queue.
 //
-// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, which events and callers with
-// the old pointer follow. Only the new block owns the descriptor, the unsent tail and the transport state.
+// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, which events and callers
+// with the old pointer follow. Only the new block owns the descriptor, the unsent tail and the transport state.
 
 #include "usockets/tcp/socket.h"
 
@@ -107,8 +107,8 @@ static void unlink_all(us_socket_t *s) {
     us_socket_free_later(s);
 }
 
-// Removes fd from epoll explicitly: if a forked child has a copy of the descriptor, close() would leave the registration,
-// with its pointer to this block, in place.
+// Removes fd from epoll explicitly: if a forked child has a copy of the descriptor, close() would leave the
+// registration, with its pointer to this block, in place.
 static void release_fd(us_socket_t *s, bool may_drain) {
     if (s->fd < 0) {
         return;  // abandoned after fork

@@ -4,9 +4,9 @@
 
 #include "usockets/libusockets.h"
 
-// us_socket_close() with (0, NULL) that still delivers what the kernel has accepted: while bytes are not acknowledged, a
-// FIN follows them and the descriptor drains (tcp/draining_close.cpp), as close() with unread input would send a reset,
-// which ends the delivery.
+// us_socket_close() with (0, NULL) that still delivers what the kernel has accepted: while bytes are not acknowledged,
+// a FIN follows them and the descriptor drains (tcp/draining_close.cpp), as close() with unread input would send a
+// reset, which ends the delivery.
 void us_socket_close_delivering(us_socket_t *s);
 // us_socket_close() with (0, NULL) and a reset: the kernel drops unsent bytes.
 void us_socket_reset(us_socket_t *s);

@@ -4,13 +4,13 @@
 // system call, as uWebSockets retries its whole backlog at every send (defect S9).
 //
 // The unsent tail holds bytes that a write has accepted although the kernel has not: the rest of a short msg_more write
-// (uWebSockets would lose the bytes behind it, S2) and the header plus one byte of a write2 (it would lose the payload, S1).
-// Invariants: a socket with a tail is blocked; the tail is sent first, before on_writable and before FIN; it is small
-// (TAIL_MAX, plus write2 headers) and freed when empty. After a fatal error, writes return 0 and the loop closes the
-// socket at the end of the iteration.
+// (uWebSockets would lose the bytes behind it, S2) and the header plus one byte of a write2 (it would lose the payload,
+// S1). Invariants: a socket with a tail is blocked; the tail is sent first, before on_writable and before FIN; it is
+// small (TAIL_MAX, plus write2 headers) and freed when empty. After a fatal error, writes return 0 and the loop closes
+// the socket at the end of the iteration.
 //
-// MSG_MORE is used between us_socket_hold() and us_socket_push() only: without a following write it would delay the last
-// segment by 200 ms.
+// MSG_MORE is used between us_socket_hold() and us_socket_push() only: without a following write it would delay the
+// last segment by 200 ms.
 
 #include "usockets/tcp/write.h"
 

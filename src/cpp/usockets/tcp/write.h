@@ -12,12 +12,12 @@ struct iovec;
 // us_socket_can_write_parts(): not for TLS, nor while the socket is blocked or closing. Changes the parts.
 bool us_socket_can_write_parts(const us_socket_t *s);
 size_t us_socket_write_parts(us_socket_t *s, iovec *parts, size_t count);
-// For a socket that is about to be closed: flushes once more, even if the socket is blocked. True: everything was sent, and
-// writes go to the kernel again. No on_writable follows.
+// For a socket that is about to be closed: flushes once more, even if the socket is blocked. True: everything was sent,
+// and writes go to the kernel again. No on_writable follows.
 bool us_socket_retry(us_socket_t *s);
 
-// For several writes in a row, inside one callback: until us_socket_push() the kernel may delay the end of each write, so
-// that it makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last.
+// For several writes in a row, inside one callback: until us_socket_push() the kernel may delay the end of each write,
+// so that it makes fewer and fuller segments. One socket at a time. us_socket_release(): the next write is the last.
 void us_socket_hold(us_socket_t *s);
 void us_socket_release(us_socket_t *s);
 void us_socket_push(us_socket_t *s);

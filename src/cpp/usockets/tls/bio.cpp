@@ -1,12 +1,12 @@
 // tls/bio.cpp - the BIO between OpenSSL and our buffers, and the way of encrypted bytes to the kernel.
 //
-// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation sends them, and the
-// bytes that the kernel does not accept become the socket's own `out`. While there are such bytes, all new ones are appended
-// to them. Invariant between operations: the family's buffer is empty, and a socket with unsent bytes is blocked, so that
-// EPOLLOUT will come.
+// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation sends them, and
+// the bytes that the kernel does not accept become the socket's own `out`. While there are such bytes, all new ones are
+// appended to them. Invariant between operations: the family's buffer is empty, and a socket with unsent bytes is
+// blocked, so that EPOLLOUT will come.
 //
-// `out` is bounded: write calls add nothing to it (send() of tls/tls.cpp returns EAGAIN first), so only answers that the
-// peer provokes grow it; at US_TLS_OUT_MAX the connection fails.
+// `out` is bounded: write calls add nothing to it (send() of tls/tls.cpp returns EAGAIN first), so only answers that
+// the peer provokes grow it; at US_TLS_OUT_MAX the connection fails.
 
 #include "usockets/tls/bio.h"
 

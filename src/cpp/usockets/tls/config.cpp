@@ -1,4 +1,5 @@
-// tls/config.cpp - a configuration: its sites, and the choice between them by the client's server name (SNI, RFC 6066 3).
+// tls/config.cpp - a configuration: its sites, and the choice between them by the client's server name (SNI, RFC 6066
+// 3).
 //
 // The ClientHello callback chooses before any other decision: certificate, suites, client certificates, ALPN and valid
 // tickets all depend on the site. An exact name goes before a wildcard, a wildcard matches one label, and case and a

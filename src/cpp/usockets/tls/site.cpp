@@ -1,11 +1,11 @@
 // tls/site.cpp - one SSL_CTX from the PEM texts of one entry.
 //
-// Every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless `ciphers`
-// says otherwise, sessions in tickets only (no session cache), buffers that are released when idle.
+// Every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless
+// `ciphers` says otherwise, sessions in tickets only (no session cache), buffers that are released when idle.
 //
-// A ticket is valid for one site of one configuration: the configuration owns the keys (tls/tickets.cpp), and the session
-// id context is a digest of the site's names and of its demands on client certificates, so that no ticket carries a client
-// past another site's certificate check.
+// A ticket is valid for one site of one configuration: the configuration owns the keys (tls/tickets.cpp), and the
+// session id context is a digest of the site's names and of its demands on client certificates, so that no ticket
+// carries a client past another site's certificate check.
 //
 // No key or passphrase gets into an error text; OpenSSL's own texts contain none.
 
@@ -21,8 +21,8 @@
 #include <cstring>
 #include <memory>
 
-// AES with 128 bits first: no known attack comes near it, and its ten rounds take a quarter to a third less time than the
-// fourteen of 256 bits.
+// AES with 128 bits first: no known attack comes near it, and its ten rounds take a quarter to a third less time than
+// the fourteen of 256 bits.
 static constexpr char DEFAULT_SUITES13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static constexpr char DEFAULT_CIPHERS[] = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20";  // of TLS 1.2
 

@@ -1,9 +1,9 @@
 // tls/state.h - the TLS state of a socket, and what the sockets of a context share.
 //
-// Ownership: a us_tls_state_t belongs to its socket (transport_state_, moved by adopt) and owns the SSL and a reference to
-// the configuration. A us_tls_family_t belongs to a root context (transport_config_) and has the buffers that its sockets
-// use in turn: one for received and one for encrypted bytes. Each operation on a socket leaves both empty: unused bytes are
-// copied into the socket's own memory, so that an idle or a fast connection has no buffer at all.
+// Ownership: a us_tls_state_t belongs to its socket (transport_state_, moved by adopt) and owns the SSL and a reference
+// to the configuration. A us_tls_family_t belongs to a root context (transport_config_) and has the buffers that its
+// sockets use in turn: one for received and one for encrypted bytes. Each operation on a socket leaves both empty:
+// unused bytes are copied into the socket's own memory, so that an idle or a fast connection has no buffer at all.
 //
 // OpenSSL never uses the descriptor. Its BIO (tls/bio.cpp) reads from `input` and writes to the family's `out`; so
 // SSL_write() never has to be repeated, SSL_read() never sees the end of the stream, and every system call is ours.

@@ -1,18 +1,18 @@
 // tls/tls.cpp - the transport (tcp/transport.h) that encrypts: handshakes, records, close_notify.
 //
 // recv() decrypts straight into the loop's receive buffer, as many records as fit, so that many small records make one
-// on_data. It reads from the kernel once per call, and again only while it has nothing to deliver: after a short read there
-// is nothing more now. When bytes stay in OpenSSL or in `input` because the buffer is full (or the layer above paused),
-// pending() is true, and the loop reads them without an event.
+// on_data. It reads from the kernel once per call, and again only while it has nothing to deliver: after a short read
+// there is nothing more now. When bytes stay in OpenSSL or in `input` because the buffer is full (or the layer above
+// paused), pending() is true, and the loop reads them without an event.
 //
-// Full handshakes cost up to milliseconds of CPU. One iteration spends US_TLS_HANDSHAKE_BUDGET_NS on them; the others are
-// not even read: epoll, which is level-triggered and keeps its order, serves as their queue.
+// Full handshakes cost up to milliseconds of CPU. One iteration spends US_TLS_HANDSHAKE_BUDGET_NS on them; the others
+// are not even read: epoll, which is level-triggered and keeps its order, serves as their queue.
 //
 // The end of the stream: close_notify or FIN, whichever comes first, is the peer's end (0 from recv). A FIN without a
 // close_notify is not an error here, as HTTP and WebSocket messages carry their own lengths and ends.
 //
-// After a protocol error, recv() writes the alert and fails with EPROTO; the connection then drains (tcp/read.cpp), as a
-// reset would destroy the alert.
+// After a protocol error, recv() writes the alert and fails with EPROTO; the connection then drains (tcp/read.cpp), as
+// a reset would destroy the alert.
 
 #include "usockets/tls/tls.h"
 
