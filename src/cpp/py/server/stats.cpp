@@ -45,7 +45,10 @@ py::dict direction(const Stats::Direction &way, uint64_t wire_bytes) {
 }
 
 py::dict gauge_and_total(const char *gauge, uint64_t now, uint64_t total) {
-    return py::dict(py::arg(gauge) = now, py::arg("total") = total);
+    py::dict result;
+    result[gauge] = now;
+    result["total"] = total;
+    return result;
 }
 
 py::dict stats(const ServerCore &core) {
@@ -90,8 +93,10 @@ py::dict topics(ServerCore &core) {
     py::dict all;
     if (!core.instance) return all;
     for (const TopicFigures &topic : figures_of_topics(*core.instance)) {
-        all[py::str(topic.name)] =
-            py::dict(py::arg("subscribers") = topic.subscribers, py::arg("publishes") = topic.publishes);
+        py::dict one;
+        one["subscribers"] = topic.subscribers;
+        one["publishes"] = topic.publishes;
+        all[py::str(topic.name)] = one;
     }
     return all;
 }
