@@ -270,24 +270,6 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
 
 }  // namespace
 
-// --- context variables ---
-
-RequestScope::RequestScope(ServerCore &core, RequestObject *request)
-    : contexts_(core.contexts),
-      before_(core.contexts.request()),
-      scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
-    contexts_.set_request(request);
-}
-
-RequestScope::~RequestScope() { contexts_.set_request(before_); }
-
-Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
-    // In the request's coroutine, or a step of its Task, the variables that this has set.
-    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
-        return core.contexts.changed_copy();
-    return core.contexts.of_running(&request->context, even_if_pristine);
-}
-
 // --- from HttpConnections ---
 
 void ServerCore::on_request(HttpConnection &conn) {

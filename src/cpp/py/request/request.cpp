@@ -155,6 +155,13 @@ RequestObject *new_request(ServerCore &core, HttpConnection &conn) {
     return self;
 }
 
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
+    // In the request's coroutine, or a step of its Task, the variables that this has set.
+    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
+        return core.contexts.changed_copy();
+    return core.contexts.of_running(&request->context, even_if_pristine);
+}
+
 bool add_request_type(PyObject *module, ModuleState *state) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kRequest)},

@@ -41,8 +41,13 @@ inline bool is_open(const RequestObject *request) {
 // Around code that runs for a request (interpreter/contexts.h). The request outlives it.
 class RequestScope {
   public:
-    RequestScope(ServerCore &core, RequestObject *request);
-    ~RequestScope();
+    RequestScope(ServerCore &core, RequestObject *request)
+        : contexts_(core.contexts),
+          before_(core.contexts.request()),
+          scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
+        contexts_.set_request(request);
+    }
+    ~RequestScope() { contexts_.set_request(before_); }
     explicit operator bool() const { return static_cast<bool>(scope_); }
 
   private:
