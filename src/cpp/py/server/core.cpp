@@ -51,7 +51,8 @@ bool ServerCore::set_tls(us_tls_config_t *config) {
 void ServerCore::apply_options() {
     if (!instance) return;
     const WebSocketSettings &settings = limits.websocket;
-    instance->lifecycle().set_liveness(Liveness(settings.idle_timeout, settings.send_pings, settings.ping_interval));
+    instance->lifecycle().idle_timeout.set_schedule(
+        PingSchedule(settings.idle_timeout, settings.send_pings, settings.ping_interval));
     instance->lifecycle().set_max_lifetime(settings.max_lifetime);
     instance->connections().idle_timeout = http_idle_timeout;
     instance->connections().keep_alive_timeout = keep_alive_timeout;

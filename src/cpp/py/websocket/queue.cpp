@@ -5,7 +5,7 @@
 #include <new>
 #include <optional>
 
-#include "uws/websocket/lifecycle.h"
+#include "uws/websocket/close.h"
 #include "uws/websocket/cork.h"
 
 namespace uwserve {
@@ -42,13 +42,13 @@ bool push(ServerCore &core, WsObject *handle, WsEvent event) {
     bool is_short = !core.limits.has_memory(event.bytes);
     if (is_short && queue.events.bytes() + event.bytes > kAlwaysKept) {
         core.limits.refused(Refusal::kWsBufferedBytes);
-        Lifecycle::fail(s, kShortOfMemory);
+        fail_connection(s, kShortOfMemory);
         return false;
     }
     try {
         queue.push(std::move(event));
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(s, kNoMemory);
+        fail_connection(s, kNoMemory);
         return false;
     }
     if (is_short || queue.is_full()) pause_reading(queue, s);

@@ -5,7 +5,7 @@
 #include <new>
 
 #include "py/websocket/queue.h"
-#include "uws/websocket/lifecycle.h"
+#include "uws/websocket/close.h"
 
 namespace uwserve {
 
@@ -21,7 +21,7 @@ void read_on(ServerCore &core, WsObject *handle) {
     if (s->pause_reasons & (US_PAUSE_USER | US_PAUSE_BACKLOG)) return;  // what takes that back comes here
     queue.pause.is_on = false;
     us_socket_resume(s, US_PAUSE_QUEUE);
-    core.instance->lifecycle().heard(s);
+    core.instance->lifecycle().idle_timeout.restart(s);
     // What HttpConnections holds back (US_PAUSE_HELD) has come later, and lines up behind this.
     auto may_go_on = [&] { return !s->closed && handle->ws && !(s->pause_reasons & ~US_PAUSE_HELD); };
     const Turn turn;
@@ -56,7 +56,7 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
     try {
         queue.unparsed.add(rest);
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(raw(handle->ws), kNoMemory);
+        fail_connection(raw(handle->ws), kNoMemory);
         return;
     }
     queue.charge();

@@ -58,7 +58,7 @@ void HttpConnections::time_body(HttpConnection &conn) {
 bool HttpConnections::is_alive(HttpConnection &conn) {
     using State = HttpConnection::State;
     bool is_reading = conn.state == State::kHead ? conn.held.empty() : conn.state == State::kPending && conn.responding;
-    return (conn.progress.is_marked || is_reading) && conn.progress.shown(conn.s, 0, period_of(conn));
+    return (conn.progress.is_marked || is_reading) && conn.progress.may_stay_open(conn.s, 0, period_of(conn));
 }
 
 // Half a request is answered with 408 (RFC 9110 15.5.9); a client that has sent nothing, or reads nothing, is closed.
