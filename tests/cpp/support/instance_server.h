@@ -44,7 +44,7 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     instance_server_t() : instance(uwserve::Instance::create(*this, *this, limits)) {
         if (!instance) return;
         instance->connections().max_body = 1 << 16;
-        instance->lifecycle().set_liveness(uwserve::Liveness());
+        instance->lifecycle().idle_timeout.set_schedule(uwserve::PingSchedule());
         limits.websocket.max_payload_length = 1 << 16;
         limits.websocket.backpressure_limit = 1 << 20;
         deflate.compress = *uwserve::compress_side("dedicated");

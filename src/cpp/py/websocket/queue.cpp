@@ -6,6 +6,7 @@
 
 #include "py/websocket/events.h"
 #include "py/websocket/message_view.h"
+#include "uws/websocket/close.h"
 #include "uws/websocket/cork.h"
 #include "uws/websocket/lifecycle.h"
 
@@ -31,13 +32,13 @@ bool push(ServerCore &core, WsObject *handle, WsEvent event) {
     bool is_short = !core.limits.has_memory(event.bytes);
     if (is_short && queue.events.bytes() + event.bytes > kAlwaysKept) {
         core.limits.refused(Refusal::kWsBufferedBytes);
-        Lifecycle::fail(raw(handle->ws), kShortOfMemory);
+        fail_connection(raw(handle->ws), kShortOfMemory);
         return false;
     }
     try {
         queue.push(std::move(event));
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(raw(handle->ws), kNoMemory);
+        fail_connection(raw(handle->ws), kNoMemory);
         return false;
     }
     if (is_short || queue.is_full()) pause_reading(handle);

@@ -3,8 +3,7 @@
 #include <new>
 
 #include "py/websocket/queue.h"
-#include "uws/websocket/lifecycle.h"
-#include "usockets/tcp/read.h"
+#include "uws/websocket/close.h"
 
 namespace uwserve {
 
@@ -47,7 +46,7 @@ void keep_unparsed(WsObject *handle, std::string_view rest) {
     try {
         handle->queue->unparsed.add(rest);
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(raw(handle->ws), kNoMemory);
+        fail_connection(raw(handle->ws), kNoMemory);
         return;
     }
     handle->queue->charge();

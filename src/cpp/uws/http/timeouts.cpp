@@ -25,7 +25,7 @@ unsigned period_of(const HttpConnection &conn) {
 // not extend the timeout of a client that must still send a head or a body, or whose request waits for a handler.
 bool is_alive(HttpConnection &conn) {
     bool is_reading = conn.state == State::kHead ? conn.held.empty() : conn.state == State::kPending && conn.responding;
-    return (conn.progress.is_marked || is_reading) && conn.progress.shown(conn.s, 0, period_of(conn));
+    return (conn.progress.is_marked || is_reading) && conn.progress.may_stay_open(conn.s, 0, period_of(conn));
 }
 
 }  // namespace

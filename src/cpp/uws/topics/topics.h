@@ -1,15 +1,14 @@
 // Topics: uWebSockets' tree with a fan-out of ours.
 //
 // uWebSockets' own fan-out uncorks sockets that it has not corked (defect S13), ends a subscriber's batch silently at
-// the first drop (T8) and compresses once for every subscriber (T7). Here each message has a number, and its compressed
-// forms are kept under it until the topics are drained: a broadcast is compressed once for every setting that its
-// subscribers have negotiated. Subscribers with a context of their own are served one by one, as they must be.
+// the first drop (T8) and compresses once for every subscriber (T7). Here each message has a number, under which its
+// compressed forms are kept until the topics are drained: a broadcast is compressed once for every setting that its
+// subscribers have negotiated. A subscriber with a context of its own has its messages compressed one by one.
 //
-// Admission. Whether a subscriber gets a message is decided when it is published, by the Publisher, and not again:
-// what is queued for a subscriber is sent, unless the connection ends first. For that
-// decision to be sound, what is queued must be known to fit: queued_bytes() bounds what any one subscriber has queued,
-// pending_bytes() what all of them have together. If this much may not fit, the caller calls drain(), or sends what one
-// subscriber has queued, and then decides by the real backlog.
+// Admission. The Publisher decides whether a subscriber gets a message when it is published, and it is not decided
+// again: a queued message is sent, unless the connection ends first. So the queued bytes must be known to fit:
+// queued_bytes() bounds the bytes of any one subscriber, pending_bytes() those of all together. If they may not fit,
+// the caller calls drain(), or sends the queue of one subscriber, and then decides by the real backlog.
 //
 // Ownership: App owns the tree and deletes it; Topics lives at least as long. Loop thread only; calls no user code.
 #pragma once
@@ -19,15 +18,14 @@
 #include <unordered_map>
 
 #include "uws/limits/limits.h"
-#include "uws/upstream/uwebsockets.h"
 #include "uws/topics/gathered_write.h"
 
 namespace uwserve {
 
-// The compressed forms of messages that are on their way to several sockets.
+// The compressed forms of messages that are sent to several sockets.
 class FanOut {
   public:
-    // Nothing: it does not get smaller.
+    // Compresses the message, or finds the form. Nothing: the message does not get smaller.
     std::optional<std::string_view> compressed(Codecs &codecs, std::string_view message, uint32_t sequence,
                                                unsigned window);
     void clear() { forms_.clear(); }
@@ -44,71 +42,54 @@ class Topics {
     void install(App &app);
     TopicTree *tree() const { return tree_; }
 
-    // Queued until the end of the iteration, or until too much is queued. Nothing must be queued for those that are
-    // `refused`, which do not get it. Throws std::bad_alloc, and then no subscriber gets it.
+    // Queues a message until the end of the iteration, or until too much is queued. The `refused` subscribers do not
+    // get it, and must have nothing queued. Throws std::bad_alloc, and then no subscriber gets it.
     void publish(uWS::Subscriber *except, const uWS::Topic &topic, std::string message, uWS::OpCode opcode,
                  bool compress, std::span<uWS::Subscriber *const> refused = {});
-    // To every subscriber that `wants` it, at once. `wants(socket)`, `sent(socket, status)`.
-    template <typename Wants, typename Sent>
-    void send_now(const uWS::Topic &topic, uWS::Subscriber *except, std::string_view message, uWS::OpCode opcode,
-                  bool compress, Wants wants, Sent sent) {
-        uint32_t sequence = next_sequence();
-        for (uWS::Subscriber *subscriber : topic) {
-            auto *s = static_cast<us_socket_t *>(subscriber->user);
-            if (subscriber == except || !wants(s)) continue;
-            sent(s, send_whole(s, message, opcode, compress, sequence));
-        }
-        large_.clear();
-    }
     // Throws std::bad_alloc, and has changed nothing then.
     void subscribe(Socket *ws, std::string_view topic);
-    bool unsubscribe(Socket *ws, std::string_view topic);  // false: it was not subscribed
+    bool unsubscribe(Socket *ws, std::string_view topic);  // false: the socket was not subscribed
     static bool is_subscribed(Socket *ws, std::string_view topic) { return ws->isSubscribed(topic); }
     static std::vector<std::string> subscriptions(Socket *ws);  // sorted
     size_t subscriber_count(std::string_view topic) const;
     void drain() {
         if (num_queued_) drain_all();
     }
-    // Whether publish() of so many bytes is likely to send what is queued to a topic's subscribers.
+    // Whether publish() of `size` bytes is likely to send the queued messages to a topic's subscribers.
     bool will_drain(size_t size) const {
-        return queued_bytes_ + size > kMaxQueued || (num_queued_ && num_queued_ % Batch::kMostMessages == 0);
+        return queued_bytes_ + size > kMaxQueued || (num_queued_ && num_queued_ % GatheredWrite::kMostMessages == 0);
     }
-    // With headers. Never less than what is queued for any one subscriber, or for all of them.
+    // With headers. At least the bytes that are queued for any one subscriber, and for all of them together.
     size_t queued_bytes() const { return queued_bytes_; }
     size_t pending_bytes() const { return pending_bytes_; }
 
   private:
-    // The tree keeps a copy of every message until it is drained; it is drained early past this (defect T7).
+    // The tree keeps a copy of every message until it is drained. With more bytes than this it is drained early (defect
+    // T7).
     static constexpr size_t kMaxQueued = 1u << 20;
 
     [[gnu::noinline]] void drain_all();
     bool deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags);
     bool gather(Socket *ws, uWS::TopicTreeMessage &message);
-    void flush_batch();
+    void flush_gathered();
     void send_one(Socket *ws, uWS::TopicTreeMessage &message);
-    // The connection ends when memory runs out in it.
-    Socket::SendStatus send_whole(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
-                                  uint32_t sequence);
-    Socket::SendStatus send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
-                                       uint32_t sequence);
-    uint32_t next_sequence() { return sequence_ = (sequence_ + 1) & 0x7FFFFFF; }
 
-    std::set<uWS::Topic *>::node_type spare_note_;  // for subscribe() to take back what uWebSockets has half done
+    std::set<uWS::Topic *>::node_type reserved_node_;  // lets subscribe() undo a half-made subscription without memory
     Codecs &codecs_;
-    Limits &limits_;  // which counts what a subscriber's backpressure limit, or want of memory, kept from it
+    Limits &limits_;
     TopicTree *tree_ = nullptr;
-    FanOut queued_, large_;
+    FanOut forms_;  // of the queued messages
     size_t queued_bytes_ = 0, pending_bytes_ = 0, num_queued_ = 0;
-    uint32_t sequence_ = 0;
-    bool corked_ = false;  // the socket, by the messages that are being delivered
-    bool discards_ = false;  // the message that is being delivered was refused
-    Batch batch_;
-    // What is in it, for statistics and in case that it does not go out whole.
+    uint32_t sequence_ = 0;  // the number of the last message
+    bool is_corked_ = false;  // deliver() has corked the socket
+    bool discards_ = false;  // deliver() discards the message, which was refused
+    GatheredWrite write_;
+    // The messages in `write_`, for statistics, and to send them again if the kernel does not take all.
     struct Gathered {
         uWS::TopicTreeMessage *message;
-        size_t compressed_size;  // 0: sent as it is
+        size_t compressed_size;  // 0: not compressed
     };
-    std::array<Gathered, Batch::kMostMessages> gathered_;
+    std::array<Gathered, GatheredWrite::kMostMessages> gathered_;
     size_t num_gathered_ = 0;
 };
 

@@ -116,7 +116,8 @@ Instance::~Instance() {
 
 void Instance::apply_settings(const HttpSettings &http) {
     const WebSocketSettings &websocket = connections_.limits().websocket;
-    lifecycle_.set_liveness(Liveness(websocket.idle_timeout, websocket.send_pings, websocket.ping_interval));
+    lifecycle_.idle_timeout.set_schedule(
+        PingSchedule(websocket.idle_timeout, websocket.send_pings, websocket.ping_interval));
     lifecycle_.set_max_lifetime(websocket.max_lifetime);
     connections_.idle_timeout = http.idle_timeout;
     connections_.keep_alive_timeout = http.keep_alive_timeout;

@@ -32,7 +32,7 @@ struct PerSocket {
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
     Negotiated compression;
     uint16_t silent = 0;  // while kPinged: seconds without a received byte, as of the last ping
-    uint64_t taken = 0;  // while kMarked: see websocket/peer_progress.h
+    uint64_t acknowledged = 0;  // while kMarked: see websocket/peer_progress.h
     RateBucket control_frames, tiny_fragments;  // received from the peer
 };
 static_assert(sizeof(PerSocket) == 40 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);

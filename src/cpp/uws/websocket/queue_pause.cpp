@@ -11,7 +11,7 @@ bool resume_from_queue(Socket *ws) {
     us_socket_t *s = raw(ws);
     if (s->pause_reasons & (US_PAUSE_USER | US_PAUSE_BACKLOG)) return false;
     us_socket_resume(s, US_PAUSE_QUEUE);
-    Lifecycle::of(s)->heard(s);
+    Lifecycle::of(s)->idle_timeout.restart(s);
     return true;
 }
 
