@@ -20,10 +20,13 @@ bool has_token(const HttpHead &head, std::string_view name, std::string_view wan
     return found;
 }
 
+bool is_base64(char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+}
+
 // Whether it is the base64 form of 16 bytes.
 bool is_key(std::string_view key) {
-    constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    return key.size() == 24 && key.find_first_not_of(kBase64) == 22 && key.ends_with("==");
+    return key.size() == 24 && key.ends_with("==") && std::all_of(key.begin(), key.end() - 2, is_base64);
 }
 
 }  // namespace
