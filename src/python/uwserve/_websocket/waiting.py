@@ -113,8 +113,12 @@ async def _wait(ws: ServerWebSocket, below: int | None) -> tuple[int, str] | boo
 _check_below = integer(0, (1 << 62) - 1, "bytes")
 
 
-async def _closed(self: ServerWebSocket) -> Closed:
-    return Closed(*await _wait(self, None))  # type: ignore[misc]
+async def _until_closed(ws: ServerWebSocket) -> Closed:
+    return Closed(*await _wait(ws, None))  # type: ignore[misc]
+
+
+def _closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
+    return _until_closed(self)
 
 
 async def _until_drained(ws: ServerWebSocket, below: int) -> None:
