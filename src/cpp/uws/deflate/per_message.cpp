@@ -1,6 +1,6 @@
 #include "uws/deflate/per_message.h"
 
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 #include "uws/websocket/lifecycle.h"
 
 namespace uwserve {

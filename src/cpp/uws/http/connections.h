@@ -16,7 +16,7 @@
 #include "uws/http/deferred.h"
 #include "uws/http/timeouts.h"
 #include "uws/http/turn.h"
-#include "uws/http/upgrade.h"
+#include "uws/http/upgrade_response.h"
 
 namespace uwserve {
 

@@ -1,5 +1,5 @@
 // Writes the responses of HTTP connections: whole ones, streamed ones and refusals. The upgrade has a file of its own
-// (http/upgrade.h).
+// (http/upgrade_response.h).
 //
 // uWebSockets is never told that a connection ends with a response, because it ignores that in some cases (defects H6
 // and H13): "Connection: close" is written here, and the connection ends when the last byte has left. Bodies larger

@@ -5,7 +5,7 @@
 // no user code.
 #pragma once
 
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 
 namespace uwserve {
 

@@ -1,4 +1,4 @@
-#include "uws/http/upgrade.h"
+#include "uws/http/upgrade_response.h"
 
 #include "usockets/tcp/read.h"
 #include "uws/http/connections.h"

@@ -1,4 +1,4 @@
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 
 #include <algorithm>
 
