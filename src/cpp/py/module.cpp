@@ -1,15 +1,20 @@
-// The extension module: its state, its types, what happens in a fork.
+// The extension module: its state, its types, its hook for forks.
 #include <pybind11/pybind11.h>
 
 #include <memory>
 
-#include "py/server/bind.h"
+#include "py/coroutines/probe.h"
 #include "py/request/request.h"
 #include "py/request/socket_address.h"
+#include "py/server/bind.h"
+#include "py/server/loop_reader.h"
 #include "py/server/timed_call.h"
-#include "usockets/tls/tls.h"
-#include "uws/deflate/fast.h"
+#include "py/server/tls_config.h"
+#include "py/websocket/message_view.h"
+#include "py/websocket/messages.h"
 #include "py/websocket/queue.h"
+#include "uws/deflate/fast.h"
+#include "docstrings.h"
 
 namespace py = pybind11;
 
@@ -19,12 +24,12 @@ namespace {
 
 constexpr const char *kStateName = "uwserve._core.state";
 
-// In the child of a fork: every server of the parent is over here, and nothing the parent shares is touched.
+// In the child of a fork every server of the parent has ended, and nothing that the parent shares is touched.
 void after_fork_in_child(ModuleState *state) {
     for (ServerCore *core : state->servers) core->forked();
 }
 
-// What `uwserve doctor` tells of how this was built.
+// For `uwserve doctor`: how this was built.
 py::dict build_facts() {
     py::dict facts;
     facts["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
@@ -39,14 +44,26 @@ py::dict build_facts() {
 #else
     facts["libc"] = "not glibc";
 #endif
-    facts["openssl"] = us_tls_library(1);
+    facts["openssl"] = openssl_built_against();
     facts["pgo"] = UWSERVE_PGO;
     return facts;
 }
 
-// Whether this interpreter can have the module; false with ImportError set. Servers, signals and the hooks of a fork belong to
-// the main interpreter, and pybind11 asks for the GIL by way of PyGILState, which is the main one's, too: in another
-// interpreter of CPython 3.11 that never returns. So nothing of pybind11's may run before this.
+// Of the members that the facade puts on native types.
+py::dict docstrings() {
+    py::dict texts;
+    texts["Request.headers"] = docs::kRequest_headers;
+    texts["Request.bytes"] = docs::pybind::kRequest_bytes;
+    texts["Request.text"] = docs::pybind::kRequest_text;
+    texts["Request.json"] = docs::pybind::kRequest_json;
+    texts["ServerWebSocket.closed"] = docs::pybind::kServerWebSocket_closed;
+    texts["ServerWebSocket.drained"] = docs::pybind::kServerWebSocket_drained;
+    return texts;
+}
+
+// Whether this interpreter may import the module; false with ImportError set. Servers, signals and fork hooks belong to
+// the main interpreter, and so does PyGILState, by which pybind11 asks for the GIL: in a subinterpreter of CPython 3.11
+// that never returns. So no code of pybind11's may run before this check.
 bool check_interpreter() {
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(
@@ -68,8 +85,9 @@ bool check_interpreter() {
     return true;
 }
 
-// pybind11's base class is reachable (Server.__mro__), and makes instances of what is no class of C++ by a C++ exception out
-// of tp_new, which ends the process. Here that is a RuntimeError. The class is shared by all modules made with this pybind11.
+// pybind11's base class is reachable (Server.__mro__). Its tp_new throws a C++ exception for a class that is not bound
+// to C++, which would end the process; here it is a RuntimeError. All modules made with this pybind11 share the base
+// class.
 PyObject *make_instance(PyTypeObject *type, PyObject *, PyObject *) { return py::detail::make_new_instance(type); }
 
 void make_safe() {
@@ -94,14 +112,17 @@ PYBIND11_MODULE(_core_of_main, module) {
         !add_socket_address_type(module.ptr(), state)) {
         throw py::error_already_set();
     }
+    py::options plain_docs;
+    plain_docs.disable_function_signatures();
     bind_tls(module);
     bind_server(module, state);
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
                                                            py::cpp_function([state] { after_fork_in_child(state); }));
     module.attr("uwebsockets_version") = UWSERVE_UWEBSOCKETS_VERSION;
     module.attr("codec") = codec_name();
-    module.attr("openssl_version") = us_tls_library(0);
+    module.attr("openssl_version") = openssl_in_use();
     module.attr("build") = build_facts();
+    module.attr("docstrings") = docstrings();
 }
 
 }  // namespace uwserve
@@ -112,8 +133,8 @@ int exec_check(PyObject *) { return uwserve::check_interpreter() ? 0 : -1; }
 
 }  // namespace
 
-// What CPython calls first; from 3.13 on in the main interpreter, also when another one imports the module, which then runs the
-// slots. So the check is made here, and once more ahead of pybind11's slots.
+// CPython calls this first. From 3.13 on it does so in the main interpreter, even when a subinterpreter imports the
+// module and then runs the slots. So the check is made here, and once more before pybind11's slots.
 extern "C" PYBIND11_EXPORT PyObject *PyInit__core() {
     if (!uwserve::check_interpreter()) return nullptr;
     PyObject *made = uwserve::PyInit__core_of_main();

@@ -51,5 +51,5 @@ _bun_names.install(CookieMap, _bun_names.COOKIE_MAP)
 
 
 def __dir__() -> list[str]:
-    """The public names: what is imported here to build them is not among them."""
+    """The public names, without those that this module imports for itself."""
     return sorted(__all__)

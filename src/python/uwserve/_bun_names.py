@@ -54,7 +54,7 @@ def install(cls: type, names: Mapping[str, str]) -> None:
 
 
 def _descriptor(cls: type, name: str) -> Any:
-    # getattr() on the class would run a property's getter; the dictionaries hold the descriptor itself.
+    # getattr() may call the descriptor's __get__(); the dictionaries hold the descriptor itself.
     for base in cls.__mro__:
         if name in base.__dict__:
             return base.__dict__[name]

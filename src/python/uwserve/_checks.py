@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     Check: TypeAlias = "Callable[[str, Any], Any]"
 
 
+MIB = 1 << 20
+GIB = 1 << 30
+
+
 def wrong_type(label: str, expected: str, value: object) -> TypeError:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
@@ -32,6 +36,11 @@ def integer(low: int, high: int, unit: str = "") -> Check:
         return int(number)
 
     return check
+
+
+def or_none(check: Callable[..., Any], *arguments: str) -> Check:
+    """``None`` as it is, anything else by ``check(label, value, *arguments)``."""
+    return lambda label, value: None if value is None else check(label, value, *arguments)
 
 
 def boolean(label: str, value: object) -> bool:

@@ -12,7 +12,7 @@ has the docstring, and stands for their common signature unless a comment above 
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from types import GenericAlias
+from types import GenericAlias, MemberDescriptorType
 from typing import Any, Generic, Literal, TypeVar, final, overload
 
 from typing_extensions import Buffer, TypeVarTuple, Unpack
@@ -37,7 +37,8 @@ class ServerWebSocket(Generic[DataT]):
 
     Threads: send*, publish*, ping, pong, subscribe, close, terminate, pause, resume, and the attributes but for
     buffered_amount and subscriptions, may be used on any thread; closed(), drained() and messages() in the event loop of
-    any; what else there is, on the server's thread only.
+    any; all others on the server's thread only. Elsewhere they raise a RuntimeError that names both threads. In a child
+    made by fork, methods raise RuntimeError.
 
     Bun: ServerWebSocket. RFC 6455.
     """
@@ -82,17 +83,15 @@ class ServerWebSocket(Generic[DataT]):
     def id(self) -> int:
         """The connection's number, an int: 1 for the first socket of its server that opened, and so on.
 
-        Log records tell it. Stays after the close.
+        Log records contain it. It stays after the close.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @property
     def remote_address(self) -> str | None:
         """The client's IP address as str (IPv6 compressed, RFC 5952); None on a unix socket.
 
-        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names. Stays after the close.
+        Behind a proxy of ``trusted_proxies`` it is the client that the proxy names. It stays after the close.
 
         Threads: any.
 
@@ -132,15 +131,13 @@ class ServerWebSocket(Generic[DataT]):
         """The ``Server`` that this socket belongs to.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @overload
     def send(self, data: str, compress: bool = False) -> int:
         """Send one message: a str as text, anything bytes-like as binary.
 
         It never blocks. What the network does not take at once is kept in memory, up to ``backpressure_limit``, and goes out as
-        the peer reads; the ``drain`` handler, or ``await ws.drained()``, tells when.
+        the peer reads; the ``drain`` handler, or ``await ws.drained()``, reports when.
 
         Args:
             data: str, sent as a text message in UTF-8, or an object with the buffer protocol that is C-contiguous (bytes,
@@ -157,7 +154,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: data is neither str nor bytes-like, or compress is no bool.
             ValueError: data is over 256 MiB. UnicodeEncodeError, which is one, for a str with lone surrogates.
-            RuntimeError: in a child made by fork.
 
         Threads: any. A call from another thread hands a copy over, in order, and the result is about that alone: the length
         of the payload, or 0 when there is no room for the copy. Whether the socket has room is decided, and counted, later.
@@ -179,7 +175,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: data is no str, or compress is no bool.
             ValueError: data is over 256 MiB, or has lone surrogates.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``send()``.
 
@@ -198,7 +193,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: data is not bytes-like, or compress is no bool.
             ValueError: data is over 256 MiB.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``send()``.
 
@@ -208,7 +202,7 @@ class ServerWebSocket(Generic[DataT]):
     def publish(self, topic: str, data: str, compress: bool = False) -> int:
         """Send one message to every other subscriber of a topic.
 
-        This socket need not be subscribed, and gets the message itself only with the option ``publish_to_self`` and when it is.
+        This socket need not be subscribed, and gets the message itself only if it is, and with the option ``publish_to_self``.
         It may even be closed, while its server runs. Each subscriber gets what was sent and published to it in that order.
 
         Args:
@@ -217,14 +211,13 @@ class ServerWebSocket(Generic[DataT]):
             compress: True compresses the message, once for all subscribers with equal settings.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and all get the message; 0 when
             there is no other subscriber, when a subscriber had no room for it (the others still get it), and for an empty
             message. Each dropped copy is counted: ``server.stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
-            RuntimeError: in a child made by fork.
 
         Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
         payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
@@ -248,7 +241,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: topic or data is no str, or compress is no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``publish()``.
 
@@ -269,7 +261,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: topic is no str, data not bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``publish()``.
 
@@ -287,7 +278,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: topic is no str.
             ValueError: topic is empty or too long.
-            RuntimeError: in a child made by fork.
 
         Threads: any. On another thread than the server's it is queued, in order with ``publish()`` from there.
 
@@ -305,14 +295,13 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: topic is no str.
             ValueError: topic is empty or too long.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only; ``server.call_soon(ws.unsubscribe, topic)`` works on any.
 
         Bun: ServerWebSocket.unsubscribe.
         """
     def is_subscribed(self, topic: str, /) -> bool:
-        """Tell whether this socket is subscribed to a topic.
+        """Return whether this socket is subscribed to a topic.
 
         Args:
             topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
@@ -323,7 +312,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: topic is no str.
             ValueError: topic is empty or too long.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
@@ -332,7 +320,7 @@ class ServerWebSocket(Generic[DataT]):
     def ping(self, data: str | Buffer = b"") -> int:
         """Send a Ping frame. The peer's answer calls the ``pong`` handler.
 
-        Seldom needed: the options ``send_pings`` and ``ping_interval`` do it by themselves.
+        Seldom needed: the options ``send_pings`` and ``ping_interval`` send Pings automatically.
 
         Args:
             data: str or bytes-like, at most 125 bytes; it comes back in the Pong.
@@ -343,14 +331,13 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: data is neither str nor bytes-like.
             ValueError: data is over 125 bytes.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``send()``.
 
         Bun: ServerWebSocket.ping. RFC 6455 section 5.5.2.
         """
     def pong(self, data: str | Buffer = b"") -> int:
-        """Send a Pong frame that nobody asked for. Pings of the peer are answered without you.
+        """Send an unsolicited Pong frame. Pings of the peer are answered automatically.
 
         Args:
             data: str or bytes-like, at most 125 bytes.
@@ -361,7 +348,6 @@ class ServerWebSocket(Generic[DataT]):
         Raises:
             TypeError: data is neither str nor bytes-like.
             ValueError: data is over 125 bytes.
-            RuntimeError: in a child made by fork.
 
         Threads: any, as ``send()``.
 
@@ -382,7 +368,6 @@ class ServerWebSocket(Generic[DataT]):
             What callback returned.
 
         Raises:
-            RuntimeError: on another thread than the server's; the text names both.
             BaseException: whatever callback raised.
 
         Threads: the server's thread only.
@@ -402,15 +387,11 @@ class ServerWebSocket(Generic[DataT]):
 
         Args:
             code: the status code, an int: 1000-1003, 1007-1014 or 3000-4999; 0, 1005 or 1006 for none.
-            reason: a str for the peer's eyes, at most 123 bytes of UTF-8.
-
-        Returns:
-            None.
+            reason: a str for the peer, at most 123 bytes of UTF-8.
 
         Raises:
             TypeError: code is no int, or reason no str.
             ValueError: code is none of these, or reason is too long.
-            RuntimeError: in a child made by fork.
 
         Threads: any. On another thread than the server's it is queued, behind what was sent from there, and the handler runs on
         the server's thread.
@@ -424,24 +405,15 @@ class ServerWebSocket(Generic[DataT]):
         arrives if the peer reads it; data queued for a slow peer is lost. The ``close`` handler runs inside this call with
         1006 and "". On a closed socket nothing happens.
 
-        Returns:
-            None.
-
-        Raises:
-            RuntimeError: in a child made by fork.
-
         Threads: any. On another thread than the server's it is queued, and the handler runs on the server's thread.
 
         Bun: ServerWebSocket.terminate. RFC 6455 section 7.1.7.
         """
     def get_buffered_amount(self) -> int:
-        """Tell how much waits for a slow peer: the property ``buffered_amount``, as a method.
+        """Return how many bytes wait for a slow peer: the property ``buffered_amount``, as a method.
 
         Returns:
             Bytes, an int; 0 after the close.
-
-        Raises:
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
@@ -450,14 +422,8 @@ class ServerWebSocket(Generic[DataT]):
     def pause(self) -> None:
         """Stop reading from this socket, so that its peer has to wait; sending goes on.
 
-        The idle timer stands still meanwhile, and a peer that closes is noticed after ``resume()`` only. Idempotent; nothing
+        The idle timer is suspended meanwhile, and a peer that closes is noticed after ``resume()`` only. Idempotent; nothing
         happens on a closed socket.
-
-        Returns:
-            None.
-
-        Raises:
-            RuntimeError: in a child made by fork.
 
         Threads: any. On another thread than the server's it is queued.
 
@@ -468,17 +434,11 @@ class ServerWebSocket(Generic[DataT]):
 
         Idempotent; nothing happens on a closed socket.
 
-        Returns:
-            None.
-
-        Raises:
-            RuntimeError: in a child made by fork.
-
         Threads: any. On another thread than the server's it is queued.
 
         Bun: ServerWebSocket.resume.
         """
-    # Asynchronous, any thread's event loop. Put on the type by ``_waiting.install``, but for messages().
+    # Put on the type by ``_websocket.waiting``, but for messages().
     def closed(self) -> Coroutine[Any, Any, Closed]:
         """Wait until the socket is closed; at once when it is closed already.
 
@@ -487,9 +447,6 @@ class ServerWebSocket(Generic[DataT]):
 
         Returns:
             A coroutine of ``Closed(code, reason)``.
-
-        Raises:
-            RuntimeError: in a child made by fork.
 
         Threads: the event loop (asyncio or uvloop) of any.
 
@@ -511,7 +468,6 @@ class ServerWebSocket(Generic[DataT]):
             ConnectionClosed: the socket is closed, or closes first.
             TypeError: below is no int.
             ValueError: below is negative.
-            RuntimeError: in a child made by fork.
 
         Threads: the event loop (asyncio or uvloop) of any.
 
@@ -533,18 +489,7 @@ class ServerWebSocket(Generic[DataT]):
             RuntimeError: the messages of this socket are being iterated already, or in a child made by fork.
 
         Threads: any coroutine of any thread's asyncio or uvloop event loop, one iteration at a time.
-
-        Bun: none; ours.
         """
-    def _wait(
-        self, callback: Callable[[tuple[int, str] | None], None] | None, below: int | None
-    ) -> tuple[int, str] | bool | None:
-        """For the facade. The outcome if it is known: True when at most ``below`` bytes are buffered, (code, reason) once the
-        socket is closed. Else None, and callback(None) or callback((code, reason)) will be called, once, on the server's
-        thread, unless callback is None. With below None it is the close that is waited for. Any thread.
-        """
-    def _forget(self, callback: Callable[[tuple[int, str] | None], None], /) -> None:
-        """For the facade. The callback is not to be called any more. Any thread."""
 
     # Bun's spellings: the same descriptors under a second name, put on the type by ``_bun_names.install``.
     binaryType = binary_type
@@ -565,8 +510,6 @@ class Messages(AsyncIterator[Any]):
     hand.
 
     Threads: the event loop of one thread at a time, any thread's.
-
-    Bun: none; ours.
     """
 
     def __anext__(self) -> Awaitable[Any]: ...
@@ -638,10 +581,7 @@ class Request:
         """
     @property
     def target(self) -> str:
-        """The request target as sent, a str: path and query (RFC 9112 section 3.2).
-
-        Bun: none; ours.
-        """
+        """The request target as sent, a str: path and query (RFC 9112 section 3.2)."""
     @property
     def path(self) -> str:
         """The path, a str, still percent-encoded (RFC 3986 section 3.3).
@@ -659,15 +599,10 @@ class Request:
         """The fields as a list of (name, value) pairs of str, in order of arrival.
 
         Names are in lower case, values decoded as latin-1 (RFC 9110 section 5). ``headers`` is the same with look-up.
-
-        Bun: none; ours.
         """
     @property
     def http_version(self) -> str:
-        """The version of HTTP, a str: "1.1" or "1.0" (RFC 9112 section 2.3).
-
-        Bun: none; ours.
-        """
+        """The version of HTTP, a str: "1.1" or "1.0" (RFC 9112 section 2.3)."""
     @property
     def body(self) -> builtins.bytes:
         """The whole body as bytes; b"" without one.
@@ -678,9 +613,7 @@ class Request:
     def is_upgrade(self) -> bool:
         """True for a WebSocket handshake that ``server.upgrade()`` would accept (RFC 6455 section 4.2.1).
 
-        A bool; what has become of the request does not count.
-
-        Bun: none; ours.
+        A bool; it does not change when the request is answered.
         """
     @property
     def tls(self) -> TlsInfo | None:
@@ -691,16 +624,11 @@ class Request:
         first read, else None. RuntimeError on another thread than the server's.
 
         Threads: the server's thread only.
-
-        Bun: none; ours.
         """
     @property
     def answered(self) -> bool:
-        """True once it was responded to or upgraded, or its client has gone; a bool.
-
-        Bun: none; ours.
-        """
-    # Put on the type by ``_http.request.complete_request_type``.
+        """True once it was responded to or upgraded, or its client has gone; a bool."""
+    # The members from here on are put on the type by ``_http.request``.
     @property
     def headers(self) -> Headers:
         """The request's fields, a ``Headers``. Names are lower case, values decoded as latin-1 (RFC 9110 section 5).
@@ -744,9 +672,6 @@ class Request:
 
         Bun: Request.json.
         """
-    _headers: Headers | None
-    @property
-    def _is_unknown(self) -> bool: ...
 
 @final
 class TimedCall:
@@ -755,7 +680,7 @@ class TimedCall:
     def __new__(cls, handler: Callable[..., Any], /) -> TimedCall: ...
     def __call__(self, *args: Any) -> Any: ...
     def record(self, ns: int, /) -> None:
-        """One more time, that was measured elsewhere."""
+        """Add a time that was measured elsewhere."""
     def take(self) -> dict[str, int]:
         """count, and in nanoseconds total, p50, p90, p99 and max, since the last take()."""
 
@@ -771,13 +696,11 @@ class ServerCore(Generic[DataT]):
         RuntimeError on another thread than the server's.
 
         Threads: the server's thread only.
-
-        Bun: none; ours.
         """
     def call_soon(self, fn: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts]) -> None:
         """Call a function on the server's thread, in the next iteration of its loop.
 
-        Calls come in order. An exception out of one is logged. What is left when the server ends is called then.
+        Calls come in order. An exception out of one is logged. Calls that are left when the server ends are made then.
 
         Args:
             fn: a callable.
@@ -791,8 +714,6 @@ class ServerCore(Generic[DataT]):
             RuntimeError: the server has ended, or in a child made by fork.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     # Without data, ws.data is None: that must be a value of its type.
     # All overloads: def upgrade(self, request, options={}, /, *, headers=None, data=None, protocol=None)
@@ -829,7 +750,6 @@ class ServerCore(Generic[DataT]):
             TypeError: an argument of a wrong type, or an unknown one.
             ValueError: a header that cannot be sent (CR, LF, NUL) or that the handshake sets itself, a protocol that was not
                 offered, or a request of another server.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
@@ -857,14 +777,13 @@ class ServerCore(Generic[DataT]):
                 have negotiated permessage-deflate.
 
         Returns:
-            The length of the payload in bytes; -1 when a subscriber has backpressure, and every one gets the message; 0 when
+            The length of the payload in bytes; -1 when a subscriber has backpressure, and all get the message; 0 when
             there is no subscriber, when a subscriber had no room for it (the others still get it), when the server has
             stopped, and for an empty message. Each dropped copy is counted: ``stats()["dropped_sends"]``.
 
         Raises:
             TypeError: topic is no str, data neither str nor bytes-like, or compress no bool.
             ValueError: topic is empty or too long, or data is over 256 MiB.
-            RuntimeError: in a child made by fork.
 
         Threads: any. A call from another thread hands a copy over, and the result is about that alone: the length of the
         payload, or 0 when there is no room for the copy. Which subscribers have room is decided, and counted, later.
@@ -874,38 +793,35 @@ class ServerCore(Generic[DataT]):
     @overload
     def publish(self, topic: str, data: Buffer, compress: bool = True) -> int: ...
     def subscriber_count(self, topic: str, /) -> int:
-        """Tell how many sockets are subscribed to a topic.
+        """Return how many sockets are subscribed to a topic.
 
         Args:
             topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
 
         Returns:
-            An int; 0 for a topic that nobody has subscribed to.
+            An int; 0 for a topic without subscribers.
 
         Raises:
             TypeError: topic is no str.
             ValueError: topic is empty or too long.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
         Bun: Server.subscriberCount.
         """
     def stats(self) -> ServerStats:
-        """Tell what the server has counted since ``serve()`` made it.
+        """Return what the server has counted since ``serve()`` made it.
 
         Counters never fall and outlast the server's end. It costs some microseconds, however many connections and topics there
         are.
 
         Returns:
-            A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` tells each.
+            A new dict of int, float and dicts of such, every key always there; ``uwserve.stats.ServerStats`` documents each.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     def topics(self) -> dict[str, TopicStats]:
-        """Tell of every topic that has a subscriber.
+        """Return the figures of every topic that has a subscriber.
 
         A topic exists from its first subscriber to its last; a later one of that name starts from 0. It takes time in
         proportion to all subscriptions.
@@ -914,15 +830,10 @@ class ServerCore(Generic[DataT]):
             A dict, in order of the names' UTF-8 bytes, of dicts with ``subscribers`` (how many) and ``publishes`` (how often
             something was published to it since it exists); ``uwserve.stats.TopicStats``.
 
-        Raises:
-            RuntimeError: on another thread than the server's; the text names both.
-
         Threads: the server's thread only.
-
-        Bun: none; ours.
         """
     def subscribers(self, topic: str) -> list[ServerWebSocket[DataT]]:
-        """Tell who is subscribed to a topic.
+        """Return the sockets that are subscribed to a topic.
 
         Args:
             topic: the topic's name, a str of 1 to 65,535 bytes of UTF-8.
@@ -933,14 +844,11 @@ class ServerCore(Generic[DataT]):
         Raises:
             TypeError: topic is no str.
             ValueError: topic is empty or too long.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
-
-        Bun: none; ours.
         """
     def request_ip(self, request: Request, /) -> SocketAddress | None:
-        """Tell the address of a request's client.
+        """Return the address of a request's client.
 
         Behind a proxy of ``trusted_proxies`` it is the client that the proxy names, with port 0 if it names none. If a PROXY
         header contains no client address, it is the proxy's own, which says nothing about the client.
@@ -955,26 +863,21 @@ class ServerCore(Generic[DataT]):
         Raises:
             TypeError: request is no ``Request``.
             ValueError: it belongs to another server.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
         Bun: Server.requestIP.
         """
     def timeout(self, request: Request, seconds: int) -> None:
-        """Set how long a request may wait for its answer, and then for each bit of progress of it, instead of ``idle_timeout``.
+        """Set the timeout of a request's answer, and then of each progress in sending it, instead of ``idle_timeout``.
 
         Args:
             request: a ``Request`` of this server; nothing happens when its client is gone.
             seconds: an int, 0..86,400; 0 is for ever.
 
-        Returns:
-            None.
-
         Raises:
             TypeError: an argument of a wrong type.
             ValueError: seconds out of range, or a request of another server.
-            RuntimeError: on another thread than the server's; the text names both.
 
         Threads: the server's thread only.
 
@@ -1003,8 +906,6 @@ class ServerCore(Generic[DataT]):
         Causes are limits, malformed requests, protocol errors, drops; ``uwserve.stats.ServerStats`` has it, too.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @property
     def buffered_bytes(self) -> int:
@@ -1013,36 +914,28 @@ class ServerCore(Generic[DataT]):
         Output that peers have not taken, messages and requests that are incomplete, calls of other threads.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @property
     def running(self) -> bool:
         """True while a thread or an event loop runs it; a bool.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @property
     def stopping(self) -> bool:
         """True from ``stop()`` on; a bool.
 
         Threads: any.
-
-        Bun: none; ours.
         """
     @property
     def finished(self) -> bool:
         """True once it was stopped and its last connection is gone; a bool.
 
         Threads: any.
-
-        Bun: none; ours.
         """
 
 class ServerControl:
-    """For the facade. What it does with a server, kept off the object that users see; it holds the server."""
+    """For the facade. What only the facade calls on a server, kept off the object that users see; it holds the server."""
     def __init__(self, server: ServerCore[Any]) -> None:
         """For the facade. The control object of a server."""
     def _call_for(self, request: Request, function: Callable[..., Any], /, *args: Any) -> Any:
@@ -1063,8 +956,8 @@ class ServerControl:
         dispatch(request): answers, upgrades or defers; an exception out of it is a 500. log_exception(where, exc, ws): an
         exception that no ``error`` handler took; ws is None if it was no socket's. on_stopped(): the last connection of a
         stopped server is gone (called exactly once). on_refused(seconds, counts): what was refused in that time, by cause; 0
-        seconds: just now. on_event_loop_wanted(): a coroutine has come, and no event loop runs it: call set_event_loop(), run
-        in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
+        seconds: just now. on_event_loop_wanted(): a handler returned a coroutine, and no event loop runs it: call
+        set_event_loop(), run in that. on_unknown_protocol(name): a subprotocol was selected because a client offered it, without anything from the
         application (called at most once).
         """
     def set_connection_log(
@@ -1121,7 +1014,7 @@ class ServerControl:
         only coroutines are left. Raises KeyboardInterrupt and SystemExit out of handlers.
         """
     def loop_reader(self, on_end: Callable[[int], None]) -> Callable[[], None]:
-        """For the facade. A callable that calls pump(), and on_end() with what that tells, unless it is 0."""
+        """For the facade. A callable that calls pump(), and on_end() with the result, unless that is 0."""
     def detach_core(self) -> None:
         """For the facade. The end of attach_core(). RuntimeError in a callback of the server's."""
     def start_coroutine(self, coroutine: Coroutine[Any, Any, Any], where: str = "fetch", /) -> asyncio.Task[Any] | None:
@@ -1131,7 +1024,7 @@ class ServerControl:
     def cancel_tasks(self) -> None:
         """For the facade. Cancels the Tasks of handlers, but not the one that calls. The server's thread."""
     def forget_tasks(self) -> None:
-        """For the facade. The Tasks of handlers are not waited for any more. The server's thread."""
+        """For the facade. The end does not wait for the Tasks of handlers any more. The server's thread."""
     def stop_core(self, close_active_connections: bool) -> None:
         """For the facade. False: stop listening, close idle HTTP connections, let requests and sockets finish. True: also 1001
         "Server closed" to every socket; requests in flight are cut. Idempotent; may go from False to True. Any thread.
@@ -1173,11 +1066,11 @@ class ServerControl:
         request: Request,
         status: int,
         headers: Sequence[tuple[str, str]],
-        tell: Callable[[bool], None],
+        notify: Callable[[bool], None],
         /,
     ) -> bool:
-        """For the facade. As respond_stream(), with pieces that come by push_piece(): tell(True) is called when one is wanted, unless
-        push_piece() says so, and tell(False) once, when the stream is over or its client gone. The server's thread.
+        """For the facade. As respond_stream(), with pieces that come by push_piece(): notify(True) is called when one is wanted, unless
+        push_piece() returns so, and notify(False) once, when the stream is over or its client gone. The server's thread.
         """
     def push_piece(self, request: Request, piece: str | Buffer, /) -> bool:
         """For the facade. Sends a piece, bytes-like or str, of the body that respond_pushed() has begun, when one is wanted; True if
@@ -1190,14 +1083,31 @@ class ServerControl:
     def defer(self, request: Request, /) -> None:
         """For the facade, inside dispatch(): the answer, or upgrade, comes later."""
     @property
-    def local_port(self) -> int:
-        """For the facade. The port that it listens on, an int; 0 for a unix socket. Any thread."""
-    @property
     def forced(self) -> bool:
         """For the facade. True once the server was stopped by force: its coroutines have been cancelled."""
     @property
     def compressions(self) -> int:
         """For the facade. How many messages were compressed, an int; a broadcast counts once for each setting. The server's thread."""
+
+# Methods and a member of native types that are not on the type, because only the facade uses them.
+
+def add_waiter(
+    ws: ServerWebSocket, callback: Callable[[tuple[int, str] | None], None] | None, below: int | None
+) -> tuple[int, str] | bool | None:
+    """For the facade. The outcome if it is known: True when at most ``below`` bytes are buffered, (code, reason) once the
+    socket is closed. Else None, and callback(None) or callback((code, reason)) will be called, once, on the server's
+    thread, unless callback is None. below None waits for the close. Any thread.
+    """
+
+def remove_waiter(ws: ServerWebSocket, callback: Callable[[tuple[int, str] | None], None], /) -> None:
+    """For the facade. Without a call of the callback. Any thread."""
+
+def is_unknown(request: Request, /) -> bool:
+    """For the dashboard. True when a PROXY header named no client: the address of the request is the proxy's."""
+
+kept_headers: MemberDescriptorType  # of Request: the Headers that its property has made, or None
+
+docstrings: dict[str, str]  # of the members that the facade puts on native types, by qualified name
 
 def live_handles() -> int:
     """For the tests. How many ServerWebSocket objects this process holds, an int. Any thread."""

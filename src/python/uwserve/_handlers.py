@@ -12,44 +12,41 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable
+    from types import FrameType
     from typing import Any
 
 
-def check_handler(label: str, value: object, *arguments: str) -> Callable[..., Any]:
+def check_handler(label: str, value: object, *arguments: str, least: int = 0) -> Callable[..., Any]:
     """A callable that accepts ``arguments`` by position: ``value``, or a wrapper when it leaves out the last ones.
 
-    ``TypeError`` naming ``label`` for anything else.
+    ``TypeError`` naming ``label`` for anything else, also for a callable that accepts fewer than ``least``.
     """
     function = _callable(label, value)
     signature = _signature(function)
     if signature is None:
         return function
-    for taken in range(len(arguments), -1, -1):
+    for taken in range(len(arguments), least - 1, -1):
         if _binds(signature, arguments[:taken]):
             return function if taken == len(arguments) else _with_fewer(function, taken)
-    raise _wrong_signature(label, arguments, signature)
+    raise TypeError(f"{label} must accept ({', '.join(arguments)}), but its signature is {signature}")
 
 
 def check_full_handler(label: str, value: object, *arguments: str) -> Callable[..., Any]:
     """``value`` when it is a callable that accepts all ``arguments`` by position; ``TypeError`` naming ``label``."""
-    function = _callable(label, value)
-    signature = _signature(function)
-    if signature is not None and not _binds(signature, arguments):
-        raise _wrong_signature(label, arguments, signature)
-    return function
+    return check_handler(label, value, *arguments, least=len(arguments))
 
 
 SOCKETS = frozenset(("ws", "websocket", "socket"))
 """Names of a first parameter that show the older order of ``websocket.error``: ``(ws, exc)``."""
 
 
-def check_socket_error(label: str, value: object) -> Callable[..., Any]:
-    """The handler ``error(error, ws)``, in Bun's order; one whose first parameter is named as a socket is turned."""
+def check_socket_error(label: str, value: object, *arguments: str) -> Callable[..., Any]:
+    """The handler ``error(error, ws)``, in Bun's order; one whose first parameter is named as a socket is wrapped."""
     function = _callable(label, value)
     signature = _signature(function)
-    first = _first_positional(signature) if signature is not None else None
-    if signature is None or first not in SOCKETS:
-        return check_handler(label, value, "error", "ws")
+    first = next(iter(signature.parameters.values()), None) if signature is not None else None
+    if signature is None or first is None or first.name not in SOCKETS or first.kind > first.POSITIONAL_OR_KEYWORD:
+        return check_handler(label, value, *arguments)
     if not _binds(signature, ("ws", "error")):
         raise TypeError(
             f"{label} gets the error first, then the socket: it must accept (error, ws), but its signature is "
@@ -57,7 +54,7 @@ def check_socket_error(label: str, value: object) -> Callable[..., Any]:
         )
     _warn(
         f"{label} is called as (error, ws), in Bun's order. This one, {signature}, still gets (ws, error), because its "
-        f"first parameter is named {first!r}: turn the two around"
+        f"first parameter is named {first.name!r}: turn the two around"
     )
 
     def turned(error: object, ws: object) -> Any:
@@ -77,14 +74,9 @@ def check_request_handler(label: str, value: object) -> tuple[Callable[..., Any]
     signature = _signature(function)
     if signature is None:
         return function, True
-    required = 0
-    variadic = False
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            required += parameter.default is parameter.empty
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            variadic = True
-    both = required == 2 or (required == 0 and variadic)
+    parameters = signature.parameters.values()
+    required = sum(p.kind <= p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    both = required == 2 or (required == 0 and any(p.kind is p.VAR_POSITIONAL for p in parameters))
     if _binds(signature, ("request", "server")[: 2 if both else 1]):
         return function, both
     if _binds(signature, ()):
@@ -100,11 +92,8 @@ def check_lifespan_function(label: str, value: object) -> tuple[Callable[..., An
     if signature is None:
         return function, True
     for arguments in (("server",), ()):
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        return function, bool(arguments)
+        if _binds(signature, arguments):
+            return function, bool(arguments)
     raise TypeError(f"{label} must accept (server) or no argument, but its signature is {signature}")
 
 
@@ -147,19 +136,8 @@ def _binds(signature: inspect.Signature, arguments: tuple[str, ...]) -> bool:
     return True
 
 
-def _first_positional(signature: inspect.Signature) -> str | None:
-    first = next(iter(signature.parameters.values()), None)
-    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
-        return None
-    return first.name
-
-
-def _wrong_signature(label: str, arguments: tuple[str, ...], signature: inspect.Signature) -> TypeError:
-    return TypeError(f"{label} must accept ({', '.join(arguments)}), but its signature is {signature}")
-
-
 def _with_fewer(function: Callable[..., Any], taken: int) -> Callable[..., Any]:
-    """``function``, which takes only the first ``taken`` arguments, for a caller that gives more."""
+    """``function``, which accepts only the first ``taken`` arguments, for a caller that passes more."""
 
     def fewer(*arguments: object) -> Any:
         return function(*arguments[:taken])
@@ -174,13 +152,9 @@ def _warn(text: str) -> None:
     import warnings
 
     own = __file__.rpartition("/")[0] + "/"
+    frame: FrameType | None = sys._getframe(1)
     level = 1
-    while True:
-        try:
-            frame = sys._getframe(level)
-        except ValueError:  # nothing but this package: a handler of the command line
-            break
-        if not frame.f_code.co_filename.startswith(own):
-            break
+    while frame is not None and frame.f_code.co_filename.startswith(own):  # to the end for a handler of the command
+        frame = frame.f_back
         level += 1
     warnings.warn(text, DeprecationWarning, stacklevel=level + 1)

@@ -21,7 +21,7 @@ def without_extension(error: ImportError, package: str) -> ImportError:
     here = sysconfig.get_config_var("EXT_SUFFIX")
     there = [os.path.basename(path) for path in glob.glob(os.path.join(package, "_core.*.so"))]
     if f"_core{here}" in there:
-        return error  # the extension is there, and the error already names what it lacks
+        return error  # the extension exists, and the error names the library that it needs
     what = f"there is only {', '.join(there)}, for another Python or machine" if there else "it is not there"
     return ImportError(
         f"uwserve's extension _core{here} is missing in {package}: {what}. Install uwserve with this interpreter; "

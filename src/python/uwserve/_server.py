@@ -28,8 +28,9 @@ class Server(_core.ServerCore[DataT]):
     the block, open connections with it. ``Server[T]`` in an annotation says that the ``data`` of its sockets is a
     ``T``.
 
-    Threads: publish, stop, reload, stats, call_soon, and the attributes but for tasks, may be used on any thread; what
-    else there is, on the server's thread only, which is the one that runs it.
+    Threads: publish, stop, reload, stats, call_soon, and the attributes but for tasks, may be used on any thread; all
+    others on the server's thread only, which is the one that runs it. Elsewhere they raise a RuntimeError that names
+    both threads. In a child made by fork, methods raise RuntimeError.
 
     Bun: Server, as ``Bun.serve`` returns it.
     """
@@ -49,8 +50,8 @@ class Server(_core.ServerCore[DataT]):
         if hasattr(self, "_control"):
             raise RuntimeError("Server.__init__() was already called: each server is made once, by serve()")
         super().__init__()
-        self._control = Control(self)
-        self._control.bind(options)
+        self._control = Control(self, options)
+        self._control.bind()
 
     # --- attributes ---
 
@@ -81,8 +82,6 @@ class Server(_core.ServerCore[DataT]):
         The addresses are numeric, and the port is the same in all. They remain after the stop.
 
         Threads: any.
-
-        Bun: none; ours.
         """
         return self._control.listening.addresses
 
@@ -222,14 +221,12 @@ class Server(_core.ServerCore[DataT]):
     # --- at any time ---
 
     def on_loop_thread(self) -> bool:
-        """Tell whether this is the thread that runs the server, which handlers are called on.
+        """Return whether this is the thread that runs the server, on which handlers are called.
 
         Returns:
             True on it, else False.
 
         Threads: any.
-
-        Bun: none; ours.
         """
         return self._control.state.is_on_thread()
 
@@ -390,9 +387,10 @@ def serve(
 
     * ``trusted_proxies=()``: networks (``"10.0.0.0/8"``, ``"::1"``; ``"unix"`` for the peers of a unix socket) of the
       reverse proxies in front of this server. For a request from one of them, ``server.request_ip`` and
-      ``ws.remote_address`` tell the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
+      ``ws.remote_address`` return the client that it names in ``forwarded_header="X-Forwarded-For"`` (or
       ``"Forwarded"``, RFC 7239, or ``None``): the rightmost address there that is not a trusted proxy's itself. List
-      only proxies that set or extend that very field. Nobody else is believed; fields about scheme and host never are.
+      only proxies that set or extend that very field. From others it is ignored; fields about scheme and host always
+      are.
     * ``proxy_protocol=False``: True, and every connection from ``trusted_proxies`` must begin with a PROXY header
       (version 1 or 2, HAProxy's proxy-protocol.txt), before TLS and HTTP; without a valid one within ``idle_timeout``
       it is closed. Its source becomes the connection's address. Connections from elsewhere are served as they are, so

@@ -124,8 +124,6 @@ class ServerCollector(Collector):
         ValueError: two servers of one id.
 
     Threads: any.
-
-    Bun: none; ours.
     """
 
     def __init__(self, *servers: Server) -> None:
@@ -139,7 +137,7 @@ class ServerCollector(Collector):
         self._servers = servers
 
     def describe(self) -> Iterator[Metric]:
-        """Tell the names, for registries that look for those taken twice.
+        """Return the names, for registries that check for duplicates.
 
         Returns:
             The families without samples.
@@ -149,7 +147,7 @@ class ServerCollector(Collector):
         return self._families([])
 
     def collect(self) -> Iterator[Metric]:
-        """Tell the figures of this moment.
+        """Return the figures of this moment.
 
         Returns:
             The families with samples.
@@ -172,7 +170,7 @@ class ServerCollector(Collector):
 
 
 def registry(*servers: Server) -> CollectorRegistry:
-    """Make a registry of servers and of what the library's default registry tells of the process.
+    """Make a registry of servers and of the metrics of the process, as in the library's default registry.
 
     Args:
         *servers: as of ``ServerCollector``.
@@ -185,8 +183,6 @@ def registry(*servers: Server) -> CollectorRegistry:
         ValueError: two servers of one id.
 
     Threads: any.
-
-    Bun: none; ours.
     """
     made = CollectorRegistry()
     ProcessCollector(registry=made)
@@ -208,12 +204,10 @@ def exposition(request: Request, source: CollectorRegistry) -> Response:
         A ``Response`` with status 200.
 
     Threads: any.
-
-    Bun: none; ours.
     """
     try:
         encode, content_type = choose_encoder(request.headers.get("accept") or "")
-    except (TypeError, ValueError):  # a version there that is none
+    except (TypeError, ValueError):  # an invalid version in it
         encode, content_type = choose_encoder("")
     names = parse_qs(request.query).get("name[]")
     body = encode(source.restricted_registry(names) if names else source)

@@ -68,7 +68,7 @@ struct Recorder {
     Options options{};
     std::vector<std::string> events{};
     MessageBuffer message_buffer{};
-    SparePieces spare{};
+    SpareMemoryPool spare{};
     const Violation *failed = nullptr, *refuse_control = nullptr;
     int controls = 0, fragments = 0;
 };

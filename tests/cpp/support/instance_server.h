@@ -15,6 +15,7 @@
 #include "uws/websocket/handshake.h"
 #include "uws/deflate/per_message.h"
 #include "uws/deflate/negotiation.h"
+#include "usockets/tcp/read.h"
 
 #include <memory>
 #include <string>
@@ -43,7 +44,7 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
     instance_server_t() : instance(uwserve::Instance::create(*this, *this, limits)) {
         if (!instance) return;
         instance->connections().max_body = 1 << 16;
-        instance->lifecycle().set_liveness(uwserve::Liveness());
+        instance->lifecycle().idle_timeout.set_schedule(uwserve::PingSchedule());
         limits.websocket.max_payload_length = 1 << 16;
         limits.websocket.backpressure_limit = 1 << 20;
         deflate.compress = *uwserve::compress_side("dedicated");
@@ -278,11 +279,11 @@ struct instance_server_t : uwserve::WsHandler, uwserve::HttpHandler {
             const uwserve::ExtensionAnswer extensions = uwserve::negotiate_extensions(*conn.head, deflate);
             answer.extensions = extensions.field;
             answer.user.compression = extensions.agreed;
-            instance->connections().upgrade(conn, answer);
+            uwserve::upgrade_to_websocket(conn, answer);
             return;
         }
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {{"X-Answer", "yes"}};
-        instance->connections().respond(conn, "200 OK", fields, conn.body.view(), nullptr);
+        uwserve::send_response(conn, "200 OK", fields, conn.body.view(), nullptr);
     }
 };
 

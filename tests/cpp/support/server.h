@@ -7,6 +7,7 @@
 #include "check.h"
 #include "usockets/libusockets.h"
 #include "usockets/loop/sys.h"
+#include "usockets/loop/loop.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -4,7 +4,7 @@
 // not at all. Nothing here waits; the server's pump() does.
 #pragma once
 
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
 #include "server.h"
 #include "usockets/tls/tls.h"
 

@@ -1,5 +1,8 @@
 // test_adopt.cpp - adopt always moves, the old block stays readable, nothing of the connection is lost on the way.
 #include "server.h"
+#include "usockets/loop/timeout_wheel.h"
+#include "usockets/tcp/read.h"
+#include "usockets/tcp/write.h"
 
 struct adopting_t : server_t {
     context_t ws{us_create_child_socket_context(0, http.context, sizeof(void *))};

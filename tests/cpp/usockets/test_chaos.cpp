@@ -5,6 +5,10 @@
 // connection ends; the address sanitizer has nothing to say.
 #include "server.h"
 #include "usockets/tcp/socket.h"
+#include "usockets/loop/state.h"
+#include "usockets/loop/timeout_wheel.h"
+#include "usockets/loop/timer.h"
+#include "usockets/tcp/read.h"
 
 #include <map>
 #include <random>
@@ -63,11 +67,11 @@ struct chaos_t {
     us_socket_t *any() {
         if (streams.empty()) return nullptr;
         auto it = streams.lower_bound(1 + (intptr_t) upto((unsigned) ids));
-        return it == streams.end() ? nullptr : us_socket_follow(it->second.s);
+        return it == streams.end() ? nullptr : us_socket_newest(it->second.s);
     }
 
     void flush(stream_t &stream) {
-        us_socket_t *s = us_socket_follow(stream.s);
+        us_socket_t *s = us_socket_newest(stream.s);
         while (!stream.backlog.empty()) {
             const int n = us_socket_write(0, s, stream.backlog.data(), (int) stream.backlog.size(), upto(2));
             if (n == 0) break;

@@ -1,5 +1,7 @@
 // test_ending.cpp - the ways a connection ends: FIN, half-open, reset, draining, shutdown_read, and none of them may spin.
 #include "server.h"
+#include "usockets/tcp/draining_close.h"
+#include "usockets/tcp/read.h"
 
 // Iterates for a while and fails if the loop keeps finding events it does nothing useful with.
 static void must_be_idle(server_t &server) {

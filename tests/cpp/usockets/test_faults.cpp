@@ -4,6 +4,8 @@
 // exit).
 #include "faults.h"
 #include "server.h"
+#include "usockets/tcp/listen_unix.h"
+#include "usockets/tcp/read.h"
 
 #include <set>
 

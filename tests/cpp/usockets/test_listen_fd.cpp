@@ -1,6 +1,7 @@
 // test_listen_fd.cpp - listening on a descriptor that somebody else has bound: what is taken, what is refused and left as it
 // was, and two loops on one socket.
 #include "server.h"
+#include "usockets/tcp/listen_fd.h"
 
 namespace {
 

@@ -1,5 +1,7 @@
 // test_listening.cpp - ports and addresses, unix paths, and running out of descriptors.
 #include "server.h"
+#include "usockets/tcp/listen.h"
+#include "usockets/tcp/listen_unix.h"
 
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -225,7 +227,8 @@ TEST(unix_modes) {
     server_t server(false);
     const mode_t old = umask(027);
     us_listen_socket_t *a = listen_at(server, folder.path + "/a", 0600), *b = listen_at(server, folder.path + "/b");
-    us_listen_socket_t *c = us_socket_context_listen_unix(0, server.http.context, (folder.path + "/c").c_str(), 0, 16);
+    const std::string third = folder.path + "/c";
+    us_listen_socket_t *c = us_listen_unix(server.http.context, third.data(), third.size(), -1, 16);
     umask(old);
     CHECK(a && b && c);
     CHECK_EQ(mode_of(folder.path + "/a") & 0777, 0600);
@@ -280,8 +283,7 @@ TEST(unix_path_lengths) {
     CHECK(!listen_at(server, "") && errno == EINVAL);
     CHECK(!listen_at(server, std::string("/tmp/a\0b", 8)) && errno == EINVAL);
     CHECK(!listen_at(server, std::string(108, 'a')) && errno == ENAMETOOLONG);
-    CHECK(!us_socket_context_listen_unix(0, server.http.context, std::string(500, 'a').c_str(), 0, 0) &&
-          errno == ENAMETOOLONG);
+    CHECK(!us_listen_unix(server.http.context, std::string(500, 'a').c_str(), 500, -1, 0) && errno == ENAMETOOLONG);
     // the longest: too long for a temporary name beside it, both with a long name and in a long folder
     const std::string longest = folder.path + "/" + std::string(107 - folder.path.size() - 1, 'n');
     CHECK_EQ(longest.size(), 107);

@@ -1,7 +1,10 @@
 // test_timing.cpp - the wheel over simulated ticks, socket timeouts, timers, and that an idle loop sleeps.
 #include "server.h"
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
+#include "usockets/tcp/context.h"
+#include "usockets/tcp/read.h"
 
+#include <algorithm>
 #include <memory>
 #include <random>
 
@@ -258,10 +261,9 @@ TEST(timers) {
     us_timer_t *timer = us_create_timer(server.loop, 0, sizeof(ticker_t *));
     ticker_t ticker{0, 3};
     *(ticker_t **) us_timer_ext(timer) = &ticker;
-    CHECK(us_timer_loop(timer) == server.loop);
     const uint64_t start = us_sys_now_ns();
     us_timer_set(timer, [](us_timer_t *t) {
-        CHECK(us_timer_loop(t)->depth > 0);
+        CHECK(t->loop->depth > 0);
         ticker_t *self = *(ticker_t **) us_timer_ext(t);
         if (++self->count == self->limit) us_timer_close(t);
     }, 20, 20);
@@ -299,6 +301,72 @@ TEST(timer_closes_another_in_the_same_pass) {
     us_loop_iterate(server.loop, 0);
     CHECK_EQ(ran, 1);
     us_timer_close(survivor);
+}
+
+// Linked while it is set, only: an iteration visits no other.
+static int linked(us_timer_t *t) {
+    int count = 0;
+    for (us_timer_t *other = t->loop->internal_->timers; other; other = other->next) count += other == t;
+    return count;
+}
+
+TEST(timers_that_are_not_set_are_not_visited) {
+    server_t server;
+    us_timer_t *timer = us_create_timer(server.loop, 0, 0);
+    CHECK_EQ(linked(timer), 0);
+    for (int i = 0; i < 3; i++) {
+        us_timer_set(timer, [](us_timer_t *) {}, 1000, 0);
+        CHECK_EQ(linked(timer), 1);
+    }
+    us_timer_set(timer, timer->cb, 0, 0);
+    us_timer_set(timer, timer->cb, 0, 0);
+    CHECK_EQ(linked(timer), 0);
+    us_timer_set(timer, [](us_timer_t *t) { CHECK_EQ(linked(t), 0); }, 1, 0);  // it has run out
+    usleep(2000);
+    us_loop_iterate(server.loop, 0);
+    CHECK_EQ(linked(timer), 0);
+    us_create_timer(server.loop, 0, 0);  // the loop frees both
+}
+
+// Timers that set, clear and close themselves and each other, while they are due in one pass.
+TEST(timers_change_each_other_in_the_same_pass) {
+    enum { COUNT = 5 };
+    static us_timer_t *timers[COUNT];
+    static int runs[COUNT], acting;
+    static std::mt19937 random(7);
+    static auto act = [](us_timer_t *self) {
+        runs[std::find(timers, timers + COUNT, self) - timers]++;
+        for (us_timer_t *&t : timers) {
+            switch (acting ? random() % 5 : 4) {
+            case 0:
+                us_timer_set(t, t->cb, 0, 0);
+                break;
+            case 1:
+                us_timer_set(t, t->cb, 1, 0);
+                break;
+            case 2:
+                us_timer_set(t, t->cb, 1, 1);
+                break;
+            case 3:
+                us_timer_close(t);
+                t = us_create_timer(self->loop, 0, 0);
+                us_timer_set(t, self->cb, 1, 0);
+            }
+        }
+    };
+    server_t server;
+    for (us_timer_t *&t : timers) t = us_create_timer(server.loop, 0, 0);
+    for (int round = 0; round < 200; round++) {
+        acting = round % 4;
+        memset(runs, 0, sizeof(runs));
+        for (us_timer_t *t : timers) us_timer_set(t, [](us_timer_t *self) { act(self); }, 1, 0);
+        usleep(1100);
+        us_loop_iterate(server.loop, 0);
+        for (int i = 0; i < COUNT; i++) {
+            CHECK_EQ(linked(timers[i]), timers[i]->due_ns != 0);
+            CHECK(acting ? runs[i] <= 1 : runs[i] == 1);
+        }
+    }
 }
 
 TEST(fallthrough_timer_never_wakes_the_loop) {

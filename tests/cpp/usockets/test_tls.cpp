@@ -1,6 +1,8 @@
 // test_tls.cpp - TLS on the socket layer: streams, ends, splits, leftovers, refusals.
 #include "tls_client.h"
 #include "usockets/tls/state.h"
+#include "usockets/tcp/read.h"
+#include "usockets/tcp/write.h"
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 

@@ -1,6 +1,7 @@
 // test_tls_faults.cpp - every system call of a TLS scenario is made to fail in turn (faults.h).
 #include "faults.h"
 #include "tls_client.h"
+#include "usockets/tcp/read.h"
 
 // Three clients: one echoes and is adopted, one is closed with last words, one sends garbage. With backpressure and a pause.
 static void scenario(us_tls_config_t *config) {

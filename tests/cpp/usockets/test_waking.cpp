@@ -1,5 +1,6 @@
 // test_waking.cpp - wake-up from another thread, watches, the loop inside a foreign poll(), release hooks, fork.
 #include "server.h"
+#include "usockets/loop/watch.h"
 
 #include <atomic>
 #include <thread>

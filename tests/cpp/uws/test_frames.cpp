@@ -308,7 +308,7 @@ TEST(one_byte_of_a_large_frame_takes_little_memory) {
 }
 
 TEST(large_memory_is_used_again_for_large_messages_only) {
-    SparePieces spare;
+    SpareMemoryPool spare;
     MessageBuffer first, small, large;
     constexpr size_t kMegabyte = 1 << 20;
     memset(first.extend(kMegabyte, 0, spare), 'x', kMegabyte);
@@ -334,7 +334,7 @@ TEST(large_memory_is_used_again_for_large_messages_only) {
 
 TEST(some_pieces_of_large_memory_are_kept) {
     constexpr size_t kMegabyte = 1 << 20;
-    SparePieces spare;
+    SpareMemoryPool spare;
     MessageBuffer messages[6];
     const auto make = [&spare](MessageBuffer &message, size_t size) {
         memset(message.extend(size, 0, spare), 'x', size);

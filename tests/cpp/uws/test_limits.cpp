@@ -211,11 +211,11 @@ TEST(names_are_distinct_and_statuses_find_theirs) {
     for (size_t i = 0; i < kRefusals; i++) names.insert(refusal_name(static_cast<Refusal>(i)));
     CHECK_EQ(names.size(), kRefusals);
     for (int status : {400, 413, 414, 417, 431, 501, 503, 505}) {
-        CHECK("http_" + std::to_string(status) == refusal_name(refusal_of_status(status)));
+        CHECK("http_" + std::to_string(status) == refusal_name(refusal_of_code(status)));
     }
     for (int code : {1002, 1007, 1009, 1011}) {
-        CHECK("websocket_" + std::to_string(code) == refusal_name(refusal_of_close_code(code)));
+        CHECK("websocket_" + std::to_string(code) == refusal_name(refusal_of_code(code)));
     }
-    CHECK(refusal_of_status(404) == Refusal::kCount);
-    CHECK(refusal_of_close_code(1000) == Refusal::kCount);
+    CHECK(refusal_of_code(404) == Refusal::kCount);
+    CHECK(refusal_of_code(1000) == Refusal::kCount);
 }

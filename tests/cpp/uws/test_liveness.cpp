@@ -3,11 +3,12 @@
 #include "instance_server.h"
 
 #include "usockets/tcp/socket.h"
+#include "usockets/loop/state.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-using uwserve::Liveness;
+using uwserve::PingSchedule;
 
 namespace {
 
@@ -19,7 +20,7 @@ struct Course {
     bool operator==(const Course &) const = default;
 };
 
-Course course(const Liveness &liveness, size_t limit = 6) {
+Course course(const PingSchedule &liveness, size_t limit = 6) {
     Course seen;
     unsigned silent = 0, now = 0;
     while (unsigned next = liveness.next(silent)) {
@@ -130,27 +131,27 @@ const std::string kPing("\x89\0", 2);
 }  // namespace
 
 TEST(the_schedule) {
-    CHECK(course(Liveness(0, true, 0)) == Course{});
-    CHECK((course(Liveness(120, true, 0)) == Course{{104}, 120}));
-    CHECK((course(Liveness(120, false, 0)) == Course{{}, 120}));
-    CHECK((course(Liveness(8, true, 0)) == Course{{4}, 8}));
-    CHECK((course(Liveness(960, true, 0)) == Course{{944}, 960}));
+    CHECK(course(PingSchedule(0, true, 0)) == Course{});
+    CHECK((course(PingSchedule(120, true, 0)) == Course{{104}, 120}));
+    CHECK((course(PingSchedule(120, false, 0)) == Course{{}, 120}));
+    CHECK((course(PingSchedule(8, true, 0)) == Course{{4}, 8}));
+    CHECK((course(PingSchedule(960, true, 0)) == Course{{944}, 960}));
     // Pings without an end.
-    CHECK((course(Liveness(0, true, 20), 4) == Course{{20, 40, 60, 80}, 0}));
-    CHECK((course(Liveness(0, false, 960), 3) == Course{{960, 1920, 2880}, 0}));
+    CHECK((course(PingSchedule(0, true, 20), 4) == Course{{20, 40, 60, 80}, 0}));
+    CHECK((course(PingSchedule(0, false, 960), 3) == Course{{960, 1920, 2880}, 0}));
     // Both: whichever comes first, and from then on the interval.
-    CHECK((course(Liveness(120, true, 50)) == Course{{50, 100}, 120}));
-    CHECK((course(Liveness(120, true, 110)) == Course{{104}, 120}));
-    CHECK((course(Liveness(120, true, 10), 99).pings.size() == 11));
-    CHECK((course(Liveness(120, false, 110)) == Course{{110}, 120}));
-    CHECK((course(Liveness(60, false, 60)) == Course{{}, 60}));
-    CHECK((course(Liveness(60, true, 500)) == Course{{45}, 60}));
+    CHECK((course(PingSchedule(120, true, 50)) == Course{{50, 100}, 120}));
+    CHECK((course(PingSchedule(120, true, 110)) == Course{{104}, 120}));
+    CHECK((course(PingSchedule(120, true, 10), 99).pings.size() == 11));
+    CHECK((course(PingSchedule(120, false, 110)) == Course{{110}, 120}));
+    CHECK((course(PingSchedule(60, false, 60)) == Course{{}, 60}));
+    CHECK((course(PingSchedule(60, true, 500)) == Course{{45}, 60}));
 }
 
 TEST(every_schedule_ends_when_its_idle_timeout_does) {
     for (unsigned idle = 8; idle <= 960; idle += 7) {
         for (unsigned interval = 0; interval <= 960; interval += 13) {
-            for (bool pings : {false, true}) CHECK_EQ(course(Liveness(idle, pings, interval), 2000).end, idle);
+            for (bool pings : {false, true}) CHECK_EQ(course(PingSchedule(idle, pings, interval), 2000).end, idle);
         }
     }
 }
@@ -158,7 +159,7 @@ TEST(every_schedule_ends_when_its_idle_timeout_does) {
 // A timer fires with the clock's next full second after its time, never before.
 TEST(a_ping_after_the_interval_and_never_an_end) {
     Aged aged;
-    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 20));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(0, true, 20));
     for (int i = 0; i < 60; i++) {
         std::string heard;
         unsigned after = aged.until_something(30, &heard);
@@ -174,7 +175,7 @@ TEST(a_ping_after_the_interval_and_never_an_end) {
 
 TEST(pings_before_the_end_by_idle_timeout) {
     Aged aged;
-    aged.server.instance->lifecycle().set_liveness(Liveness(60, true, 25));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(60, true, 25));
     std::string heard;
     unsigned now = aged.until_something(40, &heard);
     CHECK(heard == kPing && now >= 25 && now <= 27);
@@ -188,7 +189,7 @@ TEST(pings_before_the_end_by_idle_timeout) {
 // The client reads all of it and acknowledges it, but its program is gone: nothing comes back (defect P9).
 TEST(a_client_that_is_published_to_and_silent_is_reaped) {
     Aged aged;
-    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(8, true, 0));
     const std::string news(3000, 'n');
     unsigned second = 0;
     for (; aged.peer().ws && second < 30; second++) {
@@ -207,7 +208,7 @@ TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
     for (bool tcp : {false, true}) {
         for (bool pings : {true, false}) {
             Aged aged(tcp);
-            aged.server.instance->lifecycle().set_liveness(Liveness(8, pings, 0));
+            aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(8, pings, 0));
             aged.server.send(aged.peer(), std::string(8 << 20, 'm'), uWS::OpCode::BINARY, false);
             for (int second = 0; second < 60; second++) {
                 CHECK(aged.peer().ws);
@@ -225,7 +226,7 @@ TEST(a_reader_of_a_large_message_is_alive_while_it_reads) {
 TEST(a_reader_that_does_not_catch_up_is_alive) {
     Aged aged;
     aged.server.limits.websocket.backpressure_limit = 64 << 20;
-    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(8, true, 0));
     for (int second = 0; second < 60; second++) {
         CHECK(aged.peer().ws);
         for (int i = 0; i < 4; i++) {
@@ -257,7 +258,7 @@ TEST(a_peer_that_does_not_close_is_let_go) {
 TEST(a_client_that_reads_nothing_is_reaped) {
     for (bool tcp : {false, true}) {
         Aged aged(tcp);
-        aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
+        aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(8, true, 0));
         unsigned second = 0;
         for (; aged.peer().ws && second < 60; second++) {
             aged.server.send(aged.peer(), std::string(60'000, 's'), uWS::OpCode::BINARY, false);
@@ -269,7 +270,7 @@ TEST(a_client_that_reads_nothing_is_reaped) {
 
 TEST(a_client_that_answers_is_not) {
     Aged aged;
-    aged.server.instance->lifecycle().set_liveness(Liveness(8, true, 0));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(8, true, 0));
     for (int i = 0; i < 40; i++) {
         aged.pass(3);
         aged.server.send(aged.peer(), "x", uWS::OpCode::TEXT, false);
@@ -281,27 +282,27 @@ TEST(a_client_that_answers_is_not) {
 TEST(a_new_schedule_counts_for_open_sockets) {
     Aged aged;
     uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
-    lifecycle.set_liveness(Liveness(0, true, 0));
+    lifecycle.idle_timeout.set_schedule(PingSchedule(0, true, 0));
     aged.pass(5000);
     CHECK(aged.peer().ws && aged.hear().empty());
-    lifecycle.set_liveness(Liveness(0, true, 30));
+    lifecycle.idle_timeout.set_schedule(PingSchedule(0, true, 30));
     std::string heard;
     CHECK(aged.until_something(40, &heard) >= 30 && heard == kPing);
-    lifecycle.set_liveness(Liveness(100, true, 0));  // the silence begins anew, and there was no Ping in it
+    lifecycle.idle_timeout.set_schedule(PingSchedule(100, true, 0));  // the silence begins anew, without a Ping
     CHECK(aged.until_something(200, &heard) >= 84 && heard == kPing);
-    lifecycle.set_liveness(Liveness(100, true, 0));  // the same again changes nothing
+    lifecycle.idle_timeout.set_schedule(PingSchedule(100, true, 0));  // the same again changes nothing
     CHECK(aged.until_something(200) <= 18 && !aged.peer().ws);
 }
 
 TEST(pausing_stops_the_pings) {
     Aged aged;
-    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 10));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(0, true, 10));
     us_socket_pause(aged.socket(), US_PAUSE_USER);
     CHECK_EQ(aged.until_something(100), 0);
-    aged.server.instance->lifecycle().set_liveness(Liveness(0, true, 12));
+    aged.server.instance->lifecycle().idle_timeout.set_schedule(PingSchedule(0, true, 12));
     CHECK_EQ(aged.until_something(100), 0);
     us_socket_resume(aged.socket(), US_PAUSE_USER);
-    aged.server.instance->lifecycle().heard(aged.socket());
+    aged.server.instance->lifecycle().idle_timeout.restart(aged.socket());
     unsigned after = aged.until_something(30);
     CHECK(after >= 12 && after <= 14);
 }
@@ -320,7 +321,7 @@ TEST(old_sockets_are_asked_to_go_however_busy_they_are) {
     for (int round = 0; round < 20; round++) {
         Aged aged;
         uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
-        lifecycle.set_liveness(Liveness(0, false, 0));
+        lifecycle.idle_timeout.set_schedule(PingSchedule(0, false, 0));
         lifecycle.set_max_lifetime(100);
         unsigned second = 0;
         std::string heard;
@@ -362,7 +363,7 @@ TEST(lifetimes_are_spread_over_a_tenth) {
 TEST(a_new_lifetime_counts_for_open_sockets) {
     Aged aged;
     uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
-    lifecycle.set_liveness(Liveness(0, false, 0));
+    lifecycle.idle_timeout.set_schedule(PingSchedule(0, false, 0));
     aged.pass(10'000);
     lifecycle.set_max_lifetime(100);  // off before: the age counts from here
     CHECK(us_socket_long_left(aged.socket()) >= 90 && us_socket_long_left(aged.socket()) <= 100);
@@ -392,7 +393,7 @@ TEST(short_lifetimes_are_kept_to_the_second) {
 TEST(a_closing_socket_is_left_alone) {
     Aged aged;
     uwserve::Lifecycle &lifecycle = aged.server.instance->lifecycle();
-    lifecycle.set_liveness(Liveness(0, true, 5));
+    lifecycle.idle_timeout.set_schedule(PingSchedule(0, true, 5));
     lifecycle.set_max_lifetime(9);
     us_socket_t *s = aged.socket();
     aged.server.end(aged.peer(), 1000, "");

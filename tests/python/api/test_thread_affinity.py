@@ -153,7 +153,6 @@ INTERNAL: Table = {
     "push_piece": (REFUSED, lambda both: both[0].push_piece(both[1], b"")),
     "end_pushed": (REFUSED, lambda both: both[0].end_pushed(both[1], True)),
     "forced": (ANSWERED, lambda both: both[0].forced),
-    "local_port": (ANSWERED, lambda both: both[0].local_port),
     "compressions": (ANSWERED, lambda both: both[0].compressions),
     "defer": (REFUSED, lambda both: both[0].defer(both[1])),
     "check_close": (ANSWERED, lambda both: both[0].check_close(1000, "")),

@@ -74,7 +74,7 @@ def test_garbage_that_closes(loop_kind: str, threshold: int) -> None:
     assert opened == closed == [60]
 
 
-@pytest.mark.parametrize("place", ["_make_task", "_hide", "Parking", "wake", "_reveal"])
+@pytest.mark.parametrize("place", ["_make_task", "_hide", "IdleFuture", "wake", "_reveal"])
 def test_a_signal_meanwhile(loop_kind: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal's handler closes the socket at that very place: once, with its coroutine, and others are served."""
     sockets: list[Any] = []
@@ -90,7 +90,7 @@ def test_a_signal_meanwhile(loop_kind: str, place: str, monkeypatch: pytest.Monk
             raised[0] += 1
             signal.raise_signal(signal.SIGUSR1)
 
-    real_wake = _tasks.Parking.wake
+    real_wake = _tasks.IdleFuture.wake
 
     def wake(parking: Any) -> None:
         once()
@@ -104,7 +104,7 @@ def test_a_signal_meanwhile(loop_kind: str, place: str, monkeypatch: pytest.Monk
         return call if getattr(function, "__name__", None) == place else function
 
     if place == "wake":
-        monkeypatch.setattr(_tasks.Parking, "wake", wake)
+        monkeypatch.setattr(_tasks.IdleFuture, "wake", wake)
     monkeypatch.setattr(_tasks, "TOOLS", tuple(spied(tool) for tool in _tasks.TOOLS))
 
     async def main() -> None:

@@ -171,7 +171,7 @@ def test_stopping_cuts_an_endless_stream() -> None:
 
 
 def test_nothing_else_answers_while_a_stream_runs() -> None:
-    """Upgrade and respond inside the generator return False, and the response is intact (bun-api section 6)."""
+    """Upgrade and respond inside the generator return False, and the response is intact (docs/coming-from/bun.md)."""
     answers = Recorder()
 
     def fetch(request: Request, server: Server) -> Response:

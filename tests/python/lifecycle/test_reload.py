@@ -1,4 +1,4 @@
-"""server.reload: handlers and limits change for open sockets; everything else stays (bun-api.md section 3)."""
+"""server.reload: handlers and limits change for open sockets; everything else stays (docs/coming-from/bun.md)."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_the_hooks_are_found_and_name_what_there_is() -> None:
     named = set(re.findall(r'"\*\*/\*(\.\w+)"', text))
     assert named == suffixes - {"", ".pyi", ".typed"}
     sources = "\n".join(path.read_text() for path in (ROOT / "src" / "cpp" / "py").rglob("*.cpp"))
-    imported = set(re.findall(r'(?:PyImport_ImportModule>?|module_::import)\("([\w.]+)"\)', sources))
+    imported = set(re.findall(r'(?:PyImport_ImportModule>?|module_::import|import_from)\("([\w.]+)"', sources))
     assert {"asyncio", "socket", "threading"} <= imported <= set(re.findall(r'"([\w.]+)"', text.partition("hidden")[2]))
 
 

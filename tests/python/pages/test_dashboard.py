@@ -286,7 +286,7 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
     options = {"fetch": upgrade, "websocket": {"message": lambda ws, message: ws.send(message)}, "dashboard": True}
     with running(**options) as server, Client(server) as client:
         open_websocket(client)
-        waiting = len(server._control.stopped._callbacks)
+        waiting = len(server._control.completion._callbacks)
         for _ in range(3):
             with Viewer(server) as viewer:
                 server.reload(dashboard=None)
@@ -301,7 +301,7 @@ def test_off_and_on_again(monkeypatch: Any) -> None:
             client.send(b"\x81\x81\0\0\0\0x")
             assert read_frame(client) == (1, b"x")
             viewer.until(lambda told: told["point"] and told["point"][viewer.hello["fields"].index("handler_p50")])
-        assert len(server._control.stopped._callbacks) == waiting
+        assert len(server._control.completion._callbacks) == waiting
         server.reload(dashboard=None)
         eventually(lambda: not any(thread.name == "uwserve dashboard" for thread in threading.enumerate()))
 

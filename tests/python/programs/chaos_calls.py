@@ -33,6 +33,7 @@ from typing import Any
 from chaos_clients import Crowd
 
 import uwserve
+from uwserve import _core
 
 SEED, SECONDS, MODE = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 BEGUN = time.monotonic()
@@ -181,7 +182,7 @@ class Round:
         elif what == 32 and rng.random() < 0.02:
             self.fork()
         elif what == 33:
-            ws._wait(lambda outcome: self.act(ws), rng.choice((None, 0, 1000)))
+            _core.add_waiter(ws, lambda outcome: self.act(ws), rng.choice((None, 0, 1000)))
 
     async def later(self, ws: Any) -> None:
         await asyncio.sleep(self.rng.choice((0, 0.001)))
@@ -336,7 +337,7 @@ class Round:
         elif what == 11 and self.rng.random() < 0.02:
             self.server.reload(websocket=self.options())
         else:
-            ws._wait(str, self.rng.choice((None, 10))), ws._forget(str)
+            _core.add_waiter(ws, str, self.rng.choice((None, 10))), _core.remove_waiter(ws, str)
 
     async def iterate(self) -> None:
         """In the event loop of another thread."""

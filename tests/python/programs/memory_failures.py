@@ -77,7 +77,7 @@ SOCKET = {
     "terminate": lambda ws: ws.terminate(),
     "pause": lambda ws: (ws.pause(), ws.resume()),
     "messages": lambda ws: ws.messages().aclose(),
-    "drained": lambda ws: (ws._wait(str, None), ws._wait(str, 0), ws._forget(str)),
+    "drained": lambda ws: (_core.add_waiter(ws, str, None), _core.add_waiter(ws, str, 0), _core.remove_waiter(ws, str)),
     "attributes": lambda ws: [getattr(ws, name) for name in dir(type(ws)) if name[0] != "_"],
     "repr": repr,
     "binary_type": lambda ws: setattr(ws, "binary_type", "memoryview"),

@@ -1,4 +1,4 @@
-"""Publish and subscribe: who gets what, and what the calls return (bun-api.md section 4; T4, T5)."""
+"""Publish and subscribe: who gets what, and what the calls return (docs/coming-from/bun.md; T4, T5)."""
 
 from __future__ import annotations
 

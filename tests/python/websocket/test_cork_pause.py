@@ -1,4 +1,4 @@
-"""cork, pause and resume (S6, S13; bun-api.md section 2)."""
+"""cork, pause and resume (S6, S13; docs/coming-from/bun.md)."""
 
 from __future__ import annotations
 

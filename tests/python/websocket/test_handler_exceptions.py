@@ -1,4 +1,4 @@
-"""Exceptions out of handlers, and what ends a run (bun-api.md section 1, rule 6)."""
+"""Exceptions out of handlers, and what ends a run (docs/coming-from/bun.md)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,16 @@
-// The driver: the coroutine that a handler's Task was made with. Before the user's coroutine comes it is an empty shell,
-// whose first step parks the Task, or ends it; afterwards it passes everything on.
+// Before the user's coroutine comes, the driver is an empty shell: its first step waits for a coroutine, or ends the
+// Task.
 //
-// One thing needs thought: between the eager step and the Task's own first step, what the coroutine has yielded is not
-// yet waited for. A cancellation in between must do what it would have done to a Task that waits: cancel the future.
-#include "py/websocket/object.h"
+// One interval needs care: between the coroutine's first step and the Task's own first step, nothing waits yet for what
+// the coroutine has yielded. A cancellation in between must do what it would do to a Task that waits: cancel the
+// future.
+#include "py/coroutines/driver.h"
 
 #include <structmember.h>
+
+#include "py/coroutines/first_step.h"
+#include "py/interpreter/types.h"
+#include "py/websocket/object.h"
 
 namespace uwserve {
 
@@ -15,12 +20,9 @@ Driver *as_driver(PyObject *object) { return reinterpret_cast<Driver *>(object);
 
 int driver_traverse(PyObject *object, visitproc visit, void *arg) {
     Driver *self = as_driver(object);
-    Py_VISIT(Py_TYPE(object));
-    for (PyObject *part : {self->core_object, self->coroutine, self->first, self->parking, self->ws, self->request,
-                           self->kept, self->outcome}) {
-        Py_VISIT(part);
-    }
-    return 0;
+    return visit_all(visit, arg,
+                     {as_object(Py_TYPE(object)), self->core_object, self->coroutine, self->first_yield,
+                      self->idle_future, self->ws, self->request, self->seen_task, self->outcome});
 }
 
 void end_running(Driver *self) {
@@ -32,32 +34,30 @@ void end_running(Driver *self) {
 int driver_clear(PyObject *object) {
     Driver *self = as_driver(object);
     end_running(self);
-    Py_CLEAR(self->coroutine);
-    Py_CLEAR(self->first);
-    Py_CLEAR(self->parking);
-    Py_CLEAR(self->ws);
-    Py_CLEAR(self->request);
-    Py_CLEAR(self->kept);
-    Py_CLEAR(self->outcome);
+    clear_all({&self->coroutine, &self->first_yield, &self->idle_future, &self->ws, &self->request, &self->seen_task,
+               &self->outcome});
     return 0;
 }
 
 void driver_dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     driver_clear(object);
     Py_CLEAR(as_driver(object)->core_object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    free_instance(object);
 }
 
-// A step of the shell: the Task ends as its eager step has ended, or with None when it is not needed.
-PySendResult expire(Driver *self, PyObject **out) {
+// What the Task would have ended with is given up. The result is the outcome.
+Ref expire(Driver *self) {
     self->expired = true;
-    Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
-    Ref outcome = Ref::steal(std::exchange(self->outcome, nullptr));
+    Ref task = Ref::steal(std::exchange(self->seen_task, nullptr));
+    return Ref::steal(std::exchange(self->outcome, nullptr));
+}
+
+// A step of the shell: the Task ends as the coroutine's first step has ended, or with None if no coroutine came.
+PySendResult end_shell(Driver *self, PyObject **out) {
+    Ref outcome = expire(self);
     if (self->has_failed && outcome) {
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(outcome.get())), outcome.get());
+        raise_again(outcome.get());
         *out = nullptr;
         return PYGEN_ERROR;
     }
@@ -65,16 +65,14 @@ PySendResult expire(Driver *self, PyObject **out) {
     return PYGEN_RETURN;
 }
 
-// While a step of it runs, the request whose coroutine this is is the one that is answered.
-class ItsRequest {
+// Around a step of the coroutine: the request that is answered in it.
+class CurrentRequest {
   public:
-    explicit ItsRequest(Driver *driver) : core_(Ref::borrow(driver->core_object)), contexts_(driver->core->contexts) {
-        saved_ = contexts_.request();
+    explicit CurrentRequest(Driver *driver)
+        : core_(Ref::borrow(driver->core_object)), contexts_(driver->core->contexts), saved_(contexts_.request()) {
         contexts_.set_request(reinterpret_cast<RequestObject *>(driver->request));
     }
-    ~ItsRequest() { contexts_.set_request(saved_); }
-    ItsRequest(const ItsRequest &) = delete;
-    ItsRequest &operator=(const ItsRequest &) = delete;
+    ~CurrentRequest() { contexts_.set_request(saved_); }
 
   private:
     Ref core_;
@@ -85,24 +83,24 @@ class ItsRequest {
 PySendResult driver_send(PyObject *object, PyObject *argument, PyObject **out) {
     Driver *self = as_driver(object);
     *out = nullptr;
-    if (self->is_new) {  // an eager factory: it runs when it is known
+    if (self->is_new) {  // an eager factory: the Task runs when it is known
         *out = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }
     if (!self->coroutine) {
-        *out = self->core->coroutines.park(self);
-        return *out ? PYGEN_NEXT : expire(self, out);
+        *out = self->core->coroutines.spare.idle_future_of(self);
+        return *out ? PYGEN_NEXT : end_shell(self, out);
     }
-    if (self->first) {
-        Ref first = Ref::steal(std::exchange(self->first, nullptr));
+    if (self->first_yield) {
+        Ref first = Ref::steal(std::exchange(self->first_yield, nullptr));
         if (first.get() != Py_None) {
             *out = first.release();
             return PYGEN_NEXT;
         }
-        // It asked for one turn of the loop, and this is the next.
+        // None asks for one turn of the loop, and this is the next.
     }
     Ref coroutine = Ref::borrow(self->coroutine);
-    ItsRequest request(self);
+    CurrentRequest request(self);
     PySendResult result = guarded<PyIter_Send>(coroutine.get(), argument, out);
     if (result != PYGEN_NEXT) Py_CLEAR(self->coroutine);
     return result;
@@ -127,18 +125,15 @@ PyObject *send(PyObject *object, PyObject *argument) {
 
 // 1: the future that the Task was to wait for takes the cancellation. -1 with an exception set.
 int cancel_first(Driver *self, PyObject *exception) {
-    Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio"));
-    Ref type = module ? Ref::steal(guarded<PyObject_GetAttrString>(module.get(), "CancelledError")) : Ref();
-    if (!type) return -1;
-    if (!PyErr_GivenExceptionMatches(exception, type.get())) return 0;
-    Ref first = Ref::borrow(self->first);
+    const int is_cancelled = is_cancelled_error(exception);
+    if (is_cancelled <= 0) return is_cancelled;
+    Ref first = Ref::borrow(self->first_yield);
     if (!guarded<PyObject_HasAttrString>(first.get(), "cancel")) return 0;
-    Ref arguments = Ref::steal(guarded<PyObject_GetAttrString>(exception, "args"));
+    Ref arguments = get_attribute(exception, "args");
     bool has_message = arguments && PyTuple_Check(arguments.get()) && PyTuple_GET_SIZE(arguments.get()) > 0;
     PyErr_Clear();
-    Ref result = Ref::steal(
-        has_message ? guarded<PyObject_CallMethod>(first.get(), "cancel", "O", PyTuple_GET_ITEM(arguments.get(), 0))
-                    : guarded<PyObject_CallMethod>(first.get(), "cancel", nullptr));
+    Ref result = has_message ? call_method(first.get(), "cancel", "O", PyTuple_GET_ITEM(arguments.get(), 0))
+                             : call_method(first.get(), "cancel");
     return result ? guarded<PyObject_IsTrue>(result.get()) : -1;
 }
 
@@ -154,22 +149,23 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
         return nullptr;
     }
     if (!self->coroutine) {
-        self->expired = true;
-        Ref kept = Ref::steal(std::exchange(self->kept, nullptr));
-        Ref outcome = Ref::steal(std::exchange(self->outcome, nullptr));
-        PyObject *type = PyExceptionInstance_Check(args[0]) ? reinterpret_cast<PyObject *>(Py_TYPE(args[0])) : args[0];
-        PyErr_SetObject(type, PyExceptionInstance_Check(args[0]) ? args[0] : count > 1 ? args[1] : nullptr);
+        Ref outcome = expire(self);
+        if (PyExceptionInstance_Check(args[0])) {
+            raise_again(args[0]);
+        } else {
+            PyErr_SetObject(args[0], count > 1 ? args[1] : nullptr);
+        }
         return nullptr;
     }
-    if (self->first) {
-        int taken = self->first == Py_None ? 0 : cancel_first(self, args[0]);
+    if (self->first_yield) {
+        int taken = self->first_yield == Py_None ? 0 : cancel_first(self, args[0]);
         if (taken < 0) return nullptr;
-        Ref first = Ref::steal(std::exchange(self->first, nullptr));
+        Ref first = Ref::steal(std::exchange(self->first_yield, nullptr));
         if (taken) return first.release();
     }
     Ref coroutine = Ref::borrow(self->coroutine);
-    ItsRequest request(self);
-    Ref method = Ref::steal(guarded<PyObject_GetAttrString>(coroutine.get(), "throw"));
+    CurrentRequest request(self);
+    Ref method = get_attribute(coroutine.get(), "throw");
     PyObject *result =
         method ? guarded<PyObject_Vectorcall>(method.get(), args, static_cast<size_t>(count), nullptr) : nullptr;
     if (!result) Py_CLEAR(self->coroutine);
@@ -179,8 +175,8 @@ PyObject *throw_into(PyObject *object, PyObject *const *args, Py_ssize_t count) 
 PyObject *close(PyObject *object, PyObject *) {
     Driver *self = as_driver(object);
     Ref coroutine = Ref::steal(std::exchange(self->coroutine, nullptr));
-    Ref first = Ref::steal(std::exchange(self->first, nullptr));
-    return coroutine ? guarded<PyObject_CallMethod>(coroutine.get(), "close", nullptr) : Py_NewRef(Py_None);
+    Ref first = Ref::steal(std::exchange(self->first_yield, nullptr));
+    return coroutine ? call_method(coroutine.get(), "close").release() : Py_NewRef(Py_None);
 }
 
 PyObject *await(PyObject *) {
@@ -196,23 +192,19 @@ PyObject *ended(PyObject *object, PyObject *task) {
         return nullptr;
     }
     if (self->core->is_forked) Py_RETURN_NONE;
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("HandlerCoroutine.ended");
-        return nullptr;
-    }
+    if (!self->core->check_loop_thread("HandlerCoroutine.ended")) return nullptr;
     end_running(self);
     Ref keep = Ref::borrow(object), handle = Ref::steal(std::exchange(self->ws, nullptr));
     Ref request = Ref::steal(std::exchange(self->request, nullptr));
     self->core->coroutines.task_ended(task);
-    Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
+    Ref is_cancelled = call_method(task, "cancelled");
     if (!is_cancelled) return nullptr;
-    Ref error;
     if (is_cancelled.get() != Py_True) {
-        error = Ref::steal(guarded<PyObject_CallMethod>(task, "exception", nullptr));
+        Ref error = call_method(task, "exception");
         if (!error) return nullptr;
         // What ends a run has gone through the loop already.
         if (error.get() == Py_None || ends_run(error.get())) Py_RETURN_NONE;
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
+        raise_again(error.get());
         coroutine_failed(*self->core, as_ws(handle.get()), self->origin);
     } else if (self->origin == Origin::kOpen && handle && as_ws(handle.get())->ws) {
         self->core->close_handle(as_ws(handle.get()), 1011, {});
@@ -220,16 +212,16 @@ PyObject *ended(PyObject *object, PyObject *task) {
     Py_RETURN_NONE;
 }
 
-// The done callback of one whose exception was dealt with in the eager step: asyncio must not warn that it was never retrieved.
+// The done callback of a Task whose coroutine failed in its first step, where the exception was dealt with: asyncio
+// must not warn that it was never retrieved.
 PyObject *forget(PyObject *, PyObject *task) {
-    Ref is_cancelled = Ref::steal(guarded<PyObject_CallMethod>(task, "cancelled", nullptr));
+    Ref is_cancelled = call_method(task, "cancelled");
     if (!is_cancelled) return nullptr;
-    return is_cancelled.get() == Py_True ? Py_NewRef(Py_None)
-                                         : guarded<PyObject_CallMethod>(task, "exception", nullptr);
+    return is_cancelled.get() == Py_True ? Py_NewRef(Py_None) : call_method(task, "exception").release();
 }
 
-// For tracebacks and names of Tasks: the user's coroutine is what they are about.
-PyObject *get_attribute(PyObject *object, PyObject *name) {
+// Tracebacks and names of Tasks show the user's coroutine.
+PyObject *read_attribute(PyObject *object, PyObject *name) {
     PyObject *own = PyObject_GenericGetAttr(object, name);
     PyObject *coroutine = as_driver(object)->coroutine;
     if (own || !coroutine || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
@@ -252,8 +244,7 @@ PyMethodDef kMethods[] = {
 
 Driver *new_driver(ServerCore &core) {
     if (!core.check_hooked()) return nullptr;
-    PyTypeObject *type = core.state->driver_type;
-    Driver *self = as_driver(new_object(type));
+    Driver *self = as_driver(new_object(core.state->driver_type));
     if (!self) return nullptr;
     self->core = &core;
     self->core_object = Py_NewRef(core.self);
@@ -266,18 +257,14 @@ bool add_driver_type(PyObject *module, ModuleState *state) {
         {Py_tp_traverse, raw_slot<driver_traverse>()},
         {Py_tp_clear, raw_slot<driver_clear>()},
         {Py_tp_dealloc, raw_slot<driver_dealloc>()},
-        {Py_tp_getattro, raw_slot<get_attribute>()},
+        {Py_tp_getattro, raw_slot<read_attribute>()},
         {Py_am_send, raw_slot<driver_send>()},
         {Py_am_await, raw_slot<await>()},
         {Py_tp_methods, kMethods},
         {Py_tp_members, kMembers},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core.HandlerCoroutine", sizeof(Driver), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
-    state->driver_type = reinterpret_cast<PyTypeObject *>(type);
-    return type != nullptr;
+    return make_type(module, "uwserve._core.HandlerCoroutine", sizeof(Driver), slots, &state->driver_type);
 }
 
 }  // namespace uwserve

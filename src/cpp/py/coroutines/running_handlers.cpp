@@ -12,27 +12,17 @@ namespace {
 // WsObject::held_units counts in these, rounded up.
 constexpr size_t kHeldUnit = 16;
 
-// What a WsObject can count, whatever the options say: beyond half of it the connection is crowded, and one more handler,
-// with the largest message that there is, still fits.
+// Half of what a WsObject can count. Whatever the options say, the connection is crowded from there on, and one more
+// handler with the largest possible message still fits.
 constexpr uint64_t kMostRunning = 1u << 23, kMostHeldUnits = 1u << 29;
 
-// Places in the line of sockets that have closed are not worth a look until there are so many.
-constexpr size_t kManyGone = 32;
+// As many closed sockets may wait in line without being dropped.
+constexpr size_t kManyClosed = 32;
 
-// While sockets wait for memory that no handler holds, it is looked for this often.
+// While sockets wait for memory that no handler holds, it is checked this often.
 constexpr int kMemoryPollMs = 100;
 
 uint64_t units_of(size_t bytes) { return (bytes + kHeldUnit - 1) / kHeldUnit; }
-
-// A memoryview is released when its handler suspends.
-size_t held_bytes(PyObject *argument) {
-    if (!argument) return 0;
-    if (PyUnicode_Check(argument)) {
-        return static_cast<size_t>(PyUnicode_GET_LENGTH(argument)) * static_cast<size_t>(PyUnicode_KIND(argument));
-    }
-    if (PyBytes_Check(argument)) return static_cast<size_t>(PyBytes_GET_SIZE(argument));
-    return PyByteArray_Check(argument) ? static_cast<size_t>(PyByteArray_GET_SIZE(argument)) : 0;
-}
 
 RunningHandler::Kind kind_of(WsObject *ws, Origin origin) {
     using Kind = RunningHandler::Kind;
@@ -91,11 +81,11 @@ void RunningHandlers::began(RunningHandler &handler, WsObject *ws, Origin origin
         return;
     }
     ws->running++;
-    handler.bytes = held_bytes(argument_);
+    handler.bytes = argument_ ? message_bytes(argument_) : 0;
     if (handler.bytes) {
         ws->held_units += units_of(handler.bytes);
         bytes_ += handler.bytes;
-        core_.limits.add_loose(handler.bytes);
+        core_.limits.charge_unattached(handler.bytes);
     }
     if (ws->ws) crowd(ws);
 }
@@ -106,7 +96,7 @@ void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
     running_--;
     if (was.bytes) {
         bytes_ -= was.bytes;
-        core_.limits.take_loose(was.bytes);
+        core_.limits.discharge_unattached(was.bytes);
     }
     if (was.kind == RunningHandler::Kind::kRequest) {
         requests_--;
@@ -127,10 +117,10 @@ void RunningHandlers::ended(RunningHandler &handler, WsObject *ws) {
     if (!waiting_.empty()) reconsider_waiting(1);
 }
 
-// Its handlers are the server's from now on. What waits is delivered, as nothing more can come: `close` must not wait for
-// handlers that may never end.
+// The socket's handlers count for the server from now on. Its queued events are delivered, as no more can come: `close`
+// must not wait for handlers that may never end.
 void RunningHandlers::socket_closed(WsObject *ws) {
-    if (ws->queue && ws->queue->is_in_line) gone_++;  // its place is taken away later: no Python code may run in here
+    if (ws->queue && ws->queue->is_in_line) closed_++;  // it is dropped later: no Python code may run in here
     if (!count_of(ws)) return;
     extra_ -= count_of(ws) - 1;
     orphans_ += count_of(ws);
@@ -158,29 +148,29 @@ void RunningHandlers::crowd(WsObject *ws) {
         paused_++;
     }
     queue->is_crowded = true;
-    pause_reading(*queue, raw(ws->ws));
+    pause_reading(ws);
 }
 
-// False: no memory for it. One that has a place still, from an earlier time, keeps it.
+// False: no memory for it. A socket that is in the line from before keeps its place.
 bool RunningHandlers::get_in_line(WsObject *ws) {
     if (ws->queue->is_in_line) return true;
     try {
-        waiting_.push_back(Ref::borrow(reinterpret_cast<PyObject *>(ws)));
+        waiting_.push_back(new_ref(ws));
     } catch (const std::bad_alloc &) {
         return false;
     }
     ws->queue->is_in_line = true;
-    if (gone_ > kManyGone && gone_ > waiting_.size() / 2) [[unlikely]]
-        drop_gone();
+    if (closed_ > kManyClosed && closed_ > waiting_.size() / 2) [[unlikely]]
+        drop_closed();
     return true;
 }
 
-// Of sockets that have closed. What goes with one may run Python code, which finds the line as it should be.
-void RunningHandlers::drop_gone() {
-    gone_ = 0;
-    size_t kept = 0;
+// Drops closed sockets. Freeing one may run Python code, which must find the line in order.
+void RunningHandlers::drop_closed() {
+    closed_ = 0;
+    size_t open = 0;
     for (Ref &ws : waiting_) {
-        if (as_ws(ws.get())->ws) std::swap(waiting_[kept++], ws);
+        if (as_ws(ws.get())->ws) std::swap(waiting_[open++], ws);
     }
     while (!waiting_.empty() && !as_ws(waiting_.back().get())->ws) {
         Ref last = std::move(waiting_.back());
@@ -188,7 +178,7 @@ void RunningHandlers::drop_gone() {
     }
 }
 
-// Goes on, if it is not crowded any more.
+// Lets the socket continue if it is not crowded any more.
 void RunningHandlers::reconsider(WsObject *ws) {
     bool for_server;
     if (!ws->queue || !ws->queue->is_crowded || is_over(ws, &for_server)) return;
@@ -201,7 +191,7 @@ void RunningHandlers::reconsider(WsObject *ws) {
     }
 }
 
-// The oldest sockets go first; those that must wait longer are queued again as the youngest.
+// The oldest sockets come first; those that must wait longer are queued again as the youngest.
 void RunningHandlers::reconsider_waiting(size_t at_most) {
     for (size_t looks = waiting_.size(); looks && at_most; looks--) {
         if (is_server_full(true)) {
@@ -212,32 +202,35 @@ void RunningHandlers::reconsider_waiting(size_t at_most) {
         waiting_.pop_front();
         WsObject *ws = as_ws(next.get());
         ws->queue->is_in_line = false;
-        if (!ws->ws && gone_) gone_--;
+        if (!ws->ws && closed_) closed_--;
         if (!ws->ws || !ws->queue->is_crowded) continue;
         reconsider(ws);
         if (ws->queue->is_crowded) {
             ws->queue->is_in_line = true;
-            waiting_.push_back(std::move(next));  // there was room for it a moment ago
+            waiting_.push_back(std::move(next));  // takes no memory, as it has just been removed
         } else {
             at_most--;
         }
     }
 }
 
-// Memory that becomes free elsewhere says so to no one.
+// Nothing reports memory that becomes free elsewhere.
 void RunningHandlers::arm_timer() {
     if (!core_.instance || core_.is_forked || is_polling_) return;
+    if (!timer_.is_open()) timer_.open<&RunningHandlers::on_timer>(core_.instance->loop(), this);
+    timer_.arm(kMemoryPollMs);
     is_polling_ = true;
-    if (!timer_) {
-        timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(RunningHandlers *));
-        *static_cast<RunningHandlers **>(us_timer_ext(timer_)) = this;
-    }
-    us_timer_set(timer_, [](us_timer_t *timer) {
-        auto *self = *static_cast<RunningHandlers **>(us_timer_ext(timer));
-        self->core_.gil.ensure();
-        self->is_polling_ = false;
-        self->reconsider_waiting(self->waiting_.size());
-    }, kMemoryPollMs, 0);
+}
+
+void RunningHandlers::on_timer() {
+    core_.gil.ensure();
+    is_polling_ = false;
+    reconsider_waiting(waiting_.size());
+}
+
+void RunningHandlers::close_timer() {
+    timer_.close();
+    is_polling_ = false;
 }
 
 void RunningHandlers::limits_changed() {
@@ -256,9 +249,7 @@ int RunningHandlers::traverse(visitproc visit, void *arg) {
 }
 
 void RunningHandlers::clear() {
-    timer_ = nullptr;  // goes with its loop
-    is_polling_ = false;
-    gone_ = 0;
+    closed_ = 0;
     while (!waiting_.empty()) {  // an empty deque would take memory, which may be short
         Ref dropped = std::move(waiting_.front());
         waiting_.pop_front();

@@ -1,7 +1,17 @@
-// Argument parsing of the raw methods: what PyArg_ParseTupleAndKeywords does, for vectorcall, with our error texts.
-#include "py/websocket/object.h"
+#include "py/interpreter/args.h"
 
 namespace uwserve {
+
+namespace {
+
+// Which parameter has that name; `total` if none does.
+int index_of(PyObject *name, const char *const *parameters, int total) {
+    int i = 0;
+    while (i < total && !(PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, parameters[i]) == 0)) i++;
+    return i;
+}
+
+}  // namespace
 
 bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObject *names,
                const char *const *parameters, int required, int total, PyObject **out) {
@@ -13,8 +23,7 @@ bool read_args(const char *call, PyObject *const *args, Py_ssize_t count, PyObje
     Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
     for (Py_ssize_t n = 0; n < named; n++) {
         PyObject *name = PyTuple_GET_ITEM(names, n);
-        int i = 0;
-        while (i < total && PyUnicode_CompareWithASCIIString(name, parameters[i]) != 0) i++;
+        const int i = index_of(name, parameters, total);
         if (i == total) {
             PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", call, name);
             return false;
@@ -39,8 +48,7 @@ bool read_dict(const char *call, PyObject *dict, const char *const *parameters, 
     PyObject *key, *value;
     Py_ssize_t position = 0;
     while (PyDict_Next(dict, &position, &key, &value)) {
-        int i = 0;
-        while (i < total && !(PyUnicode_Check(key) && PyUnicode_CompareWithASCIIString(key, parameters[i]) == 0)) i++;
+        const int i = index_of(key, parameters, total);
         if (i == total) {
             PyErr_Format(PyExc_TypeError, "%s() got an unexpected option %R", call, key);
             return false;

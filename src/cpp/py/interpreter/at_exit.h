@@ -1,9 +1,9 @@
-// The interpreter's end, for a thread that still runs a server then: a daemon thread whose handler has not returned in time.
+// The interpreter's end, for a thread that still runs a server: a daemon thread whose handler has not returned in time.
 //
-// Before version 3.14, CPython ends such a thread when it asks for the GIL: by pthread_exit(), which unwinds the stack as an
-// exception does. C++ frames cannot be left like that: destructors would release objects without the GIL, and what is
-// noexcept, as they are, ends the process with a crash. So the thread stays where Python was called, as it does in 3.14,
-// until the process is gone; it holds no lock there.
+// Before version 3.14, CPython ends such a thread when it asks for the GIL: by pthread_exit(), which unwinds the stack
+// as an exception does. C++ frames must not be left like that: destructors would release objects without the GIL, and
+// as destructors are noexcept, the process would crash. So the thread stays where it has called Python, as it does in
+// 3.14, until the process ends. It holds no lock there.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -18,8 +18,8 @@ namespace uwserve {
     while (true) pause();
 }
 
-// Calls `function`, which may run Python or wait for the GIL, on the thread of a loop. Costs nothing. What unwinds then is no
-// object, so the reference to it is one to nothing, as libstdc++ has it.
+// Calls `function`, which may run Python or wait for the GIL, on the thread of a loop. Costs nothing. The forced
+// unwinding has no exception object, so in libstdc++ the caught reference refers to nothing.
 template <typename Function>
 [[gnu::always_inline]] __attribute__((no_sanitize("undefined"))) inline auto until_exit(Function function) {
 #ifdef __GLIBCXX__
@@ -33,8 +33,9 @@ template <typename Function>
 #endif
 }
 
-// A function of Python's that may run code: what it calls, a finaliser that the collector finds when it makes an object (up to
-// version 3.11), an audit or unraisable hook. They are called in no other way here: tests/python/meta/test_layers.py has the list.
+// Calls a function of Python's that may run code: a callable, a finaliser that the collector runs when an object is
+// made (up to version 3.11), an audit or unraisable hook. tests/python/meta/test_layers.py has the list of such
+// functions, and checks that each call is guarded.
 template <auto Function, typename... Arguments>
 [[gnu::always_inline]] inline auto guarded(Arguments... arguments) {
     return until_exit([&] { return Function(arguments...); });

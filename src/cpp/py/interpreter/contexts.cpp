@@ -7,7 +7,7 @@ namespace uwserve {
 
 namespace {
 
-// The only object that `whole` refers to and that is a Context, or is none; a borrowed reference, or NULL.
+// The only Context (or the only other object) that `whole` refers to; a borrowed reference, or NULL.
 PyObject *only_part(PyObject *whole, bool is_context) {
     struct Search {
         bool is_context;
@@ -24,8 +24,8 @@ PyObject *only_part(PyObject *whole, bool is_context) {
     return search.count == 1 ? search.found : nullptr;
 }
 
-// Which pointer of a Context that is, counted from its beginning: to look there is cheaper than to traverse it. 0 when it
-// cannot be told.
+// The index of the pointer in a Context that refers to its variables: reading it is cheaper than a traversal. 0:
+// unknown.
 size_t place_of(PyObject *variables, PyObject *context) {
     PyObject *const *pointers = reinterpret_cast<PyObject **>(context);
     size_t count = static_cast<size_t>(Py_TYPE(context)->tp_basicsize) / sizeof(PyObject *), found = 0;
@@ -37,7 +37,7 @@ size_t place_of(PyObject *variables, PyObject *context) {
     return found;
 }
 
-// Where the variables of a Context cannot be found, each counts as changed.
+// When the variables of a Context cannot be found, each Context counts as changed.
 PyObject *const kNothing = nullptr;
 PyObject *const kUnknown = Py_None;
 
@@ -48,7 +48,7 @@ void must_exit(PyObject *context) {
 
 }  // namespace
 
-// A Context refers to them, and to the one that was entered before it.
+// A Context refers to its variables, and to the Context that was entered before it.
 PyObject *variables_of(PyObject *context) { return only_part(context, false); }
 
 PyObject *context_of(PyObject *task) { return only_part(task, true); }
@@ -63,7 +63,8 @@ bool Contexts::set_base() {
         shared_.reset();
         watched_ = nullptr;
     }
-    // Never entered, so that it refers to its variables only, and holds them: no other map can be where they are.
+    // The base is never entered, so it refers to its variables only. It keeps them alive, so no other map gets their
+    // address.
     pristine_ = variables_of(base_.get());
     variables_at_ = place_of(pristine_, base_.get());
     if (!variables_at_) pristine_ = kUnknown;
@@ -74,7 +75,7 @@ PyObject *Contexts::base() { return base_ || set_base() ? base_.get() : nullptr;
 
 // --- the shared Context ---
 
-// Without one every handler gets a fresh one.
+// Without a shared Context, every handler gets a fresh one.
 bool Contexts::enter_shared() {
     user_ = &outside_;
     watched_ = nullptr;
@@ -88,7 +89,7 @@ bool Contexts::enter_shared() {
     return true;
 }
 
-// The first one, or after a change, or inside a handler that lets its event loop turn.
+// At the first turn, after a change, or inside a handler that lets its event loop turn.
 bool Contexts::begin_slowly() {
     if (has_begun_) return true;
     has_before_ = user_ != &outside_;
@@ -118,7 +119,7 @@ void Contexts::discard_changes() {
     Ref gone = Ref::steal(nobody);
 }
 
-// The handler of that slot has changed the shared Context, or taken it.
+// The handler of that slot has changed the shared Context, or has made it its own.
 void Contexts::settle(PyObject **slot) {
     SavedError error;
     Ref used = shared_ ? std::move(shared_) : Ref::borrow(current_);
@@ -143,7 +144,7 @@ Contexts::Entered *Contexts::enter(PyObject **slot) {
     Ref context = *slot ? Ref::borrow(*slot) : base() ? Ref::steal(guarded<PyContext_Copy>(base_.get())) : Ref();
     if (!context) return nullptr;
     if (PyContext_Enter(context.get()) != 0) {
-        // Its owner's handler waits further up the stack: what this one sets is lost.
+        // A handler of its owner waits further up the stack, so variables that this handler sets are lost.
         PyErr_Clear();
         context = Ref::steal(guarded<PyContext_Copy>(context.get()));
         if (!context || PyContext_Enter(context.get()) != 0) return nullptr;

@@ -15,7 +15,7 @@
 //
 // The shared Context is entered while the loop turns, on its thread: all user code that runs there runs inside a
 // ContextScope, or in a Context of its own. A handler inside a handler (close(), inside another socket's) enters its
-// own Context or a fresh one, because it must not see the one in use. A Context is freed with its owner. GIL.
+// own Context or a fresh one, because it must not see the Context in use. A Context is freed with its owner. GIL.
 #pragma once
 
 #include "py/interpreter/ref.h"
@@ -25,7 +25,7 @@ namespace uwserve {
 class ServerCore;
 struct RequestObject;
 
-// The map in which a Context holds its variables: they are unchanged while this object is the same. NULL: unknown.
+// The map that holds a Context's variables: they are unchanged while this object is the same. NULL: unknown.
 PyObject *variables_of(PyObject *context);
 
 // The context that a Task runs in; a borrowed reference, or NULL. (Task(context=...) begins with Python 3.11.)
@@ -37,9 +37,9 @@ class Contexts {
     Contexts(const Contexts &) = delete;
     Contexts &operator=(const Contexts &) = delete;
 
-    // The current Context is what handlers start from, from now on. False with an exception set.
+    // From now on, handlers start from the variables of the current Context. False with an exception set.
     bool set_base();
-    // Borrowed; the current one if none was set. NULL with an exception set.
+    // The base, borrowed; the current Context if none was set. NULL with an exception set.
     PyObject *base();
 
     // Around the turns of a loop, on its thread. False with an exception set.
@@ -61,15 +61,15 @@ class Contexts {
     // A handler runs in a slot, or the loop is not turning.
     bool is_in_use() const { return user_ != nullptr; }
     bool is_running(PyObject *const *slot) const { return user_ == slot; }
-    // A copy of the current variables if they differ from the base's. None: they do not, or an exception is set.
+    // A copy of the current Context if its variables differ from the base's. None: they do not, or an exception is set.
     Ref changed_copy();
-    // The Context for work of the slot's owner that continues after the handler: the handler's own one. None: it has
-    // none, or an exception is set.
+    // The handler's own Context, for work of the slot's owner that continues after the handler. None: there is none, or
+    // an exception is set.
     Ref of_running(PyObject **slot, bool even_if_pristine);
     // Python code other than a handler has run in the shared Context: its changes are discarded.
     void discard_changes();
 
-    // While a coroutine is stepped nothing of a slot runs.
+    // While a coroutine is stepped, no slot's handler runs.
     struct Saved {
         PyObject **user;
         PyObject *current;
@@ -112,7 +112,7 @@ class Contexts {
 
   private:
     friend class ContextScope;
-    // A Context that was entered for one handler, or none: it runs inside another one of its owner's.
+    // A Context that was entered for one handler, or none if the handler runs inside another handler of its owner.
     struct Entered {
         PyObject **slot;
         Ref context;

@@ -4,9 +4,9 @@
 // std::system_error becomes OSError, all others RuntimeError.
 //
 // This is done at compile time: the function is inlined into its wrapper, and the path without an exception costs no
-// instruction. tests/python/meta/test_layers.py checks that no function is registered without it. pybind11 does the same for
-// the functions that it registers. The unwinding of a thread at the interpreter's end (interpreter/at_exit.h) is not a
-// std::exception, and passes.
+// instruction. tests/python/meta/test_layers.py checks that no function is registered without it. pybind11 does the
+// same for the functions that it registers. The unwinding of a thread at the interpreter's end (interpreter/at_exit.h)
+// is not a std::exception, and passes.
 #pragma once
 
 #include <exception>
@@ -51,7 +51,7 @@ struct Raw<function> {
 template <auto function>
 inline constexpr auto raw_call = &Raw<function>::call;
 
-// The same as a METH_FASTCALL function is held by a PyMethodDef, and as a PyType_Slot holds any.
+// The same, as a PyMethodDef holds a METH_FASTCALL function, and as a PyType_Slot holds any function.
 template <auto function>
 PyCFunction raw_fastcall() {
     return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)(void)>(raw_call<function>));

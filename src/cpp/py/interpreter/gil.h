@@ -1,13 +1,22 @@
-// The GIL as the loop thread sees it: taken at the first Python call of an iteration, kept to its end, released around
-// the wait and around topic fan-out. Everywhere else (calls from Python while the loop does not run) it is held already.
-// One per server; loop thread only.
+// The GIL of a loop's thread: acquired at the first Python call of an iteration, kept to its end, released around the
+// wait and around topic fan-out. Outside of iterations (calls from Python while the loop does not run) the thread holds
+// it already. One LoopGil for each server; loop thread only.
 #pragma once
 
 #include "py/interpreter/at_exit.h"
-#include "py/interpreter/cycles.h"
 #include "py/interpreter/ref.h"
+#include "uws/loop/clock.h"
 
 namespace uwserve {
+
+// A clock that costs an instruction: good enough to notice that something took long, not to measure it.
+#if defined(__x86_64__)
+inline uint64_t cycles() { return __builtin_ia32_rdtsc(); }
+constexpr uint64_t kLongCycles = 1u << 17;  // 25 to 60 us
+#else
+inline uint64_t cycles() { return monotonic_ns(); }
+constexpr uint64_t kLongCycles = 40'000;
+#endif
 
 class LoopGil {
   public:
@@ -16,7 +25,7 @@ class LoopGil {
             take();
     }
     bool is_held() const { return held_; }
-    // Whether it has been held long enough for Python code to have run an event loop of its own.
+    // Whether Python code can have run an event loop of its own since the GIL was acquired.
     bool is_held_long() const { return held_ && cycles() - since_ > kLongCycles; }
     void release() {
         if (held_) {
@@ -36,7 +45,7 @@ class LoopGil {
     PyThreadState *saved_ = nullptr;
 };
 
-// For something long that needs no Python, on any thread.
+// Around long work that needs no Python, on any thread.
 class ReleasedGil {
   public:
     ReleasedGil() = default;

@@ -1,4 +1,4 @@
-// The one place where reference counts are changed by hand: an owned reference, and the GIL bookkeeping around it.
+// An owned reference to a Python object, and helpers for the current exception.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -10,7 +10,7 @@
 
 namespace uwserve {
 
-// An object's finaliser may run Python, and never return.
+// The object's finaliser may run Python, and never return.
 inline void drop(PyObject *object) {
     until_exit([object] { Py_XDECREF(object); });
 }
@@ -23,7 +23,7 @@ class Ref {
     static Ref borrow(PyObject *object) { return Ref(Py_XNewRef(object)); }
     Ref(Ref &&other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
     Ref &operator=(Ref &&other) noexcept {
-        // The old object's finaliser may look at us: it must see the new value.
+        // The old object's finaliser may read this reference, and must see the new value.
         PyObject *old = std::exchange(object_, std::exchange(other.object_, nullptr));
         drop(old);
         return *this;

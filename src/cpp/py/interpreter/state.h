@@ -1,5 +1,4 @@
-// What the module owns: its types, the servers of this process, and a count of live handles for leak tests.
-// Made once at import, kept alive by the module. Guarded by the GIL.
+// The module's state: its types, the servers of this process, and a count of live handles for leak tests. GIL.
 #pragma once
 
 #include <vector>
@@ -10,11 +9,12 @@ namespace uwserve {
 
 class ServerCore;
 
-// Objects of ours may be chained through their attributes, thousands deep, and freeing one then frees the next inside it.
-// Past a depth they wait here for the outermost. (CPython's trashcan does not know the size of a thread's stack.)
+// Our objects may be chained through their attributes, thousands deep, and freeing an object then frees the next one
+// inside it. Past a depth, objects wait here until the outermost is freed. (CPython's trashcan does not know the size
+// of a thread's stack.)
 class Deallocations {
   public:
-    // Calls free_object(object), now or soon. The object must be out of the collector's hands.
+    // Calls free_object(object), now or soon. The collector must not track the object any more.
     void run(PyObject *object, void (*free_object)(PyObject *)) {
         if (depth_ >= kMaxDepth) {
             waiting_.push_back({object, free_object});

@@ -5,7 +5,7 @@
 
 namespace uwserve {
 
-// "'uwserve' (id 140...)", or "thread 140..." for one that Python does not know. Needs the GIL; keeps no exception.
+// "'uwserve' (id 140...)", or "thread 140..." for a thread that Python does not know. GIL; sets no exception.
 std::string describe_thread(unsigned long ident);
 
 }  // namespace uwserve

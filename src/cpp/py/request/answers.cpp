@@ -1,16 +1,13 @@
-// Requests: from HttpConnections to `dispatch`, and the answers back: respond, upgrade.
 #include "py/request/answers.h"
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
 
-#include "py/request/fields.h"
+#include "docstrings.h"
 #include "py/request/socket_address.h"
-#include "uws/http/status.h"
 #include "py/server/server_object.h"
 #include "py/websocket/object.h"
-#include "docstrings.h"
+#include "uws/http/status.h"
 
 namespace uwserve {
 
@@ -20,7 +17,7 @@ constexpr std::pair<std::string_view, std::string_view> kRetryAfter[] = {{"Retry
 
 RequestObject *request_of(HttpConnection &conn) { return static_cast<RequestObject *>(conn.request); }
 
-// A Python object that must outlive a response; it may go without the GIL held, on the loop thread.
+// A Python object that must outlive a response. It may be destroyed without the GIL held, on the loop's thread.
 class HeldObject : public BodyOwner {
   public:
     HeldObject(ServerCore &core, PyObject *object) : core_(core), object_(Ref::borrow(object)) {}
@@ -33,6 +30,18 @@ class HeldObject : public BodyOwner {
     ServerCore &core_;
     Ref object_;
 };
+
+// The status line of a response from its code. False with ValueError set.
+bool read_status(PyObject *object, std::string *line) {
+    long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;
+    if (status == -1 && PyErr_Occurred()) PyErr_Clear();
+    if (status < 200 || status > 599) {
+        PyErr_Format(PyExc_ValueError, "status must be an int in 200..599, got %R", object);
+        return false;
+    }
+    *line = std::to_string(status) + " " + http_reason(static_cast<int>(status));
+    return true;
+}
 
 }  // namespace
 
@@ -49,23 +58,20 @@ RequestObject *read_request(ServerCore *core, PyObject *object, const char *call
         PyErr_SetString(PyExc_ValueError, "the request belongs to another server");
         return nullptr;
     }
-    if (!core->check_alive(call)) return nullptr;
-    if (!core->on_loop_thread()) {
-        core->refuse_thread(call);
-        return nullptr;
-    }
-    return request;
+    return core->check_alive(call) && core->check_loop_thread(call) ? request : nullptr;
 }
 
-bool read_status(PyObject *object, std::string *line) {
-    long status = PyLong_Check(object) && !PyBool_Check(object) ? PyLong_AsLong(object) : -1;
-    if (status == -1 && PyErr_Occurred()) PyErr_Clear();
-    if (status < 200 || status > 599) {
-        PyErr_Format(PyExc_ValueError, "status must be an int in 200..599, got %R", object);
-        return false;
-    }
-    *line = std::to_string(status) + " " + http_reason(static_cast<int>(status));
-    return true;
+bool check_count(const char *call, Py_ssize_t count, Py_ssize_t expected) {
+    if (count == expected) return true;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)", call, expected, count);
+    return false;
+}
+
+bool ResponseArguments::read(PyObject *self, PyObject *const *args, Py_ssize_t count, const char *call) {
+    core = controlled_core(self);
+    if (!core || !check_count(call, count, 4)) return false;
+    request = read_request(core, args[0], call);
+    return request && read_status(args[1], &status) && headers.read(args[2], FieldList::For::kResponse);
 }
 
 // --- methods ---
@@ -73,16 +79,9 @@ bool read_status(PyObject *object, std::string *line) {
 namespace {
 
 PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    ServerCore *core = controlled_core(self);
-    if (!core) return nullptr;
-    if (count != 4) {
-        PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments (%zd given)", count);
-        return nullptr;
-    }
-    RequestObject *request = read_request(core, args[0], "Server.respond");
-    std::string status;
-    FieldList headers;
-    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
+    ResponseArguments given;
+    if (!given.read(self, args, count, "Server.respond")) return nullptr;
+    auto &[core, request, status, headers] = given;
     if (args[3] != Py_None && !PyBytes_Check(args[3])) {
         PyErr_Format(PyExc_TypeError, "body must be bytes or None, not %.200s", Py_TYPE(args[3])->tp_name);
         return nullptr;
@@ -92,18 +91,17 @@ PyObject *respond(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     HttpConnection &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
     if (args[3] == Py_None) {
-        core->instance->connections().respond(conn, status, headers.fields(), std::nullopt, nullptr,
-                                              headers.content_length());
+        send_response(conn, status, headers.fields(), std::nullopt, nullptr, headers.content_length());
     } else {
         std::string_view body(PyBytes_AS_STRING(args[3]), static_cast<size_t>(PyBytes_GET_SIZE(args[3])));
-        core->instance->connections().respond(conn, status, headers.fields(), body,
-                                              std::make_unique<HeldObject>(*core, args[3]), headers.content_length());
+        send_response(conn, status, headers.fields(), body, std::make_unique<HeldObject>(*core, args[3]),
+                      headers.content_length());
     }
     core->gil.ensure();
     Py_RETURN_TRUE;
 }
 
-// _call_for(request, function, *arguments): where the request's variables are those that its handler has set.
+// _call_for(request, function, *arguments): with the context variables that the request's handler has set.
 PyObject *call_for(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     ServerCore *core = controlled_core(self);
     if (!core) return nullptr;
@@ -127,22 +125,20 @@ PyObject *defer(PyObject *self, PyObject *object) {
     Py_RETURN_NONE;
 }
 
-// The subprotocol to select, "" for none (RFC 6455 4.2.2): of those that upgrade() names, in that order, the first that the
-// client offers, which must be there; else of those of the option; and without that, as in Bun, of the client's own, as
-// clients give up when none is selected. False with ValueError set.
+// The subprotocol to select, "" for none (RFC 6455 4.2.2): the first name given to upgrade() that the client offers;
+// there must be such a one. Without names, the first of the option's that the client offers. Without the option, the
+// client's first, as in Bun, because clients give up if none is selected. False with ValueError set.
 bool choose_protocol(const ServerCore &core, const Handshake &handshake, const std::vector<std::string> &asked,
                      std::string *chosen, bool *is_unknown) {
     const auto &offers = handshake.protocols;
-    const auto &spoken = core.options.protocols;
-    const std::vector<std::string> *known = !asked.empty() ? &asked : spoken ? &*spoken : nullptr;
+    const auto &configured = core.options.protocols;
+    const std::vector<std::string> *known = !asked.empty() ? &asked : configured ? &*configured : nullptr;
     if (!known) {
         *is_unknown = !offers.empty();
         if (*is_unknown) *chosen = offers.front();
         return true;
     }
-    auto found = std::find_if(known->begin(), known->end(), [&](const std::string &name) {
-        return std::find(offers.begin(), offers.end(), name) != offers.end();
-    });
+    auto found = std::find_first_of(known->begin(), known->end(), offers.begin(), offers.end());
     if (found != known->end()) {
         *chosen = *found;
     } else if (!asked.empty()) {
@@ -152,7 +148,7 @@ bool choose_protocol(const ServerCore &core, const Handshake &handshake, const s
     return true;
 }
 
-// Once for each server, at the end of the upgrade, because a logging handler may do anything.
+// Once per server, at the end of the upgrade, because a logging handler may run any code.
 [[gnu::cold]] void report_unknown_protocol(ServerCore &core, const std::string &name) {
     Ref hook = std::move(core.on_unknown_protocol);
     if (!hook) return;
@@ -164,7 +160,7 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     static constexpr const char *const parameters[] = {"request", "headers", "data", "protocol"};
     ServerCore *core = core_of(self);
     PyObject *given[4];
-    Ref kept[3];  // of a dict, which reading the headers could change
+    Ref kept[3];  // values of a dict, which reading the headers could change
     if (!core) return nullptr;
     if (count > 1) {
         // Bun's way: upgrade(request, {"data": ..., "headers": ...}).
@@ -202,41 +198,39 @@ PyObject *upgrade(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         Py_RETURN_FALSE;
     }
     ServerCore::DispatchScope entry(*core);
-    HttpConnections &connections = core->instance->connections();
     if (handshake.verdict == Handshake::Verdict::kWrongVersion) {
         // RFC 6455 4.4
         static constexpr std::pair<std::string_view, std::string_view> fields[] = {
             {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Content-Type", "text/plain;charset=utf-8"}};
         core->limits.refused(Refusal::kHandshakeVersion);
-        connections.respond(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required",
-                            nullptr);
+        send_response(*request->conn, "426 Upgrade Required", fields, "WebSocket version 13 is required", nullptr);
         Py_RETURN_FALSE;
     }
     std::string protocol;
     bool is_unknown = false;
     if (!selects_none && !choose_protocol(*core, handshake, asked, &protocol, &is_unknown)) return nullptr;
     ExtensionAnswer extensions = negotiate_extensions(*request->head, core->options.deflate);
-    Ref handle = Ref::steal(reinterpret_cast<PyObject *>(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
+    Ref handle = Ref::steal(as_object(new_handle(*core, given[2] ? given[2] : Py_None, protocol)));
     if (!handle) return nullptr;
     Ref context = context_for(*core, request, false);
     if (!context && PyErr_Occurred()) return nullptr;
     // Making the handle may have run a finaliser that answered the request, or stopped the server.
     if (!is_open(request) || core->stop.has_started()) Py_RETURN_FALSE;
     HttpConnection &conn = *request->conn;
-    auto *ws = reinterpret_cast<WsObject *>(handle.get());
+    WsObject *ws = as_ws(handle.get());
     ws->context = context.release();
     ws->ip_length = request->client.ip_length;
     memcpy(ws->ip, request->client.ip, sizeof(ws->ip));
     PerSocket user;
     user.handle = handle.get();  // the instance's reference, given back at close
     user.compression = extensions.agreed;
-    // It takes memory, so it is made while the request can still be answered.
+    // Takes memory, so it is made while the request can still be answered.
     const UpgradeAnswer answer{std::string(handshake.key), protocol, extensions.field, headers.fields(), user};
     core->on_settled(conn);
     try {
-        connections.upgrade(conn, answer);
+        upgrade_to_websocket(conn, answer);
     } catch (...) {
-        if (ws->id) handle.release();  // it was opened: the instance has it
+        if (ws->id) handle.release();  // the socket was opened: the instance owns the handle
         throw;
     }
     handle.release();
@@ -270,30 +264,11 @@ PyObject *timeout(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
         PyErr_Format(PyExc_ValueError, "seconds must be in 0..86400, got %R", given[1]);
         return nullptr;
     }
-    if (request->conn && !request->conn->s->closed)
-        core->instance->connections().set_timeout(*request->conn, static_cast<unsigned>(seconds));
+    if (request->conn && !request->conn->s->closed) set_request_timeout(*request->conn, static_cast<unsigned>(seconds));
     Py_RETURN_NONE;
 }
 
 }  // namespace
-
-// --- where its variables are ---
-
-RequestScope::RequestScope(ServerCore &core, RequestObject *request)
-    : contexts_(core.contexts),
-      before_(core.contexts.request()),
-      scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
-    contexts_.set_request(request);
-}
-
-RequestScope::~RequestScope() { contexts_.set_request(before_); }
-
-Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
-    // In its own coroutine, or a step of its Task, what that has set.
-    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
-        return core.contexts.changed_copy();
-    return core.contexts.of_running(&request->context, even_if_pristine);
-}
 
 // --- from HttpConnections ---
 
@@ -301,16 +276,16 @@ void ServerCore::on_request(HttpConnection &conn) {
     gil.ensure();
     if (running_handlers.refuses_requests()) [[unlikely]] {
         limits.refused(Refusal::kConcurrentHandlers);
-        instance->connections().respond(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
+        send_response(conn, "503 Service Unavailable", kRetryAfter, std::string_view(), nullptr);
         return;
     }
     RequestObject *request = new_request(*this, conn);
     if (!request) {
         log_failure(Origin::kRequest);
-        instance->connections().respond(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
+        send_response(conn, "500 Internal Server Error", {}, std::string_view(), nullptr);
         return;
     }
-    Ref keep = Ref::steal(reinterpret_cast<PyObject *>(request));
+    Ref keep = Ref::steal(as_object(request));
     conn.request = Py_NewRef(keep.get());  // ended by on_settled
     Ref hook = Ref::borrow(dispatch.get()), result;
     {
@@ -319,8 +294,7 @@ void ServerCore::on_request(HttpConnection &conn) {
         if (hook && !result) log_failure(Origin::kFetch);
     }
     if (is_open(request) && !(result && request->deferred)) {
-        instance->connections().respond(*request->conn, "500 Internal Server Error", {},
-                                        std::string_view("Internal Server Error"), nullptr);
+        send_response(*request->conn, "500 Internal Server Error", {}, "Internal Server Error", nullptr);
     }
 }
 
@@ -330,7 +304,7 @@ void ServerCore::on_settled(HttpConnection &conn) {
     if (!request) return;
     conn.request = nullptr;
     request->conn = nullptr;
-    Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(request));
+    Ref dropped = Ref::steal(as_object(request));
 }
 
 PyMethodDef kFacadeMethods[] = {

@@ -1,14 +1,11 @@
 #include "py/request/fields.h"
 
 #include <algorithm>
-#include <array>
 
 namespace uwserve {
 
 namespace {
 
-// Written by the core or by upstream.
-constexpr std::array<std::string_view, 2> kOwnOfResponses = {"transfer-encoding", "date"};
 constexpr size_t kMaxLengthDigits = 18;
 
 bool latin1(PyObject *object, const char *what, std::string *out) {
@@ -31,15 +28,9 @@ bool is_value(std::string_view value) {
                         [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
 }
 
-std::string lower_case(std::string_view name) {
-    std::string result(name);
-    for (char &c : result) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    return result;
-}
-
 }  // namespace
 
-// Not a field to send as it is: the core writes it where it fits.
+// The field is not sent as it is: the core writes it if the response may have it.
 bool FieldList::read_content_length(PyObject *object, std::string_view value) {
     bool is_number = !value.empty() && value.size() <= kMaxLengthDigits &&
                      value.find_first_not_of("0123456789") == std::string_view::npos;
@@ -66,9 +57,9 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
                      name_object);
         return false;
     }
-    std::string lower = lower_case(name);
+    auto is = [&name](std::string_view lower_case) { return equals_ignoring_case(name, lower_case); };
     if (purpose == For::kUpgrade) {
-        if (lower == "sec-websocket-protocol") {
+        if (is("sec-websocket-protocol")) {
             bool valid = true;
             for_each_element(value, [&](std::string_view element) {
                 valid = valid && is_token(element);
@@ -79,15 +70,15 @@ bool FieldList::add(PyObject *name_object, PyObject *value_object, For purpose) 
                              value_object);
             return valid;
         }
-        if (lower == "upgrade" || lower == "connection" || lower == "content-length" || lower == "transfer-encoding" ||
-            lower == "date" || lower.starts_with("sec-websocket-")) {
+        if (is("upgrade") || is("connection") || is("content-length") || is("transfer-encoding") || is("date") ||
+            equals_ignoring_case(std::string_view(name).substr(0, 14), "sec-websocket-")) {
             PyErr_Format(PyExc_ValueError, "header %R belongs to the handshake and can't be set", name_object);
             return false;
         }
     } else {
-        if (lower == "content-length") return read_content_length(value_object, value);
-        if (std::find(kOwnOfResponses.begin(), kOwnOfResponses.end(), lower) != kOwnOfResponses.end()) return true;
-        if (lower == "connection") {
+        if (is("content-length")) return read_content_length(value_object, value);
+        if (is("transfer-encoding") || is("date")) return true;  // written by the core or by uWebSockets
+        if (is("connection")) {
             for_each_element(value,
                              [&](std::string_view token) { wants_close_ |= equals_ignoring_case(token, "close"); });
             return true;
@@ -114,7 +105,7 @@ bool FieldList::read(PyObject *object, For purpose) {
     Ref sequence =
         items ? Ref::steal(guarded<PySequence_Fast>(items.get(), "headers must be a mapping or pairs of str")) : Ref();
     if (!sequence) return false;
-    // Re-read the size each time: nothing here runs user code, but a list stays the caller's.
+    // The size is read each time: nothing here runs user code, but a list stays the caller's.
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence.get()); i++) {
         Ref pair = Ref::steal(
             guarded<PySequence_Fast>(PySequence_Fast_GET_ITEM(sequence.get(), i), "headers must be pairs of str"));

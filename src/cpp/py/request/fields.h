@@ -15,8 +15,9 @@ namespace uwserve {
 class FieldList {
   public:
     enum class For { kResponse, kUpgrade };
-    // From a sequence of (name, value) pairs, a mapping, anything with items(), or None. Fields that are the core's own
-    // (Content-Length, Date, ...) are left out of responses. False with TypeError or ValueError naming the field set.
+    // From a sequence of (name, value) pairs, a mapping, anything with items(), or None. Fields that the core writes
+    // itself (Content-Length, Date, ...) are left out of responses. False with TypeError or ValueError set, which names
+    // the field.
     bool read(PyObject *object, For purpose);
     Fields fields() const { return {views_.data(), views_.size()}; }
     // Content-Length among the fields of a response, for a body that the core does not have in full.

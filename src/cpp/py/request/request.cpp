@@ -1,12 +1,13 @@
 #include "py/request/request.h"
-#include "docstrings.h"
-#include "py/request/tls.h"
-#include "py/websocket/object.h"
 
 #include <structmember.h>
 
-#include <cstring>
 #include <new>
+
+#include "docstrings.h"
+#include "py/interpreter/types.h"
+#include "py/request/tls.h"
+#include "py/websocket/object.h"
 
 namespace uwserve {
 
@@ -14,41 +15,27 @@ namespace {
 
 RequestObject *as_request(PyObject *object) { return reinterpret_cast<RequestObject *>(object); }
 
-PyObject *text(std::string_view bytes) {
-    return PyUnicode_DecodeLatin1(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), nullptr);
-}
-
 int request_traverse(PyObject *object, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(as_request(object)->core_object);
-    Py_VISIT(as_request(object)->params);
-    Py_VISIT(as_request(object)->headers);
-    Py_VISIT(as_request(object)->tls);
-    Py_VISIT(as_request(object)->context);
-    return 0;
+    RequestObject *self = as_request(object);
+    return visit_all(
+        visit, arg,
+        {as_object(Py_TYPE(object)), self->core_object, self->params, self->headers, self->tls, self->context});
 }
 
 int request_clear(PyObject *object) {
-    Py_CLEAR(as_request(object)->params);
-    Py_CLEAR(as_request(object)->headers);
-    Py_CLEAR(as_request(object)->tls);
-    Py_CLEAR(as_request(object)->context);
+    RequestObject *self = as_request(object);
+    clear_all({&self->params, &self->headers, &self->tls, &self->context});
     return 0;
 }
 
 void free_request(PyObject *object) {
     RequestObject *self = as_request(object);
-    PyTypeObject *type = Py_TYPE(object);
-    Py_CLEAR(self->params);
-    Py_CLEAR(self->headers);
+    request_clear(object);
     Py_CLEAR(self->body_object);
-    Py_CLEAR(self->tls);
-    Py_CLEAR(self->context);
     self->body.~RequestBody();  // it refers to the core's limits
     Py_CLEAR(self->core_object);
     self->head.~shared_ptr();
-    type->tp_free(object);
-    Py_DECREF(type);
+    free_instance(object);
 }
 
 void request_dealloc(PyObject *object) {
@@ -57,24 +44,24 @@ void request_dealloc(PyObject *object) {
 }
 
 PyObject *request_repr(PyObject *object) {
-    Ref method = Ref::steal(text(as_request(object)->head->method)),
-        target = Ref::steal(text(as_request(object)->head->target));
+    const HttpHead &head = *as_request(object)->head;
+    Ref method = Ref::steal(make_latin1(head.method)), target = Ref::steal(make_latin1(head.target));
     if (!method || !target) return nullptr;
     return PyUnicode_FromFormat("<Request %U %U>", method.get(), target.get());
 }
 
-PyObject *get_method(PyObject *object, void *) { return text(as_request(object)->head->method); }
-PyObject *get_target(PyObject *object, void *) { return text(as_request(object)->head->target); }
+PyObject *get_method(PyObject *object, void *) { return make_latin1(as_request(object)->head->method); }
+PyObject *get_target(PyObject *object, void *) { return make_latin1(as_request(object)->head->target); }
 
 PyObject *get_path(PyObject *object, void *) {
     std::string_view target = as_request(object)->head->target;
-    return text(target.substr(0, target.find('?')));
+    return make_latin1(target.substr(0, target.find('?')));
 }
 
 PyObject *get_query(PyObject *object, void *) {
     std::string_view target = as_request(object)->head->target;
     size_t mark = target.find('?');
-    return text(mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1));
+    return make_latin1(mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1));
 }
 
 PyObject *get_url(PyObject *object, void *) {
@@ -82,7 +69,7 @@ PyObject *get_url(PyObject *object, void *) {
     std::string url = as_request(object)->core->is_secure() ? "https://" : "http://";
     url.append(head.host.empty() ? std::string_view("localhost") : head.host);
     if (head.target != "*") url.append(head.target);
-    return text(url);
+    return make_latin1(url);
 }
 
 PyObject *get_header_items(PyObject *object, void *) {
@@ -90,7 +77,7 @@ PyObject *get_header_items(PyObject *object, void *) {
     Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(head.fields.size())));
     if (!list) return nullptr;
     for (size_t i = 0; i < head.fields.size(); i++) {
-        Ref name = Ref::steal(text(head.fields[i].name)), value = Ref::steal(text(head.fields[i].value));
+        Ref name = Ref::steal(make_latin1(head.fields[i].name)), value = Ref::steal(make_latin1(head.fields[i].value));
         PyObject *pair = name && value ? guarded<PyTuple_Pack>(2, name.get(), value.get()) : nullptr;
         if (!pair) return nullptr;
         PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), pair);
@@ -106,9 +93,9 @@ PyObject *get_body(PyObject *object, void *) {
     RequestObject *self = as_request(object);
     if (!self->body_object) {
         std::string_view bytes = self->body.view();
-        self->body_object = PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size()));
+        self->body_object = make_bytes(bytes);
         if (!self->body_object) return nullptr;
-        self->body.handed_out();
+        self->body.free_bytes();
     }
     return Py_NewRef(self->body_object);
 }
@@ -119,8 +106,8 @@ PyObject *get_is_upgrade(PyObject *object, void *) {
 
 PyObject *get_answered(PyObject *object, void *) { return PyBool_FromLong(!is_open(as_request(object))); }
 
-// A PROXY header has named no client: the address is the proxy's.
-PyObject *get_is_unknown(PyObject *object, void *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
+// Whether a PROXY header has named no client: then the address is the proxy's.
+PyObject *is_unknown(PyObject *object, PyObject *) { return PyBool_FromLong(as_request(object)->client.is_unknown); }
 
 PyGetSetDef kAttributes[] = {
     {"method", raw_call<get_method>, nullptr, docs::kRequest_method, nullptr},
@@ -134,7 +121,6 @@ PyGetSetDef kAttributes[] = {
     {"is_upgrade", raw_call<get_is_upgrade>, nullptr, docs::kRequest_is_upgrade, nullptr},
     {"tls", raw_call<get_request_tls>, nullptr, docs::kRequest_tls, nullptr},
     {"answered", raw_call<get_answered>, nullptr, docs::kRequest_answered, nullptr},
-    {"_is_unknown", raw_call<get_is_unknown>, nullptr, nullptr, nullptr},  // of the facade's
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -145,16 +131,18 @@ PyMethodDef kMethods[] = {
 
 PyMemberDef kMembers[] = {
     {"params", T_OBJECT, offsetof(RequestObject, params), 0, docs::kRequest_params},
-    {"_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
+
+// These are in the module only, so that users do not see them on the type.
+PyMemberDef kKeptHeaders = {"kept_headers", T_OBJECT, offsetof(RequestObject, headers), 0, nullptr};
+PyMethodDef kIsUnknown = {"is_unknown", raw_call<is_unknown>, METH_NOARGS, docs::kis_unknown};
 
 }  // namespace
 
 RequestObject *new_request(ServerCore &core, HttpConnection &conn) {
-    PyTypeObject *type = core.state->request_type;
     Ref params = Ref::steal(guarded<PyDict_New>());
-    PyObject *object = params ? new_object(type) : nullptr;
+    PyObject *object = params ? new_object(core.state->request_type) : nullptr;
     if (!object) return nullptr;
     RequestObject *self = as_request(object);
     self->params = params.release();
@@ -165,6 +153,13 @@ RequestObject *new_request(ServerCore &core, HttpConnection &conn) {
     self->conn = &conn;
     self->client = conn.client;
     return self;
+}
+
+Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine) {
+    // In the request's coroutine, or a step of its Task, the variables that this has set.
+    if (core.contexts.request() == request && !core.contexts.is_running(&request->context))
+        return core.contexts.changed_copy();
+    return core.contexts.of_running(&request->context, even_if_pristine);
 }
 
 bool add_request_type(PyObject *module, ModuleState *state) {
@@ -179,12 +174,11 @@ bool add_request_type(PyObject *module, ModuleState *state) {
         {Py_tp_methods, kMethods},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core.Request", sizeof(RequestObject), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
-    if (!type) return false;
-    state->request_type = reinterpret_cast<PyTypeObject *>(type);
-    return PyModule_AddObjectRef(module, "Request", type) == 0;
+    if (!export_type(module, "uwserve._core.Request", sizeof(RequestObject), slots, &state->request_type)) return false;
+    Ref headers = Ref::steal(PyDescr_NewMember(state->request_type, &kKeptHeaders));
+    Ref unknown = Ref::steal(PyDescr_NewMethod(state->request_type, &kIsUnknown));
+    return PyModule_AddObjectRef(module, kKeptHeaders.name, headers.get()) == 0 &&
+           PyModule_AddObjectRef(module, kIsUnknown.ml_name, unknown.get()) == 0;
 }
 
 }  // namespace uwserve

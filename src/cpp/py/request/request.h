@@ -1,9 +1,12 @@
-// Request: one HTTP request with its body, as `fetch` sees it. It shares the parsed head with the connection and owns the
-// body, so it stays readable when the connection has gone; `conn` is nulled when it is answered or the client leaves.
+// Request: one HTTP request with its body, as `fetch` gets it. It shares the parsed head with the connection and owns
+// the body, so it stays readable when the connection is gone. `conn` is set to NULL when the request is answered or the
+// client leaves.
 #pragma once
 
 #include <atomic>
 #include <memory>
+
+#include "py/interpreter/objects.h"
 #include "py/server/core.h"
 #include "uws/websocket/handshake.h"
 
@@ -14,9 +17,9 @@ struct RequestObject {
     PyObject *core_object;
     HttpConnection *conn;  // NULL: answered, or the client left
     std::shared_ptr<HttpHead> head;
-    RequestBody body;  // charged until this object goes, also when `body_object` has the bytes
-    PyObject *params;  // the router's
-    PyObject *headers;  // the facade's cache, `_headers`
+    RequestBody body;  // charged until this object is freed, also when `body_object` has the bytes
+    PyObject *params;  // set by the router
+    PyObject *headers;  // the facade's cache of `headers`
     PyObject *body_object;  // cache
     PyObject *tls;  // cache
     PyObject *context;  // interpreter/contexts.h; NULL for most
@@ -28,19 +31,23 @@ struct RequestObject {
 RequestObject *new_request(ServerCore &core, HttpConnection &conn);
 bool add_request_type(PyObject *module, ModuleState *state);
 
-// True while a response can still be begun. With the GIL, on any thread: conn goes with the GIL held, so its socket is there.
+// True while a response can still be begun. With the GIL, on any thread: a connection is freed with the GIL held, so
+// its socket is there.
 inline bool is_open(const RequestObject *request) {
     return request->conn && !request->conn->responding && request->conn->response &&
            !std::atomic_ref(request->conn->s->closed).load(std::memory_order_relaxed);
 }
 
-// Around what runs for a request (interpreter/contexts.h). The request lives longer.
+// Around code that runs for a request (interpreter/contexts.h). The request outlives it.
 class RequestScope {
   public:
-    RequestScope(ServerCore &core, RequestObject *request);
-    ~RequestScope();
-    RequestScope(const RequestScope &) = delete;
-    RequestScope &operator=(const RequestScope &) = delete;
+    RequestScope(ServerCore &core, RequestObject *request)
+        : contexts_(core.contexts),
+          before_(core.contexts.request()),
+          scope_((core.coroutines.leave_if_idle(), core.scope(&request->context))) {
+        contexts_.set_request(request);
+    }
+    ~RequestScope() { contexts_.set_request(before_); }
     explicit operator bool() const { return static_cast<bool>(scope_); }
 
   private:
@@ -49,8 +56,8 @@ class RequestScope {
     ContextScope scope_;
 };
 
-// The Context of what the request begins and what goes on after its handler: a socket, a streamed body. None: it has set
-// nothing, or an exception is set.
+// The Context for a socket or a streamed body, which the request begins and which outlive its handler. None: the
+// request has set no variable, or an exception is set.
 Ref context_for(ServerCore &core, RequestObject *request, bool even_if_pristine);
 
 }  // namespace uwserve

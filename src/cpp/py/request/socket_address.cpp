@@ -1,8 +1,10 @@
 #include "py/request/socket_address.h"
-#include "docstrings.h"
 
 #include <arpa/inet.h>
-#include <structseq.h>  // which needs Python.h before it
+#include <structseq.h>
+
+#include "docstrings.h"
+#include "py/interpreter/objects.h"
 
 namespace uwserve {
 
@@ -15,20 +17,14 @@ PyStructSequence_Field fields[] = {
     {nullptr, nullptr},
 };
 
-PyStructSequence_Desc description = {
-    "uwserve._core.SocketAddress",
-    docs::kSocketAddress,
-    fields,
-    3,
-};
+PyStructSequence_Desc description = {"uwserve._core.SocketAddress", docs::kSocketAddress, fields, 3};
 
 }  // namespace
 
 bool add_socket_address_type(PyObject *module, ModuleState *state) {
     state->socket_address_type = PyStructSequence_NewType(&description);
     return state->socket_address_type &&
-           PyModule_AddObjectRef(module, "SocketAddress", reinterpret_cast<PyObject *>(state->socket_address_type)) ==
-               0;
+           PyModule_AddObjectRef(module, "SocketAddress", as_object(state->socket_address_type)) == 0;
 }
 
 PyObject *make_socket_address(const ModuleState &state, const ClientAddress &client) {

@@ -1,16 +1,10 @@
-// Streamed bodies: an iterator that HttpConnections pulls pieces from, and pieces that a coroutine pushes (_http/streams.py).
-//
-// A stream belongs to its connection and ends with it, or before it. Python reaches a pushed one through its request, whose
-// `conn` is nulled when the request is settled: nothing here is kept that could dangle. Whatever runs Python code (a piece
-// that is released, the callback of a pushed stream) may end the stream, so that it is looked up anew afterwards.
 #include "py/request/streams.h"
 
 #include "docstrings.h"
+#include "py/interpreter/objects.h"
 #include "py/request/answers.h"
-#include "py/request/fields.h"
-#include "py/websocket/payload.h"
 #include "py/server/server_object.h"
-#include "py/websocket/object.h"
+#include "py/websocket/payload.h"
 
 namespace uwserve {
 
@@ -18,7 +12,7 @@ namespace {
 
 constexpr const char *kPieceName = "a piece of a streamed body";
 
-// What both have of Python's: the object that they are about, kept.
+// The common part of both kinds: a Python object, and reports of failures.
 class PythonStream : public BodyStream {
   public:
     PythonStream(ServerCore &core, PyObject *object, Ref) : core_(core), object_(Ref::borrow(object)) {}
@@ -56,8 +50,7 @@ class IteratorStream : public PythonStream {
         ContextScope scope = core_.scope(&context_);
         piece_.reset();
         if (guarded<PyObject_HasAttrString>(object_.get(), "close")) {
-            Ref result = Ref::steal(guarded<PyObject_CallMethod>(object_.get(), "close", nullptr));
-            if (!result) core_.log_failure(Origin::kStream);
+            if (!call_method(object_.get(), "close")) core_.log_failure(Origin::kStream);
         }
         object_.reset();
     }
@@ -92,14 +85,14 @@ class IteratorStream : public PythonStream {
     std::unique_ptr<Payload> payload_;
 };
 
-// Pieces that come from outside, one at a time, and each when it is wanted; the object is the callback to be called then.
+// Pieces that a coroutine pushes, one at a time, each when it is wanted; the object is the callback to call then.
 class PushedStream : public PythonStream {
   public:
     using PythonStream::PythonStream;
     ~PushedStream() override {
         core_.gil.ensure();
         SavedError error;
-        // Without hooks the garbage collector has the server, and with it the callback.
+        // Without hooks the garbage collector has cleared the server, and the callback with it.
         if (core_.dispatch) call_back(core_, object_.get(), false);
         object_.reset();
     }
@@ -118,7 +111,7 @@ class PushedStream : public PythonStream {
     }
     bool is_wanted() const { return is_wanted_; }
     bool is_pushing() const { return is_pushing_; }
-    // Between these two HttpConnections pumps; what it cannot send at once it has copied then.
+    // Between these two HttpConnections pumps, and copies the part of the piece that it cannot send at once.
     void begin_push(std::string_view piece) {
         piece_ = piece;
         has_piece_ = is_pushing_ = true;
@@ -127,7 +120,7 @@ class PushedStream : public PythonStream {
     void end_push() { has_piece_ = is_pushing_ = false; }
 
   private:
-    // Again when a signal's handler has raised in there: the waiting coroutine must go on.
+    // Twice if the handler of a signal has raised in there: the waiting coroutine must go on.
     static void call_back(ServerCore &core, PyObject *callback, bool is_wanted) {
         core.coroutines.needs_turn();
         for (int i = 0; i < 2; i++) {
@@ -141,28 +134,19 @@ class PushedStream : public PythonStream {
     bool has_piece_ = false, is_wanted_ = false, is_pushing_ = false;
 };
 
-// The pushed body that answers the request; NULL when it is over.
+// The pushed body of the response to the request; NULL when it has ended.
 PushedStream *stream_of(const RequestObject *request) {
     HttpConnection *conn = request->conn;
     return conn && !conn->s->closed ? dynamic_cast<PushedStream *>(conn->stream.get()) : nullptr;
 }
 
-bool check_count(const char *name, Py_ssize_t count, Py_ssize_t expected) {
-    if (count == expected) return true;
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)", name, expected, count);
-    return false;
-}
-
-// Both kinds of answers. `is_source` says whether the last argument is what Stream needs, called `what`.
+// For both kinds. `is_source`: whether the last argument suits Stream; `what` completes the error's text.
 template <typename Stream>
 PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, const char *name,
                        int (*is_source)(PyObject *), const char *what) {
-    ServerCore *core = controlled_core(self);
-    if (!core || !check_count(name, count, 4)) return nullptr;
-    RequestObject *request = read_request(core, args[0], name);
-    std::string status;
-    FieldList headers;
-    if (!request || !read_status(args[1], &status) || !headers.read(args[2], FieldList::For::kResponse)) return nullptr;
+    ResponseArguments given;
+    if (!given.read(self, args, count, name)) return nullptr;
+    auto &[core, request, status, headers] = given;
     if (!is_source(args[3])) {
         PyErr_Format(PyExc_TypeError, "%s, not %.200s", what, Py_TYPE(args[3])->tp_name);
         return nullptr;
@@ -177,8 +161,7 @@ PyObject *respond_with(PyObject *self, PyObject *const *args, Py_ssize_t count, 
     ServerCore::DispatchScope entry(*core);
     HttpConnection &conn = *request->conn;
     if (headers.wants_close()) conn.head->close = true;
-    core->instance->connections().respond_stream(conn, status, headers.fields(), std::move(stream),
-                                                 headers.content_length());
+    stream_response(conn, status, headers.fields(), std::move(stream), headers.content_length());
     core->gil.ensure();
     Py_RETURN_TRUE;
 }
@@ -208,7 +191,7 @@ PyObject *push_piece(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     {
         ServerCore::DispatchScope entry(*core);
         stream->begin_push(payload.view());
-        core->instance->connections().pump(*request->conn);
+        pump_stream(*request->conn);
         core->gil.ensure();
         if ((stream = stream_of(request))) stream->end_push();
     }
@@ -230,7 +213,7 @@ PyObject *end_pushed(PyObject *self, PyObject *const *args, Py_ssize_t count) {
         return nullptr;
     }
     ServerCore::DispatchScope entry(*core);
-    core->instance->connections().end_stream(*request->conn, complete != 0);
+    uwserve::end_stream(*request->conn, complete != 0);
     core->gil.ensure();
     Py_RETURN_TRUE;
 }

@@ -1,22 +1,18 @@
 #include "py/request/tls.h"
 
 #include "py/request/request.h"
+#include "uws/http/tls_info.h"
 
 namespace uwserve {
 
 namespace {
 
-PyObject *text_or_none(std::string_view text) {
-    if (text.empty()) Py_RETURN_NONE;
-    return PyUnicode_DecodeLatin1(text.data(), static_cast<Py_ssize_t>(text.size()), nullptr);
-}
+PyObject *text_or_none(std::string_view text) { return text.empty() ? Py_NewRef(Py_None) : make_latin1(text); }
 
-PyObject *describe(const us_tls_info_t &info) {
+PyObject *describe(const TlsInfo &info) {
     const std::string &der = info.peer_certificate;
     Ref name = Ref::steal(text_or_none(info.server_name)), protocol = Ref::steal(text_or_none(info.alpn));
-    Ref certificate = der.empty()
-                          ? Ref::borrow(Py_None)
-                          : Ref::steal(PyBytes_FromStringAndSize(der.data(), static_cast<Py_ssize_t>(der.size())));
+    Ref certificate = der.empty() ? Ref::borrow(Py_None) : Ref::steal(make_bytes(der));
     Ref problem = Ref::steal(text_or_none(info.verify_error ? info.verify_error : ""));
     if (!name || !protocol || !certificate || !problem) return nullptr;
     return guarded<Py_BuildValue>("{s:s,s:s,s:O,s:O,s:O,s:O,s:O,s:O}", "version", info.version, "cipher", info.cipher,
@@ -32,14 +28,11 @@ PyObject *get_request_tls(PyObject *object, void *) {
     auto *self = reinterpret_cast<RequestObject *>(object);
     if (self->tls) return Py_NewRef(self->tls);
     if (!self->conn) Py_RETURN_NONE;
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("Request.tls");
-        return nullptr;
-    }
-    us_tls_info_t info;
-    if (!us_socket_tls_info(self->conn->s, &info)) Py_RETURN_NONE;
-    self->tls = describe(info);
-    return self->tls ? Py_NewRef(self->tls) : nullptr;
+    if (!self->core->check_loop_thread("Request.tls")) return nullptr;
+    const std::optional<TlsInfo> info = tls_info_of(*self->conn);
+    if (!info) Py_RETURN_NONE;
+    self->tls = describe(*info);
+    return Py_XNewRef(self->tls);
 }
 
 }  // namespace uwserve

@@ -1,4 +1,4 @@
-// Request.tls: what the TLS handshake of a request's connection has agreed on, and the identity of the client.
+// Request.tls: the results of the TLS handshake of a request's connection, and the identity of the client.
 #pragma once
 
 #include "py/interpreter/ref.h"

@@ -1,20 +1,22 @@
-// A server as two Python classes, by pybind11: ServerCore has what users call, ServerControl what the facade calls. Both are
-// methods of the same C++ object. The hot methods are raw and added to the types.
-#include <pybind11/pybind11.h>
+#include "py/server/bind.h"
+
+#include <netdb.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "py/server/bind.h"
-#include "py/coroutines/coroutine_methods.h"
+#include "py/coroutines/first_step.h"
 #include "py/request/answers.h"
 #include "py/request/streams.h"
-#include "py/server/server_object.h"
+#include "py/server/loop_reader.h"
+#include "py/server/stats.h"
 #include "py/server/topic_methods.h"
+#include "py/websocket/control.h"
 #include "py/websocket/object.h"
 #include "docstrings.h"
 
@@ -24,9 +26,10 @@ namespace uwserve {
 
 namespace {
 
-// What a call of ours that has set a Python exception becomes on the way through pybind11.
-void check(bool ok) {
-    if (!ok) throw py::error_already_set();
+// A new reference, or an exception that is set.
+py::object owned(PyObject *object) {
+    check(object != nullptr);
+    return py::reinterpret_steal<py::object>(object);
 }
 
 Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::borrow(object.ptr()); }
@@ -34,7 +37,7 @@ Ref optional(const py::object &object) { return object.is_none() ? Ref() : Ref::
 void set_hooks(const py::object &self, py::object dispatch, py::object log_exception, py::object on_stopped,
                py::object on_refused, py::object on_event_loop_wanted, py::object on_unknown_protocol) {
     auto &core = self.cast<ServerCore &>();
-    if (core.instance || core.finished) throw std::runtime_error("this server was already bound");
+    if (core.instance || core.finish.is_done()) throw std::runtime_error("this server was already bound");
     core.self = self.cast<ServerControl &>().server.get();
     core.dispatch = optional(dispatch);
     core.log_exception = optional(log_exception);
@@ -51,7 +54,7 @@ DeflateOptions deflate_options(const std::pair<std::string, std::string> &names)
     return {*compress, *decompress};
 }
 
-// An option by its name in the facade's tables, which have checked it.
+// An option by its name in the facade's tables, which have checked the value.
 template <typename T>
 T option(const py::dict &options, const char *name) {
     return options[name].cast<T>();
@@ -88,19 +91,19 @@ WebSocketSettings websocket_settings(const py::object &given) {
     settings.max_lifetime = option<unsigned>(from, "max_lifetime");
     settings.send_pings = option<bool>(from, "send_pings");
     auto backpressure_limit = option<size_t>(from, "backpressure_limit");
-    settings.backpressure_limit = backpressure_limit ? backpressure_limit : kMaxBacklogBytes;
+    settings.backpressure_limit = backpressure_limit ? backpressure_limit : kUnlimitedBackpressure;
     settings.close_on_backpressure_limit = option<bool>(from, "close_on_backpressure_limit");
     settings.publish_to_self = option<bool>(from, "publish_to_self");
     return settings;
 }
 
 TrustedProxies trusted_proxies(const py::dict &from) {
-    std::vector<us_network_t> list;
+    std::vector<Network> list;
     for (const auto &[address, prefix] : option<std::vector<std::pair<py::bytes, unsigned>>>(from, "networks")) {
         std::string_view bytes = address;
         if ((bytes.size() != 4 && bytes.size() != 16) || prefix > bytes.size() * 8)
             throw py::value_error("a network is 4 or 16 bytes and a prefix that fits them");
-        us_network_t network{};
+        Network network{};
         std::copy(bytes.begin(), bytes.end(), network.address);
         network.length = static_cast<uint8_t>(bytes.size());
         network.prefix = static_cast<uint8_t>(prefix);
@@ -130,76 +133,97 @@ LimitFigures limit_figures(const py::dict &from) {
 
 // Everything is read before anything changes, and takes effect at once.
 void configure(ServerCore &core, const py::dict &options) {
-    if (!core.on_loop_thread()) check(core.refuse_thread("Server.reload"));
+    check_loop_thread(core, "Server.reload");
     auto given = option<py::object>(options, "websocket");
     WebSocketOptions websocket = websocket_options(given);
     WebSocketSettings settings = websocket_settings(given);
-    auto idle_timeout = option<unsigned>(options, "idle_timeout");
-    auto keep_alive_timeout = option<unsigned>(options, "keep_alive_timeout");
-    auto min_body_rate = option<uint32_t>(options, "min_body_rate");
-    auto max_request_body_size = option<uint64_t>(options, "max_request_body_size");
+    HttpSettings http;
+    http.idle_timeout = option<unsigned>(options, "idle_timeout");
+    http.keep_alive_timeout = option<unsigned>(options, "keep_alive_timeout");
+    http.min_body_rate = option<uint32_t>(options, "min_body_rate");
+    http.max_body = option<uint64_t>(options, "max_request_body_size");
     auto proxies = option<py::dict>(options, "proxies");
+    http.proxy_protocol = option<bool>(proxies, "proxy_protocol");
     TrustedProxies trusted = trusted_proxies(proxies);
-    bool proxy_protocol = option<bool>(proxies, "proxy_protocol");
     auto limits = option<py::dict>(options, "limits");
     LimitFigures figures = limit_figures(limits);
     auto report_ms = option<unsigned>(limits, "report_ms");
     auto tls = option<py::object>(options, "tls");
-    if (!tls.is_none()) check(core.set_tls(tls.cast<const TlsConfig &>().native));
-    std::swap(core.options, websocket);  // the old handlers go at the end: their finalisers are code of other people
+    if (!tls.is_none()) check(core.set_tls(tls.cast<const TlsConfig &>()));
+    // The old handlers go at the end: their finalisers are users' code.
+    WebSocketOptions old = std::exchange(core.options, std::move(websocket));
     core.limits.websocket = settings;
-    core.http_idle_timeout = idle_timeout;
-    core.keep_alive_timeout = keep_alive_timeout;
-    core.min_body_rate = min_body_rate;
-    core.max_request_body_size = max_request_body_size;
+    core.http = http;
     core.limits.proxies = std::move(trusted);
-    core.proxy_protocol = proxy_protocol;
     core.limits.figures = figures;
     core.limits.refusals.period_ms = report_ms;
     core.apply_options();
 }
 
-// No other option is touched, and nothing is applied anew.
+// Changes no other option.
 void set_message_handler(ServerCore &core, py::object handler) {
-    if (!core.on_loop_thread()) check(core.refuse_thread("Server._set_message_handler"));
+    check_loop_thread(core, "Server._set_message_handler");
     Ref old = std::exchange(core.options.message, optional(handler));
 }
 
-py::list addresses(const ServerCore &core) {
+// As socket.bind() would raise: an OSError whose filename is the host that failed, or socket.gaierror.
+[[noreturn]] void raise_listen_error(const ListenError &failed) {
+    if (failed.number) {
+        errno = failed.number;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, failed.host);
+    } else {
+        py::object type = py::module_::import("socket").attr("gaierror");
+        const int code = failed.resolver_error;
+        PyErr_SetObject(type.ptr(), py::make_tuple(code, gai_strerror(code)).ptr());
+    }
+    throw py::error_already_set();
+}
+
+// Makes the instance and lets it listen. The addresses where it does, with their ports.
+template <typename Open>
+py::list listen(ServerCore &core, Open open) {
+    check(core.make_instance());
+    Listeners &listeners = core.instance->listeners();
+    if (std::optional<ListenError> failed = open(listeners)) {
+        core.drop_instance();
+        core.finish.set_done();
+        raise_listen_error(*failed);
+    }
     py::list list;
-    for (const us_listen_address_t &where : core.addresses())
-        list.append(py::make_tuple(py::bytes(where.text, static_cast<size_t>(where.length)), where.port));
+    for (const ListenAddress &address : listeners.addresses())
+        list.append(py::make_tuple(py::bytes(address.text, static_cast<size_t>(address.length)), address.port));
     return list;
 }
 
 py::list listen_tcp(ServerCore &core, const std::vector<std::string> &hosts, int port, bool reuse_port,
                     bool ipv6_only) {
-    check(core.listen_tcp(hosts, port, reuse_port, ipv6_only));
-    return addresses(core);
+    return listen(core, [&](Listeners &to) { return to.listen_tcp(hosts, port, reuse_port, ipv6_only); });
 }
 
 py::list listen_unix(ServerCore &core, const py::bytes &path, int mode) {
-    check(core.listen_unix(std::string_view(path), mode));
-    return addresses(core);
+    return listen(core, [&](Listeners &to) { return to.listen_unix(std::string_view(path), mode); });
 }
 
 py::list listen_fds(ServerCore &core, const std::vector<int> &fds) {
-    check(core.listen_fds(fds));
-    return addresses(core);
+    return listen(core, [&](Listeners &to) { return to.listen_fds(fds); });
 }
 
-// TypeError or ValueError for what close() would refuse.
-void check_close(const py::object &code, const py::object &reason) {
+std::vector<int> listening_descriptors(ServerCore &core) {
+    check_loop_thread(core, "Server.listening_descriptors");
+    return core.instance ? core.instance->listeners().descriptors() : std::vector<int>();
+}
+
+// The arguments of close(). TypeError or ValueError when close() would refuse them.
+std::pair<int, std::string> read_close(const py::object &code, const py::object &reason) {
     long status = 0;
     std::string text;
     check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
+    return {static_cast<int>(status), std::move(text)};
 }
 
 void stop_within(ServerCore &core, double seconds, const py::object &code, const py::object &reason) {
-    long status = 0;
-    std::string text;
-    check(read_close_code(code.ptr(), &status) && read_close_reason(reason.ptr(), &text));
-    check(core.stop.start_within(seconds, static_cast<int>(status), std::move(text)));
+    auto [status, text] = read_close(code, reason);
+    check(core.stop.start_within(seconds, status, std::move(text)));
 }
 
 void call_soon(py::object self, py::object fn, const py::args &args) {
@@ -210,50 +234,45 @@ void call_soon(py::object self, py::object fn, const py::args &args) {
 
 // No coroutine is being started on this stack, and no other thread runs the loop.
 void check_can_change_event_loop(ServerCore &core, const char *call) {
-    if (!core.on_loop_thread()) check(core.refuse_thread(call));
+    check_loop_thread(core, call);
     if (core.coroutines.is_busy()) throw std::runtime_error(std::string(call) + ": a coroutine is being started");
 }
 
 // For the event loop that a server runs in; the facade calls them in _run/event_loop.py.
 void bind_event_loop(py::class_<ServerControl> &type) {
-    type.def("attach_core",
-             [](ServerCore &core) {
-        check(core.attach_loop());
-        return core.descriptor();
-    }, docs::pybind::kServerControl_attach_core)
-        .def("pump",
-             [](ServerCore &core) {
-        ServerCore::Pumped pumped;
-        check(core.pump(&pumped));
+    auto def = [&type](const char *name, const char *doc, auto function, auto... arguments) {
+        type.def(name, function, arguments..., doc);
+    };
+    def("attach_core", docs::pybind::kServerControl_attach_core, [](ServerCore &core) {
+        check(core.run.attach());
+        return core.instance->descriptor();
+    });
+    def("pump", docs::pybind::kServerControl_pump, [](ServerCore &core) {
+        Run::Pumped pumped;
+        check(core.run.pump(&pumped));
         return static_cast<int>(pumped);
-    }, docs::pybind::kServerControl_pump)
-        .def("loop_reader",
-             [](ServerCore &core, py::object on_end) {
-        auto reader = py::reinterpret_steal<py::object>(new_loop_reader(core, on_end.ptr()));
-        if (!reader) throw py::error_already_set();
-        return reader;
-    }, py::arg("on_end"), docs::pybind::kServerControl_loop_reader)
-        .def("detach_core", [](ServerCore &core) { check(core.detach_loop()); },
-             docs::pybind::kServerControl_detach_core)
-        .def("set_event_loop",
-             [](ServerCore &core, py::object loop, py::object tools) {
+    });
+    def("loop_reader", docs::pybind::kServerControl_loop_reader, [](ServerCore &core, py::object on_end) {
+        return owned(new_loop_reader(core, on_end.ptr()));
+    }, py::arg("on_end"));
+    def("detach_core", docs::pybind::kServerControl_detach_core, [](ServerCore &core) { check(core.run.detach()); });
+    def("set_event_loop", docs::pybind::kServerControl_set_event_loop,
+        [](ServerCore &core, py::object loop, py::object tools) {
         check_can_change_event_loop(core, "Server.set_event_loop");
         check(core.coroutines.set_loop(loop.ptr(), tools.ptr()));
-    }, py::arg("loop"), py::arg("tools"), docs::pybind::kServerControl_set_event_loop)
-        .def("forget_event_loop",
-             [](ServerCore &core) {
+    }, py::arg("loop"), py::arg("tools"));
+    def("forget_event_loop", docs::pybind::kServerControl_forget_event_loop, [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_event_loop");
         core.coroutines.forget_loop();
-    }, docs::pybind::kServerControl_forget_event_loop)
-        .def("cancel_tasks",
-             [](ServerCore &core) {
-        if (!core.on_loop_thread()) check(core.refuse_thread("Server.cancel_tasks"));
+    });
+    def("cancel_tasks", docs::pybind::kServerControl_cancel_tasks, [](ServerCore &core) {
+        check_loop_thread(core, "Server.cancel_tasks");
         core.coroutines.cancel_tasks();
-    }, docs::pybind::kServerControl_cancel_tasks)
-        .def("forget_tasks", [](ServerCore &core) {
+    });
+    def("forget_tasks", docs::pybind::kServerControl_forget_tasks, [](ServerCore &core) {
         check_can_change_event_loop(core, "Server.forget_tasks");
         core.coroutines.forget_tasks();
-    }, docs::pybind::kServerControl_forget_tasks);
+    });
 }
 
 void bind_properties(py::class_<ServerCore> &type, py::class_<ServerControl> &control) {
@@ -269,16 +288,11 @@ void bind_properties(py::class_<ServerCore> &type, py::class_<ServerControl> &co
              docs::kServerCore_buffered_bytes);
     property("running", [](const ServerCore &core) { return core.running(); }, docs::kServerCore_running);
     property("stopping", [](const ServerCore &core) { return core.stop.has_started(); }, docs::kServerCore_stopping);
-    property("finished", [](const ServerCore &core) { return core.finished; }, docs::kServerCore_finished);
+    property("finished", [](const ServerCore &core) { return core.finish.is_done(); }, docs::kServerCore_finished);
     property("tasks", [](ServerCore &core) -> py::object {
-        if (!core.on_loop_thread()) check(core.refuse_thread("Server.tasks"));
-        PyObject *tasks = core.coroutines.tasks();
-        py::object copy = py::reinterpret_steal<py::object>(PyFrozenSet_New(tasks));
-        if (!copy) throw py::error_already_set();
-        return copy;
+        check_loop_thread(core, "Server.tasks");
+        return owned(PyFrozenSet_New(core.coroutines.tasks()));
     }, docs::kServerCore_tasks);
-    control.def_property_readonly("local_port", [](const ServerCore &core) { return core.local_port; },
-                                  docs::kServerControl_local_port);
     control.def_property_readonly("forced", [](const ServerCore &core) { return core.stop.is_forced(); },
                                   docs::kServerControl_forced);
     control.def_property_readonly("compressions", [](const ServerCore &core) {
@@ -309,10 +323,7 @@ void add_methods(py::class_<T> &type, std::initializer_list<PyMethodDef *> table
                                       {nullptr, nullptr, 0, nullptr}};
     auto add = [&type](PyMethodDef *method) {
         for (; method->ml_name; method++) {
-            auto descriptor = py::reinterpret_steal<py::object>(
-                PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
-            if (!descriptor) throw py::error_already_set();
-            type.attr(method->ml_name) = descriptor;
+            type.attr(method->ml_name) = owned(PyDescr_NewMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), method));
         }
     };
     add(no_copies);
@@ -338,18 +349,15 @@ py::class_<ServerControl> bind_control(py::module_ &module) {
              docs::pybind::kServerControl_listen_tcp)
         .def("listen_unix", &listen_unix, py::arg("path"), py::arg("mode"), docs::pybind::kServerControl_listen_unix)
         .def("listen_fds", &listen_fds, py::arg("fds"), docs::pybind::kServerControl_listen_fds)
-        .def("listening_descriptors",
-             [](ServerCore &core) {
-        if (!core.on_loop_thread()) check(core.refuse_thread("Server.listening_descriptors"));
-        return core.listening_descriptors();
-    }, docs::pybind::kServerControl_listening_descriptors)
+        .def("listening_descriptors", &listening_descriptors, docs::pybind::kServerControl_listening_descriptors)
         .def("run_loop",
              [](ServerCore &core, int signal_fd, py::handle rearm_signals) {
-        check(core.run(signal_fd, rearm_signals.ptr()));
+        check(core.run.run_to_end(signal_fd, rearm_signals.ptr()));
     }, py::arg("signal_fd") = -1, py::arg("rearm_signals") = py::none(), docs::pybind::kServerControl_run_loop)
         .def("stop_core", [](ServerCore &core, bool force) { check(core.stop.start(force)); },
              py::arg("close_active_connections"), docs::pybind::kServerControl_stop_core)
-        .def_static("check_close", &check_close, py::arg("code"), py::arg("reason"), docs::kServerControl_check_close)
+        .def_static("check_close", [](const py::object &code, const py::object &reason) { read_close(code, reason); },
+                    py::arg("code"), py::arg("reason"), docs::kServerControl_check_close)
         .def("stop_within", &stop_within, py::arg("seconds"), py::arg("code"), py::arg("reason"),
              docs::pybind::kServerControl_stop_within);
     bind_event_loop(type);
@@ -374,8 +382,6 @@ ServerCore *controlled_core(PyObject *object) {
 }
 
 void bind_server(py::module_ &module, ModuleState *state) {
-    py::options plain_docs;
-    plain_docs.disable_function_signatures();
     py::class_<ServerCore> type(module, "ServerCore", py::custom_type_setup(make_collectable<ServerCore>),
                                 docs::kServerCore);
     type.def(py::init([state] { return std::make_unique<ServerCore>(state); }), docs::pybind::kServerCore_init)
@@ -385,10 +391,8 @@ void bind_server(py::module_ &module, ModuleState *state) {
     bind_stats(type, control);
     static PyMethodDef class_getitem = {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
                                         docs::kServerWebSocket_class_getitem};
-    py::object subscript = py::reinterpret_steal<py::object>(
-        PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
-    if (!subscript) throw py::error_already_set();
-    type.attr("__class_getitem__") = subscript;
+    type.attr("__class_getitem__") =
+        owned(PyDescr_NewClassMethod(reinterpret_cast<PyTypeObject *>(type.ptr()), &class_getitem));
     add_methods(type, {kAnswerMethods, kServerTopicMethods});
     module.def("live_handles", [state] { return state->live_handles; }, docs::klive_handles);
 }

@@ -1,4 +1,6 @@
-// Between the files that use pybind11: module.cpp, server/bind.cpp, server/stats.cpp and server/tls_config.cpp.
+// A server as two Python classes, by pybind11: ServerCore has the methods that users call, ServerControl those that the
+// facade calls. Both are methods of the same C++ object. This header is for the files that use pybind11: module.cpp,
+// server/bind.cpp, server/stats.cpp and server/tls_config.cpp.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,21 +9,9 @@
 #include "py/server/core.h"
 #include "py/server/server_object.h"
 
-struct us_tls_config_t;
-
 namespace uwserve {
 
-// A Python object's reference on a TLS configuration.
-struct TlsConfig {
-    explicit TlsConfig(us_tls_config_t *config) : native(config) {}
-    ~TlsConfig();
-    TlsConfig(const TlsConfig &) = delete;
-    TlsConfig &operator=(const TlsConfig &) = delete;
-
-    us_tls_config_t *const native;
-};
-
-// The Python object with the methods that only the facade calls, of the server that it holds: the core lives in that.
+// The Python object with the methods that only the facade calls. It holds the server, which has the core in it.
 struct ServerControl {
     ServerControl(Ref owner, ServerCore *controlled) : server(std::move(owner)), core(controlled) {}
     int traverse(visitproc visit, void *arg) {
@@ -37,8 +27,9 @@ struct ServerControl {
     ServerCore *core;  // NULL once the garbage collector has cleared this
 };
 
-// Where pybind11 keeps the C++ object of an initialised instance; else NULL, with TypeError set. `Class.__new__(Class)`, copies
-// and subclasses whose __init__ does not call ours have none, and pybind11 itself would make up memory for it.
+// The C++ object of an initialised instance of pybind11's; else NULL, with TypeError set. `Class.__new__(Class)`,
+// copies and subclasses whose __init__ does not call ours have no C++ object, and pybind11 itself would allocate memory
+// for one.
 template <typename T>
 T *initialised(pybind11::handle object) {
     if (!pybind11::detail::is_holder_constructed(object.ptr())) {
@@ -59,10 +50,13 @@ struct InitialisedCaster : pybind11::detail::type_caster_base<T> {
     }
 };
 
-void bind_tls(pybind11::module_ &module);
-
-// What it tells about itself.
-void bind_stats(pybind11::class_<ServerCore> &type, pybind11::class_<ServerControl> &control);
+// A call of ours has returned false and set a Python exception, which passes through pybind11 as a C++ exception.
+inline void check(bool ok) {
+    if (!ok) throw pybind11::error_already_set();
+}
+inline void check_loop_thread(ServerCore &core, const char *call) {
+    if (!core.on_loop_thread()) check(core.refuse_thread(call));
+}
 
 void bind_server(pybind11::module_ &module, ModuleState *state);
 

@@ -1,7 +1,8 @@
-// Records of opened and closed WebSockets, for those who debug: off, they cost two compares a connection.
+// Records of opened and closed WebSockets, for debugging. When they are off, they cost two compares for each
+// connection.
 //
-// Python's logging decides whether they are wanted, and may change its mind at any time; it is asked at most once in a
-// second of the loop's clock, by the first connection that opens or closes in it. With the GIL.
+// Python's logging decides whether they are wanted, and may change this at any time. It is asked at most once in a
+// second of the loop's clock, by the first connection that opens or closes in it. GIL.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,7 @@ class ConnectionLog {
             ask(core, now);
         return wanted_;
     }
+    Ref call(ServerCore &core, const Ref &hook, Ref arguments);
     void ask(ServerCore &core, uint32_t now);
     void log_open(ServerCore &core, WsObject *ws);
     void log_close(ServerCore &core, WsObject *ws, int code, std::string_view reason);

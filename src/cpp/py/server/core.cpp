@@ -1,27 +1,17 @@
-// Life cycle of a server: options, forks, the rules for threads, failures of handlers, garbage collection.
 #include "py/server/core.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "py/interpreter/threads.h"
-#include "usockets/proxy/proxy.h"
-#include "py/websocket/queue.h"
+#include "py/websocket/object.h"
 
 namespace uwserve {
-
-namespace {
-
-// What a PROXY header and a TLS handshake may take when HTTP connections have no idle timeout.
-constexpr unsigned kOpeningSeconds = 10;
-
-}  // namespace
 
 ServerCore::ServerCore(ModuleState *module_state) : state(module_state) { state->servers.push_back(this); }
 
 ServerCore::~ServerCore() {
     std::erase(state->servers, this);
-    self = nullptr;  // it is being deallocated: nothing may take a reference any more
+    self = nullptr;  // it is being deallocated: no code may make a reference to it
     if (!instance) return;
     if (is_forked) {
         (void) instance.release();  // its memory was made by, and for, the parent
@@ -31,54 +21,70 @@ ServerCore::~ServerCore() {
     abandon_handles();
     instance->close_http_connections();
     instance->close_websockets();
+    drop_instance();
+}
+
+// --- life cycle ---
+
+bool ServerCore::make_instance() {
+    if (instance || finish.is_done()) {
+        PyErr_SetString(PyExc_RuntimeError, "this server was already bound");
+        return false;
+    }
+    if (!check_hooked()) return false;
+    std::unique_ptr<Instance> made = Instance::create(*this, *this, limits);
+    if (!made) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return false;
+    }
+    stop.open_timer(*made);
+    instance = std::move(made);
+    instance->on_release<&Run::on_release>(&run);
+    limits.refusals.install(instance->loop(), on_report, this);
+    apply_options();
+    if (tls_) instance->set_tls(tls_);
+    return true;
+}
+
+// Timers are closed first, because the loop is freed with the instance.
+void ServerCore::drop_instance() {
+    stop.close_timer();
+    running_handlers.close_timer();
     instance.reset();
 }
 
-// --- configuration ---
-
-bool ServerCore::set_tls(us_tls_config_t *config) {
+bool ServerCore::set_tls(const TlsConfig &config) {
     if (instance && !tls_) {
         PyErr_SetString(PyExc_ValueError, "TLS cannot be switched on once the server is bound");
         return false;
     }
-    if (config == tls_.get()) return true;
-    us_tls_config_ref(config);
-    tls_.reset(config);
-    if (instance) us_socket_context_set_tls(instance->http_context(), config);
+    if (config == tls_) return true;
+    tls_ = config;
+    if (instance) instance->set_tls(tls_);
     return true;
 }
 
 void ServerCore::apply_options() {
     if (!instance) return;
-    const WebSocketSettings &settings = limits.websocket;
-    instance->lifecycle().set_liveness(Liveness(settings.idle_timeout, settings.send_pings, settings.ping_interval));
-    instance->lifecycle().set_max_lifetime(settings.max_lifetime);
-    instance->connections().idle_timeout = http_idle_timeout;
-    instance->connections().keep_alive_timeout = keep_alive_timeout;
-    instance->connections().min_body_rate = min_body_rate;
-    proxy_networks = limits.proxies.view();
-    us_socket_context_proxy(instance->http_context(), proxy_protocol ? &proxy_networks : nullptr,
-                            http_idle_timeout ? http_idle_timeout : kOpeningSeconds);
-    us_socket_context_tls_deadline(instance->http_context(), http_idle_timeout ? 0 : kOpeningSeconds);
-    instance->connections().max_body = max_request_body_size;
+    instance->apply_settings(http);
     running_handlers.limits_changed();
 }
 
 // --- forks ---
 
-// No thread is the loop thread any more, so every call takes the path of foreign threads and is refused there. A handler
-// that forked returns into the loop once more: it finds no handlers and no descriptors, and ends. Lists may be half
-// changed, by a thread that does not exist here: nothing walks them but what closes the descriptors.
+// Lists may be half changed, by a thread that does not exist in the child: only the function that closes the
+// descriptors walks them.
 void ServerCore::forked() {
     is_forked = true;
-    break_ = true;
-    loop_thread = kNoThread;
+    run.forked();
+    stop.abandon_timer();
+    running_handlers.abandon_timer();
     WebSocketOptions old = std::exchange(options, WebSocketOptions());
     Ref hooks[] = {std::move(dispatch), std::move(on_refused)};
     if (instance) instance->abandon();
 }
 
-// Takes the handles away from open sockets without calling any handler: for a server that cannot be reached any more.
+// Detaches the handles of open sockets without calling any handler: no code can reach the server any more.
 void ServerCore::abandon_handles() {
     for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
     stop.abandon();
@@ -89,9 +95,8 @@ void ServerCore::abandon_handles() {
             Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(handle));
         }
     });
-    instance->each_http_connection([this](us_socket_t *s) {
-        auto *conn = static_cast<HttpConnection *>(s->user);
-        if (conn && conn->request) on_settled(*conn);
+    instance->for_each_http_connection([this](HttpConnection &conn) {
+        if (conn.request) on_settled(conn);
     });
 }
 
@@ -114,7 +119,7 @@ bool ServerCore::refuse_thread(const char *call) {
     if (!check_alive(call)) return false;
     PyErr_Format(PyExc_RuntimeError,
                  "%s must be called on the server's thread, %s, not on %s; Server.call_soon() gets you there", call,
-                 describe_thread(loop_thread.load()).c_str(), describe_thread(PyThread_get_thread_ident()).c_str());
+                 describe_thread(run.thread()).c_str(), describe_thread(PyThread_get_thread_ident()).c_str());
     return false;
 }
 
@@ -138,22 +143,14 @@ bool ServerCore::post(PostedWork::Work work, const char *call) {
     return true;
 }
 
-// A C++ exception at the top of a turn, where nothing may stay corked.
-void ServerCore::failed(Origin origin) {
-    gil.ensure();
-    set_python_error();
-    if (instance) instance->uncork_failed();
-    log_failure(origin);
-}
-
 // --- refusals ---
 
-// One closure wakes the loop's thread, however many are refused until it runs.
+// The loop's thread is woken once, however many messages are refused until it runs.
 bool ServerCore::has_room_to_post(size_t length) {
     if (limits.has_memory_elsewhere(length)) return true;
     if (limits.refusals.count_elsewhere(Refusal::kSendsBufferedBytes) &&
         !post([](ServerCore &core) { core.limits.refusals.wake(); }, "Server")) {
-        PyErr_Clear();  // the server has ended, and reports nothing any more
+        PyErr_Clear();  // the server has ended, and reports nothing
     }
     return false;
 }
@@ -168,72 +165,19 @@ void ServerCore::on_report(void *self, const Refusals::Counts &counts, double se
     for (size_t i = 0; news && i < kRefusals; i++) {
         if (!counts[i]) continue;
         Ref number = Ref::steal(PyLong_FromUnsignedLongLong(counts[i]));
-        if (!number || PyDict_SetItemString(news.get(), refusal_name(static_cast<Refusal>(i)), number.get()) != 0) {
+        if (!number || PyDict_SetItemString(news.get(), refusal_name(static_cast<Refusal>(i)), number.get()) != 0)
             news.reset();
-        }
     }
     Ref result = news ? Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "dO", seconds, news.get())) : Ref();
     if (!result) core->log_failure(Origin::kRefusalReport);
 }
 
-// --- failures of user code ---
-
-bool ends_run(PyObject *error) {
-    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
-           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
-}
-
-void ServerCore::log_failure(Origin origin, WsObject *ws) {
-    Ref error = take_exception();
-    if (!error) return;
-    // Where no run is there to be ended, it is logged like any other.
-    if (ends_run(error.get()) && (running() || finishing_)) {
-        break_ = true;
-        if (!run_error_) run_error_ = std::move(error);
-        if (embedded_ && instance) instance->wake_up();  // the next pump raises it
-        return;
-    }
-    handler_errors.count(origin);
-    if (!log_exception) {
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
-        guarded<PyErr_WriteUnraisable>(self);
-        return;
-    }
-    PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
-    coroutines.leave_if_idle();
-    Ref result =
-        Ref::steal(guarded<PyObject_CallFunction>(log_exception.get(), "sOO", name_of(origin), error.get(), socket));
-    if (!result) guarded<PyErr_WriteUnraisable>(log_exception.get());
-}
-
-void ServerCore::handler_failed(WsObject *ws, Origin origin) {
-    if (!ws || !options.error || !PyErr_ExceptionMatches(PyExc_Exception)) {
-        log_failure(origin, ws);
-        return;
-    }
-    handler_errors.count(origin);
-    Ref error = take_exception();
-    Ref handler = Ref::borrow(options.error.get());
-    coroutines.before_call(handler.get());
-    ContextScope scope = this->scope(&ws->context);
-    Ref result;
-    if (scope) {  // Bun's order; the facade adapts handlers of the older one
-        result = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(),
-                                                                  reinterpret_cast<PyObject *>(ws), nullptr));
-    }
-    if (!result) {
-        log_failure(Origin::kError, ws);
-    } else if (result.get() != Py_None && is_coroutine(result.get())) {
-        scope.close();
-        run_in_order(*this, ws, std::move(result), nullptr, Origin::kError);
-    }
-}
-
 // --- garbage collection ---
 
-// Whether the sockets and what they refer to can be looked at: nothing of the core runs, nor waits without the GIL.
+// Whether the sockets and their objects can be visited: no code of the core is running, or waiting without the GIL.
 bool ServerCore::is_still() const {
-    return instance && !is_forked && (!running() || (embedded_ && gil.is_held() && !instance->is_in_callback()));
+    return instance && !is_forked &&
+           (!running() || (run.is_embedded() && gil.is_held() && !instance->is_in_callback()));
 }
 
 int ServerCore::traverse(visitproc visit, void *arg) {
@@ -243,23 +187,20 @@ int ServerCore::traverse(visitproc visit, void *arg) {
           &connections_log.is_wanted, &connections_log.opened, &connections_log.closed}) {
         Py_VISIT(ref->get());
     }
-    if (int result = coroutines.traverse(visit, arg)) return result;
-    if (int result = running_handlers.traverse(visit, arg)) return result;
-    if (int result = contexts.traverse(visit, arg)) return result;
     for (WsObject *handle : unfinished) Py_VISIT(handle);
-    if (int result = stop.traverse(visit, arg)) return result;
-    if (int result = posted_work.traverse(visit, arg)) return result;
-    if (!is_still()) return 0;
-    int result = 0;
+    int result = coroutines.traverse(visit, arg);
+    if (!result) result = running_handlers.traverse(visit, arg);
+    if (!result) result = contexts.traverse(visit, arg);
+    if (!result) result = stop.traverse(visit, arg);
+    if (!result) result = posted_work.traverse(visit, arg);
+    if (result || !is_still()) return result;
     auto visit_object = [&](void *object) {
         if (object && !result) result = visit(static_cast<PyObject *>(object), arg);
     };
     instance->for_each_websocket([&](Socket *ws) { visit_object(ws->getUserData()->handle); });
-    instance->each_http_connection([&](us_socket_t *s) {
-        auto *conn = static_cast<HttpConnection *>(s->user);
-        if (!conn) return;
-        visit_object(conn->request);
-        if (conn->stream) visit_object(conn->stream->held());
+    instance->for_each_http_connection([&](HttpConnection &conn) {
+        visit_object(conn.request);
+        if (conn.stream) visit_object(conn.stream->held());
     });
     return result;
 }
@@ -273,8 +214,7 @@ void ServerCore::clear() {
     contexts.clear();
     posted_work.clear();
     if (!is_still()) return;
-    embedded_ = false;  // no event loop pumps garbage: it was closed before the server was detached, or is garbage, too
-    loop_thread = 0;
+    run.forget_event_loop();  // it was closed before the server was detached, or is garbage, too
     abandon_handles();
     instance->close_http_connections();  // ends streams, which runs user code
 }

@@ -1,7 +1,4 @@
-// What an event loop calls when the epoll descriptor of a server is readable: a callable of its own, so that a turn costs no
-// Python code. It holds the server, as the loop's reader must, and is seen by the garbage collector, as servers and loops
-// hold each other.
-#include "py/server/core.h"
+#include "py/server/loop_reader.h"
 
 #include <structmember.h>
 
@@ -24,10 +21,10 @@ PyObject *call_reader(PyObject *object, PyObject *const *, size_t count, PyObjec
         return nullptr;
     }
     if (!as_reader(object)->core_object) Py_RETURN_NONE;
-    Ref keep = Ref::borrow(object);  // the loop may drop it in there
-    ServerCore::Pumped pumped;
-    if (!as_reader(object)->core->pump(&pumped)) return nullptr;
-    if (pumped == ServerCore::Pumped::kGoesOn || !as_reader(object)->on_end) Py_RETURN_NONE;
+    Ref keep = Ref::borrow(object);  // the loop may drop it while it pumps
+    Run::Pumped pumped;
+    if (!as_reader(object)->core->run.pump(&pumped)) return nullptr;
+    if (pumped == Run::Pumped::kGoesOn || !as_reader(object)->on_end) Py_RETURN_NONE;
     Ref on_end = Ref::borrow(as_reader(object)->on_end);
     return guarded<PyObject_CallFunction>(on_end.get(), "i", static_cast<int>(pumped));
 }

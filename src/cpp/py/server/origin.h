@@ -1,4 +1,4 @@
-// Where an exception of user code comes from: the handler or hook that was called. One table of names.
+// The origin of an exception of user code: the handler or hook that was called.
 #pragma once
 
 #include <array>
@@ -9,7 +9,8 @@
 namespace uwserve {
 
 enum class Origin : uint8_t {
-    // Counted under their names (handler_errors.h). kError is either hook of that name, kFetch any handler of a request.
+    // Counted under their names (handler_errors.h). kError is either hook of that name, kFetch any handler of a
+    // request.
     kOpen,
     kMessage,
     kClose,

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 
+#include "py/coroutines/first_step.h"
 #include "py/server/core.h"
 
 namespace uwserve {
 
 namespace {
 
-// Functions that post functions: so many rounds of them still run when nothing else is left of a server.
+// When nothing else is left of a server, functions that post functions run for this many rounds.
 constexpr int kLastRounds = 100;
 
 }  // namespace
@@ -58,7 +59,7 @@ void PostedWork::run_functions() {
     }
 }
 
-// Throws nothing: uWebSockets, which calls run(), would lose what it was to call next.
+// Throws nothing: uWebSockets, which calls run(), would lose the closures that it has not called yet.
 void PostedWork::run_one(Work work) {
     try {
         work.function ? work.function(core_) : call(work);
@@ -67,7 +68,7 @@ void PostedWork::run_one(Work work) {
     }
 }
 
-// In the caller's Context, like asyncio's call_soon(); what the function sets in it goes with the work.
+// In the caller's Context, like asyncio's call_soon(); variables that the function sets are dropped with the work.
 void PostedWork::call(Work &work) {
     core_.coroutines.leave_if_idle();
     ContextScope scope = core_.scope(work.context.slot());

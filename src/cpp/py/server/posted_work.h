@@ -1,4 +1,5 @@
-// Work that other threads, or code inside a callback, hand to the loop's thread. It runs in order, at the top of a turn.
+// Work that other threads, or code inside a callback, post to the loop's thread. It runs in order, at the top of a
+// turn.
 #pragma once
 
 #include <functional>
@@ -13,11 +14,11 @@ class ServerCore;
 
 class PostedWork {
   public:
-    // A function of ours, or a call of a Python function, which the garbage collector can look into.
+    // A C++ function, or a call of a Python function, which the garbage collector visits.
     struct Work {
         std::function<void(ServerCore &)> function;
         Ref callable, arguments;
-        Ref context;  // a copy of the caller's, unless nothing differs from what handlers start from
+        Ref context;  // a copy of the caller's, unless its variables are those that handlers start from
     };
 
     explicit PostedWork(ServerCore &core) : core_(core) {}
@@ -28,12 +29,12 @@ class PostedWork {
     void add(Work work);
 
     // --- the loop's thread ---
-    // One round: what is posted meanwhile waits for the next turn.
+    // One round: work that is posted meanwhile waits for the next turn.
     void run();
-    // Before it is decided that nothing is left to do: a function may post another one, or start a coroutine.
+    // Before the server decides that nothing is left to do: a function may post another one, or start a coroutine.
     void run_last();
-    // The functions of ours, in order. Calls of Python functions keep their place: the server has promised to send nothing
-    // of theirs, and they must not interrupt the caller's handler.
+    // The C++ functions, in order. Calls of Python functions keep their place: the server has promised to send nothing
+    // for them, and they must not interrupt the caller's handler.
     void run_functions();
 
     int traverse(visitproc visit, void *arg) const;
@@ -48,7 +49,7 @@ class PostedWork {
     ServerCore &core_;
     std::mutex mutex_;
     std::list<Work> posted_;  // changed with the mutex and the GIL, so the collector needs the GIL only
-    std::list<Work> taken_;  // off posted_, and not run yet; loop thread
+    std::list<Work> taken_;  // moved from posted_, and not run yet; loop thread
 };
 
 }  // namespace uwserve

@@ -1,244 +1,217 @@
-// Running a server: in run(), or inside an event loop of Python's whose reader calls pump(). And the end of both.
+#include "py/server/run.h"
+
 #include <unistd.h>
 
-#include <cerrno>
-
-#include "py/server/core.h"
 #include "py/interpreter/threads.h"
+#include "py/server/core.h"
+#include "uws/loop/clock.h"
 
 namespace uwserve {
 
 namespace {
 
-// A pump keeps the GIL, which the event loop has released while it waited. A fan-out that sends at least this much in
-// all is worth handing it to other threads.
+// A pump keeps the GIL, which the event loop has released while it waited. It is worth handing the GIL to other threads
+// for a fan-out that sends at least this much in all.
 constexpr size_t kFanOutBytes = 1u << 20;
 
 // While iterations find more than one event, a pump goes on without asking the event loop, whose turns cost as much as
-// three to ten messages; but not longer than this, as its tasks wait, and not when a coroutine has just become one.
+// three to ten messages; but not longer than this, because the event loop's tasks wait, and not when a coroutine has
+// just become one of them.
 constexpr int kBusyEvents = 2;
 constexpr uint64_t kPumpNs = 1'000'000;
 
 }  // namespace
 
-void ServerCore::on_release(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
-    core->deferred_free->empty();
-    if (core->rearm_signals_ && core->gil.is_held_long()) [[unlikely]]
-        core->rearm_signals();
-    if (core->embedded_ && core->instance->topics().queued_bytes() * core->pending_websockets < kFanOutBytes) return;
-    core->gil.release();
+// --- hooks ---
+
+void Run::on_release() {
+    core_.deferred_free->empty();
+    if (rearm_signals_ && core_.gil.is_held_long()) [[unlikely]]
+        rearm_signals();
+    if (is_embedded_ && core_.instance->topics().queued_bytes() * core_.pending_websockets < kFanOutBytes) return;
+    core_.gil.release();
 }
 
-// A handler may have run asyncio.run(), which takes signal handlers and the wake-up descriptor away at its end. A signal
-// would be lost, or end the process: they are put back before the next wait. Asked after turns that took as long as that.
-void ServerCore::rearm_signals() {
+// A handler may have run asyncio.run(), which resets signal handlers and the wake-up descriptor at its end. Then a
+// signal would be lost, or end the process, so they are set again before the next wait, after turns that took long
+// enough for that.
+void Run::rearm_signals() {
     Ref hook = Ref::borrow(rearm_signals_.get());
     Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (result) return;
-    break_ = true;
-    instance->wake_up();
-    if (!run_error_) run_error_ = take_exception();
+    core_.instance->wake_up();
+    end_with(take_exception());
 }
 
-// Python's own C-level signal handler has written to the descriptor; here its Python-level handlers run.
-void ServerCore::on_signal(void *self) {
-    auto *core = static_cast<ServerCore *>(self);
+// Python's own C-level signal handler has written to the descriptor; its Python-level handlers run here.
+void Run::on_signal() {
     char bytes[64];
-    while (read(core->signal_fd_, bytes, sizeof(bytes)) > 0) {
+    while (read(signal_fd_, bytes, sizeof(bytes)) > 0) {
     }
-    core->gil.ensure();
+    core_.gil.ensure();
     bool is_raised = PyErr_CheckSignals() != 0;
-    core->contexts.discard_changes();
-    if (!is_raised) return;
-    core->break_ = true;
-    if (!core->run_error_) core->run_error_ = take_exception();
+    core_.contexts.discard_changes();
+    if (is_raised) end_with(take_exception());
 }
 
-// False with an exception set.
-bool ServerCore::check_can_run(const char *call) {
-    if (!check_alive(call)) return false;
-    if (running()) {
-        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s",
-                     describe_thread(loop_thread.load()).c_str());
+// --- begin and end ---
+
+bool Run::check_can_run(const char *call) {
+    if (!core_.check_alive(call)) return false;
+    if (core_.running()) {
+        PyErr_Format(PyExc_RuntimeError, "the server is already running, on %s", describe_thread(thread()).c_str());
         return false;
     }
-    // One that stops has no listener any more, and connections to end.
-    if (finished || (listeners.empty() && !stop.has_started())) {
-        PyErr_SetString(PyExc_RuntimeError, finished ? "the server has ended" : "the server is not bound");
-        return false;
+    const char *problem = nullptr;
+    if (core_.finish.is_done()) {
+        problem = "the server has ended";
+    } else if (!core_.stop.has_started() && (!core_.instance || core_.instance->listeners().is_empty())) {
+        problem = "the server is not bound";  // a server that stops has no listener, but connections to end
+    } else if (core_.instance->is_in_callback()) {
+        problem = "the server can't be run from its own callback, or while another thread is in one";
     }
-    if (instance->is_in_callback()) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the server can't be run from its own callback, or while another thread is in one");
-        return false;
-    }
-    return true;
+    if (problem) PyErr_SetString(PyExc_RuntimeError, problem);
+    return !problem;
 }
 
-// The exception that ended an iteration, if any: false, and it is set.
-bool ServerCore::raise_run_error() {
-    if (!run_error_) return true;
-    Ref error = std::move(run_error_);
+void Run::end_with(Ref error) {
+    is_ending_ = true;
+    if (!error_) error_ = std::move(error);
+    if (is_embedded_ && core_.instance) core_.instance->wake_up();  // the next pump raises it
+}
+
+// The run ends here, and the server where nothing is left of it. False: the error that ended the run is set.
+bool Run::end() {
+    thread_ = 0;
+    core_.finish.after_scope();
+    return raise_error();
+}
+
+bool Run::raise_error() {
+    if (!error_) return true;
+    Ref error = std::move(error_);
     PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
     return false;
 }
 
-bool ServerCore::run(int signal_fd, PyObject *rearm_signals) {
-    if (finished && stop.has_started() && !is_forked) return true;  // stopped before it ran: nothing is left to do
+// A handler that forked returns into the loop once more: it finds no handlers and no descriptors, and ends.
+void Run::forked() {
+    is_ending_ = true;
+    thread_ = kNoThread;
+}
+
+// --- on a thread ---
+
+bool Run::run_to_end(int signal_fd, PyObject *rearm_signals) {
+    if (core_.finish.is_done() && core_.stop.has_started() && !core_.is_forked) return true;  // stopped before it ran
     if (!check_can_run("Server.run")) return false;
-    Ref keep = Ref::borrow(self);
-    us_watch_t *watch = nullptr;
+    Ref keep = Ref::borrow(core_.self);
+    Watch signals;
     signal_fd_ = signal_fd;
-    if (signal_fd >= 0 && !(watch = us_watch(instance->loop(), signal_fd, on_signal, this))) {
+    if (signal_fd >= 0 && !signals.open<&Run::on_signal>(core_.instance->loop(), signal_fd, this)) {
         PyErr_SetFromErrno(PyExc_OSError);
         return false;
     }
+    if (!core_.contexts.set_base() || !core_.contexts.begin()) return false;
     rearm_signals_ = rearm_signals == Py_None ? Ref() : Ref::borrow(rearm_signals);
-    if (!contexts.set_base() || !contexts.begin()) {
-        if (watch) us_unwatch(watch);
-        rearm_signals_ = Ref();
-        return false;
-    }
-    loop_thread = PyThread_get_thread_ident();
-    break_ = false;
+    thread_ = PyThread_get_thread_ident();
+    is_ending_ = false;
     do {
-        while (instance->has_work() && !break_) instance->iterate(-1);
-        gil.ensure();
-        if (!is_forked && !break_) posted_work.run_last();
-    } while (instance->has_work() && !break_ && !is_forked);
+        while (core_.instance->has_work() && !is_ending_) core_.instance->iterate(-1);
+        core_.gil.ensure();
+        if (!core_.is_forked && !is_ending_) core_.posted_work.run_last();
+    } while (core_.instance->has_work() && !is_ending_ && !core_.is_forked);
     rearm_signals_ = Ref();
-    contexts.end();
-    if (is_forked) {  // a handler forked, and this is the child
+    core_.contexts.end();
+    if (core_.is_forked) {  // a handler forked, and this is the child
+        signals.abandon();
         PyErr_SetString(PyExc_RuntimeError, "the server belongs to the process that made it, and this is a fork of it");
         return false;
     }
-    if (break_) posted_work.run();
-    if (watch) us_unwatch(watch);
-    loop_thread = 0;
-    end_scope();
-    return raise_run_error();
+    if (is_ending_) core_.posted_work.run();
+    signals.close();  // before the instance goes
+    return end();
 }
 
 // --- inside an event loop ---
 
-bool ServerCore::attach_loop() {
-    if (!check_can_run("Server.serve_forever") || !contexts.set_base()) return false;
-    loop_thread = PyThread_get_thread_ident();
-    embedded_ = true;
-    break_ = false;
-    instance->integrate();
-    instance->wake_up();  // for what happened meanwhile
+bool Run::attach() {
+    if (!check_can_run("Server.serve_forever") || !core_.contexts.set_base()) return false;
+    thread_ = PyThread_get_thread_ident();
+    is_embedded_ = true;
+    is_ending_ = false;
+    core_.instance->integrate();
+    core_.instance->wake_up();  // for what has happened meanwhile
     return true;
 }
-
-int ServerCore::descriptor() const { return instance ? instance->descriptor() : -1; }
 
 // The child of a fork in a handler goes on in a copy of the event loop.
-bool ServerCore::leave_fork() {
-    gil.ensure();
-    coroutines.end_pump();
+bool Run::leave_fork() {
+    core_.gil.ensure();
+    core_.coroutines.end_pump();
     return true;
 }
 
-bool ServerCore::pump(Pumped *pumped) {
+bool Run::pump(Pumped *pumped) {
     *pumped = Pumped::kGoesOn;
-    if (is_forked || !embedded_ || !on_loop_thread() || instance->is_in_callback()) return true;
-    Ref keep = Ref::borrow(self);
-    if (!contexts.begin()) return false;
+    if (core_.is_forked || !is_embedded_ || !may_touch_instance() || core_.instance->is_in_callback()) return true;
+    Ref keep = Ref::borrow(core_.self);
+    if (!core_.contexts.begin()) return false;
     struct End {
         Contexts &contexts;
         ~End() { contexts.end(); }
-    } end{contexts};
+    } end{core_.contexts};
+    Coroutines &coroutines = core_.coroutines;
     coroutines.begin_pump();
-    uint64_t begun = us_monotonic_ns();
+    const uint64_t begun = monotonic_ns();
     do {
-        instance->iterate(0);
-        if (is_forked) return leave_fork();
-    } while (instance->last_events() >= kBusyEvents && instance->has_work() && !break_ && !coroutines.has_begun() &&
-             us_monotonic_ns() - begun < kPumpNs);
-    gil.ensure();
-    if (!instance->has_work() && !break_) posted_work.run_last();
-    if (is_forked) return leave_fork();
+        core_.instance->iterate(0);
+        if (core_.is_forked) return leave_fork();
+    } while (core_.instance->last_events() >= kBusyEvents && core_.instance->has_work() && !is_ending_ &&
+             !coroutines.has_begun() && monotonic_ns() - begun < kPumpNs);
+    core_.gil.ensure();
+    if (!core_.instance->has_work() && !is_ending_) core_.posted_work.run_last();
+    if (core_.is_forked) return leave_fork();
     coroutines.end_pump();
-    break_ = false;
-    if (!raise_run_error()) return false;
-    if (!instance->has_work()) {
-        *pumped = !coroutines.has_tasks() ? Pumped::kOver : stop.is_forced() ? Pumped::kWaitsForTasks : Pumped::kGoesOn;
+    is_ending_ = false;
+    if (!raise_error()) return false;
+    if (!core_.instance->has_work()) {
+        *pumped = !coroutines.has_tasks()  ? Pumped::kOver
+                  : core_.stop.is_forced() ? Pumped::kWaitsForTasks
+                                           : Pumped::kGoesOn;
     }
     return true;
 }
 
-bool ServerCore::detach_loop() {
-    if (!embedded_ || is_forked) return true;
-    if (instance && instance->is_in_callback()) {
+bool Run::detach() {
+    if (!is_embedded_ || core_.is_forked) return true;
+    if (core_.instance && core_.instance->is_in_callback()) {
         PyErr_SetString(PyExc_RuntimeError, "the server can't be detached in its own callback");
         return false;
     }
-    embedded_ = false;
-    loop_thread = 0;
-    end_scope();
-    return raise_run_error();
+    is_embedded_ = false;
+    return end();
 }
 
-// A coroutine has come and there is no event loop that could run it: the facade makes one, and the run goes on in that.
-bool ServerCore::ask_for_event_loop() {
-    if (finishing_) {
+void Run::forget_event_loop() {
+    is_embedded_ = false;
+    thread_ = 0;
+}
+
+bool Run::ask_for_event_loop() {
+    if (core_.finish.has_begun()) {
         PyErr_SetString(PyExc_RuntimeError, "the server has ended: it cannot run coroutines any more");
         return false;
     }
-    if (!on_event_loop_wanted) {
+    if (!core_.on_event_loop_wanted) {
         PyErr_SetString(PyExc_RuntimeError, "this server cannot run coroutines");
         return false;
     }
-    Ref hook = Ref::borrow(on_event_loop_wanted.get());
+    Ref hook = Ref::borrow(core_.on_event_loop_wanted.get());
     Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
     if (!result) return false;
-    if (running() && !embedded_) break_ = true;
+    if (core_.running() && !is_embedded_) is_ending_ = true;
     return true;
-}
-
-// --- the end ---
-
-void ServerCore::task_ended() {
-    if (!instance || !stop.has_started() || is_forked) return;
-    if (running()) {
-        instance->wake_up();
-    } else {
-        finish_if_idle();
-    }
-}
-
-// Of the outermost one, and of a run: no thread runs the loop (any more), so there is no turn to wait for.
-void ServerCore::end_scope() try {
-    if (instance && !instance->is_in_callback())
-        instance->run_deferred();  // what a DispatchScope has left to the next turn
-    if (stop.is_due() || (stop.is_forced() && !unfinished.empty())) stop.run_due();
-    finish_if_idle();
-} catch (const std::exception &) {
-    failed(Origin::kStop);
-}
-
-void ServerCore::finish_if_idle() {
-    if (instance && !instance->is_in_callback() && !instance->has_work() && !coroutines.has_tasks()) finish();
-}
-
-// The last connection is gone: the instance goes, and the on_stopped hook is called. With the GIL, no thread running the loop.
-void ServerCore::finish() {
-    if (finished || finishing_) return;
-    finishing_ = true;
-    SavedError error;
-    posted_work.run();
-    limits.refusals.detach();  // with the last report
-    finished = true;
-    listeners.clear();
-    stop.forget_timer();
-    running_handlers.clear();
-    instance.reset();
-    if (!on_stopped) return;
-    Ref hook = Ref::borrow(on_stopped.get());
-    Ref result = Ref::steal(guarded<PyObject_CallNoArgs>(hook.get()));
-    if (!result) log_failure(Origin::kStop);
 }
 
 }  // namespace uwserve

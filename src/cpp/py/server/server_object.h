@@ -1,4 +1,4 @@
-// From a Python server object to its core, for raw methods (server/bind.cpp).
+// From a Python server object to its core, for raw methods. Defined in server/bind.cpp, as pybind11 has the objects.
 #pragma once
 
 #include "py/interpreter/ref.h"

@@ -1,28 +1,18 @@
-// A server's figures: stats() for any thread, topics() and subscribers() for its own.
-//
-// Nothing here is on the way of a message: the numbers lie where they are counted (limits/stats.h, limits/refusals.h,
-// server/handler_errors.h), and are put together on request. Names of keys are promises: uwserve/stats.py documents them.
-#include <pybind11/pybind11.h>
+#include "py/server/stats.h"
 
 #include <algorithm>
-#include <new>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
-#include "py/server/bind.h"
-#include "py/request/request.h"
-#include "py/websocket/object.h"
 #include "docstrings.h"
+#include "py/websocket/object.h"
+#include "uws/topics/topic_figures.h"
 
 namespace py = pybind11;
 
 namespace uwserve {
 
 namespace {
-
-constexpr auto kText = uWS::OpCode::TEXT, kBinary = uWS::OpCode::BINARY, kPing = uWS::OpCode::PING,
-               kPong = uWS::OpCode::PONG;
 
 py::dict refused(const ServerCore &core) {
     py::dict counts;
@@ -36,16 +26,17 @@ py::dict refused(const ServerCore &core) {
 py::dict direction(const Stats::Direction &way, uint64_t wire_bytes) {
     py::dict result;
     // Each counter is read once, so that the sums are those of the parts.
-    uint64_t texts = way[kText].count.get(), binaries = way[kBinary].count.get();
-    uint64_t text_bytes = way[kText].bytes.get(), binary_bytes = way[kBinary].bytes.get();
+    auto kind = [&way](Opcode opcode) -> const Stats::Kind & { return way[static_cast<unsigned>(opcode)]; };
+    uint64_t texts = kind(Opcode::kText).count.get(), binaries = kind(Opcode::kBinary).count.get();
+    uint64_t text_bytes = kind(Opcode::kText).bytes.get(), binary_bytes = kind(Opcode::kBinary).bytes.get();
     result["messages"] = texts + binaries;
     result["text_messages"] = texts;
     result["binary_messages"] = binaries;
     result["bytes"] = text_bytes + binary_bytes;
     result["text_bytes"] = text_bytes;
     result["binary_bytes"] = binary_bytes;
-    result["pings"] = way[kPing].count.get();
-    result["pongs"] = way[kPong].count.get();
+    result["pings"] = kind(Opcode::kPing).count.get();
+    result["pongs"] = kind(Opcode::kPong).count.get();
     result["compressed_messages"] = way.compressed.get();
     result["uncompressed_bytes"] = way.plain_bytes.get();
     result["compressed_bytes"] = way.compressed_bytes.get();
@@ -62,10 +53,10 @@ py::dict gauge_and_total(const char *gauge, uint64_t now, uint64_t total) {
 
 py::dict stats(const ServerCore &core) {
     const Stats &counted = core.limits.stats;
-    const us_loop_t *loop = core.instance ? core.instance->loop() : nullptr;
+    const auto *loop = core.instance ? core.instance->loop() : nullptr;
     py::dict result;
     result["uptime"] = counted.uptime();
-    // In this order: what has closed has opened, also when it does so between the two.
+    // In this order, so that a connection that opens and closes between the two reads is not counted as closed only.
     uint64_t closed = counted.disconnections.get(), opened = counted.connections.get();
     result["connections"] = gauge_and_total("open", opened - closed, opened);
     result["requests"] = gauge_and_total("pending", core.instance ? core.instance->connections().pending.load() : 0,
@@ -96,46 +87,12 @@ py::dict stats(const ServerCore &core) {
     return result;
 }
 
-void check_loop_thread(ServerCore &core, const char *call) {
-    if (!core.check_alive(call)) throw py::error_already_set();
-    if (core.on_loop_thread()) return;
-    core.refuse_thread(call);
-    throw py::error_already_set();
-}
-
-// Every topic is some socket's. Python is called only after the walk: making objects can run finalisers, and those may
-// unsubscribe.
+// Python is called only after the walk: making objects can run finalisers, which may unsubscribe.
 py::dict topics(ServerCore &core) {
     check_loop_thread(core, "Server.topics");
-    struct TopicFigures {
-        std::string name;
-        uint64_t subscribers, publishes;
-    };
-    struct Walk {
-        const TopicCounts &counts;
-        std::unordered_set<const uWS::Topic *> seen;
-        std::vector<TopicFigures> topics;
-        bool has_failed;
-    } walk{core.limits.stats.topics, {}, {}, false};
-    if (core.instance) {
-        us_socket_context_each(core.instance->ws_context(), [](us_socket_t *s, void *user) {
-            uWS::Subscriber *subscriber = subscriber_of(reinterpret_cast<Socket *>(s));
-            if (!subscriber) return;
-            auto &[counts, seen, topics, has_failed] = *static_cast<Walk *>(user);
-            try {
-                for (const uWS::Topic *topic : subscriber->topics) {
-                    if (seen.insert(topic).second) topics.push_back({topic->name, topic->size(), counts.of(topic)});
-                }
-            } catch (const std::bad_alloc &) {  // not through the socket layer
-                has_failed = true;
-            }
-        }, &walk);
-    }
-    if (walk.has_failed) throw std::bad_alloc();  // MemoryError
-    std::sort(walk.topics.begin(), walk.topics.end(),
-              [](const TopicFigures &a, const TopicFigures &b) { return a.name < b.name; });
     py::dict all;
-    for (const TopicFigures &topic : walk.topics) {
+    if (!core.instance) return all;
+    for (const TopicFigures &topic : figures_of_topics(*core.instance)) {
         py::dict one;
         one["subscribers"] = topic.subscribers;
         one["publishes"] = topic.publishes;
@@ -148,17 +105,14 @@ py::list subscribers(ServerCore &core, const py::object &name) {
     std::string_view topic;
     if (!read_topic(name.ptr(), &topic)) throw py::error_already_set();
     check_loop_thread(core, "Server.subscribers");
-    std::vector<Ref> handles;  // references of our own before anything is made
-    uWS::Topic *found = core.instance ? core.instance->topics().tree()->lookupTopic(topic) : nullptr;
-    if (found) {
-        for (uWS::Subscriber *subscriber : *found) {
-            auto *handle = static_cast<PyObject *>(static_cast<Socket *>(subscriber->user)->getUserData()->handle);
-            if (handle) handles.push_back(Ref::borrow(handle));
-        }
+    py::list list;
+    if (!core.instance) return list;
+    std::vector<Ref> handles;  // held before any object is made, which may run finalisers
+    for (Socket *ws : subscribers_of(*core.instance, topic)) {
+        if (void *handle = ws->getUserData()->handle) handles.push_back(Ref::borrow(static_cast<PyObject *>(handle)));
     }
     std::sort(handles.begin(), handles.end(),
               [](const Ref &a, const Ref &b) { return as_ws(a.get())->id < as_ws(b.get())->id; });
-    py::list list;
     for (const Ref &handle : handles) list.append(py::handle(handle.get()));
     return list;
 }
@@ -179,8 +133,6 @@ void set_connection_log(ServerCore &core, const py::object &is_wanted, const py:
 }  // namespace
 
 void bind_stats(py::class_<ServerCore> &type, py::class_<ServerControl> &control) {
-    py::options plain_docs;
-    plain_docs.disable_function_signatures();
     type.def_property_readonly("refused", &refused, docs::kServerCore_refused);
     type.def("stats", &stats, docs::pybind::kServerCore_stats);
     type.def("topics", &topics, docs::pybind::kServerCore_topics);

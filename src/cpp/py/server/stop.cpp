@@ -5,16 +5,17 @@
 
 #include "py/server/core.h"
 #include "py/websocket/queue.h"
+#include "uws/loop/clock.h"
 #include "uws/websocket/close.h"
 
 namespace uwserve {
 
 namespace {
 
-// How long sockets may flush their backlog after a forced stop; the rest is cut.
+// How long sockets may flush their backlog after a forced stop; then they are cut.
 constexpr unsigned kForcedStopSeconds = 2;
 
-// A connection that was just made, and whose request is on its way to us, has this long after a stop with a deadline.
+// A connection that was just made, and whose request is still on its way, has this long after a stop with a deadline.
 constexpr unsigned kFreshSeconds = 1;
 
 // The timer takes an int of milliseconds; for a later deadline it is armed again and again.
@@ -30,32 +31,40 @@ WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData
 void Stop::wind_down(unsigned fresh_seconds) {
     if (has_started_) return;
     has_started_ = true;
-    core_.close_listeners();
+    core_.instance->listeners().close();
     core_.instance->connections().wind_down(fresh_seconds);
 }
 
-bool Stop::start(bool force) {
-    if (!core_.check_alive("Server.stop")) return false;
-    if (core_.finished || (has_started_ && (is_forced_ || !force))) return true;
+// Calls `begin_here` on the loop's thread; run_due() follows at the top of a turn. False with an exception set.
+template <typename Begin>
+bool Stop::begin(bool has_due, Begin begin_here) {
     if (!core_.on_loop_thread()) {
-        return core_.post([force](ServerCore &core) {
-            if (core.finished) return;
-            core.stop.start_here(force);
+        return core_.post([begin_here = std::move(begin_here)](ServerCore &core) mutable {
+            if (core.finish.is_done()) return;
+            begin_here(core.stop);
             core.stop.run_due();
         }, "Server.stop");
     }
     if (!core_.instance) {
-        has_started_ = core_.finished = true;
+        has_started_ = true;
+        core_.finish.set_done();
         return true;
     }
-    if (force && !post_due()) return false;
+    if (has_due && core_.running() && !core_.post([](ServerCore &core) { core.stop.run_due(); }, "Server.stop"))
+        return false;
     ServerCore::DispatchScope entry(core_);
-    start_here(force);
+    begin_here(*this);
     return true;
 }
 
-// For a list of all sockets' handles. When memory is short for it, the sockets that are not in it end at their deadline, and
-// their close handlers run then: a stop needs no memory.
+bool Stop::start(bool force) {
+    if (!core_.check_alive("Server.stop")) return false;
+    if (core_.finish.is_done() || (has_started_ && (is_forced_ || !force))) return true;
+    return begin(force, [force](Stop &stop) { stop.start_here(force); });
+}
+
+// Makes room for the handles of all sockets. A stop needs no memory: without room, the sockets that are not in the list
+// end at their deadline, and their close handlers run then.
 void Stop::reserve(std::vector<Ref> &handles) {
     try {
         handles.reserve(handles.size() + core_.pending_websockets);
@@ -83,28 +92,12 @@ void Stop::start_here(bool force) {
 
 bool Stop::start_within(double seconds, int code, std::string reason) {
     constexpr double kLongest = 1e9;  // seconds; beyond it nanoseconds would not fit
-    auto ns = static_cast<uint64_t>(std::min(seconds, kLongest) * 1e9);
-    return start_by(us_monotonic_ns() + ns, code, std::move(reason));
-}
-
-bool Stop::start_by(uint64_t deadline_ns, int code, std::string reason) {
+    const uint64_t deadline_ns = monotonic_ns() + static_cast<uint64_t>(std::min(seconds, kLongest) * 1e9);
     if (!core_.check_alive("Server.stop")) return false;
-    if (core_.finished || is_forced_) return true;
-    if (!core_.on_loop_thread()) {
-        return core_.post([deadline_ns, code, reason](ServerCore &core) {
-            if (core.finished || core.stop.is_forced_) return;
-            core.stop.start_here_by(deadline_ns, code, reason);
-            core.stop.run_due();
-        }, "Server.stop");
-    }
-    if (!core_.instance) {
-        has_started_ = core_.finished = true;
-        return true;
-    }
-    if (!closes_sockets_ && !post_due()) return false;
-    ServerCore::DispatchScope entry(core_);
-    start_here_by(deadline_ns, code, std::move(reason));
-    return true;
+    if (core_.finish.is_done() || is_forced_) return true;
+    return begin(!closes_sockets_, [deadline_ns, code, reason = std::move(reason)](Stop &stop) mutable {
+        if (!stop.is_forced_) stop.start_here_by(deadline_ns, code, std::move(reason));
+    });
 }
 
 // Runs no Python code.
@@ -120,12 +113,7 @@ void Stop::start_here_by(uint64_t deadline_ns, int code, std::string reason) {
     farewell_.emplace(code, std::move(reason));
 }
 
-// --- what is due ---
-
-// For a caller on the loop's thread. False with an exception set.
-bool Stop::post_due() {
-    return !core_.running() || core_.post([](ServerCore &core) { core.stop.run_due(); }, "Server.stop");
-}
+// --- at the top of a turn ---
 
 void Stop::run_due() {
     if (!core_.instance) return;
@@ -158,22 +146,20 @@ void Stop::close_sockets(int code, const std::string &reason) {
 
 // --- the deadline ---
 
-void Stop::make_timer() {
-    timer_ = us_create_timer(core_.instance->loop(), 0, sizeof(Stop *));
-    *static_cast<Stop **>(us_timer_ext(timer_)) = this;
-}
+void Stop::open_timer(Instance &instance) { timer_.open<&Stop::on_timer>(instance.loop(), this); }
 
 void Stop::arm_timer() {
-    uint64_t now = us_monotonic_ns();
+    uint64_t now = monotonic_ns();
     uint64_t ms = deadline_ns_ > now ? (deadline_ns_ - now + 999'999) / 1'000'000 : 1;
-    us_timer_set(timer_, [](us_timer_t *timer) {
-        Stop *stop = *static_cast<Stop **>(us_timer_ext(timer));
-        if (us_monotonic_ns() < stop->deadline_ns_) {
-            stop->arm_timer();
-        } else {
-            stop->cut_connections();
-        }
-    }, static_cast<int>(std::min(ms, kLongestTimerMs)), 0);
+    timer_.arm(static_cast<int>(std::min(ms, kLongestTimerMs)));
+}
+
+void Stop::on_timer() {
+    if (monotonic_ns() < deadline_ns_) {
+        arm_timer();
+    } else {
+        cut_connections();
+    }
 }
 
 // At the deadline.

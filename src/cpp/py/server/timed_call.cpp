@@ -1,8 +1,3 @@
-// TimedCall: a callable in front of a handler that measures how long it takes, while the dashboard is open.
-//
-// The times go into a histogram whose buckets are an eighth of a power of two wide, so that a percentile is right within
-// 7 %, whatever the times are, in 4 KB. take() reads and clears it. A call costs two looks at the clock more, some 50 ns, and
-// nothing at all where no TimedCall was put in front of the handler. GIL.
 #include "py/server/timed_call.h"
 
 #include "py/interpreter/exception_barrier.h"
@@ -15,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "usockets/libusockets.h"
 #include "docstrings.h"
+#include "uws/loop/clock.h"
 
 namespace uwserve {
 
@@ -33,7 +28,7 @@ class Histogram {
     uint64_t count() const { return count_; }
     uint64_t total() const { return total_; }
     uint64_t max() const { return max_; }
-    // The middle of the bucket where that share of all is reached.
+    // The middle of the bucket in which that share of all times is reached.
     uint64_t percentile(unsigned percent) const {
         uint64_t wanted = (count_ * percent + 99) / 100, seen = 0;
         for (size_t i = 0; i < counts_.size(); i++) {
@@ -44,7 +39,7 @@ class Histogram {
     }
 
   private:
-    static constexpr unsigned kBits = 3;  // of a number behind its leading one
+    static constexpr unsigned kBits = 3;  // that count behind the leading one of a number
     static constexpr size_t kPerPower = 1u << kBits;
     static size_t bucket(uint64_t ns) {
         if (ns < kPerPower) return ns;
@@ -70,9 +65,9 @@ TimedCall *as_timed(PyObject *object) { return reinterpret_cast<TimedCall *>(obj
 
 PyObject *call(PyObject *object, PyObject *const *args, size_t count, PyObject *names) {
     Ref handler = Ref::borrow(as_timed(object)->handler);
-    uint64_t begun = us_monotonic_ns();
+    uint64_t begun = monotonic_ns();
     PyObject *result = guarded<PyObject_Vectorcall>(handler.get(), args, count, names);
-    as_timed(object)->times.add(us_monotonic_ns() - begun);  // the caller holds a reference to us
+    as_timed(object)->times.add(monotonic_ns() - begun);  // the caller holds a reference to the TimedCall
     return result;
 }
 
@@ -141,7 +136,8 @@ PyMemberDef kMembers[] = {
 
 }  // namespace
 
-// No tp_clear: the handler is set for life, and what holds us can be cleared (the server's options, a facade's dict).
+// No tp_clear: the handler is set for life, and the objects that hold a TimedCall can be cleared (the server's options,
+// a dict of the facade's).
 bool add_timed_call_type(PyObject *module) {
     PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char *>(docs::kTimedCall)},

@@ -1,13 +1,10 @@
-// TlsConfig: a checked TLS configuration as a Python object. Made on any thread, before there is a server to use it, so
-// that serve() and reload() refuse a bad one before anything has changed.
-#include <pybind11/pybind11.h>
+#include "py/server/tls_config.h"
+
 #include <pybind11/stl.h>
 
 #include <string>
 #include <vector>
 
-#include "py/server/bind.h"
-#include "usockets/tls/tls.h"
 #include "docstrings.h"
 #include "py/interpreter/gil.h"
 
@@ -17,8 +14,8 @@ namespace uwserve {
 
 namespace {
 
-us_tls_entry_t read_entry(const py::dict &given, std::vector<py::bytes> &kept) {
-    // No data for None; an empty text is a given one. The bytes are kept while the GIL is not.
+TlsEntry read_entry(const py::dict &given, std::vector<py::bytes> &kept) {
+    // None is a view without data, and an empty text has data. The bytes are kept alive while the GIL is released.
     auto view_of = [&](const char *name) -> std::string_view {
         py::object object = given[name];
         if (object.is_none()) return {};
@@ -26,7 +23,7 @@ us_tls_entry_t read_entry(const py::dict &given, std::vector<py::bytes> &kept) {
         std::string_view view = kept.back();
         return view.data() ? view : std::string_view("", 0);
     };
-    us_tls_entry_t entry;
+    TlsEntry entry;
     entry.key = view_of("key");
     entry.cert = view_of("cert");
     entry.ca = view_of("ca");
@@ -39,8 +36,8 @@ us_tls_entry_t read_entry(const py::dict &given, std::vector<py::bytes> &kept) {
     return entry;
 }
 
-std::unique_ptr<TlsConfig> make_config(const py::list &given) {
-    std::vector<us_tls_entry_t> entries;
+TlsConfig make_config(const py::list &given) {
+    std::vector<TlsEntry> entries;
     std::vector<py::bytes> kept;
     std::vector<std::string> labels;
     for (const py::handle &item : given) {
@@ -49,23 +46,19 @@ std::unique_ptr<TlsConfig> make_config(const py::list &given) {
         entries.push_back(read_entry(entry, kept));
     }
     if (entries.empty()) throw py::value_error("tls has no entry");
-    us_tls_error_t error;
-    us_tls_config_t *native = nullptr;
+    TlsError error;
+    std::optional<TlsConfig> config;
     {
-        ReleasedGil released;  // deriving a key from a passphrase takes its time
-        native = us_tls_config_new(entries, &error);
+        ReleasedGil released;  // deriving a key from a passphrase takes long
+        config = TlsConfig::create(entries, &error);
     }
-    if (!native) throw py::value_error(labels[error.entry] + "." + error.option + " " + error.text);
-    return std::make_unique<TlsConfig>(native);
+    if (!config) throw py::value_error(labels[error.entry] + "." + error.option + " " + error.text);
+    return *std::move(config);
 }
 
 }  // namespace
 
-TlsConfig::~TlsConfig() { us_tls_config_unref(native); }
-
 void bind_tls(py::module_ &module) {
-    py::options plain_docs;
-    plain_docs.disable_function_signatures();
     py::class_<TlsConfig>(module, "TlsConfig", docs::kTlsConfig)
         .def(py::init(&make_config), py::arg("entries"), docs::pybind::kTlsConfig_init);
 }

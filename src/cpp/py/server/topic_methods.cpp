@@ -22,7 +22,7 @@ PyObject *publish(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObj
     }
     if (core->on_loop_thread())
         return PyLong_FromSsize_t(core->publish(nullptr, topic, payload.view(), payload.opcode(), compress));
-    if (core->finished || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
+    if (core->finish.is_done() || !core->has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
     bool posted = core->post_copy(
         payload.view(),
         [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, std::string_view bytes) {

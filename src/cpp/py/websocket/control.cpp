@@ -1,31 +1,35 @@
-// cork, close, terminate, pause, resume, get_buffered_amount of a socket.
+#include "py/websocket/control.h"
+
+#include "docstrings.h"
+#include "py/websocket/queue.h"
 #include "uws/websocket/cork.h"
 #include "uws/websocket/reading.h"
-#include "py/websocket/queue.h"
-#include "docstrings.h"
 
 namespace uwserve {
 
 namespace {
 
-// Runs f(self) now on the loop thread, or later when called from another one. False with an exception set.
+// The close handler's code for a Close frame without a status code (RFC 6455 7.1.5).
+constexpr long kNoStatus = 1005;
+
+// Runs act(self) for an open socket: now on the loop's thread, or later if called on another. Returns None, or NULL
+// with an exception set.
 template <typename F>
-bool run_or_post(WsObject *self, const char *call, F f) {
+PyObject *run_or_post(WsObject *self, const char *call, F act) {
+    if (!self->ws) Py_RETURN_NONE;
     if (self->core->on_loop_thread()) {
         ServerCore::DispatchScope entry(*self->core);
-        f(self);
-        return true;
+        act(self);
+        Py_RETURN_NONE;
     }
-    auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
-    return self->core->post([handle, f](ServerCore &) {
-        if (as_ws(handle->get())->ws) f(as_ws(handle->get()));
-    }, call);
+    auto act_if_open = [act](ServerCore &, WsObject *ws) {
+        if (ws->ws) act(ws);
+    };
+    return post_for(self, call, act_if_open) ? Py_NewRef(Py_None) : nullptr;
 }
 
-PyObject *done(bool ok) { return ok ? Py_NewRef(Py_None) : nullptr; }
-
-// Whether a function or bound method takes nothing at all: it leaves the socket out, as JavaScript may. Read from its
-// code object, as each call may bring a new function. Any other callable gets the socket.
+// Whether a function or bound method has no parameters: it leaves the socket out, as JavaScript may. The code object
+// shows it, as each call may bring a new function. Any other callable gets the socket.
 bool takes_nothing(PyObject *callback) {
     int bound = 0;
     if (PyMethod_Check(callback)) {
@@ -49,10 +53,7 @@ PyObject *cork(PyObject *object, PyObject *callback) {
         return nullptr;
     }
     if (!self->ws) return call_corked(callback, object);
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("ServerWebSocket.cork");
-        return nullptr;
-    }
+    if (!self->core->check_loop_thread("ServerWebSocket.cork")) return nullptr;
     Ref keep = Ref::borrow(object);
     ServerCore::DispatchScope entry(*self->core);
     Socket *ws = self->ws;
@@ -77,30 +78,24 @@ PyObject *close(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObj
     std::string reason;
     if (given[0] && !read_close_code(given[0], &code, true)) return nullptr;
     if (given[1] && !read_close_reason(given[1], &reason)) return nullptr;
-    if (!self->ws) Py_RETURN_NONE;
     if (code == kNoStatus) reason.clear();  // a reason needs a code
-    return done(run_or_post(
-        self, call, [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); }));
+    return run_or_post(self, call,
+                       [code, reason](WsObject *ws) { ws->core->close_handle(ws, static_cast<int>(code), reason); });
 }
 
 PyObject *terminate(PyObject *object, PyObject *) {
-    WsObject *self = as_ws(object);
-    if (!self->ws) Py_RETURN_NONE;
-    return done(run_or_post(self, "ServerWebSocket.terminate", [](WsObject *ws) { ws->core->terminate_handle(ws); }));
+    return run_or_post(as_ws(object), "ServerWebSocket.terminate",
+                       [](WsObject *ws) { ws->core->terminate_handle(ws); });
 }
 
 PyObject *pause(PyObject *object, PyObject *) {
-    WsObject *self = as_ws(object);
-    if (!self->ws) Py_RETURN_NONE;
-    return done(run_or_post(self, "ServerWebSocket.pause", [](WsObject *ws) { pause_for_user(ws->ws); }));
+    return run_or_post(as_ws(object), "ServerWebSocket.pause", [](WsObject *ws) { pause_for_user(ws->ws); });
 }
 
 PyObject *resume(PyObject *object, PyObject *) {
-    WsObject *self = as_ws(object);
-    if (!self->ws) Py_RETURN_NONE;
-    return done(run_or_post(self, "ServerWebSocket.resume", [](WsObject *ws) {
+    return run_or_post(as_ws(object), "ServerWebSocket.resume", [](WsObject *ws) {
         if (resume_for_user(ws->ws) && ws->queue) continue_reading(ws);
-    }));
+    });
 }
 
 PyObject *get_buffered_amount(PyObject *object, PyObject *) {
@@ -127,18 +122,14 @@ bool read_close_code(PyObject *object, long *code, bool may_have_none) {
 }
 
 bool read_close_reason(PyObject *object, std::string *reason) {
-    if (!PyUnicode_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "reason must be str, not %.200s", Py_TYPE(object)->tp_name);
+    std::string_view text;
+    if (!read_text(object, "reason", &text)) return false;
+    if (text.size() > 123) {
+        PyErr_Format(PyExc_ValueError, "reason must not be over 123 bytes of UTF-8 (RFC 6455 5.5), got %zu",
+                     text.size());
         return false;
     }
-    Py_ssize_t size;
-    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
-    if (!utf8) return false;
-    if (size > 123) {
-        PyErr_Format(PyExc_ValueError, "reason must not be over 123 bytes of UTF-8 (RFC 6455 5.5), got %zd", size);
-        return false;
-    }
-    reason->assign(utf8, static_cast<size_t>(size));
+    reason->assign(text);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "py/websocket/events.h"
 #include "py/websocket/queue.h"
 
 namespace uwserve {
@@ -18,7 +19,7 @@ void note_close(WsObject *handle, int code, std::string_view reason) {
         PyErr_Clear();
     } catch (const std::bad_alloc &) {
     }
-    // There is no memory for it: it will not be known.
+    // Without memory for it, the reason is lost.
 }
 
 bool defer_close(ServerCore &core, Ref &keep) {
@@ -42,7 +43,7 @@ bool defer_close(ServerCore &core, Ref &keep) {
     queue->unparsed.clear();
     queue->charge();
     if (must_wait) {
-        keep.release();  // `unfinished` has it
+        keep.release();  // `unfinished` owns it now
         queue->close.is_due = true;
         core.instance->hold_open();
         wake_closed(core, handle);
@@ -55,7 +56,7 @@ void run_deferred_close(ServerCore &core, WsObject *handle) {
     WsQueue &queue = *handle->queue;
     queue.close.is_due = false;
     auto found = std::find(core.unfinished.begin(), core.unfinished.end(), handle);
-    Ref keep = Ref::steal(reinterpret_cast<PyObject *>(handle));
+    Ref keep = Ref::steal(as_object(handle));
     *found = core.unfinished.back();
     core.unfinished.pop_back();
     core.instance->release_hold();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "py/websocket/object.h"
 
@@ -13,14 +12,14 @@ struct DeferredClose {
     bool is_due = false;  // the socket is closed, its close handler has not run
 };
 
-// Keeps code and reason for later questions. Runs no Python code.
+// Keeps code and reason for those that ask later (waiters.h). Runs no Python code.
 void note_close(WsObject *handle, int code, std::string_view reason);
-// Whether the close handler must wait: then it runs later, and what waits for the close is woken. `keep` is the instance's
-// reference.
+// Whether the close handler must wait. Then it runs later, coroutines that wait for the close are woken, and `keep`,
+// the instance's reference, is taken.
 bool defer_close(ServerCore &core, Ref &keep);
-// The close handler that has waited runs now.
+// Runs the close handler that has waited.
 void run_deferred_close(ServerCore &core, WsObject *handle);
-// Runs every close handler that waits, and drops the events it waits for: a stop that takes no time.
+// Runs every close handler that waits, and drops the events that it waits for: for a forced stop.
 void finish_closes(ServerCore &core);
 
 }  // namespace uwserve

@@ -1,5 +1,5 @@
-// Receive buffers that a memoryview's slices have taken over and let go again. The parser may still be in one, further up
-// the stack of the callback that dropped the last slice, so they are freed between callbacks.
+// Receive buffers that slices of a memoryview have taken over and no longer use. The parser may still be in such a
+// buffer, further up the stack of the callback that dropped the last slice, so the buffers are freed between callbacks.
 #pragma once
 
 #include <atomic>
@@ -14,23 +14,23 @@ namespace uwserve {
 class DeferredFree {
   public:
     ~DeferredFree() { empty(); }
-    void bury(void *buffer) {
+    void add(void *buffer) {
         std::lock_guard lock(mutex_);
         buffers_.push_back(buffer);
-        used_.store(true, std::memory_order_relaxed);
+        has_buffers_.store(true, std::memory_order_relaxed);
     }
     // When no callback of the loop is on the stack.
     void empty() {
-        if (!used_.load(std::memory_order_relaxed)) return;
+        if (!has_buffers_.load(std::memory_order_relaxed)) return;
         std::lock_guard lock(mutex_);
         for (void *buffer : std::exchange(buffers_, {})) free(buffer);
-        used_.store(false, std::memory_order_relaxed);
+        has_buffers_.store(false, std::memory_order_relaxed);
     }
 
   private:
     std::mutex mutex_;
     std::vector<void *> buffers_;
-    std::atomic<bool> used_{false};
+    std::atomic<bool> has_buffers_{false};
 };
 
 }  // namespace uwserve

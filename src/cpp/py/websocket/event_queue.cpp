@@ -6,7 +6,7 @@ namespace uwserve {
 
 size_t EventQueue::find(bool is_message) const {
     size_t index = 0;
-    while (index < count() && (at(index).kind == EventKind::kMessage) != is_message) index++;
+    while (index < count() && (at(index).origin == Origin::kMessage) != is_message) index++;
     return index;
 }
 
@@ -16,7 +16,7 @@ void EventQueue::push(WsEvent event) {
         first_ = 0;
     }
     const size_t more = event.bytes;
-    const bool is_drain = event.kind == EventKind::kDrain;
+    const bool is_drain = event.origin == Origin::kDrain;
     events_.push_back(std::move(event));
     bytes_ += more;
     has_drain_ |= is_drain;
@@ -34,7 +34,7 @@ WsEvent EventQueue::take(size_t index) {
         first_ = 0;
     }
     bytes_ -= event.bytes;
-    if (event.kind == EventKind::kDrain) has_drain_ = false;
+    if (event.origin == Origin::kDrain) has_drain_ = false;
     return event;
 }
 

@@ -1,21 +1,19 @@
-// The events of one socket that wait, in the order of arrival, bounded by count and by bytes. GIL.
+// The waiting events of one socket, in the order of arrival, bounded by count and by bytes. GIL.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "py/interpreter/ref.h"
+#include "py/server/origin.h"
 
 namespace uwserve {
 
-enum class EventKind : uint8_t { kMessage, kDrain, kPing, kPong };
-
 struct WsEvent {
-    EventKind kind;
+    Origin origin;  // kMessage, kDrain, kPing or kPong
     Ref payload;  // none for kDrain
-    size_t bytes = 0;  // what it takes in memory
-    bool as_view = false;  // a handler gets a memoryview of it
+    size_t bytes = 0;  // of memory
+    bool as_view = false;  // the handler gets a memoryview of it
 };
 
 class EventQueue {
@@ -44,7 +42,7 @@ class EventQueue {
     std::vector<WsEvent> events_;  // from first_ on
     size_t first_ = 0;
     size_t bytes_ = 0;
-    bool has_drain_ = false;  // one is enough
+    bool has_drain_ = false;  // one drain event is enough
 };
 
 }  // namespace uwserve

@@ -1,29 +1,25 @@
-// Events of WebSockets, on their way from uWebSockets to the user's handlers.
-//
-// A handler is called with its own reference to itself and to the handle, because it may close the socket, reload the
-// handlers or drop the last name of anything. Messages are copied into Python objects first (defect L11).
-#include <atomic>
-#include <cstring>
+#include "py/websocket/events.h"
 
+#include <atomic>
+
+#include "py/websocket/message_view.h"
+#include "py/websocket/queue.h"
 #include "uws/websocket/close.h"
 #include "uws/websocket/cork.h"
 #include "uws/websocket/reading.h"
-#include "py/websocket/queue.h"
 
 namespace uwserve {
 
 namespace {
 
 WsObject *handle_of(Socket *ws) { return static_cast<WsObject *>(ws->getUserData()->handle); }
-PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
-
-// A handler about to be called, and its socket. Made before anything else: making the argument can run a finaliser, and
-// that may close the socket or replace the handlers.
+// A handler about to be called, and its socket. Made before the argument: making that can run a finaliser, which may
+// close the socket or replace the handlers.
 struct Call {
-    Call(const Ref &to, WsObject *ws) : handler(Ref::borrow(to.get())), handle(Ref::borrow(object(ws))) {}
+    Call(const Ref &to, WsObject *ws) : handler(Ref::borrow(to.get())), handle(new_ref(ws)) {}
     WsObject *ws() const { return as_ws(handle.get()); }
 
-    // handler(ws) or handler(ws, argument); deals with what it raises. Not called for a socket that has closed since.
+    // handler(ws) or handler(ws, argument), and what is done about its failure. Not for a socket that has closed since.
     void run(ServerCore &core, PyObject *argument, Origin origin) const {
         if (ws()->ws) [[likely]]
             run_always(core, argument, origin);
@@ -41,13 +37,14 @@ struct Call {
         }
         if (!result) [[unlikely]] {
             core.handler_failed(ws(), origin);
+            if (origin == Origin::kOpen && ws()->ws) core.close_handle(ws(), 1011, {});
         } else if (result.get() != Py_None && is_coroutine(result.get())) {
             scope.close();
             run_in_order(core, ws(), std::move(result), argument, origin);
         }
     }
 
-    // The same with an argument whose making may have failed.
+    // The same with an argument that may have failed to be made.
     void run_with(ServerCore &core, const Ref &argument, Origin origin) const {
         if (argument) [[likely]] {
             run(core, argument.get(), origin);
@@ -59,11 +56,7 @@ struct Call {
     Ref handler, handle;
 };
 
-Ref bytes(std::string_view data) {
-    return Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())));
-}
-
-// The socket is closed and `keep` was the instance's reference: the close handler runs, or will.
+// The socket is closed, and `keep` was the instance's reference: the close handler runs, or will.
 void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
     WsObject *handle = as_ws(keep.get());
     note_close(handle, code, reason);
@@ -74,13 +67,21 @@ void end_handle(ServerCore &core, Ref keep, int code, std::string_view reason) {
     if (handle->queue) wake_closed(core, handle);
 }
 
+void on_control_frame(ServerCore &core, Socket *ws, const Ref &handler, Origin origin, std::string_view data) {
+    core.gil.ensure();
+    WsObject *handle = handle_of(ws);
+    if (handle->queue && queue_control(core, handle, origin, data)) return;
+    Call call(handler, handle);
+    call.run_with(core, Ref::steal(make_bytes(data)), origin);
+}
+
 // The handle is closed from here on. The result is the instance's reference to it.
 Ref detach(ServerCore &core, WsObject *handle) {
     handle->ws->getUserData()->handle = nullptr;
     handle->ws = nullptr;
     core.pending_websockets--;
     core.running_handlers.socket_closed(handle);
-    return Ref::steal(object(handle));
+    return Ref::steal(as_object(handle));
 }
 
 }  // namespace
@@ -93,12 +94,12 @@ void call_close_handler(ServerCore &core, WsObject *handle, int code, std::strin
     if (!core.options.close) return;
     Ref keep_handler = Ref::borrow(core.options.close.get());
     Ref status = Ref::steal(PyLong_FromLong(code));
-    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    Ref text = Ref::steal(make_utf8(reason, "replace"));
     Ref result;
     core.coroutines.before_call(keep_handler.get());
     ContextScope scope = core.scope(&handle->context);
     if (scope && status && text) {
-        PyObject *stack[] = {nullptr, object(handle), status.get(), text.get()};
+        PyObject *stack[] = {nullptr, as_object(handle), status.get(), text.get()};
         result = Ref::steal(
             guarded<PyObject_Vectorcall>(keep_handler.get(), stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     }
@@ -117,22 +118,9 @@ void ServerCore::on_open(Socket *ws) {
     pending_websockets++;
     limits.stats.upgrades.add();
     handle->id = limits.stats.upgrades.get();
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     connections_log.open(*this, handle, instance->loop()->tick);
-    if (!options.open || !handle->ws) return;
-    Ref handler = Ref::borrow(options.open.get());
-    coroutines.before_call(handler.get());
-    ContextScope scope = this->scope(&handle->context);
-    Ref result = scope ? Ref::steal(guarded<PyObject_CallOneArg>(handler.get(), object(handle))) : Ref();
-    if (result) {
-        if (result.get() != Py_None && is_coroutine(result.get())) {
-            scope.close();
-            run_in_order(*this, handle, std::move(result), nullptr, Origin::kOpen);
-        }
-        return;
-    }
-    handler_failed(handle, Origin::kOpen);
-    if (handle->ws) close_handle(handle, 1011, {});
+    if (options.open && handle->ws) Call(options.open, handle).run_always(*this, nullptr, Origin::kOpen);
 }
 
 void ServerCore::on_message(Socket *ws, std::string_view message, Content content) {
@@ -147,7 +135,7 @@ void ServerCore::on_message(Socket *ws, std::string_view message, Content conten
     if (content != Content::kBinary) {
         call.run_with(*this, Ref::steal(decode_text(message, content == Content::kAscii)), Origin::kMessage);
     } else if (call.ws()->binary_type == BinaryType::kBytes) [[likely]] {
-        call.run_with(*this, bytes(message), Origin::kMessage);
+        call.run_with(*this, Ref::steal(make_bytes(message)), Origin::kMessage);
     } else {
         BinaryMessage content = make_binary(*this, ws, call.ws()->binary_type, message);
         call.run_with(*this, content.object, Origin::kMessage);
@@ -162,7 +150,7 @@ void ServerCore::on_unparsed(Socket *ws, std::string_view rest) {
 
 void ServerCore::on_drain(Socket *ws) {
     WsObject *handle = handle_of(ws);
-    // Without the GIL: another thread may make one at this moment, and then posts what it waits for.
+    // Without the GIL: another thread may make a queue at this moment; its check for the drain is posted.
     bool has_queue = handle && std::atomic_ref(handle->queue).load(std::memory_order_acquire);
     if (resume_behind_backlog(ws) && has_queue) {
         gil.ensure();
@@ -170,7 +158,7 @@ void ServerCore::on_drain(Socket *ws) {
     }
     if (!handle || (!options.drain && !has_queue)) return;
     gil.ensure();
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     if (options.drain && !(has_queue && queue_drain(handle))) {
         Call call(options.drain, handle);
         corked(ws, [&] { call.run(*this, nullptr, Origin::kDrain); });
@@ -181,25 +169,16 @@ void ServerCore::on_drain(Socket *ws) {
 void ServerCore::on_ping(Socket *ws, std::string_view data) {
     pause_behind_backlog(ws);
     limits.stats.received[static_cast<unsigned>(Opcode::kPing)].add(data.size());
-    if (!options.ping) return;
-    gil.ensure();
-    WsObject *handle = handle_of(ws);
-    if (handle->queue && queue_control(*this, handle, EventKind::kPing, data)) return;
-    Call call(options.ping, handle);
-    call.run_with(*this, bytes(data), Origin::kPing);
+    if (options.ping) on_control_frame(*this, ws, options.ping, Origin::kPing, data);
 }
 
 void ServerCore::on_pong(Socket *ws, std::string_view data) {
     limits.stats.received[static_cast<unsigned>(Opcode::kPong)].add(data.size());
-    if (!options.pong) return;
-    gil.ensure();
-    WsObject *handle = handle_of(ws);
-    if (handle->queue && queue_control(*this, handle, EventKind::kPong, data)) return;
-    Call call(options.pong, handle);
-    call.run_with(*this, bytes(data), Origin::kPong);
+    if (options.pong) on_control_frame(*this, ws, options.pong, Origin::kPong, data);
 }
 
-// The peer closed, or the connection failed. For closes of our own the handle is detached already.
+// The peer has closed, or the connection has failed. If the server has closed the socket, the handle is detached
+// already.
 void ServerCore::on_close(Socket *ws, int code, std::string_view reason) {
     WsObject *handle = handle_of(ws);
     if (!handle) return;
@@ -216,7 +195,8 @@ void ServerCore::finish_close(Ref handle, int code, std::string_view reason) {
     end_handle(*this, std::move(handle), code, reason);
 }
 
-// At the top of a turn, for one of many: memory that is short for one close must not keep the others from being closed.
+// At the top of a turn, for one of many sockets: want of memory for one close must not keep the others from being
+// closed.
 void ServerCore::finish_close_safely(Ref handle, int code, std::string_view reason) {
     try {
         finish_close(std::move(handle), code, reason);

@@ -6,8 +6,6 @@ namespace uwserve {
 
 namespace {
 
-PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
-
 PyObject *task_done(PyObject *self, PyObject *task) {
     WsObject *handle = as_ws(self);
     WsQueue *queue = handle->queue;
@@ -18,28 +16,20 @@ PyObject *task_done(PyObject *self, PyObject *task) {
     if (handle->core->on_loop_thread() && handle->core->instance && !handle->core->instance->is_in_callback()) {
         deliver_events(*handle->core, handle);
     } else {
-        deliver_soon(handle);  // also inside a handler, which an event loop that is run in one can do
+        deliver_soon(handle);  // also inside of a handler that runs the event loop
     }
     Py_RETURN_NONE;
 }
 
 PyMethodDef kTaskDone = {"task_done", raw_call<task_done>, METH_O, nullptr};
 
-bool is_done(PyObject *task) {
-    Ref answer = Ref::steal(guarded<PyObject_CallMethod>(task, "done", nullptr));
-    if (!answer) PyErr_Clear();
-    return answer && answer.get() == Py_True;
-}
-
-// Everything of that kind waits until the task has ended. False with an exception set.
+// Events of that kind wait until the task has ended. False with an exception set.
 bool hold_events(WsObject *handle, Ref task, Hold::Kind kind) {
     WsQueue *queue = queue_of(handle);
     if (!queue) return false;
-    if (queue->hold.is_set() && !is_done(queue->hold.task.get())) return true;  // of several, the first
-    Ref callback = Ref::steal(PyCFunction_New(&kTaskDone, object(handle)));
-    if (!callback) return false;
-    Ref added = Ref::steal(guarded<PyObject_CallMethod>(task.get(), "add_done_callback", "O", callback.get()));
-    if (!added) return false;
+    if (queue->hold.is_set() && !is_true(queue->hold.task.get(), "done")) return true;  // the first of several counts
+    Ref callback = Ref::steal(PyCFunction_New(&kTaskDone, as_object(handle)));
+    if (!callback || !call_method(task.get(), "add_done_callback", "O", callback.get())) return false;
     Ref before = std::exchange(queue->hold.task, std::move(task));
     queue->hold.kind = kind;
     return true;
@@ -55,10 +45,10 @@ void end_hold(WsObject *handle) {
 }  // namespace
 
 void run_held(ServerCore &core, WsObject *handle, Ref coroutine, Origin origin, Hold::Kind kind) {
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     const bool was_busy = handle->is_busy;
     handle->is_busy |= kind == Hold::Kind::kAll;
-    Ref task = core.coroutines.run(handle, std::move(coroutine), origin, handle->context);
+    Ref task = start_coroutine(core, handle, std::move(coroutine), origin, handle->context);
     handle->is_busy = was_busy;
     if (task && !hold_events(handle, std::move(task), kind)) core.log_failure(origin);
     if (handle->queue && handle->queue->close.is_due && !was_busy) deliver_events(core, handle);

@@ -1,26 +1,15 @@
-// Messages is the iterator; while it lives and is not closed, the socket's messages wait for it. It refers to the handle,
-// the handle's queue to it without a reference: letting go of it, as `break` does, gives the messages back. What its
-// __anext__ returns is a MessageWait: it takes a message if there is one, and else waits for a future of the running event
-// loop, which only says that it is worth looking again. So nothing is lost when the waiting task is cancelled.
-//
-// One at a time may wait. A MessageWait claims the iterator (`waiting`) before it runs any Python, and gives it back when it
-// ends, however it does; every other is refused, also one that was made before the claim, and a second task that awaits the
-// same MessageWait. A refusal changes nothing for the one that waits. A claim whose event loop has been closed is void.
-//
-// It may be iterated in any thread's event loop; all of it is guarded by the GIL.
 #include "py/websocket/messages.h"
 
-#include <cstring>
-
-#include "py/websocket/queue.h"
 #include "docstrings.h"
+#include "py/interpreter/types.h"
+#include "py/websocket/queue.h"
 
 namespace uwserve {
 
 struct MessagesObject {
     PyObject_HEAD WsObject *ws;
-    PyObject *waiting;  // borrowed: the MessageWait that has the claim, which takes itself away
-    PyObject *future;  // what it waits for; NULL once that is done, or about to be
+    PyObject *waiting;  // borrowed: the MessageWait that has the claim, and clears this
+    PyObject *future;  // for which that waits; NULL once it is done, or about to be
     unsigned long thread;  // of the future's event loop
     bool is_active;
 };
@@ -36,9 +25,8 @@ struct MessageWaitObject {
 
 MessagesObject *as_messages(PyObject *object) { return reinterpret_cast<MessagesObject *>(object); }
 MessageWaitObject *as_wait(PyObject *object) { return reinterpret_cast<MessageWaitObject *>(object); }
-PyObject *object(MessagesObject *self) { return reinterpret_cast<PyObject *>(self); }
 
-// The socket's messages are its own again.
+// The socket's messages go to its handler again.
 void release(MessagesObject *self) {
     if (!self->is_active) return;
     self->is_active = false;
@@ -54,15 +42,13 @@ void release(MessagesObject *self) {
 
 // future.set_result(None), unless it was cancelled.
 PyObject *resolve(PyObject *, PyObject *future) {
-    Ref done = Ref::steal(guarded<PyObject_CallMethod>(future, "done", nullptr));
-    if (!done) return nullptr;
-    if (done.get() == Py_True) Py_RETURN_NONE;
-    return guarded<PyObject_CallMethod>(future, "set_result", "O", Py_None);
+    Ref done = call_method(future, "done");
+    return !done || done.get() == Py_True ? done.release() : call_method(future, "set_result", "O", Py_None).release();
 }
 
 PyMethodDef kResolve = {"resolve", raw_call<resolve>, METH_O, nullptr};
 
-bool has_claim(MessageWaitObject *self) { return self->messages->waiting == reinterpret_cast<PyObject *>(self); }
+bool has_claim(MessageWaitObject *self) { return self->messages->waiting == as_object(self); }
 
 // The claim stays.
 void drop_future(MessageWaitObject *self) {
@@ -81,8 +67,8 @@ bool start_waiting(MessageWaitObject *self) {
     MessagesObject *messages = self->messages;
     self->is_starting = true;
     Ref module = Ref::steal(guarded<PyImport_ImportModule>("asyncio.events"));
-    Ref loop = module ? Ref::steal(guarded<PyObject_CallMethod>(module.get(), "get_running_loop", nullptr)) : Ref();
-    Ref future = loop ? Ref::steal(guarded<PyObject_CallMethod>(loop.get(), "create_future", nullptr)) : Ref();
+    Ref loop = module ? call_method(module.get(), "get_running_loop") : Ref();
+    Ref future = loop ? call_method(loop.get(), "create_future") : Ref();
     PyObject *iterator = future ? guarded<PyObject_GetIter>(future.get()) : nullptr;
     self->is_starting = false;
     if (!iterator) return false;
@@ -95,23 +81,12 @@ bool start_waiting(MessageWaitObject *self) {
     return true;
 }
 
-PyObject *refuse_second() {
-    PyErr_SetString(PyExc_RuntimeError, "ServerWebSocket.messages(): another task waits for the next message already");
-    return nullptr;
-}
-
-bool is_true(PyObject *object, const char *method) {
-    Ref answer = Ref::steal(guarded<PyObject_CallMethod>(object, method, nullptr));
-    if (!answer) PyErr_Clear();
-    return answer && answer.get() == Py_True;
-}
-
-// Whether another one than `self` waits. One whose event loop is closed will never go on.
+// Whether another MessageWait than `self` waits. One whose event loop is closed will never go on.
 bool is_taken(MessagesObject *messages, MessageWaitObject *self) {
     auto *other = reinterpret_cast<MessageWaitObject *>(messages->waiting);
     if (!other || other == self) return false;
     Ref keep = Ref::borrow(messages->waiting), future = Ref::borrow(other->future);
-    Ref loop = future ? Ref::steal(guarded<PyObject_CallMethod>(future.get(), "get_loop", nullptr)) : Ref();
+    Ref loop = future ? call_method(future.get(), "get_loop") : Ref();
     if (!loop) PyErr_Clear();
     if (!loop || !is_true(loop.get(), "is_closed")) return true;
     if (messages->waiting == keep.get()) stop_waiting(other);
@@ -142,19 +117,20 @@ PySendResult wait_on(MessageWaitObject *self, PyObject *argument, PyObject **res
             return PYGEN_ERROR;
         }
         if (!start_waiting(self)) return PYGEN_ERROR;
-        // Making the future has run Python, and another thread with it: a message may have come and found no waiter.
+        // Making the future has run Python, and maybe another thread: a message may have come and found no waiter.
         if (!messages->is_active || !messages->ws->ws || messages->ws->queue->events.has_message()) drop_future(self);
     }
 }
 
-PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result) {
-    MessageWaitObject *self = as_wait(object_);
+PySendResult wait_send(PyObject *object, PyObject *argument, PyObject **result) {
+    MessageWaitObject *self = as_wait(object);
     MessagesObject *messages = self->messages;
     *result = nullptr;
-    // A task that waits is stepped when its future is done, or by throw(): with a future that is not, this is another.
-    bool is_second = self->is_starting || is_taken(messages, self) || (self->future && !is_true(self->future, "done"));
-    if (is_second) {
-        refuse_second();
+    // A task that waits is stepped when its future is done, or by throw(). If the future is not done, this is another
+    // task.
+    if (self->is_starting || is_taken(messages, self) || (self->future && !is_true(self->future, "done"))) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "ServerWebSocket.messages(): another task waits for the next message already");
         return PYGEN_ERROR;
     }
     if (self->closes) {
@@ -162,7 +138,7 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    messages->waiting = object_;
+    messages->waiting = object;
     PySendResult sent = wait_on(self, argument, result);
     if (sent != PYGEN_NEXT) {
         SavedError error;
@@ -171,35 +147,23 @@ PySendResult wait_send(PyObject *object_, PyObject *argument, PyObject **result)
     return sent;
 }
 
-PyObject *wait_next(PyObject *object_) {
+PyObject *wait_send_method(PyObject *object, PyObject *argument) {
     PyObject *result;
-    PySendResult sent = wait_send(object_, Py_None, &result);
-    if (sent == PYGEN_RETURN) {
-        if (result != Py_None) PyErr_SetObject(PyExc_StopIteration, result);  // str, bytes or bytearray
-        Py_DECREF(result);
-        return nullptr;
-    }
-    return result;
+    if (wait_send(object, argument, &result) != PYGEN_RETURN) return result;
+    PyErr_SetObject(PyExc_StopIteration, result);  // None, str, bytes or bytearray
+    Py_DECREF(result);
+    return nullptr;
 }
 
-PyObject *wait_send_method(PyObject *object_, PyObject *argument) {
-    PyObject *result;
-    PySendResult sent = wait_send(object_, argument, &result);
-    if (sent == PYGEN_RETURN) {
-        PyErr_SetObject(PyExc_StopIteration, result);
-        Py_DECREF(result);
-        return nullptr;
-    }
-    return result;
-}
+PyObject *wait_next(PyObject *object) { return wait_send_method(object, Py_None); }
 
-// throw(exception), or throw(type, value, traceback) as it was before.
-PyObject *wait_throw(PyObject *object_, PyObject *args) {
+// throw(exception), or throw(type, value, traceback) as in older Python.
+PyObject *wait_throw(PyObject *object, PyObject *args) {
     PyObject *type, *value = Py_None, *traceback = Py_None;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) return nullptr;
-    stop_waiting(as_wait(object_));
+    stop_waiting(as_wait(object));
     if (PyExceptionInstance_Check(type)) {
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(type)), type);
+        raise_again(type);
     } else if (PyExceptionClass_Check(type)) {
         PyErr_SetObject(type, value);
     } else {
@@ -208,36 +172,31 @@ PyObject *wait_throw(PyObject *object_, PyObject *args) {
     return nullptr;
 }
 
-PyObject *wait_close(PyObject *object_, PyObject *) {
-    stop_waiting(as_wait(object_));
+PyObject *wait_close(PyObject *object, PyObject *) {
+    stop_waiting(as_wait(object));
     Py_RETURN_NONE;
 }
 
-int wait_traverse(PyObject *object_, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object_));
-    Py_VISIT(reinterpret_cast<PyObject *>(as_wait(object_)->messages));
-    Py_VISIT(as_wait(object_)->future);
-    Py_VISIT(as_wait(object_)->future_iterator);
+int wait_traverse(PyObject *object, visitproc visit, void *arg) {
+    MessageWaitObject *self = as_wait(object);
+    return visit_all(visit, arg,
+                     {as_object(Py_TYPE(object)), as_object(self->messages), self->future, self->future_iterator});
+}
+
+int wait_clear(PyObject *object) {
+    stop_waiting(as_wait(object));
     return 0;
 }
 
-int wait_clear(PyObject *object_) {
-    stop_waiting(as_wait(object_));
-    return 0;
-}
-
-void wait_dealloc(PyObject *object_) {
-    PyTypeObject *type = Py_TYPE(object_);
-    PyObject_GC_UnTrack(object_);
-    stop_waiting(as_wait(object_));
-    Py_DECREF(object(as_wait(object_)->messages));
-    type->tp_free(object_);
-    Py_DECREF(type);
+void wait_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    stop_waiting(as_wait(object));
+    Py_DECREF(as_object(as_wait(object)->messages));
+    free_instance(object);
 }
 
 PyObject *new_wait(PyObject *messages, bool closes) {
-    PyTypeObject *type = as_messages(messages)->ws->core->state->messages_wait_type;
-    PyObject *wait = new_object(type);
+    PyObject *wait = new_object(as_messages(messages)->ws->core->state->messages_wait_type);
     if (!wait) return nullptr;
     as_wait(wait)->messages = as_messages(Py_NewRef(messages));
     as_wait(wait)->closes = closes;
@@ -246,44 +205,39 @@ PyObject *new_wait(PyObject *messages, bool closes) {
 
 // --- the iterator ---
 
-// Never refuses: that is for the await, as with an asynchronous generator. (anext() with a default, in CPython up to 3.13,
-// does not expect it to, and crashes.)
+// Never refuses: the await does, as with an asynchronous generator. (anext() with a default, in CPython up to 3.13,
+// crashes if __anext__ raises.)
 PyObject *messages_next(PyObject *self) { return new_wait(self, false); }
 
 PyObject *messages_aclose(PyObject *self, PyObject *) { return new_wait(self, true); }
 
-int messages_traverse(PyObject *object_, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object_));
-    Py_VISIT(reinterpret_cast<PyObject *>(as_messages(object_)->ws));
-    Py_VISIT(as_messages(object_)->future);
+int messages_traverse(PyObject *object, visitproc visit, void *arg) {
+    MessagesObject *self = as_messages(object);
+    return visit_all(visit, arg, {as_object(Py_TYPE(object)), as_object(self->ws), self->future});
+}
+
+int messages_clear(PyObject *object) {
+    Py_CLEAR(as_messages(object)->future);
     return 0;
 }
 
-int messages_clear(PyObject *object_) {
-    Py_CLEAR(as_messages(object_)->future);
-    return 0;
-}
-
-void messages_dealloc(PyObject *object_) {
-    MessagesObject *self = as_messages(object_);
-    PyTypeObject *type = Py_TYPE(object_);
-    PyObject_GC_UnTrack(object_);
+void messages_dealloc(PyObject *object) {
+    MessagesObject *self = as_messages(object);
+    PyObject_GC_UnTrack(object);
     release(self);
     Py_CLEAR(self->future);
-    Py_DECREF(reinterpret_cast<PyObject *>(self->ws));
-    type->tp_free(object_);
-    Py_DECREF(type);
+    Py_DECREF(as_object(self->ws));
+    free_instance(object);
 }
 
-PyObject *messages(PyObject *object_, PyObject *) {
-    WsObject *self = as_ws(object_);
+PyObject *messages(PyObject *object, PyObject *) {
+    WsObject *self = as_ws(object);
     if (!self->core->check_alive("ServerWebSocket.messages")) return nullptr;
     WsQueue *queue = queue_of(self);
     if (!queue) return nullptr;
-    PyTypeObject *type = self->core->state->messages_type;
-    Ref result = Ref::steal(new_object(type));  // may run a finaliser
+    Ref result = Ref::steal(new_object(self->core->state->messages_type));  // may run a finaliser
     if (!result) return nullptr;
-    as_messages(result.get())->ws = as_ws(Py_NewRef(object_));
+    as_messages(result.get())->ws = as_ws(Py_NewRef(object));
     if (queue->iterator) {
         PyErr_SetString(PyExc_RuntimeError,
                         "ServerWebSocket.messages(): the messages of this socket are being iterated already");
@@ -295,36 +249,27 @@ PyObject *messages(PyObject *object_, PyObject *) {
     return result.release();
 }
 
-bool add_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, bool is_private,
-              PyTypeObject **type) {
-    PyType_Spec spec = {name, static_cast<int>(size), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    *type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
-    return *type && (is_private ||
-                     PyModule_AddObjectRef(module, strrchr(name, '.') + 1, reinterpret_cast<PyObject *>(*type)) == 0);
-}
-
 }  // namespace
 
 void wake_iterator(ServerCore &core, MessagesObject *iterator) {
     if (!iterator->future) return;
     core.coroutines.needs_turn();
-    Ref keep = Ref::borrow(object(iterator));
+    // No reference to the iterator: its owner may release it as soon as the future is done, and take a new one.
     Ref future = Ref::steal(std::exchange(iterator->future, nullptr));
+    const bool is_here = iterator->thread == PyThread_get_thread_ident();
     Ref result;
-    if (iterator->thread == PyThread_get_thread_ident()) {
+    if (is_here) {
         result = Ref::steal(resolve(nullptr, future.get()));
     } else {
-        Ref loop = Ref::steal(guarded<PyObject_CallMethod>(future.get(), "get_loop", nullptr));
+        Ref loop = call_method(future.get(), "get_loop");
         Ref function = loop ? Ref::steal(PyCFunction_New(&kResolve, nullptr)) : Ref();
         if (function) {
-            result = Ref::steal(
-                guarded<PyObject_CallMethod>(loop.get(), "call_soon_threadsafe", "OO", function.get(), future.get()));
+            result = call_method(loop.get(), "call_soon_threadsafe", "OO", function.get(), future.get());
         }
     }
     if (result) return;
     if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_Clear();  // that event loop is closed: nothing waits any more
+        PyErr_Clear();  // that event loop is closed: nothing waits in it
     } else {
         core.log_failure(Origin::kMessagesIterator);
     }
@@ -362,10 +307,10 @@ bool add_messages_types(PyObject *module, ModuleState *state) {
         {Py_tp_methods, wait_methods},
         {0, nullptr},
     };
-    return add_type(module, "uwserve._core.Messages", sizeof(MessagesObject), messages_slots, false,
-                    &state->messages_type) &&
-           add_type(module, "uwserve._core.MessageWait", sizeof(MessageWaitObject), wait_slots, true,
-                    &state->messages_wait_type);
+    return export_type(module, "uwserve._core.Messages", sizeof(MessagesObject), messages_slots,
+                       &state->messages_type) &&
+           make_type(module, "uwserve._core.MessageWait", sizeof(MessageWaitObject), wait_slots,
+                     &state->messages_wait_type);
 }
 
 PyMethodDef kMessagesMethods[] = {

@@ -1,30 +1,31 @@
-// The type ServerWebSocket: construction, attributes, garbage collection.
-#include "py/websocket/queue.h"
-#include "docstrings.h"
+#include "py/websocket/object.h"
 
 #include <arpa/inet.h>
 #include <structmember.h>
 
-#include <algorithm>
-#include <cstring>
 #include <vector>
+
+#include "docstrings.h"
+#include "py/interpreter/types.h"
+#include "py/websocket/control.h"
+#include "py/websocket/queue.h"
+#include "py/websocket/send.h"
+#include "py/websocket/topics.h"
 
 namespace uwserve {
 
 namespace {
 
 int ws_traverse(PyObject *object, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(as_ws(object)->data);
-    Py_VISIT(as_ws(object)->core_object);
-    Py_VISIT(as_ws(object)->context);
-    return as_ws(object)->queue ? traverse_queue(*as_ws(object)->queue, visit, arg) : 0;
+    WsObject *self = as_ws(object);
+    if (int result = visit_all(visit, arg, {as_object(Py_TYPE(object)), self->data, self->core_object, self->context}))
+        return result;
+    return self->queue ? traverse_queue(*self->queue, visit, arg) : 0;
 }
 
-// core_object stays: methods of a cleared handle must still find a core. The cycle is broken by the core's clear().
+// core_object stays: methods of a cleared handle must still find a core. The core's clear() breaks the cycle.
 int ws_clear(PyObject *object) {
-    Py_CLEAR(as_ws(object)->data);
-    Py_CLEAR(as_ws(object)->context);
+    clear_all({&as_ws(object)->data, &as_ws(object)->context});
     if (WsQueue *queue = as_ws(object)->queue) {
         Ref task = std::move(queue->hold.task);
         std::vector<Waiter> waiters = std::exchange(queue->waiters, {});
@@ -35,16 +36,11 @@ int ws_clear(PyObject *object) {
 
 void free_ws(PyObject *object) {
     WsObject *self = as_ws(object);
-    PyTypeObject *type = Py_TYPE(object);
     if (self->weakrefs) PyObject_ClearWeakRefs(object);
     self->core->state->live_handles--;
     delete std::exchange(self->queue, nullptr);
-    Py_CLEAR(self->data);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->protocol);
-    Py_CLEAR(self->core_object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    clear_all({&self->data, &self->context, &self->protocol, &self->core_object});
+    free_instance(object);
 }
 
 void ws_dealloc(PyObject *object) {
@@ -79,26 +75,20 @@ PyObject *get_server(PyObject *object, void *) { return Py_NewRef(as_ws(object)-
 
 PyObject *get_buffered_amount(PyObject *object, void *) {
     WsObject *self = as_ws(object);
-    if (self->ws && !self->core->on_loop_thread()) {
-        self->core->refuse_thread("ServerWebSocket.buffered_amount");
-        return nullptr;
-    }
+    if (self->ws && !self->core->check_loop_thread("ServerWebSocket.buffered_amount")) return nullptr;
     return PyLong_FromSize_t(self->ws ? buffered_of(raw(self->ws)) : 0);
 }
 
 PyObject *get_subscriptions(PyObject *object, void *) {
     WsObject *self = as_ws(object);
     if (!self->ws) return guarded<PyList_New>(0);
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("ServerWebSocket.subscriptions");
-        return nullptr;
-    }
-    // Python is called only after the walk: making objects can run finalisers, and those may unsubscribe.
+    if (!self->core->check_loop_thread("ServerWebSocket.subscriptions")) return nullptr;
+    // Objects are made only after the walk: that can run finalisers, which may unsubscribe.
     const std::vector<std::string> names = Topics::subscriptions(self->ws);
     Ref list = Ref::steal(guarded<PyList_New>(static_cast<Py_ssize_t>(names.size())));
     if (!list) return nullptr;
     for (size_t i = 0; i < names.size(); i++) {
-        PyObject *name = PyUnicode_DecodeUTF8(names[i].data(), static_cast<Py_ssize_t>(names[i].size()), nullptr);
+        PyObject *name = make_utf8(names[i]);
         if (!name) return nullptr;
         PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), name);
     }
@@ -144,7 +134,7 @@ PyGetSetDef kAttributes[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-// `data` as __slots__ have it: the interpreter reads such a member (T_OBJECT_EX) without a call or a lookup.
+// `data` is a member like those of __slots__ (T_OBJECT_EX): the interpreter reads it without a call or a lookup.
 PyMemberDef kMembers[] = {
     {"data", T_OBJECT_EX, offsetof(WsObject, data), 0, docs::kServerWebSocket_data},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(WsObject, weakrefs), READONLY, nullptr},
@@ -159,8 +149,7 @@ WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol
         name = Ref::steal(PyUnicode_DecodeASCII(protocol.data(), static_cast<Py_ssize_t>(protocol.size()), nullptr));
         if (!name) return nullptr;
     }
-    PyTypeObject *type = core.state->websocket_type;
-    PyObject *object = new_object(type);  // zeroed
+    PyObject *object = new_object(core.state->websocket_type);  // zeroed
     if (!object) return nullptr;
     WsObject *self = as_ws(object);
     self->core = &core;
@@ -172,10 +161,10 @@ WsObject *new_handle(ServerCore &core, PyObject *data, std::string_view protocol
 }
 
 bool add_websocket_type(PyObject *module, ModuleState *state) {
-    // One table for the type: the methods of all files, one after the other. It must outlive the type.
+    // One table with the methods of all files, which must outlive the type.
     static std::vector<PyMethodDef> methods;
     if (methods.empty()) {
-        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kWaitMethods, kMessagesMethods}) {
+        for (PyMethodDef *table : {kSendMethods, kTopicMethods, kControlMethods, kMessagesMethods}) {
             for (PyMethodDef *m = table; m->ml_name; m++) methods.push_back(*m);
         }
         methods.push_back({"__reduce_ex__", raw_call<refuse_copy>, METH_O, nullptr});
@@ -194,12 +183,13 @@ bool add_websocket_type(PyObject *module, ModuleState *state) {
         {Py_tp_methods, methods.data()},
         {0, nullptr},
     };
-    PyType_Spec spec = {"uwserve._core.ServerWebSocket", sizeof(WsObject), 0,
-                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
-    if (!type) return false;
-    state->websocket_type = reinterpret_cast<PyTypeObject *>(type);
-    return PyModule_AddObjectRef(module, "ServerWebSocket", type) == 0;
+    if (!export_type(module, "uwserve._core.ServerWebSocket", sizeof(WsObject), slots, &state->websocket_type))
+        return false;
+    for (PyMethodDef *method = kWaiterMethods; method->ml_name; method++) {
+        Ref descriptor = Ref::steal(PyDescr_NewMethod(state->websocket_type, method));
+        if (PyModule_AddObjectRef(module, method->ml_name, descriptor.get())) return false;
+    }
+    return true;
 }
 
 }  // namespace uwserve

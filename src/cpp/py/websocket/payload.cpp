@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "py/interpreter/objects.h"
+
 namespace uwserve {
 
 bool Payload::read(PyObject *object, PayloadKind kind, const char *what) {
@@ -11,10 +13,7 @@ bool Payload::read(PyObject *object, PayloadKind kind, const char *what) {
         view_ = {static_cast<const char *>(PyUnicode_DATA(object)), static_cast<size_t>(PyUnicode_GET_LENGTH(object))};
         is_text_ = true;
     } else if (PyUnicode_Check(object) && kind != PayloadKind::kBinary) {
-        Py_ssize_t size;
-        const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
-        if (!utf8) return false;  // lone surrogates
-        view_ = {utf8, static_cast<size_t>(size)};
+        if (!read_text(object, what, &view_)) return false;  // lone surrogates
         is_text_ = true;
     } else if (!read_buffer(object, kind, what)) {
         return false;
@@ -45,30 +44,40 @@ bool Payload::read_buffer(PyObject *object, PayloadKind kind, const char *what) 
 }
 
 PyObject *decode_text(std::string_view utf8, bool is_ascii) {
-    // One character stays with CPython, which has those ready.
+    // CPython has strings of one character ready.
     if (!is_ascii || utf8.size() < 2) {
-        return PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), nullptr);
+        return make_utf8(utf8);
     }
     PyObject *text = PyUnicode_New(static_cast<Py_ssize_t>(utf8.size()), 127);
     if (text) memcpy(PyUnicode_DATA(text), utf8.data(), utf8.size());
     return text;
 }
 
-bool read_topic(PyObject *object, std::string_view *topic) {
+size_t message_bytes(PyObject *message) {
+    if (PyUnicode_Check(message))
+        return static_cast<size_t>(PyUnicode_GET_LENGTH(message)) * static_cast<size_t>(PyUnicode_KIND(message));
+    if (PyBytes_Check(message)) return static_cast<size_t>(PyBytes_GET_SIZE(message));
+    return PyByteArray_Check(message) ? static_cast<size_t>(PyByteArray_GET_SIZE(message)) : 0;
+}
+
+bool read_text(PyObject *object, const char *name, std::string_view *text) {
     if (!PyUnicode_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "topic must be str, not %.200s", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %.200s", name, Py_TYPE(object)->tp_name);
         return false;
     }
     Py_ssize_t size;
     const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
-    if (!utf8) return false;
-    if (size == 0 || size > 65535) {
-        PyErr_Format(PyExc_ValueError,
-                     size ? "topic must not be over 65,535 bytes, got %zd" : "topic must not be empty", size);
-        return false;
-    }
-    *topic = {utf8, static_cast<size_t>(size)};
-    return true;
+    if (utf8) *text = {utf8, static_cast<size_t>(size)};
+    return utf8 != nullptr;
+}
+
+bool read_topic(PyObject *object, std::string_view *topic) {
+    if (!read_text(object, "topic", topic)) return false;
+    if (!topic->empty() && topic->size() <= 65535) return true;
+    PyErr_Format(PyExc_ValueError,
+                 topic->empty() ? "topic must not be empty" : "topic must not be over 65,535 bytes, got %zu",
+                 topic->size());
+    return false;
 }
 
 }  // namespace uwserve

@@ -1,63 +1,53 @@
 #include "py/websocket/queue.h"
 
 #include <atomic>
-#include <memory>
 #include <new>
 #include <optional>
 
-#include "uws/websocket/lifecycle.h"
+#include "py/websocket/events.h"
+#include "py/websocket/message_view.h"
+#include "uws/websocket/close.h"
 #include "uws/websocket/cork.h"
+#include "uws/websocket/lifecycle.h"
 
 namespace uwserve {
 
 namespace {
 
-// What an event costs beside its payload: itself and the head of an object.
+// The memory of an event beside its payload: itself and the head of an object.
 constexpr size_t kEventBytes = sizeof(WsEvent) + 56;
 
-// While the server is short of memory, a queue may have so much and no more.
+// The most that a queue may have while the server is short of memory.
 constexpr size_t kAlwaysKept = 16 * 1024;
-
-PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
-
-size_t size_of(PyObject *payload) {
-    if (PyUnicode_Check(payload)) {
-        return static_cast<size_t>(PyUnicode_GET_LENGTH(payload)) * static_cast<size_t>(PyUnicode_KIND(payload));
-    }
-    return static_cast<size_t>(PyObject_Size(payload));  // bytes or bytearray
-}
 
 Ref make_message(WsObject *handle, std::string_view message, Content content) {
     if (content != Content::kBinary) return Ref::steal(decode_text(message, content == Content::kAscii));
-    auto size = static_cast<Py_ssize_t>(message.size());
-    return Ref::steal(handle->binary_type == BinaryType::kByteArray
-                          ? PyByteArray_FromStringAndSize(message.data(), size)
-                          : PyBytes_FromStringAndSize(message.data(), size));
+    if (handle->binary_type != BinaryType::kByteArray) return Ref::steal(make_bytes(message));
+    return Ref::steal(PyByteArray_FromStringAndSize(message.data(), static_cast<Py_ssize_t>(message.size())));
 }
 
-// Puts it behind the others. False: there is no memory for it, and the connection has failed for that.
+// Puts the event behind the others. False: there is no memory for it, so the connection was failed.
 bool push(ServerCore &core, WsObject *handle, WsEvent event) {
     WsQueue &queue = *handle->queue;
-    us_socket_t *s = raw(handle->ws);
     bool is_short = !core.limits.has_memory(event.bytes);
     if (is_short && queue.events.bytes() + event.bytes > kAlwaysKept) {
         core.limits.refused(Refusal::kWsBufferedBytes);
-        Lifecycle::fail(s, kShortOfMemory);
+        fail_connection(raw(handle->ws), kShortOfMemory);
         return false;
     }
     try {
         queue.push(std::move(event));
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(s, kNoMemory);
+        fail_connection(raw(handle->ws), kNoMemory);
         return false;
     }
-    if (is_short || queue.is_full()) pause_reading(queue, s);
+    if (is_short || queue.is_full()) pause_reading(handle);
     return true;
 }
 
 // --- delivery ---
 
-// The next event, if it may go now: with an iterator, the next that is no message.
+// The next event that may be delivered now; with an iterator, the next that is no message.
 std::optional<WsEvent> next_event(WsQueue &queue) {
     size_t index = 0;
     if (queue.iterator) {
@@ -77,29 +67,26 @@ void deliver(ServerCore &core, WsObject *handle, WsEvent event) {
             return;
         }
         call_handler(core, core.options.message, handle, view.object.get(), Origin::kMessage);
-        release_view(core, view);  // as any other, although this one could live longer
+        release_view(core, view);  // like any other view, although the payload would outlive the handler
         return;
     }
-    switch (event.kind) {
-    case EventKind::kMessage:
-        return call_handler(core, core.options.message, handle, event.payload.get(), Origin::kMessage);
-    case EventKind::kDrain:
-        return call_handler(core, core.options.drain, handle, nullptr, Origin::kDrain);
-    case EventKind::kPing:
-        return call_handler(core, core.options.ping, handle, event.payload.get(), Origin::kPing);
-    case EventKind::kPong:
-        return call_handler(core, core.options.pong, handle, event.payload.get(), Origin::kPong);
-    }
+    const WebSocketOptions &options = core.options;
+    const Ref &handler = event.origin == Origin::kMessage ? options.message
+                         : event.origin == Origin::kDrain ? options.drain
+                         : event.origin == Origin::kPing  ? options.ping
+                                                          : options.pong;
+    call_handler(core, handler, handle, event.payload.get(), event.origin);
 }
 
-// Making the payload may have run a finaliser: the socket may be closed, or nothing wait any more.
-bool line_up(ServerCore &core, WsObject *handle, bool must_wait, WsEvent event) {
+// Queues or delivers the event. Making the payload may have run a finaliser: the socket may be closed, or nothing may
+// have to wait any more. True: it was queued.
+bool queue_or_deliver(ServerCore &core, WsObject *handle, bool must_wait, WsEvent event) {
     if (!handle->ws) return false;
     if (!must_wait) {
         deliver(core, handle, std::move(event));
         return false;
     }
-    event.bytes = kEventBytes + size_of(event.payload.get());
+    event.bytes = kEventBytes + message_bytes(event.payload.get());
     return push(core, handle, std::move(event));
 }
 
@@ -129,7 +116,7 @@ WsQueue *queue_of(WsObject *handle) {
             PyErr_NoMemory();
             return nullptr;
         }
-        // The loop's thread looks at the pointer, not behind it, without the GIL.
+        // The loop's thread reads the pointer, and not the queue, without the GIL.
         std::atomic_ref(handle->queue).store(queue, std::memory_order_release);
     }
     return handle->queue;
@@ -146,35 +133,35 @@ int traverse_queue(WsQueue &queue, visitproc visit, void *arg) {
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_messages()) return false;
-    Ref keep = Ref::borrow(object(handle));
-    WsEvent event{EventKind::kMessage, make_message(handle, message, content)};
+    Ref keep = new_ref(handle);
+    WsEvent event{Origin::kMessage, make_message(handle, message, content)};
     if (!event.payload) {
         core.handler_failed(handle, Origin::kMessage);
         return true;
     }
     event.as_view = content == Content::kBinary && handle->binary_type == BinaryType::kMemoryView && !queue.iterator;
-    bool is_waiting = line_up(core, handle, queue.takes_messages(), std::move(event));
+    bool is_waiting = queue_or_deliver(core, handle, queue.takes_messages(), std::move(event));
     if (is_waiting && queue.iterator) wake_iterator(core, queue.iterator);
     return true;
 }
 
-bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data) {
+bool queue_control(ServerCore &core, WsObject *handle, Origin origin, std::string_view data) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_others()) return false;
-    Ref keep = Ref::borrow(object(handle));
-    WsEvent event{kind, Ref::steal(PyBytes_FromStringAndSize(data.data(), static_cast<Py_ssize_t>(data.size())))};
+    Ref keep = new_ref(handle);
+    WsEvent event{origin, Ref::steal(make_bytes(data))};
     if (!event.payload) {
-        core.handler_failed(handle, kind == EventKind::kPing ? Origin::kPing : Origin::kPong);
+        core.handler_failed(handle, origin);
         return true;
     }
-    line_up(core, handle, queue.takes_others(), std::move(event));
+    queue_or_deliver(core, handle, queue.takes_others(), std::move(event));
     return true;
 }
 
 bool queue_drain(WsObject *handle) {
     WsQueue &queue = *handle->queue;
     if (!queue.takes_others()) return false;
-    if (!queue.events.has_drain()) push(*handle->core, handle, {EventKind::kDrain, Ref(), kEventBytes});
+    if (!queue.events.has_drain()) push(*handle->core, handle, {Origin::kDrain, Ref(), kEventBytes});
     return true;
 }
 
@@ -183,7 +170,7 @@ bool queue_drain(WsObject *handle) {
 void deliver_events(ServerCore &core, WsObject *handle) {
     WsQueue *queue = handle->queue;
     if (!queue || queue->is_delivering || core.is_forked || !core.instance) return;
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     ServerCore::DispatchScope entry(core);
     auto deliver_all = [&] {
         while (std::optional<WsEvent> event = next_event(*queue)) deliver(core, handle, std::move(*event));
@@ -200,13 +187,9 @@ void deliver_events(ServerCore &core, WsObject *handle) {
 }
 
 void deliver_soon(WsObject *handle) {
-    auto keep = std::make_shared<Ref>(Ref::borrow(object(handle)));
-    bool posted =
-        handle->core->post([keep](ServerCore &core) { deliver_events(core, as_ws(keep->get())); }, "ServerWebSocket");
-    if (!posted) {  // the server has ended, and with it every handler
-        PyErr_Clear();
-        handle->queue->clear();
-    }
+    if (post_for(handle, "ServerWebSocket", deliver_events)) return;
+    PyErr_Clear();  // the server has ended, so no handler runs any more
+    handle->queue->clear();
 }
 
 Ref take_message(WsObject *handle) {

@@ -1,14 +1,14 @@
-// What few sockets need: a queue of events, and the state that goes with it. A WsObject has one pointer to it, NULL until
-// the first need, so that a connection without pays 8 bytes and a compare.
+// State that only a few sockets need: queued events, and what belongs to them. A WsObject has one pointer to it, NULL
+// until the first need, so that other connections pay 8 bytes and a compare.
 //
 // Events wait (in the order of arrival) while
 //   - a coroutine runs that they must not overtake (handler_hold.h);
 //   - ws.messages() is being iterated: the iterator takes the messages;
-//   - as many handlers run as may (coroutines/running_handlers.h).
-// The queue is bounded by count and by bytes (event_queue.h). Past the bound the socket is not read (reading.h); what the
-// parser has not looked at yet of what was read is kept (unparsed_bytes.h). Below half the bound, reading goes on.
+//   - as many handlers run as are allowed (coroutines/running_handlers.h).
+// The queue is bounded by count and by bytes (event_queue.h). Past the bound the socket is not read (reading.h); bytes
+// that were read before and not parsed are kept (uws/websocket/queue_pause.h). Below half the bound, reading goes on.
 //
-// Owned by the handle and freed with it. Touched with the GIL only; what touches the socket runs on the loop's thread.
+// Owned by the handle and freed with it. GIL; functions that use the socket run on the loop's thread.
 #pragma once
 
 #include <vector>
@@ -19,8 +19,8 @@
 #include "py/websocket/messages.h"
 #include "py/websocket/object.h"
 #include "py/websocket/reading.h"
-#include "py/websocket/unparsed_bytes.h"
 #include "py/websocket/waiters.h"
+#include "uws/websocket/queue_pause.h"
 
 namespace uwserve {
 
@@ -34,7 +34,7 @@ struct WsQueue {
     void clear();
     void charge() { charged.change(events.bytes() + unparsed.size()); }
 
-    // Whether a message, or another event, must line up.
+    // Whether a message, or another event, must wait in the queue.
     bool takes_messages() const { return iterator || hold.is_set() || is_crowded || !events.is_empty(); }
     bool takes_others() const {
         return !iterator && (hold.kind == Hold::Kind::kAll || is_crowded || (!hold.is_set() && !events.is_empty()));
@@ -47,25 +47,25 @@ struct WsQueue {
     Hold hold;
     DeferredClose close;
     std::vector<Waiter> waiters;
-    MessagesObject *iterator = nullptr;  // borrowed: it takes itself away
+    MessagesObject *iterator = nullptr;  // borrowed: it clears this before it is freed
     bool is_delivering = false;
     bool is_crowded = false;  // too many handlers run (coroutines/running_handlers.h)
-    bool is_in_line = false;  // has a place in the line for the server's bound (coroutines/running_handlers.h)
+    bool is_in_line = false;  // waits for the bound of the server (coroutines/running_handlers.h)
 };
 
 // The handle's queue, made if need be; NULL with MemoryError set.
 WsQueue *queue_of(WsObject *handle);
 int traverse_queue(WsQueue &queue, visitproc visit, void *arg);
 
-// --- events coming in; loop thread, GIL. True: it lines up, or was dealt with otherwise. ---
+// --- events coming in; loop thread, GIL. True: the event waits in the queue, or was dealt with otherwise. ---
 bool queue_message(ServerCore &core, WsObject *handle, std::string_view message, Content content);
-bool queue_control(ServerCore &core, WsObject *handle, EventKind kind, std::string_view data);
+bool queue_control(ServerCore &core, WsObject *handle, Origin origin, std::string_view data);
 bool queue_drain(WsObject *handle);
 
 // --- events going out ---
-// Delivers what may be delivered. Loop thread, GIL; no handler of this socket may be on the stack, but for its own.
+// Delivers the events that may be delivered. Loop thread, GIL; no other handler of this socket may be on the stack.
 void deliver_events(ServerCore &core, WsObject *handle);
-// The same, soon. Any thread, GIL.
+// Posts that. Any thread, GIL.
 void deliver_soon(WsObject *handle);
 // The oldest message in the queue, for an iterator. Any thread, GIL.
 Ref take_message(WsObject *handle);

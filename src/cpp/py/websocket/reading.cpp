@@ -1,11 +1,9 @@
 #include "py/websocket/reading.h"
 
-#include <algorithm>
-#include <memory>
 #include <new>
 
 #include "py/websocket/queue.h"
-#include "uws/websocket/lifecycle.h"
+#include "uws/websocket/close.h"
 
 namespace uwserve {
 
@@ -16,29 +14,22 @@ namespace {
 void read_on(ServerCore &core, WsObject *handle) {
     WsQueue &queue = *handle->queue;
     queue.pause.is_ending = false;
-    if (!handle->ws || !queue.pause.is_on || queue.is_full()) return;
-    us_socket_t *s = raw(handle->ws);
-    if (s->pause_reasons & (US_PAUSE_USER | US_PAUSE_BACKLOG)) return;  // what takes that back comes here
+    Socket *ws = handle->ws;
+    // If the socket stays paused for another reason, the end of that pause comes here.
+    if (!ws || !queue.pause.is_on || queue.is_full() || !resume_from_queue(ws)) return;
     queue.pause.is_on = false;
-    us_socket_resume(s, US_PAUSE_QUEUE);
-    core.instance->lifecycle().heard(s);
-    // What HttpConnections holds back (US_PAUSE_HELD) has come later, and lines up behind this.
-    auto may_go_on = [&] { return !s->closed && handle->ws && !(s->pause_reasons & ~US_PAUSE_HELD); };
-    const Turn turn;
-    UnparsedBytes &unparsed = queue.unparsed;
-    const size_t end = std::min(unparsed.parsed() + kTurnBytes, unparsed.size());
-    while (unparsed.parsed() < end && may_go_on() && !turn.is_over()) {
-        unparsed.parse(std::min(kTurnPiece, end - unparsed.parsed()), [&](char *data, size_t length) {
-            us_socket_deliver(s, data, length);
-            core.gil.ensure();
-        });
-    }
-    if (!handle->ws || unparsed.is_parsed()) {
-        unparsed.clear();
-    } else if (!queue.pause
-                    .is_on) {  // by a handler, for another reason, or others have their turn: the rest comes first
+    auto may_go_on = [&] {
+        core.gil.ensure();
+        return handle->ws && may_parse(ws);
+    };
+    queue.unparsed.parse(ws, may_go_on);
+    core.gil.ensure();
+    if (!handle->ws || queue.unparsed.is_parsed()) {
+        queue.unparsed.clear();
+    } else if (!queue.pause.is_on) {
+        // A handler has paused the socket, or other sockets have their turn: the rest is parsed before new bytes.
         const bool is_put_off = may_go_on();
-        pause_reading(queue, s);
+        pause_reading(handle);
         if (is_put_off) continue_reading(handle);
     }
     queue.charge();
@@ -46,32 +37,27 @@ void read_on(ServerCore &core, WsObject *handle) {
 
 }  // namespace
 
-void pause_reading(WsQueue &queue, us_socket_t *s) {
-    queue.pause.is_on = true;
-    us_socket_pause(s, US_PAUSE_QUEUE);
+void pause_reading(WsObject *handle) {
+    handle->queue->pause.is_on = true;
+    pause_for_queue(handle->ws);
 }
 
 void keep_unparsed(WsObject *handle, std::string_view rest) {
-    WsQueue &queue = *handle->queue;
     try {
-        queue.unparsed.add(rest);
+        handle->queue->unparsed.add(rest);
     } catch (const std::bad_alloc &) {
-        Lifecycle::fail(raw(handle->ws), kNoMemory);
+        fail_connection(raw(handle->ws), kNoMemory);
         return;
     }
-    queue.charge();
+    handle->queue->charge();
 }
 
 void continue_reading(WsObject *handle) {
     WsQueue &queue = *handle->queue;
     if (!queue.pause.is_on || queue.pause.is_ending || !queue.is_low()) return;
-    ServerCore &core = *handle->core;
-    if (!queue.events.is_empty() && !core.limits.has_memory_elsewhere(0)) return;
-    auto keep = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(handle)));
+    if (!queue.events.is_empty() && !handle->core->limits.has_memory_elsewhere(0)) return;
     queue.pause.is_ending = true;
-    if (!core.post([keep](ServerCore &core) { read_on(core, as_ws(keep->get())); }, "ServerWebSocket")) {
-        PyErr_Clear();  // the server has ended: there is nothing to read
-    }
+    if (!post_for(handle, "ServerWebSocket", read_on)) PyErr_Clear();  // the server has ended: there is nothing to read
 }
 
 }  // namespace uwserve

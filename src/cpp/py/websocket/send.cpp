@@ -1,9 +1,7 @@
-// send, send_text, send_binary, ping, pong: reads the payload, checks that the socket is open and the thread is right, and
-// hands the bytes to the Sender.
-//
-// Answers (Bun's): payload bytes; -1 queued with backpressure; 0 dropped, closed, or an empty frame that was sent.
-#include "py/websocket/object.h"
+#include "py/websocket/send.h"
+
 #include "docstrings.h"
+#include "py/websocket/object.h"
 
 namespace uwserve {
 
@@ -21,16 +19,14 @@ Py_ssize_t send_now(WsObject *self, std::string_view data, Opcode opcode, bool c
     return answer_of(result, data.size());
 }
 
-// Another thread: the bytes are copied, the loop thread sends them in order. Answers as if they had been sent.
+// On another thread: the bytes are copied, and the loop's thread sends them in order. Returns as if they had been sent.
 [[gnu::cold]] PyObject *send_later(WsObject *self, std::string_view data, Opcode opcode, bool compress,
                                    const char *call) {
     if (!self->core->has_room_to_post(data.size())) return PyLong_FromLong(0);
-    auto handle = std::make_shared<Ref>(Ref::borrow(reinterpret_cast<PyObject *>(self)));
-    bool posted = self->core->post_copy(data, [handle, opcode, compress](ServerCore &core, std::string_view bytes) {
-        WsObject *ws = as_ws(handle->get());
+    auto send = [opcode, compress](ServerCore &core, WsObject *ws, std::string_view bytes) {
         if (ws->ws && send_now(ws, bytes, opcode, compress) == kFailed) core.log_failure(Origin::kSend);
-    }, call);
-    return posted ? PyLong_FromSize_t(data.size()) : nullptr;
+    };
+    return post_copy_for(self, data, call, send) ? PyLong_FromSize_t(data.size()) : nullptr;
 }
 
 [[gnu::always_inline]] inline PyObject *send_or_post(WsObject *self, std::string_view data, Opcode opcode,

@@ -1,12 +1,11 @@
-// publish, subscribe, unsubscribe, is_subscribed of a socket.
-#include "py/websocket/object.h"
+#include "py/websocket/topics.h"
+
 #include "docstrings.h"
+#include "py/websocket/object.h"
 
 namespace uwserve {
 
 namespace {
-
-Ref owned(WsObject *self) { return Ref::borrow(reinterpret_cast<PyObject *>(self)); }
 
 template <PayloadKind kind>
 PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -22,19 +21,16 @@ PyObject *publish(PyObject *object, PyObject *const *args, Py_ssize_t count, PyO
         return nullptr;
     }
     ServerCore &core = *self->core;
-    if (core.finished) return PyLong_FromLong(0);
+    if (core.finish.is_done()) return PyLong_FromLong(0);
     if (core.on_loop_thread()) {
         return PyLong_FromSsize_t(core.publish(self->ws, topic, payload.view(), payload.opcode(), compress));
     }
     if (!core.has_room_to_post(payload.view().size())) return PyLong_FromLong(0);
-    auto handle = std::make_shared<Ref>(owned(self));
-    bool posted = core.post_copy(payload.view(),
-                                 [handle, name = std::string(topic), opcode = payload.opcode(), compress](
-                                     ServerCore &server, std::string_view bytes) {
-        server.publish(as_ws(handle->get())->ws, name, bytes, opcode, compress);
-    },
-                                 call);
-    return posted ? PyLong_FromSize_t(payload.view().size()) : nullptr;
+    auto publish = [name = std::string(topic), opcode = payload.opcode(), compress](ServerCore &server, WsObject *ws,
+                                                                                    std::string_view bytes) {
+        server.publish(ws->ws, name, bytes, opcode, compress);
+    };
+    return post_copy_for(self, payload.view(), call, publish) ? PyLong_FromSize_t(payload.view().size()) : nullptr;
 }
 
 PyObject *subscribe(PyObject *object, PyObject *argument) {
@@ -46,35 +42,32 @@ PyObject *subscribe(PyObject *object, PyObject *argument) {
         self->core->instance->topics().subscribe(self->ws, topic);
         Py_RETURN_TRUE;
     }
-    auto handle = std::make_shared<Ref>(owned(self));
-    bool posted = self->core->post([handle, name = std::string(topic)](ServerCore &core) {
-        if (Socket *ws = as_ws(handle->get())->ws) core.instance->topics().subscribe(ws, name);
-    }, "ServerWebSocket.subscribe");
-    return posted ? Py_NewRef(Py_True) : nullptr;
+    auto subscribe = [name = std::string(topic)](ServerCore &core, WsObject *ws) {
+        if (ws->ws) core.instance->topics().subscribe(ws->ws, name);
+    };
+    return post_for(self, "ServerWebSocket.subscribe", subscribe) ? Py_NewRef(Py_True) : nullptr;
+}
+
+// Whether ask(self, topic), on the loop's thread; False for a socket that is not open.
+template <typename F>
+PyObject *ask_about_topic(PyObject *object, PyObject *argument, const char *call, F ask) {
+    WsObject *self = as_ws(object);
+    std::string_view topic;
+    if (!read_topic(argument, &topic)) return nullptr;
+    if (!self->ws) Py_RETURN_FALSE;
+    return self->core->check_loop_thread(call) ? PyBool_FromLong(ask(self, topic)) : nullptr;
 }
 
 PyObject *unsubscribe(PyObject *object, PyObject *argument) {
-    WsObject *self = as_ws(object);
-    std::string_view topic;
-    if (!read_topic(argument, &topic)) return nullptr;
-    if (!self->ws) Py_RETURN_FALSE;
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("ServerWebSocket.unsubscribe");
-        return nullptr;
-    }
-    return PyBool_FromLong(self->core->instance->topics().unsubscribe(self->ws, topic));
+    return ask_about_topic(object, argument, "ServerWebSocket.unsubscribe", [](WsObject *self, std::string_view topic) {
+        return self->core->instance->topics().unsubscribe(self->ws, topic);
+    });
 }
 
 PyObject *is_subscribed(PyObject *object, PyObject *argument) {
-    WsObject *self = as_ws(object);
-    std::string_view topic;
-    if (!read_topic(argument, &topic)) return nullptr;
-    if (!self->ws) Py_RETURN_FALSE;
-    if (!self->core->on_loop_thread()) {
-        self->core->refuse_thread("ServerWebSocket.is_subscribed");
-        return nullptr;
-    }
-    return PyBool_FromLong(Topics::is_subscribed(self->ws, topic));
+    return ask_about_topic(
+        object, argument, "ServerWebSocket.is_subscribed",
+        [](WsObject *self, std::string_view topic) { return Topics::is_subscribed(self->ws, topic); });
 }
 
 }  // namespace

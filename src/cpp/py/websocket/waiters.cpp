@@ -1,18 +1,16 @@
 #include "py/websocket/waiters.h"
 
-#include "py/websocket/queue.h"
 #include "docstrings.h"
+#include "py/websocket/queue.h"
 
 namespace uwserve {
 
 namespace {
 
-PyObject *object(WsObject *handle) { return reinterpret_cast<PyObject *>(handle); }
-
-// (code, reason); 1006 when the server went without closing the socket.
+// (code, reason); 1006 if the server ended without closing the socket.
 Ref how_it_closed(WsObject *handle) {
     std::string_view reason = handle->queue ? std::string_view(handle->queue->close.reason) : std::string_view();
-    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    Ref text = Ref::steal(make_utf8(reason, "replace"));
     if (!text) return Ref();
     return Ref::steal(guarded<Py_BuildValue>("iO", handle->close_code ? handle->close_code : 1006, text.get()));
 }
@@ -22,7 +20,7 @@ void call_back(ServerCore &core, const Ref &callback, PyObject *outcome) {
     if (!result) core.log_failure(Origin::kWaiter);
 }
 
-// The backlog's mark: None is kOnlyClose. False with an exception set.
+// None means kOnlyClose. False with an exception set.
 bool read_mark(PyObject *below, size_t *mark) {
     *mark = Waiter::kOnlyClose;
     if (below == Py_None) return true;
@@ -37,10 +35,10 @@ PyObject *outcome_now(WsObject *self, size_t mark) {
     return Py_NewRef(is_drained ? Py_True : Py_None);
 }
 
-PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+PyObject *add_waiter(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     static constexpr const char *const parameters[] = {"callback", "below"};
-    static constexpr const char *call = "ServerWebSocket._wait";
-    WsObject *self = as_ws(object_);
+    static constexpr const char *call = "add_waiter";
+    WsObject *self = as_ws(object);
     PyObject *given[2];
     size_t mark;
     if (!read_args(call, args, count, names, parameters, 2, 2, given) || !read_mark(given[1], &mark)) return nullptr;
@@ -56,16 +54,11 @@ PyObject *wait(PyObject *object_, PyObject *const *args, Py_ssize_t count, PyObj
         return PyErr_NoMemory();
     }
     if (mark == Waiter::kOnlyClose || self->core->on_loop_thread()) return now.release();
-    auto keep = std::make_shared<Ref>(Ref::borrow(object_));
-    bool posted = self->core->post([keep](ServerCore &core) {
-        WsObject *handle = as_ws(keep->get());
-        if (handle->ws) wake_drained(core, handle);
-    }, "waiting for a ServerWebSocket");
-    return posted ? now.release() : nullptr;
+    return post_for(self, "waiting for a ServerWebSocket", wake_drained) ? now.release() : nullptr;
 }
 
-PyObject *forget(PyObject *object_, PyObject *callback) {
-    WsQueue *queue = as_ws(object_)->queue;
+PyObject *remove_waiter(PyObject *object, PyObject *callback) {
+    WsQueue *queue = as_ws(object)->queue;
     for (size_t i = 0; queue && i < queue->waiters.size(); i++) {
         if (queue->waiters[i].callback.get() != callback) continue;
         Ref gone = std::move(queue->waiters[i].callback);
@@ -80,7 +73,7 @@ PyObject *forget(PyObject *object_, PyObject *callback) {
 void wake_drained(ServerCore &core, WsObject *handle) {
     WsQueue &queue = *handle->queue;
     if (queue.waiters.empty() || !handle->ws) return;
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     size_t backlog = buffered_of(raw(handle->ws));
     std::vector<Waiter> drained;
     auto is_drained = [backlog](const Waiter &waiter) {
@@ -95,7 +88,7 @@ void wake_drained(ServerCore &core, WsObject *handle) {
 }
 
 void wake_closed(ServerCore &core, WsObject *handle) {
-    Ref keep = Ref::borrow(object(handle));
+    Ref keep = new_ref(handle);
     std::vector<Waiter> waiters = std::exchange(handle->queue->waiters, {});
     if (waiters.empty()) return;
     core.coroutines.needs_turn();
@@ -107,9 +100,9 @@ void wake_closed(ServerCore &core, WsObject *handle) {
     for (Waiter &waiter : waiters) call_back(core, waiter.callback, outcome.get());
 }
 
-PyMethodDef kWaitMethods[] = {
-    {"_wait", raw_fastcall<wait>(), METH_FASTCALL | METH_KEYWORDS, docs::kServerWebSocket_wait},
-    {"_forget", raw_call<forget>, METH_O, docs::kServerWebSocket_forget},
+PyMethodDef kWaiterMethods[] = {
+    {"add_waiter", raw_fastcall<add_waiter>(), METH_FASTCALL | METH_KEYWORDS, docs::kadd_waiter},
+    {"remove_waiter", raw_call<remove_waiter>, METH_O, docs::kremove_waiter},
     {nullptr, nullptr, 0, nullptr},
 };
 

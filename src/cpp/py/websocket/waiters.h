@@ -1,7 +1,8 @@
-// Callbacks that wait for a socket to drain or to close. The facade (_waiting.py) makes awaitables of them. GIL.
+// Callbacks that wait for a socket to drain or to close. The facade (_websocket/waiting.py) makes awaitables of them.
+// GIL.
 //
-// Registering needs the GIL only. Whether the backlog is small enough is known to the loop's thread, so from another one
-// the question is posted there; a waiter that was registered before misses nothing.
+// Registering needs the GIL only. Only the loop's thread can check whether the backlog is small enough, so another
+// thread posts the check to it; a waiter that was registered before misses nothing.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,11 @@ struct Waiter {
     static constexpr size_t kOnlyClose = SIZE_MAX;
 
     Ref callback;  // callback(None) when drained, callback((code, reason)) when closed
-    size_t mark;  // of the backlog; kOnlyClose for closed()
+    size_t mark;  // called when the backlog is not over it; kOnlyClose for closed()
 };
 
 void wake_drained(ServerCore &core, WsObject *handle);  // loop thread
 void wake_closed(ServerCore &core, WsObject *handle);
-extern PyMethodDef kWaitMethods[];
+extern PyMethodDef kWaiterMethods[];  // of ServerWebSocket, but only in the module: users do not see them
 
 }  // namespace uwserve

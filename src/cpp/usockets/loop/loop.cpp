@@ -8,8 +8,8 @@
 //   memory       of closed blocks: until the end of the iteration
 // Deferring works outside iterations, too (a foreign event loop calls in between): pending work then wakes the loop.
 //
-// After fork(), us_loop_abandon() in the child closes copies of descriptors and does nothing else: epoll_ctl there would
-// change the parent's registrations.
+// After fork(), us_loop_abandon() in the child closes copies of descriptors and does nothing else: epoll_ctl there
+// would change the parent's registrations.
 
 #include "usockets/loop/loop.h"
 
@@ -21,34 +21,27 @@
 #include "usockets/tcp/listen.h"
 #include "usockets/tcp/read.h"
 #include "usockets/tcp/socket.h"
+#include "usockets/tcp/write.h"
 
 #include <initializer_list>
 #include <new>
+#include <utility>
 
 void us_out_of_memory() { throw std::bad_alloc(); }
 
 void us_callback_threw(us_loop_t *loop, us_socket_t *s) {
-    us_loop_internal_t *internal = loop->internal_;
-    if (internal->failure_cb) {
-        internal->failure_cb(internal->failure_user);
-    }
+    loop->internal_->on_failure();
     if (s) {
-        s = us_socket_follow(s);
+        s = us_socket_newest(s);
         us_socket_close(0, s, 0, nullptr);
         us_socket_push(s);  // so that the loop no longer refers to it
     }
 }
 
-void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user) {
-    loop->internal_->failure_cb = cb;
-    loop->internal_->failure_user = user;
-}
-
 us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)(us_loop_t *),
                           void (*post_cb)(us_loop_t *), unsigned int ext_size) {
-    us_loop_t *loop = (us_loop_t *) us_alloc(sizeof(us_loop_t) + ext_size);
+    us_loop_t *loop = (us_loop_t *) us_alloc_zeroed(sizeof(us_loop_t) + ext_size);
     us_loop_internal_t *internal = ::new (us_alloc(sizeof(us_loop_internal_t))) us_loop_internal_t;
-    *loop = {};
     loop->internal_ = internal;
     internal->wakeup_cb = wakeup_cb;
     internal->pre_cb = pre_cb;
@@ -59,8 +52,9 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     us_loop_refresh(loop);
     internal->wheel.swept = loop->tick;
 
-    if ((internal->epfd = us_sys_epoll_create()) < 0 || (internal->wake_fd = us_sys_eventfd()) < 0 ||
-        (internal->timer_fd = us_sys_timerfd_create()) < 0 ||
+    if ((internal->epfd = us_sys_epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+        (internal->wake_fd = us_sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
+        (internal->timer_fd = us_sys_timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0 ||
         us_epoll_set(loop, EPOLL_CTL_ADD, internal->wake_fd, EPOLLIN | EPOLLET, nullptr, US_KIND_WAKE) != 0 ||
         us_epoll_set(loop, EPOLL_CTL_ADD, internal->timer_fd, EPOLLIN | EPOLLET, nullptr, US_KIND_TIMER) != 0) {
         loop->error = errno;
@@ -68,22 +62,17 @@ us_loop_t *us_create_loop(void *, void (*wakeup_cb)(us_loop_t *), void (*pre_cb)
     return loop;
 }
 
-void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user) {
-    loop->internal_->release_cb = cb;
-    loop->internal_->release_user = user;
-}
+void us_loop_on_release(us_loop_t *loop, void (*cb)(void *), void *user) { loop->internal_->on_release = {cb, user}; }
 
-void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user) {
-    loop->internal_->change_cb = cb;
-    loop->internal_->change_user = user;
+void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *), void *user) { loop->internal_->on_failure = {cb, user}; }
+
+void us_loop_on_change(us_loop_t *loop, void (*cb)(void *, us_socket_t *), void *user) {
+    loop->internal_->on_change = {cb, user};
 }
 
 void us_loop_settle(us_loop_t *loop) {
-    us_loop_internal_t *internal = loop->internal_;
-    us_socket_t *s = internal->changed;
-    internal->changed = nullptr;
-    if (s && internal->change_cb) {
-        internal->change_cb(internal->change_user, s);
+    if (us_socket_t *s = std::exchange(loop->internal_->changed, nullptr)) {
+        loop->internal_->on_change(s);
     }
 }
 
@@ -100,13 +89,8 @@ int us_loop_last_events(us_loop_t *loop) { return loop->internal_->last_events; 
 int us_loop_fd(us_loop_t *loop) { return loop->internal_->epfd; }
 
 void us_run_deferred_closes(us_loop_t *loop) {
-    us_loop_internal_t *internal = loop->internal_;
     loop->phase = US_PHASE_NONE;
-    while (us_socket_t *s = internal->close_head) {
-        internal->close_head = s->prev_;
-        if (!internal->close_head) {
-            internal->close_tail = nullptr;
-        }
+    while (us_socket_t *s = loop->internal_->closes.pop()) {
         if (s->on_close_due_ && s->context->cb.on_close) {
             s->on_close_due_ = 0;
             us_contain(loop, nullptr,
@@ -115,57 +99,48 @@ void us_run_deferred_closes(us_loop_t *loop) {
     }
 }
 
-void us_pending_add(us_socket_t *s) {
-    us_loop_internal_t *internal = s->context->loop->internal_;
-    if (s->flags_ & US_FLAG_PENDING) {
+// Once per visit; `flag` notes that the socket is in the queue.
+template <typename Queue>
+static void add(us_loop_t *loop, Queue &queue, us_socket_t *s, us_flag_t flag) {
+    if (s->flags_ & flag) {
         return;
     }
-    s->flags_ |= US_FLAG_PENDING;
-    s->pending_next_ = nullptr;
-    (internal->pending_tail ? internal->pending_tail->pending_next_ : internal->pending_head) = s;
-    internal->pending_tail = s;
-    if (!internal->iterating) {
-        us_wakeup_loop(s->context->loop);
+    s->flags_ |= flag;
+    queue.push(s);
+    if (!loop->internal_->iterating) {
+        us_wakeup_loop(loop);
+    }
+}
+
+void us_pending_add(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    add(loop, loop->internal_->pending, s, US_FLAG_PENDING);
+}
+
+void us_ready_add(us_socket_t *s) {
+    us_loop_t *loop = s->context->loop;
+    if (!s->closed) {
+        add(loop, loop->internal_->ready, s, US_FLAG_READY);
     }
 }
 
 // Terminates: each socket comes here at most twice (read_shutdown and US_FLAG_FAILED are set once).
 static void run_pending(us_loop_internal_t *internal) {
-    while (us_socket_t *s = internal->pending_head) {
-        internal->pending_head = s->pending_next_;
-        if (!internal->pending_head) {
-            internal->pending_tail = nullptr;
-        }
+    while (us_socket_t *s = internal->pending.pop()) {
         s->flags_ &= ~US_FLAG_PENDING;
-        if (s->closed) {
-            continue;
+        if (!s->closed) {
+            us_contain(s->context->loop, s,
+                       [s] { (s->flags_ & US_FLAG_FAILED) ? us_socket_read_last(s) : us_socket_deliver_end(s); });
         }
-        us_contain(s->context->loop, s,
-                   [s] { s->flags_ &US_FLAG_FAILED ? us_socket_read_last(s) : us_socket_deliver_end(s); });
     }
 }
 
-void us_ready_add(us_socket_t *s) {
-    us_loop_internal_t *internal = s->context->loop->internal_;
-    if (s->closed || (s->flags_ & US_FLAG_READY)) {
-        return;
-    }
-    s->flags_ |= US_FLAG_READY;
-    s->ready_next_ = nullptr;
-    (internal->ready_tail ? internal->ready_tail->ready_next_ : internal->ready_head) = s;
-    internal->ready_tail = s;
-    if (!internal->iterating) {
-        us_wakeup_loop(s->context->loop);
-    }
-}
-
-// One visit each; a socket with more bytes is added to the list again. A socket that a visit closes or moves stays allocated
-// until the end of this iteration.
+// One visit each; a socket with more bytes is added to the queue again. A socket that a visit closes or moves stays
+// allocated until the end of this iteration.
 static void run_ready(us_loop_internal_t *internal) {
-    us_socket_t *s = internal->ready_head;
-    internal->ready_head = internal->ready_tail = nullptr;
-    while (s) {
-        us_socket_t *next = s->ready_next_;
+    auto visited = internal->ready;
+    internal->ready = {};
+    while (us_socket_t *s = visited.pop()) {
         s->flags_ &= ~US_FLAG_READY;
         us_contain(s->context->loop, s, [s] {
             if (s->flags_ & US_FLAG_FAILED) {
@@ -176,24 +151,20 @@ static void run_ready(us_loop_internal_t *internal) {
                 us_socket_read(s, 0);
             }
         });
-        s = next;
     }
 }
 
 // Before the closed blocks are freed. A foreign loop looks at the epoll descriptor only: the wake-up makes it readable.
 static void keep_ready(us_loop_t *loop) {
-    us_loop_internal_t *internal = loop->internal_;
-    us_socket_t **link = &internal->ready_head;
-    internal->ready_tail = nullptr;
-    while (us_socket_t *s = *link) {
-        if (s->closed) {
-            *link = s->ready_next_;
-        } else {
-            internal->ready_tail = s;
-            link = &s->ready_next_;
+    auto &ready = loop->internal_->ready;
+    auto kept = ready;
+    ready = {};
+    while (us_socket_t *s = kept.pop()) {
+        if (!s->closed) {
+            ready.push(s);
         }
     }
-    if (internal->ready_head) {
+    if (ready.head) {
         us_wakeup_loop(loop);
     }
 }
@@ -203,18 +174,8 @@ static void free_dead(us_loop_internal_t *internal) {
         internal->closed_blocks = s->next_;
         us_socket_free_block(s);
     }
-    us_timers_free_dead(internal);
-    us_draining_free_dead(internal);
-    us_proxied_free_dead(internal);
-    us_watches_free_dead(internal);
-    us_listeners_free_dead(internal);
+    us_free_list<us_deferred_free_t, &us_deferred_free_t::next_dead>(internal->dead_blocks);
     us_contexts_free_dead(internal);
-}
-
-static void release(us_loop_internal_t *internal) {
-    if (internal->release_cb) {
-        internal->release_cb(internal->release_user);
-    }
 }
 
 // Wake-up and watches before sockets: work from other threads comes first.
@@ -244,10 +205,8 @@ static void dispatch_batch(us_loop_t *loop, int count) {
         case US_KIND_PROXIED:
             us_contain(loop, nullptr, [&] { us_proxied_event(loop, (us_proxied_t *) block(i)); });
             break;
-        case US_KIND_WAKE:
-        case US_KIND_TIMER:
-        case US_KIND_WATCH:
-            break;
+        default:
+            break;  // a timer, or above
         }
     }
 }
@@ -263,13 +222,13 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
         us_contain(loop, nullptr, [&] { internal->pre_cb(loop); });
     }
-    if (internal->pending_head || internal->ready_head) {
+    if (internal->pending.head || internal->ready.head) {
         timeout_ms = 0;
     }
     if (!us_timers_arm(loop) && (timeout_ms < 0 || timeout_ms > 1000)) {
         timeout_ms = 1000;  // without a kernel timer, poll
     }
-    release(internal);
+    internal->on_release();
     const int count =
         us_sys_epoll_wait(internal->epfd, internal->events, US_EVENT_BATCH, timeout_ms);  // EINTR: an empty round
     internal->last_events = count;
@@ -278,21 +237,21 @@ int us_loop_iterate(us_loop_t *loop, int timeout_ms) {
     const uint32_t tick = loop->tick;
     us_timers_run(loop);
     dispatch_batch(loop, count);
-    if (internal->ready_head) {
+    if (internal->ready.head) {
         run_ready(internal);
     }
     us_draining_expire(loop);
     us_proxied_expire(internal);
     us_wheel_sweep(loop, tick);
 
-    release(internal);
+    internal->on_release();
     if (internal->post_cb) {
         us_dispatch_t dispatch(loop, US_PHASE_NONE);
         us_contain(loop, nullptr, [&] { internal->post_cb(loop); });
     }
     run_pending(internal);
     us_loop_settle(loop);
-    if (internal->ready_head) {
+    if (internal->ready.head) {
         keep_ready(loop);
     }
     free_dead(internal);
@@ -326,7 +285,7 @@ void us_loop_abandon(us_loop_t *loop) {
     close_own_fds(internal);
     us_contexts_close_fds(loop);
     us_draining_free_all(internal);
-    us_proxied_close_fds(internal);
+    us_proxied_free_all(internal);
 }
 
 void us_loop_free(us_loop_t *loop) {

@@ -1,136 +1,62 @@
-// loop/loop.h - the state of a loop, and how callbacks are bracketed.
-//
-// Ownership: the loop owns every list below. A closed block (socket, listen socket, watch, draining connection, timer,
-// context) goes to a dead list and is freed at the end of the iteration, because the events of the current epoll batch, and
-// callers up the stack, may still point to it. This one rule makes stale pointers harmless.
-//
-// Depth: us_dispatch_t brackets every callback. When the outermost one ends, it runs the queue of deferred on_close calls
-// inside its own bracket, so on_close may close further sockets without recursion, and each gets on_close exactly once.
-//
-// All fields are loop-thread only, except `wake_pending` and `wake_fd` (atomic; written once).
+// loop/loop.h - the iterations of a loop, what they defer, and the callbacks by which the layer above follows them.
+// Extends libusockets.h.
 
 #pragma once
 
 #include "usockets/libusockets.h"
-#include "usockets/loop/exception_barrier.h"
-#include "usockets/loop/sys.h"
-#include "usockets/loop/timeout_wheel.h"
-#include "usockets/loop/timer.h"
 
-#include <atomic>
-#include <cstddef>
-#include <cstdlib>
-#include <cstring>
+#include <exception>
 
-static_assert(alignof(std::max_align_t) >= LIBUS_EXT_ALIGNMENT,
-              "malloc must align blocks as ext memory is promised to be");
-static_assert(LIBUS_RECV_BUFFER_LENGTH % 16 == 0);
+// One iteration; waits at most timeout_ms (-1: until something happens). Returns num_polls.
+// Order: pre_cb, release hook, wait, timers, wake-up and watches, sockets, ready sockets, timeouts (after the reads, as
+// bytes that arrived while the thread was busy are a sign of life), release hook, post_cb, on_end of sockets whose
+// reading was shut down, free of closed blocks. Deferred on_close run whenever the outermost callback has returned.
+int us_loop_iterate(us_loop_t *loop, int timeout_ms);
+int us_loop_last_events(us_loop_t *loop);  // how many the last iteration found
+// The epoll descriptor, for a foreign loop: readable when an iteration has something to do (timers included).
+int us_loop_fd(us_loop_t *loop);
+// After fork() in the child: closes the loop's descriptors without touching the kernel objects that the parent shares.
+void us_loop_abandon(us_loop_t *loop);
 
-constexpr int US_EVENT_BATCH = 1024;
+// Called where the loop thread no longer needs its caller's lock (Python's GIL): before the wait and before post_cb.
+void us_loop_on_release(us_loop_t *loop, void (*cb)(void *user), void *user);
+// Called when a callback has thrown, before its socket is closed, so that the layer above can repair its state.
+void us_loop_on_failure(us_loop_t *loop, void (*cb)(void *user), void *user);
 
-struct us_draining_t;
-struct us_proxied_t;
+// Accounts for the memory that sockets use. A socket has changed when a write to it was short or found it blocked, when
+// it became writable, and when the layer above calls us_socket_changed(). cb may only read and count. It is called
+// late, so that it sees the change complete: when another socket changes, in us_loop_settle(), in us_loop_leave(), or
+// at the end of the iteration, whichever is first. Not for closed sockets; adopt counts as a change of the new block.
+void us_loop_on_change(us_loop_t *loop, void (*cb)(void *user, us_socket_t *s), void *user);
+void us_socket_changed(us_socket_t *s);
+void us_loop_settle(us_loop_t *loop);
 
-// A running us_socket_context_each(). Unlinking a socket moves each cursor that points to it.
-struct us_cursor_t {
-    us_socket_t *next;
-    us_cursor_t *outer;
-};
-
-struct us_loop_internal_t {
-    int epfd = -1, wake_fd = -1, timer_fd = -1;
-    std::atomic<bool> wake_pending{false};
-    bool iterating = false;
-    void (*wakeup_cb)(us_loop_t *) = nullptr;
-    void (*pre_cb)(us_loop_t *) = nullptr;
-    void (*post_cb)(us_loop_t *) = nullptr;
-    void (*release_cb)(void *) = nullptr;
-    void *release_user = nullptr;
-
-    uint64_t base_ns = 0, now_ns = 0;
-    uint64_t armed_ns = 0;  // when the timerfd will fire, 0 = off
-    us_wheel_t wheel{};
-    us_timer_t *timers = nullptr, *dead_timers = nullptr;
-    uint32_t timer_pass = 0;
-
-    us_socket_t *closed_blocks = nullptr;  // by next_
-    us_socket_t *close_head = nullptr, *close_tail = nullptr;  // on_close is due, by prev_
-    us_socket_t *pending_head = nullptr, *pending_tail = nullptr;  // by pending_next_
-    us_socket_t *ready_head = nullptr, *ready_tail = nullptr;  // have received bytes in user space, by ready_next_
-    uint64_t iteration = 0;
-    int last_events = 0;
-    us_socket_context_t *contexts = nullptr, *dead_contexts = nullptr;
-    us_listen_socket_t *dead_listeners = nullptr;
-    us_watch_t *watches = nullptr, *dead_watches = nullptr;
-    us_draining_t *draining_head = nullptr, *draining_tail = nullptr, *dead_draining = nullptr;
-    int num_draining = 0;
-    us_proxied_t *proxied_head = nullptr, *proxied_tail = nullptr, *dead_proxied = nullptr;
-    us_cursor_t *cursors = nullptr;
-
-    us_socket_t *changed = nullptr;  // its change is not reported yet
-    void (*change_cb)(void *, us_socket_t *) = nullptr;
-    void (*failure_cb)(void *) = nullptr;
-    void *failure_user = nullptr;
-    void *change_user = nullptr;
-
-    us_socket_t *held = nullptr;  // the kernel may delay the end of its writes, see us_socket_hold()
-    us_socket_t *unpushed = nullptr;  // the kernel may still delay its last bytes
-
-    size_t read_limit = LIBUS_RECV_BUFFER_LENGTH / 2;  // bytes of one read, see tcp/read.cpp
-    char *recv_buffer = nullptr;  // LIBUS_RECV_BUFFER_LENGTH bytes with padding on both sides
-    char *next_recv_buffer = nullptr;  // the same, after us_loop_prepare_recv_buffer()
-    epoll_event events[US_EVENT_BATCH];
-};
-
-// Adds to a counter of the loop that any thread may read.
-static inline void us_count_bytes(uint64_t *total, ssize_t n) {
-    __atomic_store_n(total, *total + (uint64_t) n, __ATOMIC_RELAXED);
+// Bytes that connections have read and written since the loop was made, without the overhead of TLS. Any thread.
+static inline uint64_t us_loop_bytes_read(const us_loop_t *loop) {
+    return __atomic_load_n(&loop->bytes_read_, __ATOMIC_RELAXED);
+}
+static inline uint64_t us_loop_bytes_written(const us_loop_t *loop) {
+    return __atomic_load_n(&loop->bytes_written_, __ATOMIC_RELAXED);
 }
 
-// ---- memory: functions that allocate throw std::bad_alloc, before they change anything ----
+// ---- exceptions of the layer above end a socket, not the loop ----
+
+[[gnu::cold]] void us_callback_threw(us_loop_t *loop, us_socket_t *s);
+
+// Calls from the loop to the layer above go through us_contain(). A C++ exception, that is a failed allocation, closes
+// `s` (NULL: nothing) and ends neither the iteration nor the process.
+template <typename F>
+[[gnu::always_inline]] inline void us_contain(us_loop_t *loop, us_socket_t *s, F call) {
+    try {
+        call();
+    } catch (const std::exception &) {
+        us_callback_threw(loop, s);
+    }
+}
+
+// ---- for the socket layer ----
 
 [[gnu::cold, noreturn]] void us_out_of_memory();
-
-static inline void *us_alloc(size_t size) {
-    void *p = malloc(size);
-    if (!p) {
-        us_out_of_memory();
-    }
-    return p;
-}
-
-template <typename T>
-inline void us_free_list(T *&list) {
-    while (T *block = list) {
-        list = block->next;
-        free(block);
-    }
-}
-
-// ---- dispatch ----
-
 void us_run_deferred_closes(us_loop_t *loop);
-
-struct us_dispatch_t {
-    us_loop_t *const loop;
-    const int outer_phase;
-
-    us_dispatch_t(us_loop_t *loop_, int phase) : loop(loop_), outer_phase(loop_->phase) {
-        if (loop->depth++ == 0) {
-            us_loop_refresh_tick(loop);
-        }
-        loop->phase = phase;
-    }
-    ~us_dispatch_t() {
-        loop->phase = outer_phase;
-        if (loop->depth == 1 && loop->internal_->close_head) {
-            us_run_deferred_closes(loop);
-        }
-        loop->depth--;
-    }
-    us_dispatch_t(const us_dispatch_t &) = delete;
-    us_dispatch_t &operator=(const us_dispatch_t &) = delete;
-};
-
 void us_pending_add(us_socket_t *s);
 void us_ready_add(us_socket_t *s);  // us_socket_read() in the next iteration

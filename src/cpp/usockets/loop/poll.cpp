@@ -14,6 +14,7 @@
 
 #include "usockets/tcp/read.h"
 #include "usockets/tcp/socket.h"
+#include "usockets/tcp/transport.h"
 #include "usockets/tcp/write.h"
 
 int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *block, us_kind_t kind) {
@@ -21,6 +22,11 @@ int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *
     event.events = events;
     event.data.u64 = (uint64_t) ((uintptr_t) block | (uintptr_t) kind);
     return us_sys_epoll_ctl(loop->internal_->epfd, operation, fd, &event);
+}
+
+int us_epoll_remove(us_loop_internal_t *internal, int fd) {
+    epoll_event none{};  // Linux before 2.6.9 reads it
+    return us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, fd, &none);
 }
 
 void us_socket_update_interest(us_socket_t *s) {
@@ -60,7 +66,7 @@ static bool has_unread(us_socket_t *s) {
     }
     const bool only_paused = !s->peer_ended && !s->read_shutdown;
     if (only_paused && !(events & EPOLLERR) && has_unread(s) &&
-        us_epoll_set(s->context->loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET) == 0) {
+        us_epoll_remove(s->context->loop->internal_, s->fd) == 0) {
         s->flags_ |= US_FLAG_UNREGISTERED;
         s->interest_ = 0;
         return;
@@ -70,7 +76,7 @@ static bool has_unread(us_socket_t *s) {
 
 // An event may be stale: an earlier event of the batch closed or adopted its socket. The old block is still allocated.
 void us_socket_event(us_socket_t *s, uint32_t events) {
-    s = us_socket_follow(s);
+    s = us_socket_newest(s);
     if (s->closed || (s->flags_ & US_FLAG_FAILED)) {
         return;
     }
@@ -80,7 +86,7 @@ void us_socket_event(us_socket_t *s, uint32_t events) {
     }
     if (events & EPOLLOUT) {
         us_socket_writable(s);
-        s = us_socket_follow(s);
+        s = us_socket_newest(s);
         if (s->closed) {
             return;
         }
@@ -93,58 +99,6 @@ void us_socket_event(us_socket_t *s, uint32_t events) {
             us_socket_read(s, events);
         } else {
             us_socket_update_interest(s);
-        }
-    }
-}
-
-// uWebSockets saves the result and passes it to us_poll_change(). Writability depends on `blocked` alone, so only EPOLLIN
-// matters there.
-int us_poll_events(us_poll_t *p) {
-    us_socket_t *s = (us_socket_t *) p;
-    return (s->pause_reasons ? 0 : (int) EPOLLIN) | (s->blocked ? (int) EPOLLOUT : 0);
-}
-
-void us_poll_change(us_poll_t *p, us_loop_t *, int events) {
-    us_socket_t *s = (us_socket_t *) p;
-    if (events & EPOLLIN) {
-        us_socket_resume(s, US_PAUSE_USER);
-    } else if (!s->closed) {
-        s->pause_reasons |= US_PAUSE_USER;
-    }
-}
-
-void us_socket_pause(us_socket_t *s, int reason) {
-    if (s->closed) {
-        return;
-    }
-    s->pause_reasons |= (uint8_t) reason;
-    if (reason & US_PAUSE_USER) {
-        s->deadline_ = 0;
-    }
-}
-
-void us_socket_keepalive(us_socket_t *s, unsigned int seconds) {
-    constexpr int PROBES = 4, MAX_SECONDS = 32767;  // the kernel's limit
-    if (s->closed || !s->ip_length) {
-        return;
-    }
-    const int idle = seconds < 1 ? 1 : seconds > MAX_SECONDS ? MAX_SECONDS : (int) seconds;
-    const int interval = idle < PROBES ? 1 : idle / PROBES;
-    (void) (us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) == 0 &&
-            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) == 0 &&
-            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES) == 0 &&
-            us_sys_setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
-}
-
-void us_socket_resume(us_socket_t *s, int reason) {
-    if (s->closed || !s->pause_reasons) {
-        return;
-    }
-    s->pause_reasons &= (uint8_t) ~reason;
-    if (!s->pause_reasons) {
-        us_socket_update_interest(s);
-        if ((s->flags_ & US_FLAG_UNREAD) || (s->transport_state_ && s->context->transport_->pending(s))) {
-            us_ready_add(s);
         }
     }
 }

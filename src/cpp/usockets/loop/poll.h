@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
 
 // The type of the block that epoll_event.data points to, in the low bits (blocks are 16-aligned).
 enum us_kind_t : uintptr_t {
@@ -18,9 +18,6 @@ enum us_kind_t : uintptr_t {
 constexpr uint32_t US_READ_INTEREST = EPOLLIN | EPOLLRDHUP;
 
 int us_epoll_set(us_loop_t *loop, int operation, int fd, uint32_t events, void *block, us_kind_t kind);
+int us_epoll_remove(us_loop_internal_t *internal, int fd);
 void us_socket_update_interest(us_socket_t *s);
 void us_socket_event(us_socket_t *s, uint32_t events);
-
-static inline bool us_socket_is_reading(const us_socket_t *s) {
-    return !s->pause_reasons && !s->peer_ended && !s->read_shutdown;
-}

@@ -1,11 +1,13 @@
 // loop/sys.h - all system calls of the socket layer.
 //
-// Each goes through a wrapper below, so that a test build can count calls, make the N-th one fail, or shorten a transfer
-// (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the check is a constant false and each
-// wrapper is the bare call: no cost.
+// Each goes through a wrapper below, so that a test build can count calls, make the N-th one fail, or shorten a
+// transfer (compile definition USOCKETS_FAULT_INJECTION and `us_sys_hook`). In a normal build the check is a constant
+// false and each wrapper is the bare call: no cost.
 //
 // The hook returns the errno to fail with, or 0 to let the call through; it may lower *length of a transfer. close() is
 // always carried out even when it is made to "fail", as on Linux a failed close() has released the descriptor, too.
+//
+// Transfers are repeated when a signal interrupts them, so no caller sees EINTR of one.
 
 #pragma once
 
@@ -59,7 +61,7 @@ enum us_sys_call_t {
 };
 
 #ifdef USOCKETS_FAULT_INJECTION
-extern int (*us_sys_hook)(us_sys_call_t call, size_t *length);
+inline int (*us_sys_hook)(us_sys_call_t call, size_t *length) = nullptr;
 
 static inline bool us_sys_fails(us_sys_call_t call, size_t *length = nullptr) {
     int error = us_sys_hook ? us_sys_hook(call, length) : 0;
@@ -72,8 +74,33 @@ static inline bool us_sys_fails(us_sys_call_t call, size_t *length = nullptr) {
 static inline constexpr bool us_sys_fails(us_sys_call_t, size_t * = nullptr) { return false; }
 #endif
 
-static inline int us_sys_socket(int family, int type) {
-    return us_sys_fails(US_SYS_SOCKET) ? -1 : socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+// A function of libc, with injected failures and nothing else.
+template <us_sys_call_t Call, auto Function>
+struct us_sys_plain_t {
+    template <typename... Args>
+    [[gnu::always_inline]] int operator()(Args... args) const {
+        return us_sys_fails(Call) ? -1 : Function(args...);
+    }
+};
+
+constexpr us_sys_plain_t<US_SYS_BIND, bind> us_sys_bind;
+constexpr us_sys_plain_t<US_SYS_LISTEN, listen> us_sys_listen;
+constexpr us_sys_plain_t<US_SYS_ACCEPT, accept4> us_sys_accept4;
+constexpr us_sys_plain_t<US_SYS_CONNECT, connect> us_sys_connect;
+constexpr us_sys_plain_t<US_SYS_GETSOCKNAME, getsockname> us_sys_getsockname;
+constexpr us_sys_plain_t<US_SYS_SHUTDOWN, shutdown> us_sys_shutdown;
+constexpr us_sys_plain_t<US_SYS_DUP, dup3> us_sys_dup3;
+constexpr us_sys_plain_t<US_SYS_EPOLL_CREATE, epoll_create1> us_sys_epoll_create1;
+constexpr us_sys_plain_t<US_SYS_EPOLL_CTL, epoll_ctl> us_sys_epoll_ctl;
+constexpr us_sys_plain_t<US_SYS_EPOLL_WAIT, epoll_wait> us_sys_epoll_wait;
+constexpr us_sys_plain_t<US_SYS_EVENTFD, eventfd> us_sys_eventfd;
+constexpr us_sys_plain_t<US_SYS_TIMERFD_CREATE, timerfd_create> us_sys_timerfd_create;
+constexpr us_sys_plain_t<US_SYS_LSTAT, lstat> us_sys_lstat;
+constexpr us_sys_plain_t<US_SYS_CHMOD, chmod> us_sys_chmod;
+constexpr us_sys_plain_t<US_SYS_UNLINK, unlink> us_sys_unlink;
+
+static inline int us_sys_socket(int family) {
+    return us_sys_fails(US_SYS_SOCKET) ? -1 : socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
 static inline int us_sys_setsockopt(int fd, int level, int name, int value) {
@@ -86,104 +113,76 @@ static inline int us_sys_reset_on_close(int fd) {
     return us_sys_fails(US_SYS_SETSOCKOPT) ? -1 : setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
-static inline int us_sys_bind(int fd, const sockaddr *address, socklen_t length) {
-    return us_sys_fails(US_SYS_BIND) ? -1 : bind(fd, address, length);
-}
-
-static inline int us_sys_listen(int fd, int backlog) { return us_sys_fails(US_SYS_LISTEN) ? -1 : listen(fd, backlog); }
-
-static inline int us_sys_accept(int fd, sockaddr *address, socklen_t *length) {
-    return us_sys_fails(US_SYS_ACCEPT) ? -1 : accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
-}
-
-static inline int us_sys_connect(int fd, const sockaddr *address, socklen_t length) {
-    return us_sys_fails(US_SYS_CONNECT) ? -1 : connect(fd, address, length);
-}
-
-static inline int us_sys_getsockname(int fd, sockaddr *address, socklen_t *length) {
-    return us_sys_fails(US_SYS_GETSOCKNAME) ? -1 : getsockname(fd, address, length);
-}
-
-static inline int us_sys_getsockopt(int fd, int level, int name, int *value) {
+template <typename T>
+inline int us_sys_getsockopt(int fd, int level, int name, T *value) {
     socklen_t length = sizeof(*value);
     return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, level, name, value, &length);
 }
 
-static inline int us_sys_tcp_info(int fd, tcp_info *info) {
-    socklen_t length = sizeof(*info);
-    return us_sys_fails(US_SYS_GETSOCKOPT) ? -1 : getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length);
+template <typename F>
+[[gnu::always_inline]] inline ssize_t us_sys_repeat(F call) {
+    ssize_t n;
+    do {
+        n = call();
+    } while (n < 0 && errno == EINTR);
+    return n;
 }
 
-// recv, send and sendmsg bypass libc, where they are cancellation points: once a process has had a second thread, entering
-// and leaving those costs some ninety instructions per message, and this thread is never cancelled.
+// recv, send and sendmsg bypass libc, where they are cancellation points: once a process has had a second thread,
+// entering and leaving those costs some ninety instructions per message, and this thread is never cancelled.
 static inline ssize_t us_sys_recv(int fd, void *data, size_t length, int flags) {
-    if (us_sys_fails(US_SYS_RECV, &length)) {
-        return -1;
-    }
-    return (ssize_t) syscall(SYS_recvfrom, fd, data, length, flags, nullptr, nullptr);
+    return us_sys_repeat([&]() -> ssize_t {
+        return us_sys_fails(US_SYS_RECV, &length) ? -1
+                                                  : syscall(SYS_recvfrom, fd, data, length, flags, nullptr, nullptr);
+    });
 }
 
 static inline ssize_t us_sys_send(int fd, const void *data, size_t length, int more = 0) {
-    if (us_sys_fails(US_SYS_SEND, &length)) {
-        return -1;
-    }
-    return (ssize_t) syscall(SYS_sendto, fd, data, length, MSG_NOSIGNAL | more, nullptr, 0);
+    const int flags = MSG_NOSIGNAL | more;
+    return us_sys_repeat([&]() -> ssize_t {
+        return us_sys_fails(US_SYS_SEND, &length) ? -1 : syscall(SYS_sendto, fd, data, length, flags, nullptr, 0);
+    });
 }
 
 // All parts in one call.
 static inline ssize_t us_sys_sendmsg(int fd, iovec *parts, size_t count, int more = 0) {
-#ifdef USOCKETS_FAULT_INJECTION
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        total += parts[i].iov_len;
-    }
-    if (us_sys_fails(US_SYS_SENDMSG, &total)) {
-        return -1;
-    }
-    for (size_t i = 0; i < count; i++) {
-        parts[i].iov_len = parts[i].iov_len < total ? parts[i].iov_len : total;
-        total -= parts[i].iov_len;
-    }
-#endif
     msghdr message{};
     message.msg_iov = parts;
     message.msg_iovlen = count;
-    return (ssize_t) syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | more);
+    return us_sys_repeat([&]() -> ssize_t {
+#ifdef USOCKETS_FAULT_INJECTION
+        size_t total = 0;
+        for (size_t i = 0; i < count; i++) {
+            total += parts[i].iov_len;
+        }
+        if (us_sys_fails(US_SYS_SENDMSG, &total)) {
+            return -1;
+        }
+        for (size_t i = 0; i < count; i++) {
+            parts[i].iov_len = parts[i].iov_len < total ? parts[i].iov_len : total;
+            total -= parts[i].iov_len;
+        }
+#endif
+        return syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL | more);
+    });
 }
 
-static inline int us_sys_shutdown_write(int fd) { return us_sys_fails(US_SYS_SHUTDOWN) ? -1 : shutdown(fd, SHUT_WR); }
+// Restores errno at the end of the scope, for the clean-up after a failure.
+struct us_keep_errno_t {
+    const int error = errno;
+    ~us_keep_errno_t() { errno = error; }
+};
 
+// Keeps errno: most callers close because of an error.
 static inline void us_sys_close(int fd) {
+    us_keep_errno_t keep;
     (void) us_sys_fails(US_SYS_CLOSE);
     close(fd);
 }
 
-// Makes `to` refer to the file of `from`; the old file of `to` is closed.
-static inline int us_sys_dup_to(int from, int to) { return us_sys_fails(US_SYS_DUP) ? -1 : dup3(from, to, O_CLOEXEC); }
-
-static inline int us_sys_epoll_create() {
-    return us_sys_fails(US_SYS_EPOLL_CREATE) ? -1 : epoll_create1(EPOLL_CLOEXEC);
-}
-
-static inline int us_sys_epoll_ctl(int epfd, int operation, int fd, epoll_event *event) {
-    return us_sys_fails(US_SYS_EPOLL_CTL) ? -1 : epoll_ctl(epfd, operation, fd, event);
-}
-
-static inline int us_sys_epoll_wait(int epfd, epoll_event *events, int count, int timeout_ms) {
-    return us_sys_fails(US_SYS_EPOLL_WAIT) ? -1 : epoll_wait(epfd, events, count, timeout_ms);
-}
-
-static inline int us_sys_eventfd() {
-    return us_sys_fails(US_SYS_EVENTFD) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-}
-
-static inline int us_sys_eventfd_signal(int fd) {
-    uint64_t one = 1;
-    return us_sys_fails(US_SYS_EVENTFD_WRITE) ? -1 : (int) write(fd, &one, sizeof(one));
-}
-
-static inline int us_sys_timerfd_create() {
-    return us_sys_fails(US_SYS_TIMERFD_CREATE) ? -1 : timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+static inline ssize_t us_sys_eventfd_signal(int fd) {
+    const uint64_t one = 1;
+    return us_sys_repeat([&] { return us_sys_fails(US_SYS_EVENTFD_WRITE) ? -1 : write(fd, &one, sizeof(one)); });
 }
 
 static inline int us_sys_timerfd_set(int fd, uint64_t at_ns) {
@@ -191,14 +190,6 @@ static inline int us_sys_timerfd_set(int fd, uint64_t at_ns) {
     spec.it_value.tv_sec = (time_t) (at_ns / 1'000'000'000);
     spec.it_value.tv_nsec = (long) (at_ns % 1'000'000'000);
     return us_sys_fails(US_SYS_TIMERFD_SETTIME) ? -1 : timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, nullptr);
-}
-
-static inline int us_sys_lstat(const char *path, struct stat *st) {
-    return us_sys_fails(US_SYS_LSTAT) ? -1 : lstat(path, st);
-}
-
-static inline int us_sys_chmod(const char *path, mode_t mode) {
-    return us_sys_fails(US_SYS_CHMOD) ? -1 : chmod(path, mode);
 }
 
 // If `replace` is false, fails with EEXIST when `to` exists. A plain syscall, as glibc has renameat2() only since 2.28.
@@ -209,8 +200,6 @@ static inline int us_sys_rename(const char *from, const char *to, bool replace) 
     return replace ? rename(from, to)
                    : (int) syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1u /* RENAME_NOREPLACE */);
 }
-
-static inline int us_sys_unlink(const char *path) { return us_sys_fails(US_SYS_UNLINK) ? -1 : unlink(path); }
 
 static inline int us_sys_open_folder(const char *path) {
     return us_sys_fails(US_SYS_OPEN) ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -4,34 +4,30 @@
 // store: the socket stays in its slot, and when the slot is due, its real deadlines are checked and it is linked again.
 // Bringing one forward relinks. So a busy connection costs one relink per timeout period, not per message.
 //
-// Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the wheel
-// wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work list) or the
-// tick of the slot, and no later than any armed deadline, except that a deadline in the past or in the swept part goes to
-// the next slot.
+// Never early: a deadline is tick + seconds + 1, in ticks of one second; at most a second late. Deadlines beyond the
+// wheel wait in its farthest slot. Invariant: check_at_ is 0 (not linked), US_WHEEL_DUE (in `due`, the sweep's work
+// list) or the tick of the slot, and no later than any armed deadline, except that a deadline in the past or in the
+// swept part goes to the next slot.
 //
-// A sweep first moves the sockets of all slots that have passed to `due` and then handles one at a time, as callbacks may
-// close, adopt and re-arm any socket, including those still in `due`. One iteration handles US_SWEEP_BURST of them: clients
-// that connected in the same second are due in the same second, too.
+// A sweep first moves the sockets of all slots that have passed to `due` and then handles one at a time, as callbacks
+// may close, adopt and re-arm any socket, including those still in `due`. One iteration handles US_SWEEP_BURST of them:
+// clients that connected in the same second are due in the same second, too.
 
 #include "usockets/loop/timeout_wheel.h"
 
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
+
+#include <algorithm>
 
 constexpr uint32_t MASK = US_WHEEL_SLOTS - 1;
 
-static us_socket_t **list_of(us_wheel_t *wheel, const us_socket_t *s) {
-    return s->check_at_ == US_WHEEL_DUE ? &wheel->due : &wheel->slots[s->check_at_ & MASK];
+static us_socket_t *&list_of(us_wheel_t *wheel, const us_socket_t *s) {
+    return s->check_at_ == US_WHEEL_DUE ? wheel->due : wheel->slots[s->check_at_ & MASK];
 }
 
 static void push(us_wheel_t *wheel, us_socket_t *s, uint32_t at) {
     s->check_at_ = at;
-    us_socket_t **list = list_of(wheel, s);
-    s->wheel_prev_ = nullptr;
-    s->wheel_next_ = *list;
-    if (*list) {
-        (*list)->wheel_prev_ = s;
-    }
-    *list = s;
+    us_list_push<us_socket_t, &us_socket_t::wheel_prev_, &us_socket_t::wheel_next_>(list_of(wheel, s), s);
     if (at != US_WHEEL_DUE) {
         wheel->occupied[(at & MASK) / 64] |= 1ull << (at & 63);
     }
@@ -42,34 +38,26 @@ void us_wheel_unlink(us_wheel_t *wheel, us_socket_t *s) {
     if (!s->check_at_) {
         return;
     }
-    us_socket_t **list = list_of(wheel, s);
-    (s->wheel_prev_ ? s->wheel_prev_->wheel_next_ : *list) = s->wheel_next_;
-    if (s->wheel_next_) {
-        s->wheel_next_->wheel_prev_ = s->wheel_prev_;
-    }
-    if (!*list && s->check_at_ != US_WHEEL_DUE) {
+    us_socket_t *&list = list_of(wheel, s);
+    us_list_remove<us_socket_t, &us_socket_t::wheel_prev_, &us_socket_t::wheel_next_>(list, s);
+    if (!list && s->check_at_ != US_WHEEL_DUE) {
         wheel->occupied[(s->check_at_ & MASK) / 64] &= ~(1ull << (s->check_at_ & 63));
     }
-    s->wheel_prev_ = s->wheel_next_ = nullptr;
     s->check_at_ = 0;
     wheel->count--;
 }
 
 void us_wheel_link(us_wheel_t *wheel, us_socket_t *s, uint32_t deadline) {
     us_wheel_unlink(wheel, s);
-    const uint32_t farthest = wheel->swept + MASK;
-    const uint32_t at = deadline > wheel->swept ? deadline : wheel->swept + 1;
-    push(wheel, s, at < farthest ? at : farthest);
+    push(wheel, s, std::clamp(deadline, wheel->swept + 1, wheel->swept + MASK));
 }
 
 void us_wheel_collect(us_wheel_t *wheel, uint32_t tick) {
     if (tick <= wheel->swept) {
         return;
     }
-    uint32_t steps = tick - wheel->swept;
-    if (steps > US_WHEEL_SLOTS) {
-        steps = US_WHEEL_SLOTS;  // after a long sleep, each slot once
-    }
+    const uint32_t steps =
+        std::min<uint32_t>(tick - wheel->swept, US_WHEEL_SLOTS);  // after a long sleep, each slot once
     for (uint32_t i = 1; i <= steps && wheel->count; i++) {
         us_socket_t **slot = &wheel->slots[(wheel->swept + i) & MASK];
         while (us_socket_t *s = *slot) {
@@ -96,15 +84,9 @@ uint32_t us_wheel_next(const us_wheel_t *wheel) {
     return 0;  // everything is in `due`
 }
 
+// 0: no deadline is armed.
 static uint32_t earliest(const us_socket_t *s) {
-    uint32_t at = s->deadline_;
-    if (s->long_deadline_ && (!at || s->long_deadline_ < at)) {
-        at = s->long_deadline_;
-    }
-    if (s->hard_deadline_ && (!at || s->hard_deadline_ < at)) {
-        at = s->hard_deadline_;
-    }
-    return at;
+    return std::min({s->deadline_ - 1, s->long_deadline_ - 1, s->hard_deadline_ - 1}) + 1;  // 0 wraps to the latest
 }
 
 void us_wheel_relink(us_socket_t *s) {
@@ -127,46 +109,41 @@ void us_wheel_relink(us_socket_t *s) {
     }
 }
 
-static void refresh_outside(us_loop_t *loop) {
+static void set_deadline(us_socket_t *s, uint32_t us_socket_t::*which, unsigned int seconds) {
+    if (s->closed) {
+        return;
+    }
+    us_loop_t *loop = s->context->loop;
     if (loop->depth == 0) {
         us_loop_refresh(loop);
     }
-}
-
-static void relink_if_sooner(us_socket_t *s, uint32_t deadline) {
-    if (deadline && (s->check_at_ == 0 || deadline < s->check_at_)) {
+    s->*which = seconds ? loop->tick + seconds + 1 : 0;
+    if (seconds && (s->check_at_ == 0 || s->*which < s->check_at_)) {
         us_wheel_relink(s);
     }
 }
 
-void us_socket_arm(us_socket_t *s, unsigned int seconds) {
-    if (!s->closed) {
-        refresh_outside(s->context->loop);
-        s->deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
-        relink_if_sooner(s, s->deadline_);
-    }
+void us_socket_arm(us_socket_t *s, unsigned int seconds) { set_deadline(s, &us_socket_t::deadline_, seconds); }
+
+void us_socket_arm_long(us_socket_t *s, unsigned int seconds) {
+    set_deadline(s, &us_socket_t::long_deadline_, seconds);
+}
+
+void us_socket_deadline(us_socket_t *s, unsigned int seconds) {
+    set_deadline(s, &us_socket_t::hard_deadline_, seconds);
 }
 
 void us_socket_long_timeout(int, us_socket_t *s, unsigned int minutes) { us_socket_arm_long(s, minutes * 60); }
-
-void us_socket_arm_long(us_socket_t *s, unsigned int seconds) {
-    if (!s->closed) {
-        refresh_outside(s->context->loop);
-        s->long_deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
-        relink_if_sooner(s, s->long_deadline_);
-    }
-}
 
 unsigned int us_socket_long_left(const us_socket_t *s) {
     const uint32_t next = s->context->loop->tick + 1;
     return s->long_deadline_ > next ? s->long_deadline_ - next : s->long_deadline_ ? 1 : 0;
 }
 
-void us_socket_deadline(us_socket_t *s, unsigned int seconds) {
-    if (!s->closed) {
-        refresh_outside(s->context->loop);
-        s->hard_deadline_ = seconds ? s->context->loop->tick + seconds + 1 : 0;
-        relink_if_sooner(s, s->hard_deadline_);
+static void call(us_loop_t *loop, us_socket_t *s, us_on_event_t callback) {
+    if (callback) {
+        us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
+        us_contain(loop, s, [=] { callback(s); });
     }
 }
 
@@ -185,13 +162,11 @@ static void fire(us_loop_t *loop, us_socket_t *s, uint32_t tick) {
         s->long_deadline_ = 0;
     }
     us_wheel_relink(s);
-    if (is_due && s->context->cb.on_timeout) {
-        us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
-        us_contain(loop, s, [s] { s->context->cb.on_timeout(s); });
+    if (is_due) {
+        call(loop, s, s->context->cb.on_timeout);
     }
-    if (is_long_due && !s->closed && s->context->cb.on_long_timeout) {
-        us_dispatch_t dispatch(loop, US_PHASE_TIMEOUT);
-        us_contain(loop, s, [s] { s->context->cb.on_long_timeout(s); });
+    if (is_long_due && !s->closed) {
+        call(loop, s, s->context->cb.on_long_timeout);
     }
 }
 

@@ -1,8 +1,18 @@
-// loop/timeout_wheel.h - the timing wheel that the timeouts of all sockets of a loop share.
+// loop/timeout_wheel.h - the timing wheel that the timeouts of all sockets of a loop share. Extends libusockets.h.
 
 #pragma once
 
 #include "usockets/libusockets.h"
+
+// us_socket_timeout() that counts while on_writable runs, too.
+void us_socket_arm(us_socket_t *s, unsigned int seconds);
+// The same for on_long_timeout; traffic does not extend it. 0 disarms.
+void us_socket_arm_long(us_socket_t *s, unsigned int seconds);
+unsigned int us_socket_long_left(const us_socket_t *s);  // seconds until then, at least 1; 0: not armed
+// Closes the socket (code 0, no reason) after `seconds`; traffic does not extend it. 0 disarms.
+void us_socket_deadline(us_socket_t *s, unsigned int seconds);
+
+// ---- for the socket layer ----
 
 enum {
     US_WHEEL_SLOTS = 1024,

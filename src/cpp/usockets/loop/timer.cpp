@@ -1,20 +1,22 @@
 // loop/timer.cpp - us_timer_t, and the one kernel timer that wakes the loop for timers and timeouts.
 //
-// The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the oldest
-// draining connection, the oldest connection without its PROXY header. It is only ever moved closer, or set again after it
-// fired: a postponed target costs one idle wake-up instead of a system call per request. With no target it is left alone,
-// so an idle process sleeps (after at most one such wake-up). It is edge-triggered and never read; setting it clears it.
+// The timerfd is set to the earliest of: the next occupied wheel slot, the next timer that is not fallthrough, the
+// oldest draining connection, the oldest connection without its PROXY header. It is only ever moved closer, or set
+// again after it fired: a postponed target costs one idle wake-up instead of a system call per request. With no target
+// it is left alone, so an idle process sleeps (after at most one such wake-up). It is edge-triggered and never read;
+// setting it clears it.
 //
-// Timers are few, hence a plain list. A pass runs each due timer once and starts over after every callback, as the callback
-// may have closed or set any timer. A timer closed inside an iteration is freed at its end.
+// A loop owns its timers until they are closed. They are few, so those that are set are in one unordered list; the
+// others, which no iteration has to visit, are in a second list. A pass runs each due timer once and starts over after
+// every callback, as the callback may have set, cleared or closed any timer.
 
 #include "usockets/loop/timer.h"
 
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
 #include "usockets/proxy/proxy.h"
 #include "usockets/tcp/draining_close.h"
 
-uint64_t us_monotonic_ns(void) { return us_sys_now_ns(); }
+uint64_t us_monotonic_ns() { return us_sys_now_ns(); }
 
 static uint32_t tick_at(const us_loop_internal_t *internal, uint64_t ns) {
     const uint64_t since = ns - internal->base_ns;  // modulo 2^64: tests move the base back, to before the boot
@@ -61,6 +63,18 @@ bool us_timers_arm(us_loop_t *loop) {
     return done;
 }
 
+// The list that a timer is in.
+static us_timer_t *&list_of(const us_timer_t *t) {
+    us_loop_internal_t *internal = t->loop->internal_;
+    return t->due_ns ? internal->timers : internal->unset_timers;
+}
+
+static void set_due(us_timer_t *t, uint64_t due_ns) {
+    us_list_remove(list_of(t), t);
+    t->due_ns = due_ns;
+    us_list_push(list_of(t), t);
+}
+
 void us_timers_run(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
     const uint64_t now = internal->now_ns;
@@ -69,15 +83,13 @@ void us_timers_run(us_loop_t *loop) {
     }
     const uint32_t pass = ++internal->timer_pass;
     for (us_timer_t *t = internal->timers; t;) {
-        if (!t->due_ns || t->due_ns > now || t->ran_in_pass == pass) {
+        if (t->due_ns > now || t->ran_in_pass == pass) {
             t = t->next;
             continue;
         }
         t->ran_in_pass = pass;
-        t->due_ns = t->repeat_ns ? t->due_ns + t->repeat_ns : 0;
-        if (t->due_ns && t->due_ns <= now) {
-            t->due_ns = now + t->repeat_ns;  // missed rounds are skipped
-        }
+        const uint64_t again = t->due_ns + t->repeat_ns;
+        set_due(t, !t->repeat_ns ? 0 : again > now ? again : now + t->repeat_ns);  // missed rounds are skipped
         {
             us_dispatch_t dispatch(loop, US_PHASE_NONE);
             us_contain(loop, nullptr, [t] { t->cb(t); });
@@ -87,29 +99,22 @@ void us_timers_run(us_loop_t *loop) {
 }
 
 us_timer_t *us_create_timer(us_loop_t *loop, int fallthrough, unsigned int ext_size) {
-    us_timer_t *t = (us_timer_t *) us_alloc(sizeof(us_timer_t) + ext_size);
-    memset((void *) t, 0, sizeof(us_timer_t) + ext_size);
+    us_timer_t *t = (us_timer_t *) us_alloc_zeroed(sizeof(us_timer_t) + ext_size);
     t->loop = loop;
     t->fallthrough = fallthrough != 0;
-    t->next = loop->internal_->timers;
-    if (t->next) {
-        t->next->prev = t;
-    }
-    loop->internal_->timers = t;
+    us_list_push(list_of(t), t);
     return t;
 }
 
 void *us_timer_ext(us_timer_t *timer) { return timer + 1; }
-
-us_loop_t *us_timer_loop(us_timer_t *timer) { return timer->loop; }
 
 void us_timer_set(us_timer_t *timer, void (*cb)(us_timer_t *), int ms, int repeat_ms) {
     if (timer->closed) {
         return;
     }
     timer->cb = cb;
-    timer->due_ns = ms > 0 ? us_sys_now_ns() + (uint64_t) ms * US_NS_PER_MS : 0;
     timer->repeat_ns = repeat_ms > 0 ? (uint64_t) repeat_ms * US_NS_PER_MS : 0;
+    set_due(timer, ms > 0 ? us_sys_now_ns() + (uint64_t) ms * US_NS_PER_MS : 0);
     if (!timer->fallthrough && !timer->loop->internal_->iterating) {
         us_timers_arm(timer->loop);
     }
@@ -119,23 +124,12 @@ void us_timer_close(us_timer_t *timer) {
     if (timer->closed) {
         return;
     }
-    us_loop_internal_t *internal = timer->loop->internal_;
     timer->closed = true;
-    (timer->prev ? timer->prev->next : internal->timers) = timer->next;
-    if (timer->next) {
-        timer->next->prev = timer->prev;
-    }
-    if (internal->iterating) {
-        timer->next = internal->dead_timers;
-        internal->dead_timers = timer;
-    } else {
-        free(timer);
-    }
+    us_list_remove(list_of(timer), timer);
+    us_free_after_iteration(timer->loop->internal_, timer);
 }
 
-void us_timers_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_timers); }
-
 void us_timers_free_all(us_loop_internal_t *internal) {
-    us_timers_free_dead(internal);
     us_free_list(internal->timers);
+    us_free_list(internal->unset_timers);
 }

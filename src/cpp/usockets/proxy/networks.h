@@ -17,6 +17,6 @@ struct us_networks_t {
     bool local;  // peers on unix sockets, which have no address, are in the set
 };
 
-// `length` is as us_socket_t::ip_length: 4, 16, or 0 for a unix socket. An IPv4-mapped address (::ffff:a.b.c.d), as dual-stack
-// sockets report it, is looked up as IPv4.
+// `length` is as us_socket_t::ip_length: 4, 16, or 0 for a unix socket. An IPv4-mapped address (::ffff:a.b.c.d), as
+// dual-stack sockets report it, is looked up as IPv4.
 bool us_networks_contain(const us_networks_t *networks, const uint8_t *address, size_t length);

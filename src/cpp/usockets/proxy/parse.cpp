@@ -1,106 +1,87 @@
-// proxy/parse.cpp - the two formats of a PROXY header. A pure function over bytes; no more lenient than the specification.
+// proxy/parse.cpp - the two formats of a PROXY header. A pure function over bytes; no more lenient than the
+// specification.
 
 #include "usockets/proxy/parse.h"
 
 #include <arpa/inet.h>
 #include <string.h>
 
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
 static const uint8_t SIGNATURE[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
-static const char WORD[] = "PROXY ";
+static constexpr std::string_view WORD = "PROXY ";
 
 enum { V2_FIXED = 16, TLV_HEAD = 3, TLV_CRC32C = 3 };
 
 // ---- version 1 ----
 
-struct text_t {
-    const char *at, *end;
-};
-
-// Takes the word up to the next space, or to the end when it is the last one.
-static bool take_word(text_t *rest, bool last, text_t *word) {
-    const char *space = (const char *) memchr(rest->at, ' ', (size_t) (rest->end - rest->at));
-    if (last != (space == nullptr)) {
+// Splits off the word up to the next space, or to the end when it is the last one.
+static bool next_word(std::string_view *rest, bool last, std::string_view *word) {
+    const size_t space = rest->find(' ');
+    if (last != (space == std::string_view::npos)) {
         return false;
     }
-    *word = {rest->at, last ? rest->end : space};
-    rest->at = last ? rest->end : space + 1;
-    return word->at != word->end;
+    *word = rest->substr(0, space);
+    rest->remove_prefix(last ? rest->size() : space + 1);
+    return !word->empty();
 }
 
-static bool read_address(text_t word, int family, uint8_t *address) {
-    char text[INET6_ADDRSTRLEN];
-    const size_t length = (size_t) (word.end - word.at);
-    if (length >= sizeof(text) || memchr(word.at, 0, length)) {
+static bool read_address(std::string_view word, int family, uint8_t *address) {
+    char text[INET6_ADDRSTRLEN] = {};
+    if (word.size() >= sizeof(text) || word.find('\0') != std::string_view::npos) {
         return false;
     }
-    memcpy(text, word.at, length);
-    text[length] = 0;
+    memcpy(text, word.data(), word.size());
     return inet_pton(family, text, address) == 1;
 }
 
-static bool read_port(text_t word, uint16_t *port) {
-    const size_t length = (size_t) (word.end - word.at);
-    if (length > 5 || (length > 1 && *word.at == '0')) {
-        return false;
-    }
-    unsigned value = 0;
-    for (const char *c = word.at; c != word.end; c++) {
-        if (*c < '0' || *c > '9') {
-            return false;
-        }
-        value = value * 10 + (unsigned) (*c - '0');
-    }
-    *port = (uint16_t) value;
-    return value <= 65535;
+static bool read_port(std::string_view word, uint16_t *port) {
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), *port);
+    return error == std::errc() && end == word.data() + word.size() && (word.size() == 1 || word[0] != '0');
 }
 
 // The line without "PROXY " and CRLF.
-static bool read_line(text_t rest, us_proxy_header_t *header) {
-    const size_t length = (size_t) (rest.end - rest.at);
-    if (length >= 7 && memcmp(rest.at, "UNKNOWN", 7) == 0) {
-        return length == 7 || rest.at[7] == ' ';  // the rest must be ignored
+static bool read_line(std::string_view rest, us_proxy_header_t *header) {
+    if (rest.starts_with("UNKNOWN")) {
+        return rest.size() == 7 || rest[7] == ' ';  // the rest must be ignored
     }
-    text_t word;
-    if (!take_word(&rest, false, &word) || word.end - word.at != 4 || memcmp(word.at, "TCP", 3) != 0) {
+    std::string_view word;
+    if (!next_word(&rest, false, &word) || (word != "TCP4" && word != "TCP6")) {
         return false;
     }
-    const char digit = word.at[3];
-    const int family = digit == '4' ? AF_INET : AF_INET6;
+    const int family = word == "TCP4" ? AF_INET : AF_INET6;
+    header->ip_length = family == AF_INET ? 4 : 16;
+    header->has_address = true;
     uint8_t destination[16];
     uint16_t destination_port;
-    if (digit != '4' && digit != '6') {
-        return false;
-    }
-    header->ip_length = digit == '4' ? 4 : 16;
-    header->has_address = true;
-    return take_word(&rest, false, &word) && read_address(word, family, header->ip) && take_word(&rest, false, &word) &&
-           read_address(word, family, destination) && take_word(&rest, false, &word) &&
-           read_port(word, &header->port) && take_word(&rest, true, &word) && read_port(word, &destination_port);
+    return next_word(&rest, false, &word) && read_address(word, family, header->ip) && next_word(&rest, false, &word) &&
+           read_address(word, family, destination) && next_word(&rest, false, &word) &&
+           read_port(word, &header->port) && next_word(&rest, true, &word) && read_port(word, &destination_port);
 }
 
 static int parse_v1(const uint8_t *data, size_t length, us_proxy_header_t *header) {
-    const size_t word = sizeof(WORD) - 1;
-    if (memcmp(data, WORD, length < word ? length : word) != 0) {
+    const std::string_view text((const char *) data, std::min<size_t>(length, US_PROXY_V1_MAX));
+    if (text.substr(0, WORD.size()) != WORD.substr(0, length)) {
         return -1;
     }
-    const size_t searched = length < US_PROXY_V1_MAX ? length : (size_t) US_PROXY_V1_MAX;
-    const uint8_t *feed = (const uint8_t *) memchr(data, '\n', searched);
-    if (!feed) {
+    const size_t feed = text.find('\n');
+    if (feed == std::string_view::npos) {
         return length >= US_PROXY_V1_MAX ? -1 : 0;
     }
-    if (feed[-1] != '\r' || feed - 1 < data + word) {
+    if (feed <= WORD.size() || text[feed - 1] != '\r') {
         return -1;
     }
-    const bool valid = read_line({(const char *) data + word, (const char *) feed - 1}, header);
-    return valid ? (int) (feed + 1 - data) : -1;
+    return read_line(text.substr(WORD.size(), feed - 1 - WORD.size()), header) ? (int) feed + 1 : -1;
 }
 
 // ---- version 2 ----
 
 static unsigned read_16(const uint8_t *at) { return (unsigned) at[0] << 8 | at[1]; }
 
-// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` as zero. Bit by bit is fast
-// enough for some hundred bytes per connection.
+// CRC-32C (Castagnoli, as in RFC 9260 appendix A) of the header with the four bytes at `hole` as zero. Bit by bit is
+// fast enough for some hundred bytes per connection.
 static uint32_t checksum(const uint8_t *data, size_t length, size_t hole) {
     uint32_t crc = 0xffffffff;
     for (size_t i = 0; i < length; i++) {
@@ -125,8 +106,7 @@ static bool check_values(const uint8_t *data, size_t length, size_t at) {
             return false;
         }
         if (type == TLV_CRC32C) {
-            const uint32_t said = size == 4 ? (uint32_t) read_16(data + at) << 16 | read_16(data + at + 2) : 0;
-            if (size != 4 || checksum(data, length, at) != said) {
+            if (size != 4 || checksum(data, length, at) != (read_16(data + at) << 16 | read_16(data + at + 2))) {
                 return false;
             }
         }
@@ -161,7 +141,7 @@ static bool read_block(const uint8_t *data, size_t length, us_proxy_header_t *he
 
 static int parse_v2(const uint8_t *data, size_t length, us_proxy_header_t *header) {
     enum { LOCAL = 0x20, PROXY = 0x21 };
-    if (memcmp(data, SIGNATURE, length < sizeof(SIGNATURE) ? length : sizeof(SIGNATURE)) != 0) {
+    if (memcmp(data, SIGNATURE, std::min(length, sizeof(SIGNATURE))) != 0) {
         return -1;
     }
     if (length > 12 && data[12] != LOCAL && data[12] != PROXY) {

@@ -17,6 +17,6 @@ struct us_proxy_header_t {
     uint16_t port;
 };
 
-// Parses the header at the start of `data`. Returns its length when it is complete and valid, 0 when more bytes are needed,
-// -1 as soon as the bytes cannot become a valid header.
+// Parses the header at the start of `data`. Returns its length when it is complete and valid, 0 when more bytes are
+// needed, -1 as soon as the bytes cannot become a valid header.
 int us_proxy_parse(const uint8_t *data, size_t length, us_proxy_header_t *header);

@@ -1,13 +1,11 @@
 // proxy/proxy.cpp - connections whose PROXY header has not arrived yet.
 //
-// They are not sockets: the layer above does not see them, no transport (TLS) has begun, and there are no callbacks. The
-// loop lists them in order of arrival (the timeout is the same for all); they are closed with the listen socket that
-// accepted them. When the header is complete the descriptor becomes an ordinary socket.
+// They are not sockets: the layer above does not see them, no transport (TLS) has begun, and there are no callbacks.
+// The loop lists them in order of arrival (the timeout is the same for all); they are closed with the listen socket
+// that accepted them. When the header is complete the descriptor becomes an ordinary socket.
 //
-// No byte behind the header is read here: MSG_PEEK shows the bytes first, and then exactly those of the header are read.
-// As each visit reads all that it has peeked at, or is the last one, epoll's level triggering never spins.
-//
-// A closed block goes to a dead list and is freed at the end of the iteration: an event of the same batch may refer to it.
+// No byte behind the header is read here: MSG_PEEK shows the bytes first, and then exactly those of the header are
+// read. As each visit reads all that it has peeked at, or is the last one, epoll's level triggering never spins.
 
 #include "usockets/proxy/proxy.h"
 
@@ -16,12 +14,12 @@
 #include "usockets/tcp/listen.h"
 #include "usockets/tcp/socket.h"
 
-struct us_proxied_t {
+struct us_proxied_t : us_deferred_free_t {
     us_proxied_t *prev, *next;
     us_listen_socket_t *listener;
     uint64_t since_ns;
     sockaddr_storage peer;
-    int fd;  // -1: on the dead list
+    int fd;  // -1: released, for events of the same batch
     uint32_t length;
     uint8_t bytes[US_PROXY_MAX];
 };
@@ -42,25 +40,23 @@ bool us_proxy_expected(const us_socket_context_t *context, const sockaddr_storag
     return us_networks_contain(context->proxy_trusted_, address.ip, address.ip_length);
 }
 
-static void retire(us_loop_internal_t *internal, us_proxied_t *p) {
-    (p->prev ? p->prev->next : internal->proxied_head) = p->next;
-    (p->next ? p->next->prev : internal->proxied_tail) = p->prev;
-    p->next = internal->dead_proxied;
-    internal->dead_proxied = p;
-    p->listener->s.context->num_proxied--;
+// Returns the descriptor.
+static int release(us_loop_internal_t *internal, us_proxied_t *p) {
+    const int fd = p->fd;
     p->fd = -1;
+    internal->proxied.remove(p);
+    p->listener->s.context->num_proxied--;
+    us_free_after_iteration(internal, p);
+    return fd;
 }
 
 static void drop(us_loop_internal_t *internal, us_proxied_t *p) {
-    epoll_event none{};
-    us_sys_epoll_ctl(internal->epfd, EPOLL_CTL_DEL, p->fd, &none);
-    us_sys_close(p->fd);
-    retire(internal, p);
+    us_epoll_remove(internal, p->fd);
+    us_sys_close(release(internal, p));
 }
 
 bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage *peer) {
     us_loop_t *loop = listener->s.context->loop;
-    us_loop_internal_t *internal = loop->internal_;
     us_proxied_t *p = (us_proxied_t *) malloc(sizeof(us_proxied_t));
     if (!p) {
         return false;
@@ -69,15 +65,12 @@ bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage
         free(p);
         return false;
     }
-    p->prev = internal->proxied_tail;
-    p->next = nullptr;
     p->listener = listener;
     p->since_ns = us_sys_now_ns();
     p->peer = *peer;
     p->fd = fd;
     p->length = 0;
-    (internal->proxied_tail ? internal->proxied_tail->next : internal->proxied_head) = p;
-    internal->proxied_tail = p;
+    loop->internal_->proxied.append(p);
     listener->s.context->num_proxied++;
     return true;
 }
@@ -85,10 +78,8 @@ bool us_proxy_await(us_listen_socket_t *listener, int fd, const sockaddr_storage
 // The header is read: the bytes behind it, still in the kernel, are for the socket and its transport.
 static void become_socket(us_loop_t *loop, us_proxied_t *p, const us_proxy_header_t *header) {
     us_listen_socket_t *listener = p->listener;
-    const int fd = p->fd;
-    epoll_event none{};
-    us_sys_epoll_ctl(loop->internal_->epfd, EPOLL_CTL_DEL, fd, &none);
-    retire(loop->internal_, p);
+    us_epoll_remove(loop->internal_, p->fd);
+    const int fd = release(loop->internal_, p);
     us_socket_t *s = us_socket_new(listener->s.context, fd, (unsigned int) listener->socket_ext_size);
     if (!s) {
         us_sys_close(fd);
@@ -110,28 +101,18 @@ void us_proxied_event(us_loop_t *loop, us_proxied_t *p) {
     }
     for (;;) {
         const ssize_t seen = us_sys_recv(p->fd, p->bytes + p->length, US_PROXY_MAX - p->length, MSG_PEEK);
-        if (seen < 0 && errno == EINTR) {
-            continue;
-        }
         if (seen < 0 && errno == EAGAIN) {
             return;
         }
         us_proxy_header_t header;
         const int whole = seen > 0 ? us_proxy_parse(p->bytes, p->length + (size_t) seen, &header) : -1;
-        if (whole < 0) {
-            drop(loop->internal_, p);
-            return;
-        }
         const size_t wanted = whole ? (size_t) whole - p->length : (size_t) seen;
-        ssize_t taken;
-        do {
-            taken = us_sys_recv(p->fd, p->bytes + p->length, wanted, 0);
-        } while (taken < 0 && errno == EINTR);
-        if (taken <= 0) {
+        const ssize_t n = whole < 0 ? -1 : us_sys_recv(p->fd, p->bytes + p->length, wanted, 0);
+        if (n <= 0) {
             drop(loop->internal_, p);
             return;
         }
-        p->length += (uint32_t) taken;
+        p->length += (uint32_t) n;
         if (whole && p->length == (uint32_t) whole) {
             become_socket(loop, p, &header);
             return;
@@ -140,19 +121,19 @@ void us_proxied_event(us_loop_t *loop, us_proxied_t *p) {
 }
 
 uint64_t us_proxied_next(const us_loop_internal_t *internal) {
-    const us_proxied_t *oldest = internal->proxied_head;
+    const us_proxied_t *oldest = internal->proxied.head;
     return oldest ? oldest->since_ns + oldest->listener->s.context->proxy_ns_ : 0;
 }
 
 void us_proxied_expire(us_loop_internal_t *internal) {
-    while (internal->proxied_head && us_proxied_next(internal) <= internal->now_ns) {
-        drop(internal, internal->proxied_head);
+    while (internal->proxied.head && us_proxied_next(internal) <= internal->now_ns) {
+        drop(internal, internal->proxied.head);
     }
 }
 
 void us_proxied_close_for(us_listen_socket_t *listener) {
     us_loop_internal_t *internal = listener->s.context->loop->internal_;
-    for (us_proxied_t *p = internal->proxied_head; p;) {
+    for (us_proxied_t *p = internal->proxied.head; p;) {
         us_proxied_t *next = p->next;
         if (p->listener == listener) {
             drop(internal, p);
@@ -161,12 +142,8 @@ void us_proxied_close_for(us_listen_socket_t *listener) {
     }
 }
 
-// After fork(), in the child: leaves epoll alone, which the parent uses.
-void us_proxied_close_fds(us_loop_internal_t *internal) {
-    while (us_proxied_t *p = internal->proxied_head) {
-        us_sys_close(p->fd);
-        retire(internal, p);
+void us_proxied_free_all(us_loop_internal_t *internal) {
+    while (internal->proxied.head) {
+        us_sys_close(release(internal, internal->proxied.head));
     }
 }
-
-void us_proxied_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_proxied); }

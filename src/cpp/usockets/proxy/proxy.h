@@ -1,8 +1,8 @@
 // proxy/proxy.h - the PROXY protocol, versions 1 and 2, as a receiver (proxy-protocol.txt of HAProxy, section 2).
 //
 // A context can expect a PROXY header on connections from certain peers. Such a connection becomes a socket, and gets
-// on_open, only when its header is complete; the socket then has the address that the header names. Connections from other
-// peers are not parsed: there, a header is data like any other (and no HTTP request).
+// on_open, only when its header is complete; the socket then has the address that the header names. Connections from
+// other peers are not parsed: there, a header is data like any other (and no HTTP request).
 //
 // Loop thread only.
 
@@ -26,5 +26,4 @@ void us_proxied_event(us_loop_t *loop, us_proxied_t *proxied);
 uint64_t us_proxied_next(const us_loop_internal_t *internal);  // the earliest deadline, 0 = none
 void us_proxied_expire(us_loop_internal_t *internal);
 void us_proxied_close_for(us_listen_socket_t *listener);
-void us_proxied_close_fds(us_loop_internal_t *internal);
-void us_proxied_free_dead(us_loop_internal_t *internal);
+void us_proxied_free_all(us_loop_internal_t *internal);  // leaves epoll alone, which the parent of a fork uses

@@ -1,26 +1,31 @@
 // tcp/context.cpp - a set of callbacks and the sockets that use them.
 //
-// A context owns its open sockets (`head_`) and listen sockets. Its memory outlives every block that points to it: a freed
-// context goes to the loop's dead list and is released after the closed blocks, at the end of the iteration. A child
-// shares its parent's transport and so holds a reference on it; uWebSockets frees the parent first.
+// A context owns its open sockets (`head_`) and listen sockets. Its memory outlives every block that points to it: a
+// freed context goes to the loop's dead list and is released after the closed blocks, at the end of the iteration. A
+// child shares its parent's transport and so holds a reference on it; uWebSockets frees the parent first.
 //
 // us_socket_context_close() calls on_close for each socket; us_socket_context_free() comes after the layer above has
-// destroyed its data, so it closes open sockets without callbacks. If the loop was freed first, `loop` is NULL, and only
-// memory is freed.
+// destroyed its data, so it closes open sockets without callbacks. If the loop was freed first, `loop` is NULL, and
+// only memory is freed.
 
 #include "usockets/tcp/context.h"
 
+#include "usockets/loop/state.h"
 #include "usockets/tcp/listen.h"
 #include "usockets/tcp/socket.h"
+#include "usockets/tcp/transport.h"
+
+static void add(us_socket_context_t *&list, us_socket_context_t *context) {
+    us_list_push<us_socket_context_t, &us_socket_context_t::prev_, &us_socket_context_t::next_>(list, context);
+}
+
+static void remove(us_socket_context_t *&list, us_socket_context_t *context) {
+    us_list_remove<us_socket_context_t, &us_socket_context_t::prev_, &us_socket_context_t::next_>(list, context);
+}
 
 void us_context_link(us_socket_t *s) {
     us_socket_context_t *context = s->context;
-    s->prev_ = nullptr;
-    s->next_ = context->head_;
-    if (context->head_) {
-        context->head_->prev_ = s;
-    }
-    context->head_ = s;
+    us_list_push<us_socket_t, &us_socket_t::prev_, &us_socket_t::next_>(context->head_, s);
     context->num_sockets++;
     context->loop->num_polls++;
 }
@@ -32,25 +37,21 @@ void us_context_unlink(us_socket_t *s) {
             cursor->next = s->next_;
         }
     }
-    (s->prev_ ? s->prev_->next_ : context->head_) = s->next_;
-    if (s->next_) {
-        s->next_->prev_ = s->prev_;
-    }
+    us_list_remove<us_socket_t, &us_socket_t::prev_, &us_socket_t::next_>(context->head_, s);
     context->num_sockets--;
     context->loop->num_polls--;
 }
 
+us_socket_context_t *us_loop_next_context(us_loop_t *loop, us_socket_context_t *previous) {
+    return previous ? previous->next_ : loop->internal_->contexts;
+}
+
 static us_socket_context_t *make_context(us_loop_t *loop, int ext_size) {
-    us_socket_context_t *context = (us_socket_context_t *) us_alloc(sizeof(us_socket_context_t) + (size_t) ext_size);
-    memset((void *) context, 0, sizeof(us_socket_context_t));
+    const size_t size = sizeof(us_socket_context_t) + (size_t) ext_size;
+    us_socket_context_t *context = (us_socket_context_t *) us_alloc_zeroed(size);
     context->loop = loop;
     context->transport_refs_ = 1;
-    us_loop_internal_t *internal = loop->internal_;
-    context->next_ = internal->contexts;
-    if (context->next_) {
-        context->next_->prev_ = context;
-    }
-    internal->contexts = context;
+    add(loop->internal_->contexts, context);
     return context;
 }
 
@@ -89,10 +90,14 @@ void us_contexts_free_dead(us_loop_internal_t *internal) {
     }
 }
 
-static void discard_all(us_socket_context_t *context) {
+static void close_listeners(us_socket_context_t *context) {
     while (context->listen_head_) {
         us_listen_socket_close(0, context->listen_head_);
     }
+}
+
+static void discard_all(us_socket_context_t *context) {
+    close_listeners(context);
     while (context->head_) {
         us_socket_discard(context->head_);
     }
@@ -105,26 +110,21 @@ void us_socket_context_free(int, us_socket_context_t *context) {
     }
     us_loop_internal_t *internal = context->loop->internal_;
     discard_all(context);
-    for (us_socket_t *s = internal->close_head; s; s = s->prev_) {
+    for (us_socket_t *s = internal->closes.head; s; s = s->prev_) {
         if (s->context == context) {
             s->on_close_due_ = 0;
         }
     }
     context->cb = {};
-    (context->prev_ ? context->prev_->next_ : internal->contexts) = context->next_;
-    if (context->next_) {
-        context->next_->prev_ = context->prev_;
-    }
-    context->next_ = internal->dead_contexts;
-    internal->dead_contexts = context;
+    remove(internal->contexts, context);
+    add(internal->dead_contexts, context);
 }
 
 void us_contexts_detach(us_loop_t *loop) {
     us_loop_internal_t *internal = loop->internal_;
     while (us_socket_context_t *context = internal->contexts) {
         discard_all(context);
-        internal->contexts = context->next_;
-        context->prev_ = context->next_ = nullptr;
+        remove(internal->contexts, context);
         context->loop = nullptr;
     }
 }
@@ -157,19 +157,8 @@ void us_socket_context_each(us_socket_context_t *context, void (*f)(us_socket_t 
 
 // Repeats until the list is empty, as a callback may adopt a socket into this context. The cursor avoids defect U4.
 void us_socket_context_close(int, us_socket_context_t *context) {
-    while (context->listen_head_) {
-        us_listen_socket_close(0, context->listen_head_);
-    }
+    close_listeners(context);
     while (context->head_) {
         us_socket_context_each(context, [](us_socket_t *s, void *) { us_socket_close(0, s, 0, nullptr); }, nullptr);
     }
 }
-
-// Server names belong to a TLS configuration (tls/tls.h), so contexts have none.
-void us_socket_context_add_server_name(int, us_socket_context_t *, const char *, us_socket_context_options_t, void *) {}
-void us_socket_context_remove_server_name(int, us_socket_context_t *, const char *) {}
-void us_socket_context_on_server_name(int, us_socket_context_t *, void (*)(us_socket_context_t *, const char *)) {}
-void *us_socket_context_find_server_name_userdata(int, us_socket_context_t *, const char *) { return nullptr; }
-void *us_socket_server_name_userdata(int, us_socket_t *) { return nullptr; }
-void *us_socket_context_get_native_handle(int, us_socket_context_t *) { return nullptr; }
-void us_socket_context_on_pre_open(int, us_socket_context_t *, int (*)(us_socket_context_t *, int, char *, int)) {}

@@ -7,43 +7,41 @@
 // Out of descriptors or memory, accept() fails while the connection stays queued and level-triggered epoll would report
 // it for ever (defect U3). Then epoll ignores the listener for US_ACCEPT_PAUSE_MS.
 //
-// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is in use is an
-// error, never a reason to try the other family. TCP_NODELAY (no Nagle) is set on the listen socket, and accepted sockets
-// inherit it.
+// host NULL means every address: one dual-stack IPv6 socket, or IPv4 where there is no IPv6. A port that is in use is
+// an error, never a reason to try the other family. TCP_NODELAY (no Nagle) is set on the listen socket, and accepted
+// sockets inherit it.
 
 #include "usockets/tcp/listen.h"
 
+#include "usockets/loop/poll.h"
 #include "usockets/proxy/proxy.h"
+#include "usockets/tcp/draining_close.h"
 #include "usockets/tcp/listen_unix.h"
 #include "usockets/tcp/socket.h"
 
 #include <netdb.h>
+
+#include <algorithm>
+#include <iterator>
 
 constexpr int US_ACCEPT_BURST = 128;
 constexpr int US_ACCEPT_PAUSE_MS = 200;
 
 static thread_local int resolver_error;
 
-int us_gai_error(void) { return resolver_error; }
+int us_gai_error() { return resolver_error; }
 
-us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size, bool is_tcp) {
-    us_listen_socket_t *listener = (us_listen_socket_t *) us_alloc(sizeof(us_listen_socket_t));
-    memset((void *) listener, 0, sizeof(us_listen_socket_t));
+us_listen_socket_t *us_listener_new(us_socket_context_t *context, int fd, int socket_ext_size) {
+    us_listen_socket_t *listener = (us_listen_socket_t *) us_alloc_zeroed(sizeof(us_listen_socket_t));
     listener->s.context = context;
     listener->s.fd = fd;
     listener->socket_ext_size = socket_ext_size;
-    listener->is_tcp = is_tcp;
     if (us_epoll_set(context->loop, EPOLL_CTL_ADD, fd, EPOLLIN, listener, US_KIND_LISTENER) != 0) {
-        const int error = errno;
+        us_keep_errno_t keep;
         free(listener);
-        errno = error;
         return nullptr;
     }
-    listener->next = context->listen_head_;
-    if (listener->next) {
-        listener->next->prev = listener;
-    }
-    context->listen_head_ = listener;
+    us_list_push(context->listen_head_, listener);
     context->loop->num_polls++;
     return listener;
 }
@@ -53,29 +51,21 @@ void us_listen_socket_close(int, us_listen_socket_t *listener) {
         return;
     }
     us_socket_context_t *context = listener->s.context;
-    us_loop_internal_t *internal = context->loop->internal_;
     listener->s.closed = true;
     if (listener->retry) {
         us_timer_close(listener->retry);
-        listener->retry = nullptr;
     }
     us_proxied_close_for(listener);
     us_listener_unpublish(listener);  // before close(), after which another file could get the same inode number
     if (listener->s.fd >= 0) {
-        us_epoll_set(context->loop, EPOLL_CTL_DEL, listener->s.fd, 0, listener, US_KIND_LISTENER);
+        us_epoll_remove(context->loop->internal_, listener->s.fd);
         us_sys_close(listener->s.fd);
         listener->s.fd = -1;
     }
-    (listener->prev ? listener->prev->next : context->listen_head_) = listener->next;
-    if (listener->next) {
-        listener->next->prev = listener->prev;
-    }
+    us_list_remove(context->listen_head_, listener);
     context->loop->num_polls--;
-    listener->next = internal->dead_listeners;
-    internal->dead_listeners = listener;
+    us_socket_free_later(&listener->s);
 }
-
-void us_listeners_free_dead(us_loop_internal_t *internal) { us_free_list(internal->dead_listeners); }
 
 // ---- accepting ----
 
@@ -87,11 +77,12 @@ static void poll_again(us_timer_t *timer) {
     }
 }
 
-[[gnu::cold]] static void pause_accepting(us_listen_socket_t *listener, int error) {
+// For the reason in errno.
+[[gnu::cold]] static void pause_accepting(us_listen_socket_t *listener) {
     us_socket_context_t *context = listener->s.context;
     us_loop_t *loop = context->loop;
     if (context->cb.on_accept_error) {
-        context->cb.on_accept_error(context, error);
+        context->cb.on_accept_error(context, errno);
     }
     if (us_epoll_set(loop, EPOLL_CTL_MOD, listener->s.fd, 0, listener, US_KIND_LISTENER) != 0) {
         return;
@@ -103,25 +94,12 @@ static void poll_again(us_timer_t *timer) {
     us_timer_set(listener->retry, poll_again, US_ACCEPT_PAUSE_MS, 0);
 }
 
-// Errors that concern one connection only (accept(2)). All others persist: above all EMFILE, ENFILE, ENOBUFS and ENOMEM.
+// Errors that concern one connection only (accept(2)). All others persist: above all EMFILE, ENFILE, ENOBUFS and
+// ENOMEM.
 static bool is_of_one_connection(int error) {
-    switch (error) {
-    case EINTR:
-    case ECONNABORTED:
-    case ECONNRESET:
-    case EPERM:
-    case EPROTO:
-    case ENOPROTOOPT:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENONET:
-    case ETIMEDOUT:
-        return true;
-    default:
-        return false;
-    }
+    static constexpr int errors[] = {EINTR,    ECONNABORTED, ECONNRESET, EPERM,        EPROTO, ENOPROTOOPT,
+                                     ENETDOWN, ENETUNREACH,  EHOSTDOWN,  EHOSTUNREACH, ENONET, ETIMEDOUT};
+    return std::find(std::begin(errors), std::end(errors), error) != std::end(errors);
 }
 
 void us_listener_event(us_listen_socket_t *listener) {
@@ -129,45 +107,38 @@ void us_listener_event(us_listen_socket_t *listener) {
         sockaddr_storage address;
         socklen_t length = sizeof(address);
         address.ss_family = AF_UNSPEC;
-        int fd = us_sys_accept(listener->s.fd, (sockaddr *) &address, &length);
+        int fd = us_sys_accept4(listener->s.fd, (sockaddr *) &address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        us_socket_context_t *context = listener->s.context;
         if (fd < 0) {
             if (errno == EAGAIN) {
                 return;
             }
-            if (is_of_one_connection(errno)) {
-                continue;
+            const bool out_of_descriptors = errno == EMFILE || errno == ENFILE;
+            if (!is_of_one_connection(errno) &&
+                !(out_of_descriptors && us_draining_make_room(context->loop, nullptr))) {
+                pause_accepting(listener);
+                return;
             }
-            const int error = errno;
-            if ((error == EMFILE || error == ENFILE) && us_draining_make_room(listener->s.context->loop, nullptr)) {
-                continue;
-            }
-            pause_accepting(listener, error);
-            return;
+            continue;
         }
-        us_socket_context_t *context = listener->s.context;
         if (context->cb.on_accept && !context->cb.on_accept(context, &fd)) [[unlikely]] {
             us_sys_reset_on_close(fd);
             us_sys_close(fd);
             continue;
         }
-        if (us_proxy_expected(context, &address)) [[unlikely]] {
-            if (!us_proxy_await(listener, fd, &address)) {
-                const int error = errno;
-                us_sys_close(fd);
-                pause_accepting(listener, error);
-                return;
-            }
-            continue;
-        }
-        us_socket_t *s = us_socket_new(context, fd, (unsigned int) listener->socket_ext_size);
-        if (!s) {
-            const int error = errno;
+        us_socket_t *s = nullptr;  // none until the PROXY header has arrived
+        const bool kept = us_proxy_expected(context, &address)
+                              ? us_proxy_await(listener, fd, &address)
+                              : (s = us_socket_new(context, fd, (unsigned int) listener->socket_ext_size)) != nullptr;
+        if (!kept) {
             us_sys_close(fd);
-            pause_accepting(listener, error);
+            pause_accepting(listener);
             return;
         }
-        us_socket_set_address(s, &address);
-        us_contain(context->loop, s, [s] { us_socket_open(s); });
+        if (s) [[likely]] {
+            us_socket_set_address(s, &address);
+            us_contain(context->loop, s, [s] { us_socket_open(s); });
+        }
     }
 }
 
@@ -187,25 +158,20 @@ struct first_error_t {
 
 static us_listen_socket_t *listen_at(us_socket_context_t *context, const sockaddr *address, socklen_t length,
                                      int options, int socket_ext_size, first_error_t *error) {
-    const int fd = us_sys_socket(address->sa_family, SOCK_STREAM);
+    const int fd = us_sys_socket(address->sa_family);
     if (fd < 0) {
         error->note(errno, false);
         return nullptr;
     }
-    bool set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
-               us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) == 0;
-    if (set && !(options & LIBUS_LISTEN_EXCLUSIVE_PORT)) {
-        set = us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0;
-    }
-    if (set && address->sa_family == AF_INET6) {
-        set = us_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, (options & LIBUS_LISTEN_IPV6_ONLY) != 0) == 0;
-    }
     us_listen_socket_t *listener = nullptr;
-    if (!set) {
+    const bool shared = !(options & LIBUS_LISTEN_EXCLUSIVE_PORT), v6_only = options & LIBUS_LISTEN_IPV6_ONLY;
+    if (us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0 ||
+        us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0 ||
+        (shared && us_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) ||
+        (address->sa_family == AF_INET6 && us_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6_only) != 0)) {
         error->note(errno, false);
-    } else if (us_sys_bind(fd, address, length) != 0 || us_sys_listen(fd, US_BACKLOG) != 0) {
-        error->note(errno, true);
-    } else if (!(listener = us_listener_new(context, fd, socket_ext_size, true))) {
+    } else if (us_sys_bind(fd, address, length) != 0 || us_sys_listen(fd, US_BACKLOG) != 0 ||
+               !(listener = us_listener_new(context, fd, socket_ext_size))) {
         error->note(errno, true);
     }
     if (!listener) {

@@ -2,13 +2,21 @@
 //
 // All checks come first and change nothing, so that on failure the caller has its descriptor as before. On success the
 // listener owns and closes it. Other processes may share the socket, with two consequences: O_NONBLOCK belongs to the
-// socket and not to the descriptor, and of several processes that wake up for one connection, all but one get EAGAIN from
-// accept(). Closing this descriptor neither ends their listening nor resets connections that wait to be accepted, so a
-// server can be restarted without a gap.
+// socket and not to the descriptor, and of several processes that wake up for one connection, all but one get EAGAIN
+// from accept(). Closing this descriptor neither ends their listening nor resets connections that wait to be accepted,
+// so a server can be restarted without a gap.
 
+#include "usockets/tcp/listen_fd.h"
+
+#include "usockets/loop/state.h"
 #include "usockets/tcp/listen.h"
 
 #include <netdb.h>
+
+static int fail(int error) {
+    errno = error;
+    return -1;
+}
 
 // The socket's family, or -1 with errno.
 static int family_of(int fd) {
@@ -19,18 +27,12 @@ static int family_of(int fd) {
         return -1;
     }
     if (type != SOCK_STREAM) {
-        errno = ESOCKTNOSUPPORT;
-        return -1;
+        return fail(ESOCKTNOSUPPORT);
     }
     if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) {
-        errno = EAFNOSUPPORT;
-        return -1;
+        return fail(EAFNOSUPPORT);
     }
-    if (!is_listening) {
-        errno = EINVAL;
-        return -1;
-    }
-    return family;
+    return is_listening ? family : fail(EINVAL);
 }
 
 // The address of a listening socket; -1 with errno.
@@ -54,8 +56,7 @@ static int address_of(int fd, us_listen_address_t *where) {
     char service[8];
     if (getnameinfo((const sockaddr *) &address, length, where->text, sizeof(where->text), service, sizeof(service),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        errno = EAFNOSUPPORT;
-        return -1;
+        return fail(EAFNOSUPPORT);
     }
     where->length = (int) strlen(where->text);
     where->port = atoi(service);
@@ -78,9 +79,8 @@ us_listen_socket_t *us_listen_fd(us_socket_context_t *context, int fd, int socke
     if (family < 0 || address_of(fd, where) != 0 || us_sys_make_nonblocking(fd) != 0) {
         return nullptr;
     }
-    const bool is_tcp = family != AF_UNIX;
-    if (is_tcp && us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) {  // accepted sockets inherit it
+    if (family != AF_UNIX && us_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) {  // accepted sockets inherit it
         return nullptr;
     }
-    return us_listener_new(context, fd, socket_ext_size, is_tcp);
+    return us_listener_new(context, fd, socket_ext_size);
 }

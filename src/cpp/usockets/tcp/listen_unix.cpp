@@ -5,12 +5,15 @@
 // connections, the umask (of the whole process) stays as it is, and replacing a stale socket leaves no gap.
 //
 // An existing file at the path: if it is not a socket (a symbolic link included), EEXIST, and it is never removed; if a
-// server accepts connections on it, EADDRINUSE; if it refuses connections, it is stale and replaced. At close the path is
-// removed only if it is still our inode: another server may have replaced it in the meantime.
+// server accepts connections on it, EADDRINUSE; if it refuses connections, it is stale and replaced. At close the path
+// is removed only if it is still our inode: another server may have replaced it in the meantime.
 
 #include "usockets/tcp/listen_unix.h"
 
+#include "usockets/loop/state.h"
 #include "usockets/tcp/listen.h"
+
+#include <string_view>
 
 // A path needs a terminating NUL in sun_path; an abstract name does not, but has the same limit for simplicity.
 constexpr size_t MAX_PATH_LENGTH = sizeof(sockaddr_un::sun_path) - 1;
@@ -27,14 +30,13 @@ static bool set_address(sockaddr_un *address, const char *path, size_t length) {
 }
 
 static us_listen_socket_t *fail(int fd, const char *temporary) {
-    const int error = errno;
-    if (temporary && *temporary) {
+    us_keep_errno_t keep;
+    if (temporary) {
         us_sys_unlink(temporary);
     }
     if (fd >= 0) {
         us_sys_close(fd);
     }
-    errno = error;
     return nullptr;
 }
 
@@ -44,21 +46,18 @@ static us_listen_socket_t *listen_abstract(us_socket_context_t *context, const c
     if (!set_address(&address, name, length)) {
         return nullptr;
     }
-    const int fd = us_sys_socket(AF_UNIX, SOCK_STREAM);
-    if (fd < 0) {
-        return nullptr;
+    const int fd = us_sys_socket(AF_UNIX);
+    if (fd < 0 || us_sys_bind(fd, (sockaddr *) &address, (socklen_t) (offsetof(sockaddr_un, sun_path) + length)) != 0 ||
+        us_sys_listen(fd, US_BACKLOG) != 0) {
+        return fail(fd, nullptr);
     }
-    us_listen_socket_t *listener = nullptr;
-    if (us_sys_bind(fd, (sockaddr *) &address, (socklen_t) (offsetof(sockaddr_un, sun_path) + length)) == 0 &&
-        us_sys_listen(fd, US_BACKLOG) == 0) {
-        listener = us_listener_new(context, fd, socket_ext_size, false);
-    }
+    us_listen_socket_t *listener = us_listener_new(context, fd, socket_ext_size);
     return listener ? listener : fail(fd, nullptr);
 }
 
 // Whether the socket at this path may be replaced; if not, errno has the reason.
 static bool is_stale(const sockaddr_un *address) {
-    const int probe = us_sys_socket(AF_UNIX, SOCK_STREAM);
+    const int probe = us_sys_socket(AF_UNIX);
     if (probe < 0) {
         return false;
     }
@@ -99,15 +98,12 @@ static bool publish(const char *temporary, const sockaddr_un *address) {
     return false;
 }
 
-// A name in the folder of `path`, and its address for bind(): direct or, if too long, through the folder's descriptor, which
-// the caller closes.
+// A name in the folder of `path`, and its address for bind(): direct or, if too long, through the folder's descriptor,
+// which the caller closes.
 static bool temporary_name(const char *path, size_t length, char *name, size_t name_size, sockaddr_un *address,
                            int *folder) {
     static std::atomic<unsigned> counter{0};
-    size_t base = length;
-    while (base > 0 && path[base - 1] != '/') {
-        base--;
-    }
+    const size_t base = std::string_view(path, length).rfind('/') + 1;  // npos + 1 is 0
     char tail[40];
     const unsigned salt = counter.fetch_add(1, std::memory_order_relaxed) ^ (unsigned) us_sys_now_ns();
     snprintf(tail, sizeof(tail), ".us-%x-%08x", (unsigned) getpid(), salt);
@@ -135,30 +131,27 @@ static us_listen_socket_t *listen_path(us_socket_context_t *context, const socka
     if (!temporary_name(address->sun_path, length, temporary, sizeof(temporary), &bound, &folder)) {
         return nullptr;
     }
-    const int fd = us_sys_socket(AF_UNIX, SOCK_STREAM);
+    const int fd = us_sys_socket(AF_UNIX);
     const bool is_bound = fd >= 0 && us_sys_bind(fd, (const sockaddr *) &bound, sizeof(bound)) == 0;
     if (folder >= 0) {
-        const int error = errno;
         us_sys_close(folder);
-        errno = error;
     }
-    struct stat st;
     if (!is_bound) {
         return fail(fd, nullptr);
     }
+    struct stat st;
     if ((mode >= 0 && us_sys_chmod(temporary, (mode_t) mode) != 0) || us_sys_listen(fd, US_BACKLOG) != 0 ||
         us_sys_lstat(temporary, &st) != 0) {
         return fail(fd, temporary);
     }
-    us_listen_socket_t *listener = us_listener_new(context, fd, socket_ext_size, false);
+    us_listen_socket_t *listener = us_listener_new(context, fd, socket_ext_size);
     if (!listener) {
         return fail(fd, temporary);
     }
     if (!publish(temporary, address)) {
-        const int error = errno;
+        us_keep_errno_t keep;
         us_listen_socket_close(0, listener);
         us_sys_unlink(temporary);
-        errno = error;
         return nullptr;
     }
     listener->device = st.st_dev;
@@ -192,9 +185,4 @@ us_listen_socket_t *us_listen_unix(us_socket_context_t *context, const char *pat
     }
     return set_address(&address, path, path_length) ? listen_path(context, &address, path_length, mode, socket_ext_size)
                                                     : nullptr;
-}
-
-us_listen_socket_t *us_socket_context_listen_unix(int, us_socket_context_t *context, const char *path, int,
-                                                  int socket_ext_size) {
-    return us_listen_unix(context, path, strlen(path), -1, socket_ext_size);
 }

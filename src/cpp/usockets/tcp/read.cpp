@@ -1,27 +1,71 @@
 // tcp/read.cpp - received bytes to on_data, and the end of the stream to on_end.
 //
-// All sockets of a loop share one receive buffer with padding on both sides; its contents are valid until on_data returns.
-// A read that fills it is followed by another, up to four reads or one millisecond, then the other sockets get their turn;
-// epoll is level-triggered, so no bytes are forgotten. A short read ends the visit without a further recv() for EAGAIN.
+// All sockets of a loop share one receive buffer with padding on both sides; its contents are valid until on_data
+// returns. A read that fills it is followed by another, up to four reads or one millisecond, then the other sockets get
+// their turn; epoll is level-triggered, so no bytes are forgotten. A short read ends the visit without a further recv()
+// for EAGAIN.
 //
-// The layer above may handle a part of a read and give the rest back (us_socket_unread()); it is delivered again, before
-// any other bytes, in the socket's next visit.
+// The layer above may handle a part of a read and give the rest back (us_socket_unread()); it is delivered again,
+// before any other bytes, in the socket's next visit.
 //
 // The limit of one read depends on the cost of its handlers: 128 KiB of small messages are 5,000 calls, during which no
-// other socket is served. So larger reads are timed, and the limit of the next one aims at half a millisecond of handlers.
+// other socket is served. So larger reads are timed, and the limit of the next one aims at half a millisecond of
+// handlers.
 //
-// A hang-up or error event is only a hint to keep reading: bytes that the peer sent before are always delivered first, and
-// recv() returns the end or the error (defect U5). After each callback the socket may be closed or have moved.
+// A hang-up or error event is only a hint to keep reading: bytes that the peer sent before are always delivered first,
+// and recv() returns the end or the error (defect U5). After each callback the socket may be closed or have moved.
 
 #include "usockets/tcp/read.h"
 
 #include "usockets/loop/poll.h"
 #include "usockets/tcp/socket.h"
+#include "usockets/tcp/stored_bytes.h"
+#include "usockets/tcp/transport.h"
+
+#include <algorithm>
 
 constexpr uint64_t US_READ_BUDGET_NS = 1'000'000;  // of one visit
 constexpr uint64_t US_READ_AIM_NS = 500'000;  // of the handlers of one read
 constexpr int US_READ_MIN = 4096;
 constexpr unsigned US_LAST_READS_S = 10;  // bounds the reads of a broken connection
+
+// ---- pausing ----
+
+void us_socket_pause(us_socket_t *s, int reason) {
+    if (s->closed) {
+        return;
+    }
+    s->pause_reasons |= (uint8_t) reason;
+    if (reason & US_PAUSE_USER) {
+        s->deadline_ = 0;
+    }
+}
+
+void us_socket_resume(us_socket_t *s, int reason) {
+    if (s->closed || !s->pause_reasons) {
+        return;
+    }
+    s->pause_reasons &= (uint8_t) ~reason;
+    if (!s->pause_reasons) {
+        us_socket_update_interest(s);
+        if ((s->flags_ & US_FLAG_UNREAD) || (s->transport_state_ && s->context->transport_->pending(s))) {
+            us_ready_add(s);
+        }
+    }
+}
+
+void us_socket_keepalive(us_socket_t *s, unsigned int seconds) {
+    constexpr int PROBES = 4, MAX_SECONDS = 32767;  // the kernel's limit
+    if (s->closed || !s->ip_length) {
+        return;
+    }
+    const int idle = (int) std::clamp(seconds, 1u, (unsigned) MAX_SECONDS);
+    const int interval = std::max(idle / PROBES, 1);
+    (void) (us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) == 0 &&
+            us_sys_setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES) == 0 &&
+            us_sys_setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
+}
 
 // ---- bytes that the layer above has given back, so that other sockets get their turn ----
 
@@ -29,20 +73,17 @@ void us_socket_unread(us_socket_t *s, const char *data, size_t length) {
     if (s->closed || !length || (s->flags_ & US_FLAG_UNREAD)) {
         return;
     }
-    us_stored_bytes_t *unread = (us_stored_bytes_t *) us_alloc(sizeof(us_stored_bytes_t) + length);
-    *unread = {(uint32_t) length, 0, (uint32_t) length};
-    memcpy(unread->data(), data, length);
+    us_stored_bytes_t *unread = nullptr;
+    if (!us_stored_append(unread, data, length)) {
+        us_out_of_memory();
+    }
     s->pending_close_reason_ = unread;
     s->flags_ |= US_FLAG_UNREAD;
     us_socket_changed(s);
 }
 
 size_t us_socket_unread_bytes(const us_socket_t *s) {
-    if (!(s->flags_ & US_FLAG_UNREAD)) {
-        return 0;
-    }
-    const us_stored_bytes_t *unread = (const us_stored_bytes_t *) s->pending_close_reason_;
-    return unread->length - unread->offset;
+    return s->flags_ & US_FLAG_UNREAD ? us_stored_length((const us_stored_bytes_t *) s->pending_close_reason_) : 0;
 }
 
 void us_socket_drop_unread(us_socket_t *s) {
@@ -53,34 +94,30 @@ void us_socket_drop_unread(us_socket_t *s) {
     }
 }
 
-[[gnu::noinline]] static ssize_t take_unread(us_socket_t *s, char *buffer, size_t limit) {
+[[gnu::noinline]] static ssize_t read_again(us_socket_t *s, char *buffer, size_t limit) {
     us_stored_bytes_t *unread = (us_stored_bytes_t *) s->pending_close_reason_;
-    const size_t rest = unread->length - unread->offset;
-    const size_t n = rest < limit ? rest : limit;
-    memcpy(buffer, unread->data() + unread->offset, n);
+    const size_t n = std::min(us_stored_length(unread), limit);
+    memcpy(buffer, unread->data(), n);
     unread->offset += (uint32_t) n;
     us_socket_changed(s);
-    if (n == rest) {
+    if (unread->offset == unread->length) {
         us_socket_drop_unread(s);
     }
     return (ssize_t) n;
 }
 
+// ---- reading ----
+
 static inline ssize_t receive(us_socket_t *s, char *buffer, size_t limit) {
     if (s->flags_ & US_FLAG_UNREAD) [[unlikely]] {
-        return take_unread(s, buffer, LIBUS_RECV_BUFFER_LENGTH);
+        return read_again(s, buffer, LIBUS_RECV_BUFFER_LENGTH);
     }
     const us_transport_t *transport = s->context->transport_;
-    for (;;) {
-        ssize_t n = transport ? transport->recv(s, buffer, limit) : us_sys_recv(s->fd, buffer, limit, 0);
-        if (n > 0) [[likely]] {
-            us_count_bytes(&s->context->loop->bytes_read_, n);
-            return n;
-        }
-        if (n == 0 || errno != EINTR) {
-            return n;
-        }
+    const ssize_t n = transport ? transport->recv(s, buffer, limit) : us_sys_recv(s->fd, buffer, limit, 0);
+    if (n > 0) [[likely]] {
+        us_count_bytes(&s->context->loop->bytes_read_, n);
     }
+    return n;
 }
 
 static inline us_socket_t *deliver(us_loop_t *loop, us_socket_t *s, char *data, int length) {
@@ -88,7 +125,7 @@ static inline us_socket_t *deliver(us_loop_t *loop, us_socket_t *s, char *data, 
     if (s->context->cb.on_data) {
         s->context->cb.on_data(s, data, length);
     }
-    return us_socket_follow(s);
+    return us_socket_newest(s);
 }
 
 void us_socket_deliver_end(us_socket_t *s) {
@@ -104,7 +141,7 @@ void us_socket_deliver_end(us_socket_t *s) {
         us_dispatch_t dispatch(s->context->loop, US_PHASE_END);
         s->context->cb.on_end(s);
     }
-    us_socket_update_interest(us_socket_follow(s));
+    us_socket_update_interest(us_socket_newest(s));
 }
 
 // The peer's FIN. If our own FIN still waits for the unsent tail, the socket stays open until both are sent.
@@ -126,8 +163,7 @@ static us_socket_t *deliver_timed(us_loop_t *loop, us_socket_t *s, char *data, i
     const uint64_t spent = *spent_ns = us_sys_now_ns() - before + 1;
     size_t &limit = loop->internal_->read_limit;
     const uint64_t fit = (uint64_t) length * US_READ_AIM_NS / spent;
-    const uint64_t highest = 2 * limit < LIBUS_RECV_BUFFER_LENGTH ? 2 * limit : LIBUS_RECV_BUFFER_LENGTH;
-    limit = (size_t) (fit > highest ? highest : fit > US_READ_MIN ? fit : (uint64_t) US_READ_MIN);
+    limit = std::clamp<size_t>(fit, US_READ_MIN, std::min<size_t>(2 * limit, LIBUS_RECV_BUFFER_LENGTH));
     return s;
 }
 
@@ -200,11 +236,11 @@ void us_socket_read_last(us_socket_t *s) {
 us_socket_t *us_socket_deliver(us_socket_t *s, const char *data, size_t length) {
     us_loop_t *loop = s->context->loop;
     us_dispatch_t dispatch(loop, loop->phase);
-    const size_t piece = length < LIBUS_RECV_BUFFER_LENGTH ? length : LIBUS_RECV_BUFFER_LENGTH;
+    const size_t piece = std::min<size_t>(length, LIBUS_RECV_BUFFER_LENGTH);
     char *block = (char *) us_alloc(piece + 2 * LIBUS_RECV_BUFFER_PADDING);
-    s = us_socket_follow(s);
+    s = us_socket_newest(s);
     while (length && !s->closed) {
-        const size_t n = length < piece ? length : piece;
+        const size_t n = std::min(length, piece);
         memcpy(block + LIBUS_RECV_BUFFER_PADDING, data, n);
         data += n;
         length -= n;

@@ -1,11 +1,11 @@
 // tcp/socket.cpp - the life of a socket: made, moved to another context, closed.
 //
 // For the kernel and the lists, a socket is closed at once; on_close is deferred (until the outermost callback has
-// returned), and so is freeing (until the end of the iteration), because uWebSockets reads a block after it has closed it.
-// Order in us_socket_close(): epoll and the descriptor, then the flag and the lists, then the on_close queue.
+// returned), and so is freeing (until the end of the iteration), because uWebSockets reads a block after it has closed
+// it. Order in us_socket_close(): epoll and the descriptor, then the flag and the lists, then the on_close queue.
 //
-// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, which events and callers with
-// the old pointer follow. Only the new block owns the descriptor, the unsent tail and the transport state.
+// Adopt always moves: the old block stays, closed, with `moved_to` pointing to the new one, which events and callers
+// with the old pointer follow. Only the new block owns the descriptor, the unsent tail and the transport state.
 
 #include "usockets/tcp/socket.h"
 
@@ -13,18 +13,10 @@
 #include "usockets/tcp/context.h"
 #include "usockets/tcp/draining_close.h"
 #include "usockets/tcp/read.h"
+#include "usockets/tcp/transport.h"
 #include "usockets/tcp/write.h"
 
 #include <atomic>
-
-static us_socket_t *make_block(us_socket_context_t *context, unsigned int ext_size, void *memory) {
-    us_socket_t *s = (us_socket_t *) memory;
-    memset((void *) s, 0, sizeof(us_socket_t));
-    s->context = context;
-    s->fd = -1;
-    s->ext_size_ = ext_size;
-    return s;
-}
 
 void us_socket_free_block(us_socket_t *s) {
     if (s->transport_state_) {
@@ -36,19 +28,18 @@ void us_socket_free_block(us_socket_t *s) {
 }
 
 us_socket_t *us_socket_new(us_socket_context_t *context, int fd, unsigned int ext_size) {
-    void *memory = malloc(sizeof(us_socket_t) + ext_size);
-    if (!memory) {
-        errno = ENOMEM;
+    us_socket_t *s = (us_socket_t *) malloc(sizeof(us_socket_t) + ext_size);
+    if (!s) {
         return nullptr;
     }
-    us_socket_t *s = make_block(context, ext_size, memory);
+    memset((void *) s, 0, sizeof(us_socket_t));
+    s->context = context;
     s->fd = fd;
     s->interest_ = US_READ_INTEREST;
     if ((context->transport_ && context->transport_->open(s) != 0) ||
         us_epoll_set(context->loop, EPOLL_CTL_ADD, fd, US_READ_INTEREST, s, US_KIND_SOCKET) != 0) {
-        const int error = errno;
+        us_keep_errno_t keep;
         us_socket_free_block(s);
-        errno = error;
         return nullptr;
     }
     us_context_link(s);
@@ -91,10 +82,11 @@ us_socket_t *us_adopt_accepted_socket(int, us_socket_context_t *context, int fd,
         s->ip_length = (uint8_t) ip_length;
     }
     us_socket_open(s);
-    return us_socket_follow(s);
+    return us_socket_newest(s);
 }
 
-static void push_closed(us_loop_internal_t *internal, us_socket_t *s) {
+void us_socket_free_later(us_socket_t *s) {
+    us_loop_internal_t *internal = s->context->loop->internal_;
     s->next_ = internal->closed_blocks;
     internal->closed_blocks = s;
 }
@@ -102,8 +94,8 @@ static void push_closed(us_loop_internal_t *internal, us_socket_t *s) {
 // Removes s from every list except pending and ready, whose visits skip closed sockets. The caller owns the descriptor.
 static void unlink_all(us_socket_t *s) {
     us_loop_t *loop = s->context->loop;
-    std::atomic_ref(s->closed).store(true,
-                                     std::memory_order_relaxed);  // other threads may read it: Request.answered does
+    // Other threads may read it: Request.answered does.
+    std::atomic_ref(s->closed).store(true, std::memory_order_relaxed);
     us_wheel_unlink(&loop->internal_->wheel, s);
     s->deadline_ = s->long_deadline_ = s->hard_deadline_ = 0;
     us_socket_unblock(s);
@@ -112,11 +104,11 @@ static void unlink_all(us_socket_t *s) {
         loop->internal_->changed = nullptr;
     }
     s->fd = -1;
-    push_closed(loop->internal_, s);
+    us_socket_free_later(s);
 }
 
-// Removes fd from epoll explicitly: if a forked child has a copy of the descriptor, close() would leave the registration,
-// with its pointer to this block, in place.
+// Removes fd from epoll explicitly: if a forked child has a copy of the descriptor, close() would leave the
+// registration, with its pointer to this block, in place.
 static void release_fd(us_socket_t *s, bool may_drain) {
     if (s->fd < 0) {
         return;  // abandoned after fork
@@ -132,13 +124,13 @@ static void release_fd(us_socket_t *s, bool may_drain) {
     }
     const bool fin_expected = !s->peer_ended || s->transport_state_;  // close_notify may have come without it
     if (may_drain && s->shut_down && fin_expected && !(s->flags_ & US_FLAG_FAILED)) {
-        const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown_write(s->fd) == 0;
+        const bool fin_sent = (s->flags_ & US_FLAG_FIN_SENT) || us_sys_shutdown(s->fd, SHUT_WR) == 0;
         if (fin_sent && us_drain_and_close(loop, s->fd, registered)) {
             return;
         }
     }
     if (registered) {
-        us_epoll_set(loop, EPOLL_CTL_DEL, s->fd, 0, s, US_KIND_SOCKET);
+        us_epoll_remove(loop->internal_, s->fd);
     }
     us_sys_close(s->fd);
 }
@@ -156,10 +148,7 @@ us_socket_t *us_socket_close(int, us_socket_t *s, int code, void *reason) {
     s->pending_close_code_ = code;
     s->pending_close_reason_ = reason;
     s->on_close_due_ = 1;
-    s->prev_ = nullptr;
-    us_loop_internal_t *internal = loop->internal_;
-    (internal->close_tail ? internal->close_tail->prev_ : internal->close_head) = s;
-    internal->close_tail = s;
+    loop->internal_->closes.push(s);
     return s;
 }
 
@@ -205,34 +194,18 @@ void us_socket_shutdown_read(int, us_socket_t *s) {
 }
 
 us_socket_t *us_socket_context_adopt_socket(int, us_socket_context_t *context, us_socket_t *s, int ext_size) {
-    us_loop_internal_t *internal = context->loop->internal_;
-    void *memory = us_alloc(sizeof(us_socket_t) + (size_t) ext_size);
-    us_socket_t *moved = make_block(context, (unsigned int) ext_size, memory);
+    us_socket_t *moved = (us_socket_t *) us_alloc(sizeof(us_socket_t) + (size_t) ext_size);
+    *moved = s->closed ? us_socket_t{} : *s;
+    moved->context = context;
+    moved->fd = s->fd;
     if (s->closed) {
         moved->closed = true;
-        push_closed(internal, moved);
+        us_socket_free_later(moved);
         return moved;
     }
-    moved->fd = s->fd;
-    moved->shut_down = s->shut_down;
-    moved->blocked = s->blocked;
-    moved->read_shutdown = s->read_shutdown;
-    moved->peer_ended = s->peer_ended;
-    moved->pause_reasons = s->pause_reasons;
-    moved->user_bits = s->user_bits;
-    moved->user = s->user;
-    moved->interest_ = s->interest_;
-    moved->written_ = s->written_;
-    moved->unsent_tail_ = s->unsent_tail_;
-    moved->transport_state_ = s->transport_state_;
-    moved->flags_ = s->flags_ & ~(US_FLAG_PENDING | US_FLAG_READY);
-    memcpy(moved->ip, s->ip, sizeof(moved->ip));
-    moved->ip_length = s->ip_length;
-    moved->remote_port = s->remote_port;
-    moved->charged = s->charged;
-
+    moved->deadline_ = moved->long_deadline_ = moved->hard_deadline_ = moved->check_at_ = 0;
+    moved->flags_ &= ~(US_FLAG_PENDING | US_FLAG_READY);
     if (s->flags_ & US_FLAG_UNREAD) {
-        moved->pending_close_reason_ = s->pending_close_reason_;
         s->pending_close_reason_ = nullptr;
         s->flags_ &= ~US_FLAG_UNREAD;
     }
@@ -279,8 +252,7 @@ int us_socket_local_port(int, us_socket_t *s) {
     if (s->fd < 0 || us_sys_getsockname(s->fd, (sockaddr *) &address, &length) != 0) {
         return -1;
     }
-    if (address.ss_family == AF_INET) {
-        return ntohs(((sockaddr_in *) &address)->sin_port);
-    }
-    return address.ss_family == AF_INET6 ? ntohs(((sockaddr_in6 *) &address)->sin6_port) : -1;
+    us_socket_t local{};
+    us_socket_set_address(&local, &address);
+    return us_socket_remote_port(0, &local);
 }

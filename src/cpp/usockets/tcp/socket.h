@@ -1,9 +1,27 @@
-// tcp/socket.h - what is inside a socket: its flags, and its creation, failure and closing.
+// tcp/socket.h - the life of a socket: its flags, and its creation, moves, failure and closing. Extends libusockets.h.
 
 #pragma once
 
-#include "usockets/loop/loop.h"
-#include "usockets/tcp/transport.h"
+#include "usockets/libusockets.h"
+
+// us_socket_close() with (0, NULL) that still delivers what the kernel has accepted: while bytes are not acknowledged,
+// a FIN follows them and the descriptor drains (tcp/draining_close.cpp), as close() with unread input would send a
+// reset, which ends the delivery.
+void us_socket_close_delivering(us_socket_t *s);
+// us_socket_close() with (0, NULL) and a reset: the kernel drops unsent bytes.
+void us_socket_reset(us_socket_t *s);
+
+// The block that an adopted socket lives in now, or s itself.
+static inline us_socket_t *us_socket_newest(us_socket_t *s) {
+    while (s->moved_to) {
+        s = s->moved_to;
+    }
+    return s;
+}
+
+// ---- for the socket layer ----
+
+struct sockaddr_storage;
 
 enum us_flag_t : uint32_t {
     US_FLAG_PENDING = 1,  // linked into the loop's pending list
@@ -17,12 +35,6 @@ enum us_flag_t : uint32_t {
     US_FLAG_UNREAD = 512,  // pending_close_reason_ has bytes that the layer above gave back; they are read first
 };
 
-// Bytes between the kernel and the layer above; the first `offset` of them are consumed.
-struct us_stored_bytes_t {
-    uint32_t length, offset, capacity;
-    char *data() { return (char *) (this + 1); }
-};
-
 // NULL with errno; fd then still belongs to the caller.
 us_socket_t *us_socket_new(us_socket_context_t *context, int fd, unsigned int ext_size);
 void us_socket_set_address(us_socket_t *s, const sockaddr_storage *address);
@@ -31,11 +43,5 @@ void us_socket_discard(us_socket_t *s);  // closes without any callback
 void us_socket_fail(us_socket_t *s);  // closes at the end of the iteration
 void us_socket_close_broken(us_socket_t *s);  // the connection broke: closes with (0, NULL), does not drain
 void us_socket_close_refused(us_socket_t *s);  // its transport has sent an alert: closes with (0, NULL), drains
+void us_socket_free_later(us_socket_t *s);  // at the end of the iteration, also a listen socket
 void us_socket_free_block(us_socket_t *s);
-
-static inline us_socket_t *us_socket_follow(us_socket_t *s) {
-    while (s->moved_to) {
-        s = s->moved_to;
-    }
-    return s;
-}

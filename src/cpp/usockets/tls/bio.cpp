@@ -1,40 +1,20 @@
 // tls/bio.cpp - the BIO between OpenSSL and our buffers, and the way of encrypted bytes to the kernel.
 //
-// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation sends them, and the
-// bytes that the kernel does not accept become the socket's own `out`. While there are such bytes, all new ones are appended
-// to them. Invariant between operations: the family's buffer is empty, and a socket with unsent bytes is blocked, so that
-// EPOLLOUT will come.
+// Writing into the BIO always succeeds: bytes gather in the family's buffer, one send() per operation sends them, and
+// the bytes that the kernel does not accept become the socket's own `out`. While there are such bytes, all new ones are
+// appended to them. Invariant between operations: the family's buffer is empty, and a socket with unsent bytes is
+// blocked, so that EPOLLOUT will come.
 //
-// `out` is bounded: write calls add nothing to it (send() of tls/tls.cpp returns EAGAIN first), so only answers that the
-// peer provokes grow it; at US_TLS_OUT_MAX the connection fails.
+// `out` is bounded: write calls add nothing to it (send() of tls/tls.cpp returns EAGAIN first), so only answers that
+// the peer provokes grow it; at US_TLS_OUT_MAX the connection fails.
 
 #include "usockets/tls/bio.h"
 
-#include "usockets/loop/loop.h"
+#include "usockets/loop/state.h"
+#include "usockets/tcp/write.h"
 
 static bool append(us_tls_state_t *state, const void *data, size_t length) {
-    const size_t unsent = us_tls_unsent(state);
-    if (unsent + length > US_TLS_OUT_MAX) {
-        return false;
-    }
-    if (state->out_capacity - state->out_length < length) {
-        const size_t capacity = unsent + length;
-        char *grown = (char *) malloc(capacity);
-        if (!grown) {
-            return false;
-        }
-        if (state->out) {
-            memcpy(grown, state->out + state->out_offset, unsent);
-            free(state->out);
-        }
-        state->out = grown;
-        state->out_offset = 0;
-        state->out_length = (uint32_t) unsent;
-        state->out_capacity = (uint32_t) capacity;
-    }
-    memcpy(state->out + state->out_length, data, length);
-    state->out_length += (uint32_t) length;
-    return true;
+    return us_stored_length(state->out) + length <= US_TLS_OUT_MAX && us_stored_append(state->out, data, length);
 }
 
 // Returns the bytes that the kernel accepts; less than length only when it has no room or fails (write_error).
@@ -42,16 +22,11 @@ static size_t send_some(us_tls_state_t *state, const char *data, size_t length) 
     size_t sent = 0;
     while (sent < length) {
         const ssize_t n = us_sys_send(state->fd, data + sent, length - sent);
-        if (n >= 0) {
-            sent += (size_t) n;
-        } else if (errno == EINTR) {
-            continue;
-        } else {
-            if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
-                state->write_error = errno;
-            }
+        if (n < 0) {
+            state->write_error = us_is_temporary(errno) ? state->write_error : errno;
             break;
         }
+        sent += (size_t) n;
     }
     return sent;
 }
@@ -74,20 +49,13 @@ void us_tls_flush_family(us_tls_state_t *state) {
 
 int us_tls_flush_socket(us_tls_state_t *state) {
     if (state->out && !state->write_error) {
-        state->out_offset += (uint32_t) send_some(state, state->out + state->out_offset, us_tls_unsent(state));
+        us_stored_consume(state->out, send_some(state, state->out->data(), us_stored_length(state->out)));
     }
-    if (state->write_error) {
-        errno = state->write_error;
-        return -1;
+    if (!state->write_error && !state->out) {
+        return 0;
     }
-    if (us_tls_unsent(state)) {
-        errno = EAGAIN;
-        return -1;
-    }
-    free(state->out);
-    state->out = nullptr;
-    state->out_offset = state->out_length = state->out_capacity = 0;
-    return 0;
+    errno = state->write_error ? state->write_error : EAGAIN;
+    return -1;
 }
 
 bool us_tls_append(us_tls_state_t *state, const void *data, size_t length) {

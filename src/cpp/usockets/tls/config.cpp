@@ -1,4 +1,5 @@
-// tls/config.cpp - a configuration: its sites, and the choice between them by the client's server name (SNI, RFC 6066 3).
+// tls/config.cpp - a configuration: its sites, and the choice between them by the client's server name (SNI, RFC 6066
+// 3).
 //
 // The ClientHello callback chooses before any other decision: certificate, suites, client certificates, ALPN and valid
 // tickets all depend on the site. An exact name goes before a wildcard, a wildcard matches one label, and case and a
@@ -9,12 +10,9 @@
 #include "usockets/loop/loop.h"
 
 static std::string normalised(std::string_view name) {
-    std::string out;
-    for (const char c : name) {
-        out += c >= 'A' && c <= 'Z' ? (char) (c + 32) : c;
-    }
-    if (!out.empty() && out.back() == '.') {
-        out.pop_back();
+    std::string out(name.substr(0, name.size() - name.ends_with('.')));
+    for (char &c : out) {
+        c = c >= 'A' && c <= 'Z' ? (char) (c + 32) : c;
     }
     return out;
 }

@@ -1,11 +1,11 @@
 // tls/site.cpp - one SSL_CTX from the PEM texts of one entry.
 //
-// Every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless `ciphers`
-// says otherwise, sessions in tickets only (no session cache), buffers that are released when idle.
+// Every site has: TLS 1.2 at least, no compression, no renegotiation, forward secrecy and AEAD in TLS 1.2 unless
+// `ciphers` says otherwise, sessions in tickets only (no session cache), buffers that are released when idle.
 //
-// A ticket is valid for one site of one configuration: the configuration owns the keys (tls/tickets.cpp), and the session
-// id context is a digest of the site's names and of its demands on client certificates, so that no ticket carries a client
-// past another site's certificate check.
+// A ticket is valid for one site of one configuration: the configuration owns the keys (tls/tickets.cpp), and the
+// session id context is a digest of the site's names and of its demands on client certificates, so that no ticket
+// carries a client past another site's certificate check.
 //
 // No key or passphrase gets into an error text; OpenSSL's own texts contain none.
 
@@ -18,26 +18,24 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-// AES with 128 bits first: no known attack comes near it, and its ten rounds take a quarter to a third less time than the
-// fourteen of 256 bits.
+#include <cstring>
+#include <memory>
+
+// AES with 128 bits first: no known attack comes near it, and its ten rounds take a quarter to a third less time than
+// the fourteen of 256 bits.
 static constexpr char DEFAULT_SUITES13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static constexpr char DEFAULT_CIPHERS[] = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20";  // of TLS 1.2
 
-namespace {
+using bio_t = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using certificate_t = std::unique_ptr<X509, decltype(&X509_free)>;
 
-struct bio_t {
-    BIO *const bio;
-    explicit bio_t(std::string_view text) : bio(BIO_new_mem_buf(text.data(), (int) text.size())) {
-        if (!bio) {
-            us_out_of_memory();
-        }
+static bio_t bio_of(std::string_view text) {
+    bio_t bio(BIO_new_mem_buf(text.data(), (int) text.size()), BIO_free);
+    if (!bio) {
+        us_out_of_memory();
     }
-    ~bio_t() { BIO_free(bio); }
-    bio_t(const bio_t &) = delete;
-    bio_t &operator=(const bio_t &) = delete;
-};
-
-}  // namespace
+    return bio;
+}
 
 // Empties this thread's error queue into one text.
 static std::string openssl_errors() {
@@ -76,20 +74,22 @@ static bool at_end_of_pem() {
 // Keeps OpenSSL from asking for a passphrase on the terminal.
 static int no_passphrase(char *, int, int, void *) { return 0; }
 
+// The next certificate of a text; null at its end, or when it is not valid.
+static certificate_t next_certificate(const bio_t &bio) {
+    return {PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr), X509_free};
+}
+
 static bool use_certificate(SSL_CTX *context, std::string_view pem, us_tls_error_t *error) {
-    bio_t bio(pem);
-    X509 *leaf = PEM_read_bio_X509_AUX(bio.bio, nullptr, no_passphrase, nullptr);
+    const bio_t bio = bio_of(pem);
+    const certificate_t leaf(PEM_read_bio_X509_AUX(bio.get(), nullptr, no_passphrase, nullptr), X509_free);
     if (!leaf) {
         return refuse(error, "cert", "holds no certificate in PEM form");
     }
-    const bool used = SSL_CTX_use_certificate(context, leaf) == 1;
-    X509_free(leaf);
-    if (!used) {
+    if (SSL_CTX_use_certificate(context, leaf.get()) != 1) {
         return refuse(error, "cert", "is not acceptable");
     }
-    while (X509 *next = PEM_read_bio_X509(bio.bio, nullptr, no_passphrase, nullptr)) {
-        if (SSL_CTX_add0_chain_cert(context, next) != 1) {
-            X509_free(next);
+    while (const certificate_t next = next_certificate(bio)) {
+        if (SSL_CTX_add1_chain_cert(context, next.get()) != 1) {
             return refuse(error, "cert", "has a chain that is not acceptable");
         }
     }
@@ -112,9 +112,9 @@ static int give_passphrase(char *buffer, int size, int, void *user) {
 }
 
 static bool use_key(SSL_CTX *context, const us_tls_entry_t &entry, us_tls_error_t *error) {
-    bio_t bio(entry.key);
+    const bio_t bio = bio_of(entry.key);
     passphrase_t passphrase{entry.passphrase, false};
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio.bio, nullptr, give_passphrase, &passphrase);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio.get(), nullptr, give_passphrase, &passphrase);
     if (!key && passphrase.asked) {
         return entry.passphrase.data() ? refuse(error, "passphrase", "does not open the key")
                                        : refuse(error, "passphrase", "is missing: the key is encrypted");
@@ -128,14 +128,12 @@ static bool use_key(SSL_CTX *context, const us_tls_entry_t &entry, us_tls_error_
 }
 
 static bool use_authorities(SSL_CTX *context, std::string_view pem, us_tls_error_t *error) {
-    bio_t bio(pem);
+    const bio_t bio = bio_of(pem);
     X509_STORE *store = SSL_CTX_get_cert_store(context);
     int count = 0;
-    while (X509 *authority = PEM_read_bio_X509(bio.bio, nullptr, no_passphrase, nullptr)) {
+    while (const certificate_t authority = next_certificate(bio)) {
         // The server sends this name, so that clients can choose a certificate.
-        const bool used = X509_STORE_add_cert(store, authority) == 1 && SSL_CTX_add_client_CA(context, authority) == 1;
-        X509_free(authority);
-        if (!used) {
+        if (X509_STORE_add_cert(store, authority.get()) != 1 || SSL_CTX_add_client_CA(context, authority.get()) != 1) {
             return refuse(error, "ca", "has a certificate that is not acceptable");
         }
         count++;

@@ -1,9 +1,9 @@
 // tls/state.h - the TLS state of a socket, and what the sockets of a context share.
 //
-// Ownership: a us_tls_state_t belongs to its socket (transport_state_, moved by adopt) and owns the SSL and a reference to
-// the configuration. A us_tls_family_t belongs to a root context (transport_config_) and has the buffers that its sockets
-// use in turn: one for received and one for encrypted bytes. Each operation on a socket leaves both empty: unused bytes are
-// copied into the socket's own memory, so that an idle or a fast connection has no buffer at all.
+// Ownership: a us_tls_state_t belongs to its socket (transport_state_, moved by adopt) and owns the SSL and a reference
+// to the configuration. A us_tls_family_t belongs to a root context (transport_config_) and has the buffers that its
+// sockets use in turn: one for received and one for encrypted bytes. Each operation on a socket leaves both empty:
+// unused bytes are copied into the socket's own memory, so that an idle or a fast connection has no buffer at all.
 //
 // OpenSSL never uses the descriptor. Its BIO (tls/bio.cpp) reads from `input` and writes to the family's `out`; so
 // SSL_write() never has to be repeated, SSL_read() never sees the end of the stream, and every system call is ours.
@@ -12,6 +12,7 @@
 
 #pragma once
 
+#include "usockets/tcp/stored_bytes.h"
 #include "usockets/tls/config.h"
 
 #include <openssl/err.h>
@@ -41,8 +42,7 @@ struct us_tls_state_t {
     const char *input;  // received and not yet read by OpenSSL: in `kept`, or in the family's buffer during recv()
     size_t input_left;
     char *kept;
-    char *out;  // encrypted bytes that the kernel had no room for; NULL: none
-    uint32_t out_offset, out_length, out_capacity;
+    us_stored_bytes_t *out;  // encrypted bytes that the kernel had no room for
     int fd;  // the socket's, set by us_tls_of() at the start of each operation
     uint32_t deadline;  // the hard deadline of the handshake; 0: none
     int write_error;  // errno of a fatal send error; no more writes
@@ -57,8 +57,6 @@ static inline us_tls_state_t *us_tls_of(us_socket_t *s) {
     state->fd = s->fd;  // -1 after a fork, when another file may have the number
     return state;
 }
-
-static inline size_t us_tls_unsent(const us_tls_state_t *state) { return state->out_length - state->out_offset; }
 
 // Other code of this thread (Python's ssl module) may have left errors, and SSL_get_error() would take them for ours.
 static inline void us_tls_forget_errors() {

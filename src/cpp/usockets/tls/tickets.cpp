@@ -1,8 +1,8 @@
 // tls/tickets.cpp - the keys of session tickets (RFC 5077, RFC 8446 4.6.1), which rotate by themselves.
 //
-// With a stolen ticket key, TLS 1.2 traffic under its tickets can be decrypted, so keys are short-lived: a key seals tickets
-// for one period, and opens them for one period more, when the client gets a new ticket. Each configuration has its own
-// keys. OpenSSL calls the callback of the context that a connection began with, so all sites share the keys.
+// With a stolen ticket key, TLS 1.2 traffic under its tickets can be decrypted, so keys are short-lived: a key seals
+// tickets for one period, and opens them for one period more, when the client gets a new ticket. Each configuration has
+// its own keys. OpenSSL calls the callback of the context that a connection began with, so all sites share the keys.
 //
 // Loop thread only.
 

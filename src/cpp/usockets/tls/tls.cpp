@@ -1,25 +1,29 @@
 // tls/tls.cpp - the transport (tcp/transport.h) that encrypts: handshakes, records, close_notify.
 //
 // recv() decrypts straight into the loop's receive buffer, as many records as fit, so that many small records make one
-// on_data. It reads from the kernel once per call, and again only while it has nothing to deliver: after a short read there
-// is nothing more now. When bytes stay in OpenSSL or in `input` because the buffer is full (or the layer above paused),
-// pending() is true, and the loop reads them without an event.
+// on_data. It reads from the kernel once per call, and again only while it has nothing to deliver: after a short read
+// there is nothing more now. When bytes stay in OpenSSL or in `input` because the buffer is full (or the layer above
+// paused), pending() is true, and the loop reads them without an event.
 //
-// Full handshakes cost up to milliseconds of CPU. One iteration spends US_TLS_HANDSHAKE_BUDGET_NS on them; the others are
-// not even read: epoll, which is level-triggered and keeps its order, serves as their queue.
+// Full handshakes cost up to milliseconds of CPU. One iteration spends US_TLS_HANDSHAKE_BUDGET_NS on them; the others
+// are not even read: epoll, which is level-triggered and keeps its order, serves as their queue.
 //
 // The end of the stream: close_notify or FIN, whichever comes first, is the peer's end (0 from recv). A FIN without a
 // close_notify is not an error here, as HTTP and WebSocket messages carry their own lengths and ends.
 //
-// After a protocol error, recv() writes the alert and fails with EPROTO; the connection then drains (tcp/read.cpp), as a
-// reset would destroy the alert.
+// After a protocol error, recv() writes the alert and fails with EPROTO; the connection then drains (tcp/read.cpp), as
+// a reset would destroy the alert.
 
 #include "usockets/tls/tls.h"
 
 #include "usockets/loop/poll.h"
 #include "usockets/tcp/socket.h"
 #include "usockets/tcp/write.h"
+#include "usockets/tcp/transport.h"
 #include "usockets/tls/bio.h"
+
+#include <algorithm>
+#include <utility>
 
 static constexpr char PLAIN_HTTP_ANSWER[] =
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\nConnection: close\r\n\r\n"
@@ -27,6 +31,11 @@ static constexpr char PLAIN_HTTP_ANSWER[] =
 
 // OpenSSL sends no alert to a peer whose first bytes are no TLS record at all: fatal, protocol_version (RFC 8446 6).
 static constexpr char VERSION_ALERT[] = {21, 3, 1, 0, 2, 2, 70};
+
+static int fail_with(int error) {
+    errno = error;
+    return -1;
+}
 
 static us_tls_family_t *family_of(us_socket_context_t *context) {
     while (context->parent_) {
@@ -47,7 +56,6 @@ static int tls_open(us_socket_t *s) {
     us_tls_forget_errors();
     us_tls_state_t *state = (us_tls_state_t *) calloc(1, sizeof(us_tls_state_t));
     if (!state) {
-        errno = ENOMEM;
         return -1;
     }
     state->family = family_of(s->context);
@@ -57,8 +65,7 @@ static int tls_open(us_socket_t *s) {
     BIO *bio = state->ssl ? us_tls_bio_new(state) : nullptr;
     if (!bio) {
         free_state(state);
-        errno = ENOMEM;
-        return -1;
+        return fail_with(ENOMEM);
     }
     SSL_set_bio(state->ssl, bio, bio);
     SSL_set_accept_state(state->ssl);
@@ -70,12 +77,8 @@ static int tls_open(us_socket_t *s) {
 
 // One recv(): 0 is the end, -1 has errno. *full: the buffer was filled, so there may be more.
 static ssize_t fetch(us_tls_state_t *state, size_t length, bool *full) {
-    const size_t least = US_TLS_RECORD_WIRE;
-    const size_t wanted = length < least ? least : length < US_TLS_IN ? length : (size_t) US_TLS_IN;
-    ssize_t n;
-    do {
-        n = us_sys_recv(state->fd, state->family->in, wanted, 0);
-    } while (n < 0 && errno == EINTR);
+    const size_t wanted = std::clamp<size_t>(length, US_TLS_RECORD_WIRE, US_TLS_IN);
+    const ssize_t n = us_sys_recv(state->fd, state->family->in, wanted, 0);
     *full = n == (ssize_t) wanted;
     if (n > 0) {
         free(state->kept);  // used up, or OpenSSL would not have asked for more
@@ -163,7 +166,7 @@ static void settle(us_socket_t *s, us_tls_state_t *state) {
         if (!(s->flags_ & US_FLAG_FIN_SENT)) {
             us_socket_fail(s);
         }
-    } else if (us_tls_unsent(state)) {
+    } else if (state->out) {
         if (!s->blocked) {
             us_socket_block(s);
         }
@@ -189,8 +192,7 @@ static size_t decrypt_timed(us_socket_t *s, us_tls_state_t *state, char *data, s
 static ssize_t tls_recv(us_socket_t *s, void *data, size_t length) {
     us_tls_state_t *state = us_tls_of(s);
     if (!state->established && !may_shake_hands(s, state->family)) {
-        errno = EAGAIN;
-        return -1;
+        return fail_with(EAGAIN);
     }
     size_t total = 0;
     ssize_t fetched = 1;
@@ -215,8 +217,7 @@ static ssize_t tls_recv(us_socket_t *s, void *data, size_t length) {
     if (state->peer_notified || fetched == 0) {
         return 0;
     }
-    errno = state->failed ? EPROTO : fetched < 0 ? error : EAGAIN;
-    return -1;
+    return fail_with(state->failed ? EPROTO : fetched < 0 ? error : EAGAIN);
 }
 
 static bool tls_pending(us_socket_t *s) {
@@ -229,39 +230,31 @@ static bool tls_pending(us_socket_t *s) {
 static ssize_t tls_send(us_socket_t *s, const void *data, size_t length) {
     us_tls_state_t *state = us_tls_of(s);
     if (state->failed || state->write_error) {
-        errno = state->write_error ? state->write_error : EPIPE;
-        return -1;
+        return fail_with(state->write_error ? state->write_error : EPIPE);
     }
     if (!state->established) {
         s->flags_ |= US_FLAG_EARLY_WRITE;
         us_socket_update_interest(s);  // it may be polled for writing because of an unsent tail
-        errno = EAGAIN;
-        return -1;
+        return fail_with(EAGAIN);
     }
     if (state->out) {
-        errno = EAGAIN;
-        return -1;
+        return fail_with(EAGAIN);
     }
     size_t taken = 0;
     while (taken < length && !state->out) {
-        const size_t batch_end = length - taken < US_TLS_BATCH ? length : taken + US_TLS_BATCH;
-        while (taken < batch_end) {
-            size_t n = 0;
+        const size_t batch_end = std::min<size_t>(length, taken + US_TLS_BATCH);
+        for (size_t n = 0; taken < batch_end; taken += n) {
             us_tls_forget_errors();
-            const size_t rest = batch_end - taken;
-            const size_t record = rest < US_TLS_RECORD ? rest : (size_t) US_TLS_RECORD;
+            const size_t record = std::min<size_t>(batch_end - taken, US_TLS_RECORD);
             if (SSL_write_ex(state->ssl, (const char *) data + taken, record, &n) <= 0) {
                 fail(state);
                 us_tls_flush_family(state);
-                errno = EPIPE;
-                return -1;
+                return fail_with(EPIPE);
             }
-            taken += n;
         }
         us_tls_flush_family(state);
         if (state->write_error) {
-            errno = state->write_error;
-            return -1;
+            return fail_with(state->write_error);
         }
     }
     return (ssize_t) taken;
@@ -274,7 +267,7 @@ static void tls_opened(us_socket_t *s) {
     }
 }
 
-static size_t tls_unsent(us_socket_t *s) { return us_tls_unsent(us_tls_of(s)); }
+static size_t tls_unsent(us_socket_t *s) { return us_stored_length(us_tls_of(s)->out); }
 
 static int tls_flush(us_socket_t *s) { return us_tls_flush_socket(us_tls_of(s)); }
 
@@ -294,10 +287,7 @@ static void notify(us_tls_state_t *state) {
 static int tls_shutdown(us_socket_t *s) {
     us_tls_state_t *state = us_tls_of(s);
     notify(state);
-    if (us_tls_flush_socket(state) != 0) {
-        return -1;
-    }
-    return us_sys_shutdown_write(state->fd);
+    return us_tls_flush_socket(state) == 0 ? us_sys_shutdown(state->fd, SHUT_WR) : -1;
 }
 
 static void tls_close(us_socket_t *s) {
@@ -347,8 +337,7 @@ bool us_socket_context_set_tls(us_socket_context_t *context, us_tls_config_t *co
     }
     us_tls_config_ref(config);
     if (family) {
-        us_tls_config_unref(family->config);
-        family->config = config;
+        us_tls_config_unref(std::exchange(family->config, config));
         return true;
     }
     family = ::new (us_alloc(sizeof(us_tls_family_t))) us_tls_family_t;
@@ -367,13 +356,16 @@ void us_socket_context_tls_deadline(us_socket_context_t *context, unsigned int s
     context->tls_seconds_ = seconds;
 }
 
+// nullptr: a plain socket.
+static us_tls_state_t *state_of(us_socket_t *s) { return s->context->transport_ == &TLS ? us_tls_of(s) : nullptr; }
+
 bool us_socket_tls_may_ask(us_socket_t *s, std::string_view host) {
-    us_tls_state_t *state = s->context->transport_ == &TLS ? us_tls_of(s) : nullptr;
+    us_tls_state_t *state = state_of(s);
     return !state || !state->config->has_demands || us_tls_config_may_ask(state->config, state->ssl, host);
 }
 
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info) {
-    us_tls_state_t *state = s->context->transport_ == &TLS ? us_tls_of(s) : nullptr;
+    us_tls_state_t *state = state_of(s);
     if (!state || !state->established) {
         return false;
     }

@@ -1,8 +1,8 @@
 // tls/tls.h - TLS for the sockets of a context, by OpenSSL 3.
 //
-// A configuration is made from PEM texts once and never changes; it is reference counted, and may be made and dropped on
-// any thread. A context takes a reference (us_socket_context_set_tls), each connection another one at accept, so that new
-// connections use a new configuration and the old one lives as long as its last connection.
+// A configuration is made from PEM texts once and never changes; it is reference counted, and may be made and dropped
+// on any thread. A context takes a reference (us_socket_context_set_tls), each connection another one at accept, so
+// that new connections use a new configuration and the old one lives as long as its last connection.
 //
 // The layers above include this file, so it has none of OpenSSL's types.
 
@@ -14,7 +14,8 @@
 #include <string_view>
 #include <vector>
 
-// One certificate and its settings. Views without data (NULL) are "not given". us_tls_config_new() copies what it needs.
+// One certificate and its settings. Views without data (NULL) are "not given". us_tls_config_new() copies what it
+// needs.
 struct us_tls_entry_t {
     std::string_view key, cert;  // PEM; cert with its chain, leaf first
     std::string_view ca;  // PEM: the authorities that may issue client certificates
@@ -55,8 +56,8 @@ struct us_tls_info_t {
 // False: not TLS, or the handshake is not done.
 bool us_socket_tls_info(us_socket_t *s, us_tls_info_t *info);
 
-// Whether a request on this connection may name `host` (with or without a port): false when the site of that name demands a
-// client certificate, and its demands differ from those of the site of the handshake. True without TLS.
+// Whether a request on this connection may name `host` (with or without a port): false when the site of that name
+// demands a client certificate, and its demands differ from those of the site of the handshake. True without TLS.
 bool us_socket_tls_may_ask(us_socket_t *s, std::string_view host);
 
 // The library's own version text: `built` against, or in use. Any thread.

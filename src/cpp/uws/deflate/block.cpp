@@ -12,7 +12,7 @@ constexpr unsigned kDynamic = 2;
 constexpr unsigned kEndOfBlock = 256;
 constexpr unsigned kMaxBits = 15, kLengthCodes = 19, kLengthBits = 7;
 
-// Bits from the least significant on; zeros behind the end.
+// Reads bits, the least significant of each byte first; behind the end, zeros.
 class Bits {
   public:
     Bits(const char *data, size_t size) : data_(reinterpret_cast<const unsigned char *>(data)), size_(size) {}
@@ -42,7 +42,7 @@ class Bits {
     unsigned filled_ = 0;
 };
 
-// The first code of each length in the canonical order of section 3.2.2.
+// Computes the first code of each length, in the canonical order of section 3.2.2.
 void first_codes(const unsigned (&counts)[kMaxBits + 1], unsigned (&first)[kMaxBits + 1]) {
     first[0] = 0;
     for (unsigned bits = 1, code = 0; bits <= kMaxBits; bits++) {
@@ -51,7 +51,8 @@ void first_codes(const unsigned (&counts)[kMaxBits + 1], unsigned (&first)[kMaxB
     }
 }
 
-// Which symbol the next seven bits begin with, and its length: (symbol << 3 | length). False: no complete code.
+// Fills the table that maps the next seven bits to the symbol that they begin with, and to the length of its code:
+// (symbol << 3 | length). False: the code is not complete.
 bool code_of_lengths(Bits &bits, unsigned used, uint8_t (&table)[1 << kLengthBits]) {
     constexpr uint8_t kOrder[kLengthCodes] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
     uint8_t lengths[kLengthCodes] = {};
@@ -74,10 +75,11 @@ bool code_of_lengths(Bits &bits, unsigned used, uint8_t (&table)[1 << kLengthBit
     return true;
 }
 
-// How many zeros the code of "end of block" ends with, from the header of a dynamic block. Nothing: it is all zeros.
+// Reads from the header of a dynamic block how many zeros the code of "end of block" ends with. Nothing: the code is
+// all zeros, or invalid.
 std::optional<unsigned> zeros_of_end(Bits &bits) {
     unsigned literals = kEndOfBlock + 1 + bits.take(5);
-    bits.take(5);  // distance codes, which come behind
+    bits.take(5);  // the number of distance codes, which follow
     uint8_t table[1 << kLengthBits];
     if (!code_of_lengths(bits, bits.take(4) + 4, table)) return std::nullopt;
     unsigned counts[kMaxBits + 1] = {}, first[kMaxBits + 1], before_end[kMaxBits + 1];
@@ -94,7 +96,7 @@ std::optional<unsigned> zeros_of_end(Bits &bits) {
             length = 0;
         }
         last = length;
-        for (; repeat && symbol < literals; repeat--, symbol++) {  // the rest are lengths of distance codes
+        for (; repeat && symbol < literals; repeat--, symbol++) {  // the other repeats are of distance codes
             if (symbol == kEndOfBlock) {
                 end_length = length;
                 memcpy(before_end, counts, sizeof counts);
@@ -113,18 +115,18 @@ std::optional<unsigned> zeros_of_end(Bits &bits) {
 
 std::optional<size_t> open_stream(char *stream, size_t length) {
     Bits bits(stream, length);
-    // The first block is the last one. Only a dynamic block says how it ends.
+    // The first block is the final one. Only a dynamic block defines its own code for "end of block".
     if (!length || bits.take(1) != 1 || bits.take(2) != kDynamic) return std::nullopt;
     std::optional<unsigned> zeros = zeros_of_end(bits);
     if (!zeros) return std::nullopt;
-    // Behind the code of "end of block" there are only zeros, so the last bit that is set is the last one set of that code.
+    // Only zeros follow the code of "end of block", so the last bit that is set belongs to it.
     size_t last = length;
     while (last && !stream[last - 1]) last--;
     if (!last) return std::nullopt;
     size_t end = 8 * last - static_cast<size_t>(std::countl_zero(static_cast<uint8_t>(stream[last - 1]))) + *zeros;
     if (end > 8 * length || 8 * length - end > 7) return std::nullopt;
     stream[0] = static_cast<char>(stream[0] & ~1);
-    // The three bits that begin a stored block are zeros: they are there already, or in one more byte.
+    // The three bits that begin a stored block are zeros. The padding has them, or one more byte does.
     if (8 * length - end < 3) stream[length++] = 0;
     return length;
 }

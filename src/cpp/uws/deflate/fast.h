@@ -1,12 +1,13 @@
-// Messages compressed by libdeflate, when the build has found it: two to three times as fast as zlib for what it is
-// asked here, and no larger. It knows no context, no window smaller than 32 KiB and no end but a final block; so large
-// messages are compressed in pieces, each is opened (deflate/block.h), and what can't be done this way is left to zlib.
+// Compresses messages with libdeflate, if the build has found it: two to three times as fast as zlib for single
+// messages, and no larger. libdeflate has no context and no window smaller than 32 KiB, and always ends with a final
+// block. So a large message is compressed in pieces, the final block of each is made an ordinary one (deflate/block.h),
+// and zlib does the rest.
 //
-// Inflating stays with zlib: libdeflate takes streams that RFC 1951 forbids (length codes 286 and 287, distance codes
-// 30 and 31, repeats beyond the end of a table), and no result shows that it did. Loop thread only.
+// zlib inflates: libdeflate accepts streams that RFC 1951 forbids (length codes 286 and 287, distance codes 30 and 31,
+// repeats beyond the end of a table) and does not report it. Loop thread only.
 #pragma once
 
-#include <cstddef>
+#include <memory>
 #include <string_view>
 
 struct libdeflate_compressor;
@@ -15,7 +16,7 @@ namespace uwserve {
 
 class Scratch;
 
-// "zlib 1.2.13" or "zlib 1.2.13, libdeflate 1.14": what this build compresses with.
+// The libraries that this build compresses with: "zlib 1.2.13" or "zlib 1.2.13, libdeflate 1.14".
 const char *codec_name();
 
 class FastDeflater {
@@ -23,20 +24,18 @@ class FastDeflater {
     enum class Result {
         kDone,
         kNotSmaller,
-        kUnable,  // not built in, no memory, too small to gain anything, or its end cannot be known
+        kUnable,  // not built in, no memory, a message too small to gain from it, or a block whose end is unknown
     };
 
-    FastDeflater() = default;
-    ~FastDeflater();
-    FastDeflater(const FastDeflater &) = delete;
-    FastDeflater &operator=(const FastDeflater &) = delete;
-
-    // `message` by itself, without the four bytes that a message leaves out, for a receiver with a window of 32 KiB or
-    // of the message's size. Its memory, about 200 KiB, is taken at the first one.
+    // Compresses `message` by itself, without kDeflateTail, for a receiver with a window of 32 KiB or of the message's
+    // size. Allocates about 200 KiB at the first message.
     Result run(std::string_view message, Scratch &out, std::string_view *packed);
 
   private:
-    [[maybe_unused]] libdeflate_compressor *compressor_ = nullptr;  // unused without libdeflate
+    struct Free {
+        void operator()(libdeflate_compressor *compressor) const;
+    };
+    std::unique_ptr<libdeflate_compressor, Free> compressor_;  // unused without libdeflate
 };
 
 }  // namespace uwserve

@@ -1,6 +1,6 @@
 // Negotiation of permessage-deflate (RFC 7692 section 7.1): a strict reader of Sec-WebSocket-Extensions (RFC 6455
-// section 9.1) and our answer to it. uWebSockets takes unknown parameters and bad windows, and looks at the first offer
-// only (defect Z2). Pure functions over a request's head; any thread.
+// section 9.1), and the server's answer. uWebSockets accepts unknown parameters and bad windows, and reads the first
+// offer only (defect Z2). Pure functions over a request's head; any thread.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace uwserve {
 
 struct HttpHead;
 
-// What a server is willing to do in one direction.
+// The server's setting for one direction.
 struct DeflateSide {
     enum class Kind : uint8_t { kDisabled, kShared, kDedicated };
     Kind kind = Kind::kDisabled;
@@ -27,15 +27,15 @@ struct DeflateOptions {
     }
 };
 
-// "disable", "shared", "dedicated", or "3KB" ... "256KB": what a dedicated compressor may take in all, or the largest
-// window of a decompressor. Nothing for any other name.
+// The setting named "disable", "shared", "dedicated", or "3KB" ... "256KB": the memory of a dedicated compressor, or
+// the largest window of a decompressor. Nothing for any other name.
 std::optional<DeflateSide> compress_side(std::string_view name);
 std::optional<DeflateSide> decompress_side(std::string_view name);
 
-// What was agreed with one client.
+// The agreement with one client.
 struct Negotiated {
     bool active = false;  // permessage-deflate is in use
-    uint8_t send_window = 0;  // 8..15; 0: the server sends everything plain
+    uint8_t send_window = 0;  // 8..15; 0: the server does not compress
     uint8_t send_memory = 0;  // memory level of the connection's own compressor; 0: no context takeover
     uint8_t receive_window = 0;  // 8..15 of the connection's own decompressor; 0: no context takeover
 };

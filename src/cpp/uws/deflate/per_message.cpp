@@ -1,11 +1,13 @@
 #include "uws/deflate/per_message.h"
 
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 #include "uws/websocket/lifecycle.h"
 
 namespace uwserve {
 
 namespace {
+
+constexpr int kDedicatedLevel = 6;
 
 std::optional<std::string_view> compress(uWS::DeflationStream &stream, std::string_view message, FanOut *fan_out,
                                          uint32_t sequence) {
@@ -41,8 +43,7 @@ Socket::SendStatus send_compressed(Socket *ws, uWS::DeflationStream &stream, std
     send_queued(ws);
     std::optional<std::string_view> packed = compress(stream, message, fan_out, sequence);
     if (!packed) return write_message(ws, message, opcode, false);
-    auto *lifecycle = static_cast<Lifecycle *>(raw(ws)->context->user);
-    lifecycle->server_limits().stats.sent.add_compressed(message.size(), packed->size());
+    Lifecycle::of(raw(ws))->limits().stats.sent.add_compressed(message.size(), packed->size());
     return write_message(ws, *packed, opcode, true);
 }
 

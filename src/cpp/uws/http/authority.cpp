@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include <charconv>
 #include <cstring>
 
 namespace uwserve {
@@ -10,7 +11,7 @@ namespace {
 
 bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
-// RFC 3986 3.2.2: reg-name, of which IPv4 addresses are a part.
+// RFC 3986 3.2.2: reg-name, which includes IPv4 addresses.
 bool is_name(std::string_view name) {
     for (size_t i = 0; i < name.size(); i++) {
         char c = name[i];
@@ -25,31 +26,32 @@ bool is_name(std::string_view name) {
     return !name.empty();
 }
 
-bool is_ipv6(std::string_view inside) {
-    char text[INET6_ADDRSTRLEN];
-    if (inside.empty() || inside.size() >= sizeof(text) || inside.find('\0') != std::string_view::npos) return false;
-    memcpy(text, inside.data(), inside.size());
-    text[inside.size()] = 0;
-    in6_addr address;
-    return inet_pton(AF_INET6, text, &address) == 1;
-}
-
-bool is_port(std::string_view port) {
-    unsigned value = 0;
-    for (char c : port) {
-        if (c < '0' || c > '9') return false;
-        value = value * 10 + static_cast<unsigned>(c - '0');
-        if (value > 65535) return false;
-    }
-    return true;  // an empty one is valid: the scheme's
-}
-
 }  // namespace
 
+bool parse_ip(std::string_view text, int family, uint8_t *address) {
+    char copy[INET6_ADDRSTRLEN];
+    if (text.empty() || text.size() >= sizeof(copy) || text.find('\0') != std::string_view::npos) return false;
+    memcpy(copy, text.data(), text.size());
+    copy[text.size()] = 0;
+    return inet_pton(family, copy, address) == 1;
+}
+
+bool parse_port(std::string_view text, uint16_t *port) {
+    const char *end = text.data() + text.size();
+    auto [parsed, error] = std::from_chars(text.data(), end, *port);
+    return error == std::errc() && parsed == end;
+}
+
 bool is_authority(std::string_view text) {
+    uint8_t address[16];
+    // An empty port is that of the scheme.
+    auto is_port = [](std::string_view port) {
+        uint16_t number;
+        return port.empty() || parse_port(port, &number);
+    };
     if (!text.empty() && text.front() == '[') {
         size_t end = text.find(']');
-        if (end == std::string_view::npos || !is_ipv6(text.substr(1, end - 1))) return false;
+        if (end == std::string_view::npos || !parse_ip(text.substr(1, end - 1), AF_INET6, address)) return false;
         text.remove_prefix(end + 1);
         return text.empty() || (text.front() == ':' && is_port(text.substr(1)));
     }

@@ -3,40 +3,16 @@
 #include <arpa/inet.h>
 
 #include <cstring>
+#include <optional>
 
 #include "libusockets.h"
+#include "uws/http/authority.h"
 
 namespace uwserve {
 
 namespace {
 
-bool parse_ip(std::string_view text, ClientAddress &address) {
-    char copy[INET6_ADDRSTRLEN];
-    if (text.empty() || text.size() >= sizeof(copy) || text.find('\0') != std::string_view::npos) return false;
-    memcpy(copy, text.data(), text.size());
-    copy[text.size()] = 0;
-    bool is_v6 = text.find(':') != std::string_view::npos;
-    address.ip_length = is_v6 ? 16 : 4;
-    return inet_pton(is_v6 ? AF_INET6 : AF_INET, copy, address.ip) == 1;
-}
-
-bool parse_port(std::string_view text, uint16_t &port) {
-    unsigned value = 0;
-    if (text.empty() || text.size() > 5) return false;
-    for (char c : text) {
-        if (c < '0' || c > '9') return false;
-        value = value * 10 + static_cast<unsigned>(c - '0');
-    }
-    port = static_cast<uint16_t>(value);
-    return value <= 65535;
-}
-
-void trim(std::string_view &text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-}
-
-// The length of what stands before the next `stop` outside quoted strings; npos when a quoted string does not end.
+// The position of the next `stop` outside quoted strings, or the end; npos when a quoted string does not end.
 size_t find_unquoted(std::string_view text, char stop) {
     bool quoted = false;
     for (size_t i = 0; i < text.size(); i++) {
@@ -51,14 +27,13 @@ size_t find_unquoted(std::string_view text, char stop) {
     return quoted ? std::string_view::npos : text.size();
 }
 
-// RFC 7239 4: forwarded-element. An address needs no quoted-pair, so a value with one is as good as none.
+// RFC 7239 4: forwarded-element. An address needs no quoted-pair, so a value with one is not an address.
 std::string_view node_of(std::string_view element) {
     std::string_view node;
     while (!element.empty()) {
         size_t end = find_unquoted(element, ';');
-        std::string_view pair = element.substr(0, end);
+        std::string_view pair = trimmed(element.substr(0, end));
         element.remove_prefix(end == element.size() ? end : end + 1);
-        trim(pair);
         size_t equals = pair.find('=');
         if (equals == std::string_view::npos || !is_token(pair.substr(0, equals))) return {};
         if (!equals_ignoring_case(pair.substr(0, equals), "for")) continue;
@@ -73,41 +48,45 @@ std::string_view node_of(std::string_view element) {
     return node;
 }
 
-}  // namespace
-
+// One address: IPv4 or IPv6, with or without a port, and with a port IPv6 is in brackets ("192.0.2.1", "192.0.2.1:80",
+// "2001:db8::1", "[2001:db8::1]:80"). No names, no "unknown", no obfuscated identifiers.
 std::optional<ClientAddress> parse_node(std::string_view text) {
-    ClientAddress address;
-    if (!text.empty() && text.front() == '[') {
+    ClientAddress client;
+    auto read_port = [&client](std::string_view port) { return port.size() <= 5 && parse_port(port, &client.port); };
+    bool is_bracketed = text.starts_with('[');
+    size_t colon = text.find(':');
+    if (is_bracketed) {
         size_t end = text.find(']');
         if (end == std::string_view::npos) return std::nullopt;
         std::string_view after = text.substr(end + 1);
-        if (!after.empty() && (after.front() != ':' || !parse_port(after.substr(1), address.port))) return std::nullopt;
-        if (!parse_ip(text.substr(1, end - 1), address) || address.ip_length != 16) return std::nullopt;
-        return address;
-    }
-    size_t colon = text.find(':');
-    if (colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
-        if (!parse_port(text.substr(colon + 1), address.port)) return std::nullopt;
+        if (!after.empty() && (after.front() != ':' || !read_port(after.substr(1)))) return std::nullopt;
+        text = text.substr(1, end - 1);
+    } else if (colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
+        if (!read_port(text.substr(colon + 1))) return std::nullopt;
         text = text.substr(0, colon);
     }
-    return parse_ip(text, address) ? std::optional(address) : std::nullopt;
+    bool is_v6 = is_bracketed || text.find(':') != std::string_view::npos;
+    client.ip_length = is_v6 ? 16 : 4;
+    return parse_ip(text, is_v6 ? AF_INET6 : AF_INET, client.ip) ? std::optional(client) : std::nullopt;
 }
 
-std::vector<std::string_view> forwarded_nodes(std::string_view value) {
-    std::vector<std::string_view> nodes;
+// Appends the `for` nodes of a Forwarded field in order, unquoted; an empty one for an element that is malformed or has
+// none.
+void append_nodes(std::string_view value, std::vector<std::string_view> &nodes) {
     while (true) {
         size_t end = find_unquoted(value, ',');
-        if (end == std::string_view::npos) {  // an open quoted string swallows everything to its right
+        if (end == std::string_view::npos) {  // a quoted string without end includes all that follows
             nodes.emplace_back();
-            return nodes;
+            return;
         }
-        std::string_view element = value.substr(0, end);
-        trim(element);
+        std::string_view element = trimmed(value.substr(0, end));
         if (!element.empty()) nodes.push_back(node_of(element));
-        if (end == value.size()) return nodes;
+        if (end == value.size()) return;
         value.remove_prefix(end + 1);
     }
 }
+
+}  // namespace
 
 bool TrustedProxies::trusts(const ClientAddress &address) const {
     us_networks_t networks = view();
@@ -126,7 +105,7 @@ ClientAddress TrustedProxies::peer_of(const us_socket_t *peer) {
 ClientAddress TrustedProxies::client_of(const us_socket_t *peer, const HttpHead &head) const {
     ClientAddress client = peer_of(peer);
     if (field_ == ForwardedField::kNone || (networks_.empty() && !local_)) return client;
-    // A proxy that relays bytes and could not name its client: the fields are that client's own.
+    // The peer is a proxy that relays bytes and could not name its client: the fields come from that client.
     if (peer->proxied_unknown || !trusts(client)) return client;
 
     // Several fields are one list, in order of arrival (RFC 9110 5.3).
@@ -137,7 +116,7 @@ ClientAddress TrustedProxies::client_of(const us_socket_t *peer, const HttpHead 
         if (is_x) {
             for_each_element(field.value, [&](std::string_view node) { nodes.push_back(node); });
         } else {
-            for (std::string_view node : forwarded_nodes(field.value)) nodes.push_back(node);
+            append_nodes(field.value, nodes);
         }
     }
     for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {

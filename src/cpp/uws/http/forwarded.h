@@ -1,12 +1,11 @@
-// Who a request comes from when proxies stand in between: X-Forwarded-For, or Forwarded (RFC 7239).
+// The client of a request that came through proxies: X-Forwarded-For, or Forwarded (RFC 7239).
 //
-// A client can write anything into these fields, so only what a trusted proxy has added counts: the walk starts at the
-// peer itself and goes from the right, over every address that is a trusted proxy's, to the first that is not (defect H15).
+// A client can write anything into these fields, so only addresses that a trusted proxy has added count: the walk starts
+// at the peer itself and goes from the right, over every address of a trusted proxy, to the first other address (defect
+// H15).
 #pragma once
 
 #include <cstring>
-#include <optional>
-#include <string_view>
 #include <vector>
 
 #include "uws/http/head.h"
@@ -19,42 +18,39 @@ namespace uwserve {
 struct ClientAddress {
     uint8_t ip[16] = {};
     uint8_t ip_length = 0;  // 4, 16, or 0: a unix socket
-    uint16_t port = 0;  // 0: a field does not tell
+    uint16_t port = 0;  // 0: the field has none
     bool is_unknown = false;  // a PROXY header without a client address: ip is the proxy's
 
-    bool operator==(const ClientAddress &other) const {  // the port does not count
+    bool operator==(const ClientAddress &other) const {  // the port is ignored
         return ip_length == other.ip_length && memcmp(ip, other.ip, ip_length) == 0;
     }
 };
 
-// Which field the proxies set. Never more than one: they overwrite or extend that one, and pass others on as they came.
+// The field that the proxies set. There is never more than one: proxies overwrite or extend it, and pass others on
+// unchanged.
 enum class ForwardedField { kNone, kXForwardedFor, kForwarded };
+
+using Network = us_network_t;
 
 class TrustedProxies {
   public:
     TrustedProxies() = default;
-    TrustedProxies(std::vector<us_network_t> networks, bool local, ForwardedField field)
+    TrustedProxies(std::vector<Network> networks, bool local, ForwardedField field)
         : networks_(std::move(networks)), local_(local), field_(field) {}
 
     us_networks_t view() const { return {networks_.data(), networks_.size(), local_}; }
-    // The peer's own address, as the connection's PROXY header has it.
+    // The peer's own address, or that of the connection's PROXY header.
     static ClientAddress peer_of(const us_socket_t *peer);
-    // Loop thread only. The peer's own address when it is no trusted proxy, or when its field is missing or malformed.
+    // The client of a request. It is the peer if that is no trusted proxy, or if its field is missing or malformed. Loop
+    // thread only.
     ClientAddress client_of(const us_socket_t *peer, const HttpHead &head) const;
 
   private:
     bool trusts(const ClientAddress &address) const;
 
-    std::vector<us_network_t> networks_;
+    std::vector<Network> networks_;
     bool local_ = false;
     ForwardedField field_ = ForwardedField::kNone;
 };
-
-// One address: IPv4 or IPv6, with or without a port, IPv6 in brackets when there is one ("192.0.2.1", "192.0.2.1:80",
-// "2001:db8::1", "[2001:db8::1]:80"). Nothing else: no names, no "unknown", no obfuscated identifiers.
-std::optional<ClientAddress> parse_node(std::string_view text);
-
-// The `for` nodes of a Forwarded field in order, unquoted; an empty one where an element has none or is malformed.
-std::vector<std::string_view> forwarded_nodes(std::string_view value);
 
 }  // namespace uwserve

@@ -12,7 +12,7 @@ namespace {
 
 enum : uint8_t { kToken = 1, kValue = 2, kTarget = 4 };
 
-// One table for the character classes of the grammar: a byte costs one load.
+// The character classes of the grammar in one table: each byte costs one load.
 constexpr std::array<uint8_t, 256> make_classes() {
     std::array<uint8_t, 256> table{};
     for (int c = 0; c < 256; c++) {
@@ -36,7 +36,7 @@ bool all_of_class(std::string_view text, uint8_t bits) {
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
-// Takes the line up to CRLF off `rest`. The head ends with CRLF, so there is always one.
+// Takes the line up to CRLF from `rest`. The head ends with CRLF, so there always is such a line.
 std::string_view take_line(std::string_view &rest) {
     size_t end = rest.find("\r\n");
     std::string_view line = rest.substr(0, end);
@@ -77,15 +77,15 @@ void insert_path(HttpHead &head, size_t query) {
     head.target = head.target.substr(query - 1);
 }
 
-// Those of requests that come here: WebSocket handshakes are addressed by the others (RFC 6455 3).
+// The schemes of requests and of WebSocket handshakes (RFC 6455 3).
 bool is_scheme(std::string_view name) {
     static constexpr std::array<std::string_view, 4> known = {"http", "https", "ws", "wss"};
     return std::any_of(known.begin(), known.end(),
                        [name](std::string_view scheme) { return equals_ignoring_case(name, scheme); });
 }
 
-// RFC 9112 3.2: origin form, absolute form (its authority replaces Host), asterisk form for OPTIONS. Authority form is for
-// CONNECT, which makes a tunnel and which no origin server has to offer.
+// RFC 9112 3.2: origin form, absolute form (its authority replaces Host), or asterisk form for OPTIONS. Authority form is
+// for CONNECT, which opens a tunnel and which no origin server must support.
 Refusal resolve_target(HttpHead &head) {
     if (head.method == "CONNECT") return {501, "CONNECT not implemented"};
     if (head.target.front() == '/') return kAccepted;
@@ -114,11 +114,9 @@ Refusal parse_fields(HttpHead &head, std::string_view rest) {
         if (head.fields.size() == kMaxFields) return {431, "too many header fields"};
         size_t colon = line.find(':');
         if (colon == std::string_view::npos) return {400, "header field without a colon"};
-        std::string_view name = line.substr(0, colon), value = line.substr(colon + 1);
+        std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
         if (!is_token(name)) return {400, "malformed header field name"};
         if (!all_of_class(value, kValue)) return {400, "control character in a header field"};
-        while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
-        while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
         char *begin = head.bytes.data() + (name.data() - head.bytes.data());
         std::transform(begin, begin + name.size(), begin, lower);
         head.fields.push_back({name, value});
@@ -134,14 +132,14 @@ Refusal parse_content_length(HttpHead &head, std::string_view value) {
     return kAccepted;
 }
 
-// Single-valued fields that identify the client or the type of the body. Two of them would be joined to a value that was
-// never sent, or a proxy could use the first and the application the last (RFC 9110 5.3).
+// Single-valued fields that identify the client or the type of the body. If there were two, they would be joined to a
+// value that was never sent, or a proxy could use the first and the application the last (RFC 9110 5.3).
 bool is_single(std::string_view name) {
     return name == "authorization" || name == "content-type" || name == "origin" || name == "proxy-authorization";
 }
 
-// The fields that decide where this message ends and what becomes of the connection. Anything that two parsers could
-// read differently is refused: that is what request smuggling lives on (RFC 9112 section 11.2).
+// The fields that decide where this message ends and whether the connection stays open. Fields that two parsers could
+// read differently are refused, because request smuggling depends on them (RFC 9112 section 11.2).
 Refusal interpret_fields(HttpHead &head) {
     int hosts = 0, lengths = 0, encodings = 0;
     std::string_view host = head.field("host", &hosts);
@@ -153,7 +151,7 @@ Refusal interpret_fields(HttpHead &head) {
     if (head.host.empty()) {
         head.host = host;
     } else {
-        // RFC 9112 3.2.2: with an absolute form, Host must be ignored. Nobody shall see another one than we do.
+        // RFC 9112 3.2.2: with an absolute form, Host is ignored. So that the application uses no other host, it is replaced.
         for (HttpField &field : head.fields) {
             if (field.name == "host") field.value = head.host;
         }
@@ -193,7 +191,7 @@ std::string_view HttpHead::field(std::string_view name, int *count) const {
     return found;
 }
 
-// Looks at line feeds only: there is one a line, and each must end one.
+// Searches for line feeds only: each must end a line.
 size_t find_head_end(std::string_view received, size_t from) {
     constexpr size_t npos = std::string_view::npos;
     for (size_t feed = received.find('\n', from); feed != npos; feed = received.find('\n', feed + 1)) {
@@ -218,6 +216,12 @@ int parse_head(HttpHead &head, const char **why) {
     if (!refusal.status) refusal = interpret_fields(head);
     *why = refusal.why;
     return refusal.status;
+}
+
+std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+    return text;
 }
 
 bool is_token(std::string_view text) { return !text.empty() && all_of_class(text, kToken); }

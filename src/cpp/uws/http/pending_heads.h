@@ -1,5 +1,5 @@
-// Connections whose first request has not arrived yet, by age. The list is threaded through them: joining, leaving and
-// finding the oldest take constant time and no memory. A member leaves before it dies. Loop thread only.
+// Connections whose first request has not arrived yet, by age. The list links its members themselves: adding, removing
+// and finding the oldest take constant time and no memory. A member is removed before it is freed. Loop thread only.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ class PendingHeads {
         newest_ = &member;
         size_++;
     }
-    // Harmless for one that is not in the list.
+    // Without effect on a connection that is not in the list.
     void remove(PendingHead &member) {
         if (!member.is_pending) return;
         (member.older ? member.older->newer : oldest_) = member.newer;

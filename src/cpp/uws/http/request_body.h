@@ -1,10 +1,11 @@
 // The body of a request, from its first byte until the application frees the request. All that time it is charged to
-// the server's buffered bytes, and to the share of them that bodies may take together. The charge moves with the bytes,
-// so the owner of the object need not care for it.
+// the server's buffered bytes, and to the share of them that bodies may take together. The charge belongs to the object
+// and moves with it.
 //
 // append() runs on the loop's thread, the destructor on any.
 #pragma once
 
+#include <new>
 #include <string>
 #include <utility>
 
@@ -20,20 +21,25 @@ class RequestBody {
     RequestBody &operator=(RequestBody &&) = delete;
     ~RequestBody() { discharge(); }
 
-    // Throws std::bad_alloc, and then nothing has changed.
-    void append(Limits &limits, std::string_view more) {
-        bytes_.append(more);
+    // False: there is no memory, and nothing has changed.
+    bool append(Limits &limits, std::string_view more) {
+        try {
+            bytes_.append(more);
+        } catch (const std::bad_alloc &) {
+            return false;
+        }
         limits_ = &limits;
         charged_ += more.size();
         limits.charge_body(more.size());
+        return true;
     }
     size_t size() const { return bytes_.size(); }
     bool empty() const { return bytes_.empty(); }
     std::string_view view() const { return bytes_; }
-    // Another object has a copy that lives at least as long as this one: frees the bytes, keeps the charge.
-    void handed_out() { std::string().swap(bytes_); }
+    // Keeps the charge: another object has a copy, which lives at least as long as this one.
+    void free_bytes() { std::string().swap(bytes_); }
     void clear() {
-        std::string().swap(bytes_);
+        free_bytes();
         discharge();
     }
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <random>
 
 #include "uws/http/connections.h"
+#include "usockets/tcp/draining_close.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 
@@ -12,13 +15,9 @@ namespace {
 
 constexpr uint8_t kMappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};  // RFC 4291 2.5.5.2
 
-bool is_mapped(const uint8_t *ip, unsigned length) {
-    return length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0;
-}
-
-// IPv4 addresses are put where IPv6 has its multicast prefix, from which no client connects.
+// IPv4 addresses get the multicast prefix of IPv6, from which no client connects.
 uint64_t key_of(const uint8_t *ip, unsigned length) {
-    if (is_mapped(ip, length)) {
+    if (length == 16 && memcmp(ip, kMappedPrefix, sizeof(kMappedPrefix)) == 0) {
         ip += sizeof(kMappedPrefix);
         length = 4;
     }
@@ -38,7 +37,7 @@ AddressTable::AddressTable()
           return Hash{{word(), word() | 1}};
       }()) {}
 
-// A product of 128 bits, folded: every bit of the address and of the keys reaches every bit of the result.
+// A product of 128 bits, folded: every bit of the address and of the keys changes every bit of the result.
 size_t AddressTable::Hash::operator()(uint64_t address) const {
     __extension__ using Wide = unsigned __int128;
     Wide product = static_cast<Wide>(address ^ keys[0]) * keys[1];
@@ -55,9 +54,12 @@ void AddressTable::remove(const uint8_t *ip, unsigned length) {
 }
 
 bool is_loopback(const uint8_t *ip, unsigned length) {
-    static constexpr uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-    if (is_mapped(ip, length)) return ip[12] == 127;
-    return length == 4 ? ip[0] == 127 : length == 16 && memcmp(ip, loopback6, 16) == 0;
+    static constexpr us_network_t loopback[] = {
+        {{127}, 4, 8},
+        {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16, 128},
+    };
+    static constexpr us_networks_t networks{loopback, std::size(loopback), false};
+    return us_networks_contain(&networks, ip, length);
 }
 
 // --- connections ---
@@ -81,8 +83,8 @@ bool Limits::has_room_for(us_socket_context_t *context, int fd, Refusal *cause) 
     return !figures.max_connections || open < figures.max_connections;
 }
 
-// For lack of room, the oldest draining connection ends, and the new one takes its descriptor: its peer has been answered,
-// and draining it is optional.
+// If there is no room, the oldest draining connection ends, and the new one gets its descriptor: the peer of the old one
+// has been answered, and draining it is optional.
 int Limits::on_accept(us_socket_context_t *context, int *fd) {
     Limits &limits = static_cast<HttpConnections *>(context->user)->limits();
     Refusal cause;
@@ -96,7 +98,7 @@ void Limits::on_accept_error(us_socket_context_t *context, int) {
     static_cast<HttpConnections *>(context->user)->limits().refused(Refusal::kAcceptErrors);
 }
 
-// Counted whether or not there is a limit now: reload() may set one.
+// The connection is counted whether or not there is a limit now, because reload() may set one.
 bool Limits::address_opened(us_socket_t *s) {
     if (!s->ip_length) return true;  // a unix socket
     uint32_t count = addresses_.add(s->ip, s->ip_length);
@@ -137,7 +139,7 @@ void Limits::client_stays(us_socket_t *s, const ClientAddress &client) {
 
 // --- buffered bytes ---
 
-size_t Limits::kept_for(us_socket_t *s) const {
+size_t Limits::memory_of(us_socket_t *s) const {
     if (s->context == ws_) return buffered_of(s) + message_buffer_of(s).charge() + us_socket_unread_bytes(s);
     auto *conn = static_cast<HttpConnection *>(s->user);
     return buffered_of(s) + (conn ? conn->held.size() : 0);
@@ -145,16 +147,13 @@ size_t Limits::kept_for(us_socket_t *s) const {
 
 void Limits::charge(us_socket_t *s) {
     if (s->closed) return;
-    auto kept = static_cast<uint32_t>(std::min<size_t>(kept_for(s), UINT32_MAX));
-    if (kept == s->charged) return;
-    buffered_.store(buffered_.load(std::memory_order_relaxed) + kept - s->charged, std::memory_order_relaxed);
-    s->charged = kept;
+    change_charge(s, static_cast<uint32_t>(std::min<size_t>(memory_of(s), UINT32_MAX)));
 }
 
-void Limits::discharge(us_socket_t *s) {
-    if (!s->charged) return;
-    buffered_.store(buffered_.load(std::memory_order_relaxed) - s->charged, std::memory_order_relaxed);
-    s->charged = 0;
+void Limits::change_charge(us_socket_t *s, uint32_t bytes) {
+    if (bytes == s->charged) return;
+    buffered_.store(buffered_.load(std::memory_order_relaxed) + bytes - s->charged, std::memory_order_relaxed);
+    s->charged = bytes;
 }
 
 }  // namespace uwserve

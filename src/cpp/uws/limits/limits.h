@@ -1,21 +1,23 @@
-// A server's limits against abuse: their figures, connections by address, and the bytes it keeps in memory.
+// A server's limits against abuse: their figures, connections by address, and the bytes that are kept in memory.
 //
-// Where each limit is applied: connections here, asked by the socket layer at accept; descriptors at the same place, by
-// the number of the new one: the kernel gives the lowest that is free, so whatever in the process has opened the others
-// is counted; sockets that linger after their end have a descriptor, too, and make room for a newcomer; connections per
-// address here, asked by HttpConnections at on_open and, for the clients behind a trusted proxy, with each request
-// head; pending heads in HttpConnections, which has them in a list by age; rates of frames in Lifecycle, from counters
-// beside each WebSocket (limits/rate_bucket.h); buffered bytes wherever something would grow.
+// Where each limit is applied:
+//   connections and descriptors   here, when the socket layer accepts. The kernel gives the lowest free descriptor, so
+//                                 the number of the new one counts all that the process has open. Draining sockets have
+//                                 descriptors, too, and make room for new connections.
+//   connections per address       here, for each connection, and for each request of a client behind a trusted proxy
+//   pending heads                 http/admission.h
+//   rates of frames               in Lifecycle, from counters beside each WebSocket (limits/rate_bucket.h)
+//   buffered bytes                wherever memory would grow
 //
-// Buffered bytes. Each socket is charged (us_socket_t::charged) with what is kept for it in user space: output that the
-// kernel has not taken, a message being assembled, a request being collected. The sum changes by differences, when the
-// socket layer reports a change of its output (us_loop_on_change) and when HttpConnections or Lifecycle say that input
-// is kept; closing gives the charge back. A socket whose output the kernel takes at once, and whose messages come
-// whole, never gets here. What belongs to no socket (posted messages, bytes behind a late handshake) is counted by
-// MemoryCharge; bodies of requests, which outlive their connection in the application's hands, by RequestBody; messages
-// that handlers in flight hold, by RunningHandlers. Memory is charged until it is freed, whichever object holds it.
+// Buffered bytes. Each socket is charged (us_socket_t::charged) with the memory that is kept for it in user space: output
+// that the kernel has not taken, a message being assembled, a request being collected. The sum changes by differences,
+// when the socket layer reports a change of its output (us_loop_on_change), and when HttpConnections or Lifecycle keep
+// input; closing discharges the socket. This costs nothing for a socket whose output the kernel takes at once and whose
+// messages arrive whole. Bytes of no socket (posted messages, late bytes) are counted by MemoryCharge; bodies of
+// requests, which may outlive their connection, by RequestBody; messages of suspended handlers by RunningHandlers.
+// Memory is charged until it is freed, whichever object owns it.
 //
-// Loop thread, but for buffered_bytes(), has_memory_elsewhere(), MemoryCharge and the counters.
+// Loop thread, except buffered_bytes(), has_memory_elsewhere(), MemoryCharge and the counters.
 #pragma once
 
 #include <atomic>
@@ -33,29 +35,30 @@ namespace uwserve {
 struct LimitFigures {
     uint32_t max_connections = 0;
     uint32_t max_connections_per_address = 0;
-    bool exempt_local = false;  // the figure above is the default: loopback goes free
+    bool exempt_local = false;  // the figure above is the default, from which loopback is exempt
     uint32_t max_pending_heads = 0;
     uint32_t max_control_frames_per_second = 0;
     uint32_t max_tiny_fragments_per_second = 0;
     uint64_t max_buffered_bytes = 0;
     uint64_t max_concurrent_handlers = 0;
-    uint32_t first_reserved_fd = 0;  // descriptors from here on are the application's
+    uint32_t first_reserved_fd = 0;  // descriptors from here on are left to the application
 };
 
-// The options of WebSockets that do not concern Python, replaced whole by reload. The only place where they are kept.
+constexpr size_t kUnlimitedBackpressure = 1u << 30;
+
+// The options of WebSockets that do not concern Python, replaced as a whole by reload(). They are kept nowhere else.
 struct WebSocketSettings {
     unsigned max_payload_length = 16u << 20;  // bytes of a message, reassembled and inflated
     unsigned idle_timeout = 120, ping_interval = 0, max_lifetime = 0;  // seconds
     bool send_pings = true;
-    size_t backpressure_limit = 16u << 20;  // never 0: "unlimited" is kMaxBacklogBytes
+    size_t backpressure_limit = 16u << 20;  // never 0: without a limit it is kUnlimitedBackpressure
     bool close_on_backpressure_limit = false;
     bool publish_to_self = false;
 };
-constexpr size_t kMaxBacklogBytes = 1u << 30;
 
-// How many connections each address has: an IPv4 address, or the /64 of an IPv6 one, which is what one site gets. No
-// entry without a connection, so no more entries than connections; the hash is keyed, so that no client can choose
-// collisions.
+// The number of connections of each address: an IPv4 address, or the /64 of an IPv6 address, because one site gets that
+// much. Each entry has a connection, so there are no more entries than connections. The hash is keyed, so that no client
+// can choose collisions.
 class AddressTable {
   public:
     AddressTable();
@@ -76,19 +79,19 @@ bool is_loopback(const uint8_t *ip, unsigned length);
 
 class Limits {
   public:
-    // A number of bytes that are kept for no particular socket. Any thread.
+    // A number of bytes that are kept for no socket. Any thread.
     class MemoryCharge {
       public:
-        MemoryCharge(Limits &limits, size_t bytes) : total_(limits.loose_), bytes_(bytes) { total_->fetch_add(bytes_); }
+        MemoryCharge(Limits &limits, size_t bytes) : total_(limits.unattached_), bytes_(bytes) {
+            total_->fetch_add(bytes_);
+        }
         MemoryCharge(MemoryCharge &&other) noexcept
             : total_(std::move(other.total_)), bytes_(std::exchange(other.bytes_, 0)) {}
         ~MemoryCharge() { release(); }
-        // Their number has changed.
         void change(size_t bytes) {
             if (bytes != bytes_) total_->fetch_add(bytes - bytes_);  // modulo 2^64, so a difference below 0 is right
             bytes_ = bytes;
         }
-        // They are not kept any more, or counted elsewhere from now on.
         void release() {
             if (bytes_) total_->fetch_sub(std::exchange(bytes_, 0));
         }
@@ -106,18 +109,18 @@ class Limits {
     void refused(Refusal cause) { refusals.count(cause); }
 
     // --- connections ---
-    // By address. A connection counts for its own as long as it lives; it is refused for that only
-    // if the address is no trusted proxy's, which speaks for many clients. A request that such a proxy forwards counts
-    // for the client that it names until it is answered, and the WebSocket that comes of it for that client instead of
-    // the proxy.
-    bool address_opened(us_socket_t *s);  // false: one too many, counted; address_closed() still follows
+    // By address. A connection counts for its own address as long as it lives. It is not refused if that is the address
+    // of a trusted proxy, which sends requests of many clients. A forwarded request counts for the client that the proxy
+    // names until it is answered, and a WebSocket that it becomes counts for that client instead of the proxy.
+    bool address_opened(us_socket_t *s);  // false: over the limit, and counted as refused; address_closed() follows
     void address_closed(us_socket_t *s);
-    bool client_arrived(const ClientAddress &client);  // false: one too many, counted; client_left() must not follow
+    bool client_arrived(const ClientAddress &client);  // false: the same, but client_left() must not follow
     void client_left(const ClientAddress &client);
-    void client_stays(us_socket_t *s, const ClientAddress &client);  // address_closed() is its client_left()
+    // address_closed() follows, and not client_left().
+    void client_stays(us_socket_t *s, const ClientAddress &client);
 
     // --- rates ---
-    // A WebSocket has sent a control frame, or a fragment of that many bytes; false: too many lately, counted.
+    // A WebSocket has sent a control frame, or a fragment of that many bytes. False: too many, and counted as refused.
     bool control_frame(us_socket_t *s) {
         uint32_t limit = figures.max_control_frames_per_second;
         if (!limit || per_socket(s)->control_frames.take(s->context->loop->tick, limit)) [[likely]]
@@ -135,7 +138,7 @@ class Limits {
     }
 
     // --- buffered bytes ---
-    // Whether `more` bytes may be kept. Does not count a refusal.
+    // Whether `more` bytes may be kept. A refusal is not counted.
     bool has_memory(size_t more) {
         if (!figures.max_buffered_bytes) return true;
         us_loop_settle(http_->loop);
@@ -145,9 +148,9 @@ class Limits {
         return !figures.max_buffered_bytes || buffered_bytes() + more <= figures.max_buffered_bytes;
     }
     uint64_t buffered_bytes() const {
-        return buffered_.load(std::memory_order_relaxed) + loose_->load(std::memory_order_relaxed);
+        return buffered_.load(std::memory_order_relaxed) + unattached_->load(std::memory_order_relaxed);
     }
-    // What became of a message for s that was admitted. It is dropped only where the connection is dead, or ends.
+    // Counts a message that was admitted. It is dropped only if the connection is dead, or ends.
     void sent(us_socket_t *s, unsigned opcode, size_t size, Socket::SendStatus status) {
         if (status == Socket::DROPPED) {
             refused(has_memory_elsewhere(0) ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
@@ -156,31 +159,31 @@ class Limits {
         stats.sent[opcode].add(size);
         if (status == Socket::BACKPRESSURE || s->blocked) stats.backpressured.add();
     }
-    // What is kept for no socket, as MemoryCharge counts it, for an owner that counts itself.
-    void add_loose(size_t bytes) { loose_->fetch_add(bytes, std::memory_order_relaxed); }
-    void take_loose(size_t bytes) { loose_->fetch_sub(bytes, std::memory_order_relaxed); }
-    // Bodies of requests, which keep their charge wherever they are (http/request_body.h). Of max_buffered_bytes they
-    // may have half together, so that uploads cannot silence everybody's messages; one alone may have all of it.
+    // Bytes of no socket, whose owner has no MemoryCharge.
+    void charge_unattached(size_t bytes) { unattached_->fetch_add(bytes, std::memory_order_relaxed); }
+    void discharge_unattached(size_t bytes) { unattached_->fetch_sub(bytes, std::memory_order_relaxed); }
+    // Bodies of requests (http/request_body.h). All together may have half of max_buffered_bytes, so that uploads do
+    // not stop all messages; a single body may have all of it.
     void charge_body(size_t bytes) {
-        add_loose(bytes);
+        charge_unattached(bytes);
         bodies_.fetch_add(bytes, std::memory_order_relaxed);
     }
     void discharge_body(size_t bytes) {
-        take_loose(bytes);
+        discharge_unattached(bytes);
         bodies_.fetch_sub(bytes, std::memory_order_relaxed);
     }
-    // Whether a body of which `own` bytes are here may have `more`.
-    bool has_body_room(size_t own, uint64_t more) const {
+    // Whether a body that has `present` bytes may have `more`.
+    bool has_body_room(size_t present, uint64_t more) const {
         uint64_t bodies = bodies_.load(std::memory_order_relaxed), max = figures.max_buffered_bytes;
-        return !max || (has_memory_elsewhere(more) && (bodies <= own || bodies + more <= max / 2));
+        return !max || (has_memory_elsewhere(more) && (bodies <= present || bodies + more <= max / 2));
     }
-    void charge(us_socket_t *s);  // what is kept for s has changed
-    void discharge(us_socket_t *s);  // s has closed
+    void charge(us_socket_t *s);  // the memory of s has changed
+    void discharge(us_socket_t *s) { change_charge(s, 0); }  // s has closed
 
     LimitFigures figures;
     WebSocketSettings websocket;
     Refusals refusals;
-    Stats stats;  // here, because all code that counts has the limits at hand
+    Stats stats;  // here, because all code that counts has the limits
     TrustedProxies proxies;
 
   private:
@@ -188,13 +191,14 @@ class Limits {
     bool has_room_for(us_socket_context_t *context, int fd, Refusal *cause) const;
     static void on_accept_error(us_socket_context_t *context, int error);
     bool admits(uint32_t count, const uint8_t *ip, unsigned length);
-    size_t kept_for(us_socket_t *s) const;
+    size_t memory_of(us_socket_t *s) const;
+    void change_charge(us_socket_t *s, uint32_t bytes);
 
     us_socket_context_t *http_ = nullptr, *ws_ = nullptr;
     AddressTable addresses_;
     std::atomic<uint64_t> buffered_{0};  // the sum of all charges
-    std::shared_ptr<std::atomic<uint64_t>> loose_ = std::make_shared<std::atomic<uint64_t>>(0);
-    std::atomic<uint64_t> bodies_{0};  // a part of *loose_
+    std::shared_ptr<std::atomic<uint64_t>> unattached_ = std::make_shared<std::atomic<uint64_t>>(0);
+    std::atomic<uint64_t> bodies_{0};  // a part of *unattached_
 };
 
 // us_socket_t::user_bits: counted in the table of addresses.

@@ -1,12 +1,12 @@
-// How many control frames and tiny fragments a WebSocket has sent lately, for limits of frames a second.
+// A token bucket for the control frames, or the tiny fragments, of a WebSocket: it limits the frames a second.
 //
-// What is bounded is the cost that goes on: a laptop that wakes up, or a gateway that catches up, sends the frames of a
-// while at once, which is legal (RFC 6455 5.5.3) and cheap. So the bucket holds the allowance of kBurstSeconds, and a flood
-// empties it within a moment.
+// Only a lasting rate is refused. A laptop that wakes up, or a gateway that catches up, sends the frames of some time at
+// once, which is legal (RFC 6455 5.5.3) and cheap. So the bucket holds the allowance of kBurstSeconds; a flood empties it
+// at once.
 //
-// It is refilled by the loop's clock, in whole seconds. What is stored is how much was taken out, so that a connection
-// starts with zeros and a changed limit holds at once. Trivially copyable: it lives in PerSocket. Ordinary messages do not
-// come here. Loop thread only.
+// It is refilled by the loop's clock, in whole seconds. It stores the number of frames taken out, so that a connection
+// starts with zeros and a changed limit applies at once. Trivially copyable, because it is part of PerSocket. Loop thread
+// only.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ constexpr uint32_t kBurstSeconds = 10;
 
 class RateBucket {
   public:
-    // Takes one; false when nothing was left. `limit` is not 0.
+    // Takes a frame; false: the bucket is empty. `limit` is not 0.
     bool take(uint32_t now, uint32_t limit) {
         if (now != second_) {
             uint64_t refill = static_cast<uint64_t>(now - second_) * limit;

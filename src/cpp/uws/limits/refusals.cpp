@@ -1,95 +1,40 @@
 #include "uws/limits/refusals.h"
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 namespace uwserve {
 
-const char *refusal_name(Refusal cause) {
-    static constexpr const char *const names[] = {
-        "connections",
-        "connections_per_address",
-        "pending_heads",
-        "accept_errors",
-        "head_timeouts",
-        "idle_timeouts",
-        "http_400",
-        "http_413",
-        "http_414",
-        "http_417",
-        "http_421",
-        "http_431",
-        "http_501",
-        "http_503",
-        "http_505",
-        "handshake_invalid",
-        "handshake_version",
-        "websocket_1002",
-        "websocket_1007",
-        "websocket_1009",
-        "websocket_1011",
-        "control_frames",
-        "tiny_fragments",
-        "websocket_1013",
-        "sends_backpressure",
-        "sends_buffered_bytes",
-        "backpressure_closes",
-        "concurrent_handlers",
-        "descriptors",
-    };
-    static_assert(sizeof(names) / sizeof(*names) == kRefusals);
-    return names[static_cast<size_t>(cause)];
-}
+// In the order of Refusal. `code`: the status of a response, or the close code of a WebSocket, that is counted as this;
+// 1008 and 1013 are counted by their limits.
+constexpr struct {
+    const char *name;
+    int code = 0;
+} kCauses[] = {
+    {"connections"},          {"connections_per_address"}, {"pending_heads"},        {"accept_errors"},
+    {"head_timeouts"},        {"idle_timeouts"},           {"http_400", 400},        {"http_413", 413},
+    {"http_414", 414},        {"http_417", 417},           {"http_421", 421},        {"http_431", 431},
+    {"http_501", 501},        {"http_503", 503},           {"http_505", 505},        {"handshake_invalid"},
+    {"handshake_version"},    {"websocket_1002", 1002},    {"websocket_1007", 1007}, {"websocket_1009", 1009},
+    {"websocket_1011", 1011}, {"control_frames"},          {"tiny_fragments"},       {"websocket_1013"},
+    {"sends_backpressure"},   {"sends_buffered_bytes"},    {"backpressure_closes"},  {"concurrent_handlers"},
+    {"descriptors"},
+};
+static_assert(std::size(kCauses) == kRefusals);
 
-Refusal refusal_of_status(int status) {
-    switch (status) {
-    case 400:
-        return Refusal::kHttp400;
-    case 413:
-        return Refusal::kHttp413;
-    case 414:
-        return Refusal::kHttp414;
-    case 417:
-        return Refusal::kHttp417;
-    case 421:
-        return Refusal::kHttp421;
-    case 431:
-        return Refusal::kHttp431;
-    case 501:
-        return Refusal::kHttp501;
-    case 503:
-        return Refusal::kHttp503;
-    case 505:
-        return Refusal::kHttp505;
-    default:
-        return Refusal::kCount;
-    }
-}
+const char *refusal_name(Refusal cause) { return kCauses[static_cast<size_t>(cause)].name; }
 
-Refusal refusal_of_close_code(int code) {
-    switch (code) {
-    case 1002:
-        return Refusal::kWs1002;
-    case 1007:
-        return Refusal::kWs1007;
-    case 1009:
-        return Refusal::kWs1009;
-    case 1011:
-        return Refusal::kWs1011;
-    default:
-        return Refusal::kCount;  // 1008 and 1013 are counted by their limits
-    }
-}
-
-void Refusals::install(us_loop_t *loop, Report report, void *user) {
-    loop_ = loop;
-    report_ = report;
-    user_ = user;
+Refusal refusal_of_code(int code) {
+    const auto *found =
+        std::find_if(std::begin(kCauses), std::end(kCauses), [code](const auto &cause) { return cause.code == code; });
+    return static_cast<Refusal>(found - kCauses);
 }
 
 void Refusals::detach() {
     flush();
-    if (timer_) us_timer_close(timer_);
-    timer_ = nullptr;
-    loop_ = nullptr;
-    report_ = nullptr;
+    if (timer_) us_timer_close(std::exchange(timer_, nullptr));
+    install(nullptr, nullptr, nullptr);
 }
 
 void Refusals::count(Refusal cause) {
@@ -99,7 +44,7 @@ void Refusals::count(Refusal cause) {
 bool Refusals::count_elsewhere(Refusal cause) {
     if (cause == Refusal::kCount) return false;
     counts_[static_cast<size_t>(cause)].fetch_add(1, std::memory_order_relaxed);
-    // A dead peer is no reason to log by itself; it is reported along with others.
+    // A dead peer is no reason for a report, but is part of the next one.
     return cause != Refusal::kIdleTimeouts && !armed_.exchange(true, std::memory_order_relaxed);
 }
 
@@ -117,7 +62,7 @@ void Refusals::on_timer(us_timer_t *timer) {
     if (!self->has_news()) {
         self->periodic_ = false;
         self->armed_.store(false, std::memory_order_relaxed);
-        // One that was counted just before that flag fell armed nothing.
+        // A refusal that was counted just before the flag was cleared has armed nothing.
         if (self->has_news() && !self->armed_.exchange(true, std::memory_order_relaxed)) self->wake();
         return;
     }

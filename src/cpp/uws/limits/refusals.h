@@ -1,9 +1,8 @@
-// What a server has refused, by cause: counters that any thread may read, and a report once a period while they grow.
+// The refusals of a server, by cause: counters that any thread may read, and a report once a period while they grow.
 //
-// Counting is a relaxed add. The first refusal arms a timer of the loop that reports at once (in the next iteration, so
-// outside whatever was being parsed); from then on it reports each period in which something was refused, and is off
-// again after one in which nothing was. A server that refuses nothing has no timer. The owner of the loop asks for the
-// last report with flush().
+// Counting is a relaxed add. The first refusal arms a timer of the loop, which reports at once (in the next iteration, so
+// outside of all parsers). From then on, it reports after each period with refusals, and stops after a period without. A
+// server that refuses nothing has no timer. The owner of the loop calls flush() for the last report.
 #pragma once
 
 #include <array>
@@ -21,19 +20,19 @@ enum class Refusal : uint8_t {
     kPendingHeads,  // closed as the oldest over max_pending_heads
     kAcceptErrors,  // accept() had no descriptor or no memory
     kHeadTimeouts,  // a request that had begun did not arrive in time
-    kIdleTimeouts,  // connections from which nothing came
+    kIdleTimeouts,  // connections that sent nothing
     kHttp400,
     kHttp413,
     kHttp414,
     kHttp417,
-    kHttp421,  // a host whose demands on the certificate the connection has not met
+    kHttp421,  // the connection does not meet the demands of the host on the certificate
     kHttp431,
     kHttp501,
     kHttp503,  // over max_buffered_bytes
     kHttp505,
-    kHandshakeInvalid,  // asked for a WebSocket, but not as RFC 6455 4.1 wants it
+    kHandshakeInvalid,  // a handshake that violates RFC 6455 4.1
     kHandshakeVersion,  // answered with 426
-    kWs1002,  // WebSockets failed with this code
+    kWs1002,  // WebSockets that failed with this code
     kWs1007,
     kWs1009,
     kWs1011,  // there was no memory for a message
@@ -43,34 +42,37 @@ enum class Refusal : uint8_t {
     kSendsBackpressure,  // messages dropped over backpressure_limit
     kSendsBufferedBytes,  // messages dropped over max_buffered_bytes
     kBackpressureCloses,  // sockets closed by close_on_backpressure_limit
-    kConcurrentHandlers,  // sockets not read, and requests answered with 503, over limits.max_concurrent_handlers
-    kDescriptors,  // connections that would have taken a descriptor of reserved_descriptors
+    kConcurrentHandlers,  // over limits.max_concurrent_handlers: sockets not read, and requests answered with 503
+    kDescriptors,  // connections that would have got one of reserved_descriptors
     kCount
 };
 constexpr size_t kRefusals = static_cast<size_t>(Refusal::kCount);
 
-// The name under which users see it.
+// The name for users.
 const char *refusal_name(Refusal cause);
-// kCount when responses with that status, or connections failed with that code, are not counted.
-Refusal refusal_of_status(int status);
-Refusal refusal_of_close_code(int code);
+// kCount when responses with that status, or WebSockets failed with that close code, are not counted.
+Refusal refusal_of_code(int code);
 
 class Refusals {
   public:
     using Counts = std::array<uint64_t, kRefusals>;
-    // What was counted since the last report, and over how many seconds; 0 for the first one after a quiet time. Called
+    // The counts since the last report, and over how many seconds; 0 for the first report after a period without. Called
     // on the loop's thread.
     using Report = void (*)(void *user, const Counts &counts, double seconds);
 
-    void install(us_loop_t *loop, Report report, void *user);
+    void install(us_loop_t *loop, Report report, void *user) {
+        loop_ = loop;
+        report_ = report;
+        user_ = user;
+    }
     void detach();  // the loop is about to be freed
 
     // Loop thread.
     [[gnu::cold]] void count(Refusal cause);
-    // Any thread. True: the loop's thread must call wake() for it to be reported.
+    // Any thread. True: the loop's thread must call wake(), so that it is reported.
     bool count_elsewhere(Refusal cause);
     void wake();
-    // Loop thread: reports what was not reported yet.
+    // Loop thread: reports at once.
     void flush();
 
     uint64_t total(Refusal cause) const { return counts_[static_cast<size_t>(cause)].load(std::memory_order_relaxed); }
@@ -83,7 +85,7 @@ class Refusals {
     std::array<std::atomic<uint64_t>, kRefusals> counts_{};
     Counts reported_{};
     std::atomic<bool> armed_{false};
-    bool periodic_ = false;  // a report was made, and its period runs
+    bool periodic_ = false;  // a period has begun with a report
     std::chrono::steady_clock::time_point last_;
     us_timer_t *timer_ = nullptr;
     us_loop_t *loop_ = nullptr;

@@ -1,10 +1,8 @@
-// What a server counts of its traffic: numbers that one thread changes, beside what it touches anyway, and any thread
-// reads.
+// Counters of a server's traffic. One thread changes them, and any thread reads them.
 //
-// A Counter is changed by the loop's thread only (while none runs, by the thread that holds the GIL), so adding is a
-// load and a store and needs no locked instruction; readers see each number whole, and no number ever falls. Different
-// numbers may be of slightly different moments. What was refused is counted in limits/refusals.h, for it is also
-// reported.
+// That thread is the loop's (while no loop runs, the one that holds the GIL), so adding is a load and a store and needs no
+// locked instruction. Readers never see a number torn or falling; different numbers may be of slightly different moments.
+// Refusals are counted in limits/refusals.h, because they are also reported.
 #pragma once
 
 #include <array>
@@ -13,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <libusockets.h>
+#include "usockets/loop/loop.h"
 
 #include "uws/topics/topic_counts.h"
 
@@ -28,35 +26,27 @@ class Counter {
     std::atomic<uint64_t> value_{0};
 };
 
-// Closes by the code that the close handler saw: those of RFC 6455 7.4.1, and 3000 to 4999.
+// Closes by the code that the close handler received: those of RFC 6455 7.4.1, and 3000 to 4999.
 class CloseCodes {
   public:
-    static constexpr int kFirst = 1000, kLast = 1015, kFirstOfOthers = 3000, kLastOfOthers = 4999;
     void count(int code) {
-        if (code >= kFirst && code <= kLast) {
-            defined_[static_cast<size_t>(code - kFirst)].add();
-        } else if (code >= kFirstOfOthers && code <= kLastOfOthers) {
-            others_[static_cast<size_t>(code - kFirstOfOthers)].add();
-        }
+        if (code >= kFirst && code < kEnd) counts_[static_cast<size_t>(code - kFirst)].add();
     }
-    // visit(code, count) for every code that was seen, in order.
+    // Calls visit(code, count) for every code that was counted, in order.
     template <typename Visit>
     void each(Visit visit) const {
-        for (size_t i = 0; i < defined_.size(); i++) {
-            if (uint64_t n = defined_[i].get()) visit(kFirst + static_cast<int>(i), n);
-        }
-        for (size_t i = 0; i < others_.size(); i++) {
-            if (uint64_t n = others_[i].get()) visit(kFirstOfOthers + static_cast<int>(i), n);
+        for (int code = kFirst; code < kEnd; code++) {
+            if (uint64_t n = counts_[static_cast<size_t>(code - kFirst)].get()) visit(code, n);
         }
     }
 
   private:
-    std::array<Counter, kLast - kFirst + 1> defined_;
-    std::array<Counter, kLastOfOthers - kFirstOfOthers + 1> others_;
+    static constexpr int kFirst = 1000, kEnd = 5000;
+    std::array<Counter, kEnd - kFirst> counts_;
 };
 
 struct Stats {
-    // By opcode (RFC 6455 5.2). Bytes are those of payloads as applications see them: unmasked, inflated, whole.
+    // By opcode (RFC 6455 5.2). Bytes are those of payloads as the application sees them: unmasked, inflated, whole.
     struct Kind {
         Counter count, bytes;
         void add(size_t size) {
@@ -66,7 +56,7 @@ struct Stats {
     };
     struct Direction {
         std::array<Kind, 11> kinds;
-        Counter compressed, plain_bytes, compressed_bytes;  // messages that were compressed, and their size both ways
+        Counter compressed, plain_bytes, compressed_bytes;  // compressed messages, and their size before and after
         Kind &operator[](unsigned opcode) { return kinds[opcode]; }
         const Kind &operator[](unsigned opcode) const { return kinds[opcode]; }
         void add_compressed(size_t plain, size_t packed) {
@@ -76,24 +66,24 @@ struct Stats {
         }
     };
     Direction received, sent;
-    Counter backpressured;  // messages that had to wait when they were sent
+    Counter backpressured;  // messages that were queued
     Counter publishes;
     Counter connections, disconnections;
-    Counter requests;  // complete ones, handed to a handler
-    Counter declined;  // handshakes that were answered with something else than 101
+    Counter requests;  // complete requests, passed to a handler
+    Counter declined;  // handshakes that were not answered with 101
     Counter upgrades;
     CloseCodes closes;
     TopicCounts topics;  // loop thread only
 
-    // --- the socket layer's, and time ---
-    // The loop is about to go: what it has counted stays.
+    // --- bytes, which the loop counts, and time ---
+    // The loop is about to be freed: keeps its counts.
     void keep(const us_loop_t *loop) {
         kept_read_ = us_loop_bytes_read(loop);
         kept_written_ = us_loop_bytes_written(loop);
         ended_ = std::chrono::steady_clock::now();
         has_ended_ = true;
     }
-    // Of all connections, HTTP and framing included, without what TLS adds. `loop`: nullptr once it is gone.
+    // Of all connections, with HTTP and framing, without TLS. `loop`: nullptr when it is freed.
     uint64_t bytes_read(const us_loop_t *loop) const { return loop ? us_loop_bytes_read(loop) : kept_read_; }
     uint64_t bytes_written(const us_loop_t *loop) const { return loop ? us_loop_bytes_written(loop) : kept_written_; }
     double uptime() const {
@@ -102,7 +92,7 @@ struct Stats {
     }
 
   private:
-    // Written when the instance goes, which no reader sees half-way: both hold the GIL.
+    // Written when the instance is destroyed. Readers hold the GIL, too.
     uint64_t kept_read_ = 0, kept_written_ = 0;
     std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now(), ended_;
     bool has_ended_ = false;

@@ -4,7 +4,7 @@
 
 namespace uwserve {
 
-bool Batch::open(Socket *ws) {
+bool GatheredWrite::open(Socket *ws) {
     us_socket_t *s = raw(ws);
     if (!us_socket_can_write_parts(s) || buffered_of(s)) return false;
     ws_ = ws;
@@ -13,7 +13,7 @@ bool Batch::open(Socket *ws) {
     return true;
 }
 
-bool Batch::add(std::string_view payload, uWS::OpCode opcode, bool compressed) {
+bool GatheredWrite::add(std::string_view payload, uWS::OpCode opcode, bool compressed) {
     const size_t copied = payload.size() <= kCopied ? payload.size() : 0;
     if (count_ == kMostMessages) return false;
     char *first = arena_.data() + used_;
@@ -24,7 +24,7 @@ bool Batch::add(std::string_view payload, uWS::OpCode opcode, bool compressed) {
     return true;
 }
 
-Batch::Written Batch::flush() {
+GatheredWrite::Written GatheredWrite::flush() {
     us_socket_t *s = raw(ws_);
     uWS::LoopData *loop = loop_data(s->context->loop);
     const size_t corked = is_corked_ ? loop->corkOffset : 0;
@@ -33,7 +33,7 @@ Batch::Written Batch::flush() {
     if (corked) pieces[num++] = {loop->corkBuffer, corked};
     for (size_t i = 0; i < count_; i++) {
         const Part &part = parts_[i];
-        // Small messages lie one behind the other.
+        // Small messages are adjacent in the arena.
         if (i && parts_[i - 1].second.empty()) {
             pieces[num - 1].iov_len += part.first_size;
         } else {
@@ -48,15 +48,15 @@ Batch::Written Batch::flush() {
         result = keep_rest(written, corked);
     if (is_corked_) {
         loop->corkOffset = 0;
-        // What follows goes behind the backlog, not into the cork buffer, which would be written before it.
+        // Later frames must go behind the backlog. The cork buffer would be written before it.
         if (written < total) loop->corkedSocket = nullptr;
     }
     ws_ = nullptr;
     return result;
 }
 
-// Of what was begun, and of what was corked, the connection keeps the rest: it counts as sent already.
-Batch::Written Batch::keep_rest(size_t written, size_t corked) {
+// The connection keeps the rest of the corked bytes and of a message that was begun: both count as sent.
+GatheredWrite::Written GatheredWrite::keep_rest(size_t written, size_t corked) {
     us_socket_t *s = raw(ws_);
     auto &backlog = websocket_data(s)->buffer;
     Written result{0, false};
@@ -77,8 +77,8 @@ Batch::Written Batch::keep_rest(size_t written, size_t corked) {
         const size_t taken = written - part.first_size;
         backlog.append(part.second.data() + taken, part.second.size() - taken);
     } catch (const std::bad_alloc &) {
-        us_socket_shutdown_read(0, s);  // half a frame is gone: only this connection ends
-        return {count_, false};  // nothing may follow it
+        us_socket_shutdown_read(0, s);  // a part of a frame is sent, so only this connection ends
+        return {count_, false};  // and nothing may follow
     }
     return result;
 }

@@ -1,8 +1,8 @@
-// Messages of topics on their way to one WebSocket, with one system call for all: large payloads from where they lie.
+// Writes several messages of topics to one WebSocket with one system call, large payloads without a copy.
 //
-// What fits uWebSockets' cork buffer goes there. A batch opens at the first message that does not, and takes what was
-// corked before it, that message and those behind it. Memory: views, which their owner keeps until flush(), and an
-// arena for headers and small payloads. Loop thread only; calls no user code.
+// Small messages go into uWebSockets' cork buffer. A gathered write opens at the first message that does not fit, and
+// takes the corked bytes, that message and those behind it. It keeps views of payloads, which their owner keeps until
+// flush(), and an arena for headers and small payloads. Loop thread only; calls no user code.
 #pragma once
 
 #include <array>
@@ -11,22 +11,22 @@
 
 namespace uwserve {
 
-class Batch {
+class GatheredWrite {
   public:
-    static constexpr size_t kMostMessages = 32;  // that uWebSockets' tree keeps for one subscriber
+    static constexpr size_t kMostMessages = 32;  // uWebSockets' tree queues no more for one subscriber
 
     bool is_open() const { return ws_ != nullptr; }
     Socket *socket() const { return ws_; }
-    // False: the socket has to be written to message by message (TLS, a backlog, the end of the connection).
+    // False: each message must be written by itself (TLS, a backlog, the end of the connection).
     bool open(Socket *ws);
-    // False: full. `payload` is compressed already if it is `compressed`.
+    // False: full. `compressed`: `payload` is compressed already.
     bool add(std::string_view payload, uWS::OpCode opcode, bool compressed);
 
     struct Written {
-        size_t whole;  // messages that the kernel has
-        bool split;  // the one behind them is kept by the connection, in part: it counts as sent
+        size_t whole;  // messages that the kernel has taken
+        bool split;  // it has taken a part of the next; the connection keeps the rest, so the message counts as sent
     };
-    // Ends the batch. Messages that are neither whole nor split are the caller's to send again, or to drop.
+    // Writes and closes. The caller sends the messages that are neither whole nor split again, or drops them.
     Written flush();
 
   private:

@@ -1,4 +1,7 @@
 #include "uws/topics/publisher.h"
+#include "usockets/loop/embedding.h"
+
+#include "uws/deflate/per_message.h"
 
 namespace uwserve {
 
@@ -11,21 +14,15 @@ constexpr size_t kLargeMessage = uWS::LoopData::CORK_BUFFER_SIZE;
 constexpr size_t kGathered = 64u << 10;
 constexpr size_t kWorthACopy = 4;  // subscribers
 
-// A fan-out of so many bytes takes some milliseconds, about as long as Python lets a thread run while others wait.
+// A fan-out of this many bytes takes some milliseconds, about as long as Python lets a thread run while others wait.
 constexpr size_t kLongFanOut = 2u << 20;
 
-class LongWork {
-  public:
-    LongWork(WsHandler &handler, bool is_long) : handler_(is_long && handler.long_work_begins() ? &handler : nullptr) {}
-    ~LongWork() {
-        if (handler_) handler_->long_work_ends();
-    }
-    LongWork(const LongWork &) = delete;
-    LongWork &operator=(const LongWork &) = delete;
-
-  private:
-    WsHandler *handler_;
+struct EndLongWork {
+    void operator()(WsHandler *handler) const { handler->long_work_ends(); }
 };
+std::unique_ptr<WsHandler, EndLongWork> begin_long_work(WsHandler &handler, bool is_long) {
+    return std::unique_ptr<WsHandler, EndLongWork>(is_long && handler.long_work_begins() ? &handler : nullptr);
+}
 
 us_socket_t *socket_of(uWS::Subscriber *subscriber) { return static_cast<us_socket_t *>(subscriber->user); }
 
@@ -40,7 +37,7 @@ bool has_blocked(const uWS::Topic &topic, uWS::Subscriber *except) {
 
 }  // namespace
 
-// One message, and what becomes of it.
+// One message, and the results of its copies.
 struct Publisher::Publication {
     Publisher &publisher;
     const uWS::Topic &topic;
@@ -71,14 +68,14 @@ struct Publisher::Publication {
     std::vector<uWS::Subscriber *> refused_subscribers();
 };
 
-// What is queued goes out with this call, or first, when it is not known to fit together with the message.
+// If the queued bytes may not fit together with the message, admits_behind() sends them first.
 bool Publisher::Publication::admits(us_socket_t *s, size_t owed) const {
     const size_t most = buffered_of(s) + topics().queued_bytes() + framed();
     if (is_ample && most <= limits().websocket.backpressure_limit && !s->read_shutdown) return true;
     return publisher.sender_.admits_behind(s, message.size(), owed);
 }
 
-// Nothing is queued for these any more.
+// These have nothing queued any more.
 [[gnu::noinline]] std::vector<uWS::Subscriber *> Publisher::Publication::refused_subscribers() {
     std::vector<uWS::Subscriber *> refused;
     size_t owed = 0;
@@ -97,35 +94,40 @@ bool Publisher::Publication::admits(us_socket_t *s, size_t owed) const {
     return refused;
 }
 
-// In line, as small messages pay for every call.
+// In line, because a call costs a small message too much.
 [[gnu::always_inline]] inline void Publisher::Publication::queue() {
     std::vector<uWS::Subscriber *> refused;
     if (any_blocked) [[unlikely]]
         refused = refused_subscribers();
     std::string copy(message);
-    LongWork work(publisher.handler_, topics().will_drain(framed()) && is_long(topics().queued_bytes()));
+    const auto work =
+        begin_long_work(publisher.handler_, topics().will_drain(framed()) && is_long(topics().queued_bytes()));
     topics().publish(except, topic, std::move(copy), opcode, compress, refused);
 }
 
 void Publisher::Publication::send_now() {
-    SpareMemory *spare = &publisher.sender_.spare_backlog;
-    auto wants = [&](us_socket_t *s) {
-        if (publisher.sender_.admits(s, message.size())) {
-            if (reserve_backlog(s, message.size(), spare)) return true;
+    SpareMemory *spare = &publisher.sender_.send_reserve;
+    FanOut forms;
+    const auto work = begin_long_work(publisher.handler_, is_long(message.size()));
+    // Sending calls no callback, so the topic does not change.
+    for (uWS::Subscriber *subscriber : topic) {
+        if (subscriber == except) continue;
+        us_socket_t *s = socket_of(subscriber);
+        bool admitted = publisher.sender_.admits(s, message.size());
+        if (admitted && !reserve_backlog(s, message.size(), spare)) {
             limits().refused(Refusal::kSendsBufferedBytes);
+            admitted = false;
         }
-        refuse(s);
-        return false;
-    };
-    auto sent = [&](us_socket_t *s, Socket::SendStatus status) {
+        if (!admitted) {
+            refuse(s);
+            continue;
+        }
+        const auto status = send_or_end(reinterpret_cast<Socket *>(s), message, opcode, compress, forms, 0);
         backpressure |= status == Socket::BACKPRESSURE || s->blocked;
         dropped += status == Socket::DROPPED;
         limits().sent(s, opcode, message.size(), status);
         trim_backlog(s, spare);
-    };
-    LongWork work(publisher.handler_, is_long(message.size()));
-    // Sending calls no callback, so the topic stays as it is.
-    topics().send_now(topic, except, message, opcode, compress, wants, sent);
+    }
 }
 
 SendResult Publisher::publish(us_loop_t *loop, Socket *from, std::string_view topic, std::string_view message,
@@ -143,11 +145,11 @@ SendResult Publisher::publish(us_loop_t *loop, Socket *from, std::string_view to
     if (loop->num_blocked) us_loop_settle(loop);
     to_all.is_ample = limits_.has_memory_elsewhere(topics_.pending_bytes() + found->size() * to_all.framed());
     if (queued && (!to_all.is_ample || queued + to_all.framed() > settings.backpressure_limit)) [[unlikely]] {
-        LongWork work(handler_, to_all.is_long(queued));
+        const auto work = begin_long_work(handler_, to_all.is_long(queued));
         topics_.drain();
     }
     to_all.any_blocked = loop->num_blocked && has_blocked(*found, except);
-    // What is large has to find room by itself, and does so best on its way.
+    // A large message is admitted for each subscriber by itself, when it is sent.
     if (size < kLargeMessage ||
         (size <= kGathered && !to_all.any_blocked && to_all.is_ample && found->size() >= kWorthACopy &&
          us_socket_can_write_parts(socket_of(*found->begin())))) {

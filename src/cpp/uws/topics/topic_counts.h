@@ -1,8 +1,8 @@
-// How often each topic was published to since it exists.
+// Counts how often each topic was published to, from its first publish on.
 //
-// A topic exists while it has a subscriber: uWebSockets frees it with its last one. The code that takes a subscriber
-// out of topics says so here first, so there is never an entry without its topic, and memory is bounded by the topics
-// that exist. An entry is made at a topic's first publish. Keys are compared, never followed. Loop thread only.
+// A topic exists while it has a subscriber: uWebSockets frees it with the last one. Code that removes a subscriber from
+// topics calls this class first. So no entry outlives its topic, and the existing topics bound the memory. Keys are
+// compared, never dereferenced. Loop thread only.
 #pragma once
 
 #include <cstddef>
@@ -33,11 +33,11 @@ class TopicCounts {
     size_t size() const { return counts_.size(); }
 
   private:
-    bool find(const uWS::Topic *topic);  // false: there is no memory, and it is not counted
+    bool find(const uWS::Topic *topic);  // false: there is no memory, so the publish is not counted
     void forget(const uWS::Topic *topic);
 
     std::unordered_map<const uWS::Topic *, uint64_t> counts_;
-    const uWS::Topic *last_ = nullptr;  // the one that was counted last, and its entry
+    const uWS::Topic *last_ = nullptr;  // the topic counted last, and its entry
     uint64_t *last_count_ = nullptr;
 };
 

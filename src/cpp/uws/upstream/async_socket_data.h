@@ -1,15 +1,11 @@
-// What uWebSockets finds instead of its own AsyncSocketData.h: this file takes that header's include guard. The names
-// are those that its other headers use, of version 20.44 and of newer ones.
-//
-// Removes S9 of the defects (its memory part), and what newer versions made of it: see upstream/send_buffer.h.
+// Replaces AsyncSocketData.h of uWebSockets, under its include guard: the memory part of defect S9
+// (upstream/send_buffer.h). It defines the names that the other headers of version 20.44 and of newer ones use.
 #pragma once
 
 #ifdef UWS_ASYNCSOCKETDATA_H
 #error "uwebsockets.h must be included before any header of uWebSockets"
 #endif
 #define UWS_ASYNCSOCKETDATA_H
-
-#include <string>
 
 #include "uws/upstream/send_buffer.h"
 
@@ -19,7 +15,7 @@ struct BackPressure : uwserve::SendBuffer {
     size_t totalLength() const { return shown_length(); }
 };
 
-// The beginning of what uWebSockets keeps of every connection.
+// The first part of the data that uWebSockets keeps for every connection.
 template <bool SSL>
 struct AsyncSocketData {
     AsyncSocketData() = default;

@@ -5,12 +5,16 @@
 #include <utility>
 
 #include "uws/deflate/per_message.h"
+#include "usockets/proxy/proxy.h"
 
 namespace uwserve {
 
 namespace {
 
-// Where uWebSockets keeps the loop of each thread, which is private. Access is not checked in the arguments of an
+// The timeout of a PROXY header and of a TLS handshake when HTTP connections have no idle timeout.
+constexpr unsigned kOpeningSeconds = 10;
+
+// The private variable in which uWebSockets keeps the loop of each thread. Access is not checked in the arguments of an
 // explicit instantiation (C++20, 13.9.3), and a friend that is defined there can be called from here.
 uWS::Loop *&loop_of_thread();
 template <auto lazy_loop>
@@ -19,7 +23,7 @@ struct LazyLoop {
 };
 template struct LazyLoop<&uWS::Loop::getLazyLoop>;
 
-// For a scope, the thread has this loop (or none), and afterwards the one that it had before.
+// For a scope, this is the loop of the thread (nullptr: it has none).
 class LoopOfThread {
   public:
     explicit LoopOfThread(uWS::Loop *loop) : before_(std::exchange(loop_of_thread(), loop)) {}
@@ -31,9 +35,8 @@ class LoopOfThread {
     uWS::Loop *before_;
 };
 
-// uWebSockets' defer() holds its lock for good when memory runs out in it. Each of its two queues gets more room here
-// than is ever used (a closure of HttpConnections' and one of the layer above, which both wait for theirs to run), and
-// keeps it.
+// defer() of uWebSockets never releases its lock if memory runs out in it. So each of its two queues gets more room here
+// than is ever used (one closure of http/deferred.h and one of the layer above), and keeps it.
 void reserve_deferred(us_loop_t *loop) {
     constexpr int kMostDeferred = 8;
     for (int queue = 0; queue < 2; queue++) {
@@ -63,7 +66,7 @@ std::unique_ptr<Instance> Instance::create(WsHandler &ws_handler, HttpHandler &h
 }
 
 void Instance::build(WsHandler &handler) {
-    // A non-NULL hint: uWebSockets must not free the loop when this thread ends.
+    // With a hint, uWebSockets does not free the loop when this thread ends.
     loop_ = reinterpret_cast<us_loop_t *>(uWS::Loop::get(this));
     if (!loop_->error) reserve_deferred(loop_);
     app_ = new App();
@@ -77,7 +80,7 @@ void Instance::build(WsHandler &handler) {
         try {
             enable_compression(ws, codecs_, ws->getUserData()->compression);
         } catch (...) {
-            ws->getUserData()->handle = nullptr;  // never opened: it is still the caller's
+            ws->getUserData()->handle = nullptr;  // never opened: the caller still owns it
             throw;
         }
         lifecycle_.opened(raw(ws));
@@ -97,6 +100,7 @@ void Instance::build(WsHandler &handler) {
         (c->is_child_ ? ws_ : http_) = c;
     }
     us_loop_on_failure(loop_, on_failure, loop_);
+    listeners_.install(http_);
     connections_.install(http_, ws_);
     connections_.limits().install(http_, ws_);
     lifecycle_.install(ws_, &connections_, &handler);
@@ -105,19 +109,32 @@ void Instance::build(WsHandler &handler) {
 Instance::~Instance() {
     if (!loop_) return;
     connections_.limits().stats.keep(loop_);
-    LoopOfThread ours(reinterpret_cast<uWS::Loop *>(loop_));  // ~App asks for it
+    LoopOfThread ours(reinterpret_cast<uWS::Loop *>(loop_));  // ~App uses it
     delete app_;
     reinterpret_cast<uWS::Loop *>(loop_)->free();
 }
 
-// A callback has thrown: the socket that it was for is closed, and what was corked goes nowhere.
+void Instance::apply_settings(const HttpSettings &http) {
+    const WebSocketSettings &websocket = connections_.limits().websocket;
+    lifecycle_.idle_timeout.set_schedule(
+        PingSchedule(websocket.idle_timeout, websocket.send_pings, websocket.ping_interval));
+    lifecycle_.set_max_lifetime(websocket.max_lifetime);
+    connections_.idle_timeout = http.idle_timeout;
+    connections_.keep_alive_timeout = http.keep_alive_timeout;
+    connections_.min_body_rate = http.min_body_rate;
+    connections_.max_body = http.max_body;
+    proxies_ = connections_.limits().proxies.view();
+    us_socket_context_proxy(http_, http.proxy_protocol ? &proxies_ : nullptr,
+                            http.idle_timeout ? http.idle_timeout : kOpeningSeconds);
+    us_socket_context_tls_deadline(http_, http.idle_timeout ? 0 : kOpeningSeconds);
+}
+
+// A callback has thrown: the corked socket is closed, and its bytes are dropped.
 void Instance::on_failure(void *loop) {
     uWS::LoopData *data = loop_data(static_cast<us_loop_t *>(loop));
     auto *corked = static_cast<us_socket_t *>(data->corkedSocket);
     data->corkedSocket = nullptr;
     if (std::exchange(data->corkOffset, 0) && corked) us_socket_close(0, corked, 0, nullptr);
 }
-
-void Instance::abandon() { us_loop_abandon(loop_); }
 
 }  // namespace uwserve

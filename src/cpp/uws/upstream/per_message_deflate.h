@@ -1,9 +1,8 @@
-// What uWebSockets finds instead of its own PerMessageDeflate.h: this file takes that header's include guard.
+// Replaces PerMessageDeflate.h of uWebSockets, under its include guard: defects Z1-Z7.
 //
-// uWebSockets neither negotiates nor compresses here. We answer the extension ourselves (deflate/negotiation.h); a
-// message is compressed before uWebSockets frames it (deflate/per_message.h), so that "deflate" below hands through
-// what is compressed already. What is left to uWebSockets: it sets RSV1 when send() says that a message is compressed,
-// and it owns the two streams of a connection. Removes Z1-Z7 of the defects that the replaced header has. Loop thread
+// uWebSockets neither negotiates nor compresses. We answer the extension ourselves (deflate/negotiation.h), and a message
+// is compressed before uWebSockets frames it (deflate/per_message.h), so deflate() below returns its argument. uWebSockets
+// only sets RSV1 when send() says that a message is compressed, and owns the two streams of a connection. Loop thread
 // only.
 #pragma once
 
@@ -25,7 +24,7 @@
 
 namespace uWS {
 
-// uWebSockets' interface. It is never used to select anything: no context of ours has compression of uWebSockets on.
+// Only declared: no context of ours uses the compression of uWebSockets.
 enum CompressOptions : uint16_t {
     _COMPRESSOR_MASK = 0x00FF,
     _DECOMPRESSOR_MASK = 0x0F00,
@@ -57,7 +56,7 @@ struct InflationStream {
     InflationStream(uwserve::Codecs &with, const uwserve::Negotiated &agreed)
         : codecs(&with), window(agreed.receive_window) {}
 
-    // For uWebSockets' receive path.
+    // uWebSockets needs it to compile.
     std::optional<std::string_view> inflate(ZlibContext *, std::string_view compressed, size_t limit, bool) {
         std::string_view out;
         if (run(compressed, limit, &out) != uwserve::Inflated::kOk) return std::nullopt;

@@ -7,11 +7,7 @@
 
 namespace uwserve {
 
-namespace {
-
-constexpr size_t kKeptCapacity = 16 * 1024;  // what an empty backlog holds on to
-
-}  // namespace
+constexpr size_t kKeptCapacity = 16 * 1024;  // an empty queue keeps this much
 
 SendBuffer::~SendBuffer() { free(memory_); }
 
@@ -31,10 +27,10 @@ void SendBuffer::move_to_front() {
 }
 
 [[gnu::cold]] void SendBuffer::grow(size_t count) {
-    if (begin_ >= length()) move_to_front();  // paid for by the bytes that have gone: they are at least as many
+    if (begin_ >= length()) move_to_front();  // at least as many bytes have left, so this costs O(1) for each
     if (capacity_ - end_ >= count) return;
     if (count > SIZE_MAX / 4 || end_ > SIZE_MAX / 4) throw std::bad_alloc();
-    // realloc() moves pages where it can: there is no second copy of a large backlog.
+    // realloc() moves pages if it can: there is no second copy of a large queue.
     for (size_t more : {std::max(count, length() / 2), count}) {
         auto *memory = static_cast<char *>(realloc(memory_, end_ + more));
         if (!memory) continue;
@@ -45,7 +41,7 @@ void SendBuffer::move_to_front() {
     throw std::bad_alloc();
 }
 
-// Both while it is empty.
+// take() and give() are called while the queue is empty.
 void SendBuffer::take(size_t length, SpareMemory &spare) {
     if (capacity_ >= length || spare.capacity < length) return;
     free(memory_);
@@ -70,7 +66,7 @@ void SendBuffer::erase(size_t count) {
     if (begin_ - shown_ > (end_ - shown_) >> 5) shown_ = begin_;
     if (held_ || capacity_ <= 4 * kKeptCapacity || length() > capacity_ / 4) return;
     move_to_front();
-    if (auto *memory = static_cast<char *>(realloc(memory_, capacity_ / 2))) {  // else it stays as it is
+    if (auto *memory = static_cast<char *>(realloc(memory_, capacity_ / 2))) {  // otherwise nothing changes
         memory_ = memory;
         capacity_ /= 2;
     }

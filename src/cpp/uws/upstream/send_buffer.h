@@ -1,9 +1,10 @@
-// The bytes of a connection that the kernel has not taken yet: a queue in one piece of memory.
+// The bytes of a connection that the kernel has not taken yet: a queue in one piece of memory. Owned by its connection.
+// Loop thread only.
 //
-// uWebSockets' own (AsyncSocketData.h) moves what is left at every 32nd that has gone, clears memory that is about to
-// be written, keeps the largest capacity for good or, in newer versions, copies what is left into new memory (defect
-// S9): without memory for the copy, the process ends while it sends. Taking from this one never needs memory, and gives
-// back what is no longer needed. Owned by its connection. Loop thread only.
+// The queue of uWebSockets (AsyncSocketData.h) moves the rest whenever a 32nd has left, clears memory that is about to be
+// written, and keeps the largest capacity for good, or, in newer versions, copies the rest into new memory (defect S9):
+// if there is none, the process ends. Taking bytes from this queue never needs memory, and frees what is no longer
+// needed.
 #pragma once
 
 #include <cstddef>
@@ -25,18 +26,18 @@ class SendBuffer {
     size_t length() const { return end_ - begin_; }
     const char *data() const { return memory_ + begin_; }
     size_t capacity() const { return capacity_; }
-    // The length, falling only when a 32nd of it has gone: uWebSockets takes each fall for progress of the peer, which
-    // calls drain and earns time.
+    // The length, but it only falls when a 32nd has left: for uWebSockets, each fall is progress of the peer, which calls
+    // drain and extends a timeout.
     size_t shown_length() const { return end_ - shown_; }
 
-    // These four throw std::bad_alloc, and have changed nothing then.
+    // These four throw std::bad_alloc, and then nothing has changed.
     void append(const char *bytes, size_t count) {
         if (!count) return;
         make_room(count);
         memcpy(memory_ + end_, bytes, count);
         end_ += count;
     }
-    // The length becomes `length`; bytes that are new are not initialised.
+    // New bytes are not initialised.
     void resize(size_t length) {
         if (length > this->length()) {
             make_room(length - this->length());
@@ -45,18 +46,17 @@ class SendBuffer {
         }
         end_ = begin_ + length;
     }
-    // Room for `length` bytes in all.
+    // Makes room for `length` bytes in all.
     void reserve(size_t length) {
         if (length > this->length()) make_room(length - this->length());
     }
-    // The same, and that room stays, whatever leaves meanwhile, until trim(). It is made of `spare`, where that will
-    // do.
+    // The same, and the room stays until trim(), even if bytes leave meanwhile. It is that of `spare` if that is enough.
     void hold(size_t length, SpareMemory *spare = nullptr) {
         if (spare && !this->length()) take(length, *spare);
         reserve(length);
         held_ = true;
     }
-    // Room that was not needed goes, into `spare` if it is worth keeping.
+    // Frees room that was not needed, or moves it into `spare` if it is worth keeping.
     void trim(SpareMemory *spare = nullptr) {
         held_ = false;
         if (length()) return;
@@ -64,7 +64,7 @@ class SendBuffer {
         clear();
     }
 
-    // Takes `count` bytes, of those that are there, from the front.
+    // Removes `count` bytes, at most length(), from the front.
     void erase(size_t count);
     void clear();
 

@@ -1,14 +1,14 @@
 // The only file that includes headers of uWebSockets.
 //
-// Our replacements of its headers are included first, and define uWebSockets' include guards:
-// upstream/websocket_protocol.h for the frame parser, upstream/per_message_deflate.h for the codec,
-// upstream/async_socket_data.h for what waits to be sent. Requests are parsed by our gate (http/connections.h), which
-// hands uWebSockets a constant head.
+// Our replacements of its headers are included first, and define the include guards of these: the frame parser, the
+// codec, and the send buffer. Requests are parsed by http/connections.h, which passes a constant head to uWebSockets.
 //
-// Loop thread only, all of it.
+// Loop thread only.
 #pragma once
 
 #include <libusockets.h>
+#include "usockets/tcp/socket.h"
+#include "usockets/tcp/write.h"
 
 #include <memory>
 #include <new>
@@ -25,15 +25,15 @@
 
 namespace uwserve {
 
-// What uWebSockets keeps per WebSocket for us, right behind its own data. Trivially destructible on purpose:
-// uWebSockets destroys it twice when its close handler ends the socket again (defect L8).
+// Our data of each WebSocket, which uWebSockets stores right behind its own. Trivially destructible, because uWebSockets
+// destroys it twice when its close handler ends the socket again (defect L8).
 struct PerSocket {
-    void *handle = nullptr;  // the layer above's object; it holds a reference that is given back at close
+    void *handle = nullptr;  // the upper layer's object, with a reference that is released at close
     uint16_t fail_code = 0;  // the close code of the violation that failed this connection, 0 = none
-    Negotiated compression;  // what the handshake agreed on
+    Negotiated compression;
     uint16_t silent = 0;  // while kPinged: seconds without a received byte, as of the last ping
-    uint64_t taken = 0;  // while kMarked: see websocket/peer_progress.h
-    RateBucket control_frames, tiny_fragments;  // that the peer has sent
+    uint64_t acknowledged = 0;  // while kMarked: see websocket/peer_progress.h
+    RateBucket control_frames, tiny_fragments;  // received from the peer
 };
 static_assert(sizeof(PerSocket) == 40 && alignof(PerSocket) <= LIBUS_EXT_ALIGNMENT);
 
@@ -47,14 +47,13 @@ struct UpstreamAccess;  // only names the specialisations below
 
 }  // namespace uwserve
 
-// uWebSockets befriends every specialisation of its own templates. These three, on a tag of ours, are the only way in
-// this code base to state that uWebSockets keeps private; they hold no data and decide nothing.
+// The templates of uWebSockets are friends of all their specialisations. These three, on a tag of ours, are the only
+// access to its private state. They have no data and decide nothing.
 namespace uWS {
 
 template <>
 struct TopicTree<uwserve::UpstreamAccess, uwserve::UpstreamAccess> {
-    // The last message that waits for a subscriber does so no more. It stays in the list of those that are to be
-    // drained.
+    // Takes the last queued message from a subscriber, which stays in the list of those to be drained.
     static void take_back(Subscriber *subscriber) { subscriber->numMessageIndices--; }
 };
 
@@ -65,7 +64,7 @@ struct WebSocket<false, true, uwserve::UpstreamAccess> {
     static bool is_shutting_down(WebSocketData *data) { return data->isShuttingDown; }
     static DeflationStream *deflation(WebSocketData *data) { return data->deflationStream; }
     static InflationStream *inflation(WebSocketData *data) { return data->inflationStream; }
-    // uWebSockets deletes both with the connection.
+    // uWebSockets deletes both streams with the connection.
     static void enable_compression(WebSocketData *data, std::unique_ptr<DeflationStream> deflation,
                                    std::unique_ptr<InflationStream> inflation) {
         data->deflationStream = deflation.release();
@@ -76,8 +75,8 @@ struct WebSocket<false, true, uwserve::UpstreamAccess> {
 
 template <>
 struct WebSocketContext<false, true, uwserve::UpstreamAccess> {
-    static std::pair<int, bool> write(AsyncSocket<false> *s, const char *data, int length) {
-        return s->write(data, length);
+    static void write(us_socket_t *s, std::string_view bytes) {
+        reinterpret_cast<AsyncSocket<false> *>(s)->write(bytes.data(), static_cast<int>(bytes.size()));
     }
     static void uncork(AsyncSocket<false> *s) { s->uncork(); }
     static void cork(AsyncSocket<false> *s) { s->corkUnchecked(); }
@@ -104,23 +103,23 @@ inline bool is_shutting_down(us_socket_t *s) { return WebSocketAccess::is_shutti
 inline uWS::Subscriber *subscriber_of(Socket *ws) { return WebSocketAccess::subscriber(websocket_data(raw(ws))); }
 inline uWS::LoopData *loop_data(us_loop_t *loop) { return static_cast<uWS::LoopData *>(us_loop_ext(loop)); }
 
-// User-space bytes not yet taken by the kernel, of an HTTP or WebSocket connection, without what is corked.
+// The backlog of an HTTP or WebSocket connection: bytes in user space that the kernel has not taken, without corked ones.
 inline size_t buffered_of(us_socket_t *s) {
     return static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.length() + us_socket_unsent_bytes(s);
 }
 
-// What the peer has not taken yet, in user space and in the kernel.
+// The bytes that the peer has not acknowledged, in user space and in the kernel.
 inline size_t unread_of(us_socket_t *s) { return buffered_of(s) + us_socket_unacknowledged(s); }
 
-// Seconds in which the peer of a closing socket must take that, at 64 KiB/s, and close its side: half a minute more, or
-// ten seconds where the kernel has everything already, our end included.
+// Seconds in which the peer of a closing socket must receive these bytes, at 64 KiB/s, and close its side: half a minute
+// more, or ten seconds if the kernel has all bytes and our FIN already.
 inline unsigned drain_seconds(us_socket_t *s) {
     return (buffered_of(s) ? 30 : 10) + static_cast<unsigned>(unread_of(s) >> 16);
 }
 
-// uWebSockets may have to keep all of a message, and a std::bad_alloc inside it would end the process. False: there is
-// no room for that much. Small messages are not worth the question. `spare`: memory that is used for it, and comes back
-// in trim_backlog() as a rule, as the kernel takes most messages whole.
+// uWebSockets may have to keep a whole message, and a std::bad_alloc inside it would end the process. False: there is no
+// memory for `length` bytes. Small messages are not checked. `spare`: memory to use for this; as a rule, the kernel takes
+// messages whole, and trim_backlog() returns it.
 inline bool reserve_backlog(us_socket_t *s, size_t length, SpareMemory *spare = nullptr) {
     if (length < (1u << 20)) return true;
     auto &backlog = static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer;
@@ -132,13 +131,13 @@ inline bool reserve_backlog(us_socket_t *s, size_t length, SpareMemory *spare = 
     return true;
 }
 
-// After the send: room that reserve_backlog() has made and that was not needed may go again.
+// After the send: frees the memory of reserve_backlog() that was not needed.
 inline void trim_backlog(us_socket_t *s, SpareMemory *spare = nullptr) {
     static_cast<uWS::AsyncSocketData<false> *>(us_socket_ext(0, s))->buffer.trim(spare);
 }
 
-// Lets another socket be corked for a while: flushes the one that is and corks it again (empty) at the end. Needed
-// where user code inside a WebSocket's handler answers or upgrades a pending HTTP request.
+// Allows corking another socket for a while: flushes the socket that is corked, and corks it again (empty) at the end.
+// Needed because user code inside a WebSocket's handler may answer or upgrade a pending HTTP request.
 class CorkYield {
   public:
     explicit CorkYield(us_loop_t *loop)
@@ -146,7 +145,7 @@ class CorkYield {
         if (corked_) AsyncSocketAccess::uncork(corked_);
     }
     ~CorkYield() {
-        // An exception may have left the other one corked: no byte of it may go to this one.
+        // An exception may have left the other socket corked: its bytes must not be sent to this one.
         loop_->corkedSocket = nullptr;
         loop_->corkOffset = 0;
         if (corked_) AsyncSocketAccess::cork(corked_);
@@ -159,21 +158,20 @@ class CorkYield {
     uWS::AsyncSocket<false> *corked_;
 };
 
-// What a socket is subscribed to. (uWebSockets' own walk locks the subscriber, for good when the callback throws.)
+// The topics of a socket. (The walk of uWebSockets locks the subscriber, for good if the callback throws.)
 inline const std::set<uWS::Topic *> &topics_of(Socket *ws) {
     static const std::set<uWS::Topic *> none;
     const uWS::Subscriber *subscriber = subscriber_of(ws);
     return subscriber ? subscriber->topics : none;
 }
 
-// After an exception inside of what writes to `s`: its bytes in the cork buffer are gone, or go nowhere. Those of
-// another socket stay.
+// After an exception in code that writes to `s`: drops its bytes in the cork buffer. Those of another socket stay.
 inline void drop_corked(us_socket_t *s) {
     uWS::LoopData *data = loop_data(s->context->loop);
     if (!data->corkedSocket || data->corkedSocket == s) data->corkOffset = 0;
 }
 
-// Writes to `s`, which ends it when that throws: a part may be gone, and nothing could follow it.
+// Calls `write`, which writes to `s`. If it throws, the socket is closed: a part may be sent, and nothing could follow it.
 template <typename F>
 inline auto or_close(us_socket_t *s, F write) {
     try {

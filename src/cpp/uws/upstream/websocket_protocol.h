@@ -1,11 +1,11 @@
-// Replaces uWebSockets' WebSocketProtocol.h, under its include guard: defects P1-P5, P7 and P11.
+// Replaces WebSocketProtocol.h of uWebSockets, under its include guard: defects P1-P5, P7 and P11.
 //
-// These are the names that uWebSockets' other headers use, of version 20.44 and of newer ones. Framing what is sent is
-// done here; what is received goes to receive() (websocket/receive.h), past uWebSockets' own assembly of messages.
+// It defines the names that the other headers of version 20.44 and of newer ones use. Frames to be sent are made here.
+// Received bytes go to receive() (websocket/receive.h), so uWebSockets assembles no messages.
 #pragma once
 
 #ifdef UWS_WEBSOCKETPROTOCOL_H
-#error "include uwebsockets.h, not upstream's headers"
+#error "uwebsockets.h must be included before any header of uWebSockets"
 #endif
 #define UWS_WEBSOCKETPROTOCOL_H
 
@@ -54,7 +54,7 @@ inline CloseFrame parseClosePayload(char *payload, size_t length) {
     return {code, const_cast<char *>(reason.data()), reason.size()};
 }
 
-// Codes that never go on the wire make an empty payload.
+// Codes that must not be sent give an empty payload.
 inline size_t formatClosePayload(char *to, uint16_t code, const char *reason, size_t length) {
     if (code == 0 || code == 1005 || code == 1006) return 0;
     to[0] = static_cast<char>(code >> 8);
@@ -65,11 +65,11 @@ inline size_t formatClosePayload(char *to, uint16_t code, const char *reason, si
 
 inline size_t messageFrameSize(size_t length) { return length + (length < 126 ? 2 : length <= UINT16_MAX ? 4 : 10); }
 
-// A server's frame: `length` bytes of payload behind the header of one with `announced`. Returns what was written.
+// A server's frame: the header of a payload of `announced` bytes, and its first `length` bytes. Returns the size.
 template <bool isServer>
 inline size_t formatMessage(char *to, const char *payload, size_t length, OpCode opcode, size_t announced,
                             bool compressed, bool fin) {
-    static_assert(isServer, "clients mask what they send: not here");
+    static_assert(isServer, "there are no clients here");
     to[0] = static_cast<char>((fin ? 0x80 : 0) | (compressed && opcode != CONTINUATION ? SND_COMPRESSED : 0) | opcode);
     size_t header = 2;
     if (announced < 126) {
@@ -87,7 +87,7 @@ inline size_t formatMessage(char *to, const char *payload, size_t length, OpCode
 
 template <bool isServer, typename Impl>
 struct WebSocketProtocol {
-    // Nothing is written outside of what was read.
+    // The parser writes nothing outside of the received bytes.
     static const int CONSUME_PRE_PADDING = 0;
     static const int CONSUME_POST_PADDING = 0;
 

@@ -11,13 +11,13 @@ SendResult Sender::drop(us_socket_t *s) {
 }
 
 bool Sender::admits_behind(us_socket_t *s, size_t length, size_t owed) {
-    send_queued(reinterpret_cast<Socket *>(s));  // which goes first, and may be what fills it
+    send_queued(reinterpret_cast<Socket *>(s));  // goes first, and may fill the backlog
     const size_t backlog = buffered_of(s);
-    // What is about to be closed for its limit sends nothing any more.
+    // A socket that is about to be closed for its limit sends nothing any more.
     const bool over_own = backlog && (s->read_shutdown || backlog + length > limits_.websocket.backpressure_limit);
     if (!over_own) {
         if (limits_.has_memory(topics_.pending_bytes() + owed + length)) return true;
-        topics_.drain();  // most of it is what the kernel takes
+        topics_.drain();  // the kernel takes most of it
         if (limits_.has_memory(owed + length)) return true;
     }
     limits_.refused(over_own ? Refusal::kSendsBackpressure : Refusal::kSendsBufferedBytes);
@@ -28,19 +28,19 @@ SendResult Sender::send(Socket *ws, std::string_view message, Opcode opcode, boo
     us_socket_t *s = raw(ws);
     if (!admits(s, message.size())) [[unlikely]]
         return drop(s);
-    if (!reserve_backlog(s, message.size(), &spare_backlog)) [[unlikely]]
+    if (!reserve_backlog(s, message.size(), &send_reserve)) [[unlikely]]
         return SendResult::kNoMemory;
     Socket::SendStatus status;
     try {
         status = send_message(ws, message, static_cast<uWS::OpCode>(opcode), compress);
     } catch (const std::bad_alloc &) {
         drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: nothing can follow it
+        us_socket_shutdown_read(0, s);  // a part of a frame may be sent, so nothing may follow
         return SendResult::kNoMemory;
     }
-    if (message.size() > 16 * 1024) trim_backlog(s, &spare_backlog);
+    if (message.size() > 16 * 1024) trim_backlog(s, &send_reserve);
     limits_.sent(s, static_cast<unsigned>(opcode), message.size(), status);
-    if (status == Socket::SUCCESS && !s->blocked) [[likely]]  // uWebSockets takes what TLS has encrypted for sent
+    if (status == Socket::SUCCESS && !s->blocked) [[likely]]  // for uWebSockets, bytes that TLS has encrypted are sent
         return SendResult::kSent;
     return status == Socket::DROPPED ? SendResult::kDropped : SendResult::kQueued;
 }

@@ -1,24 +1,24 @@
-// What the server sends to one WebSocket: whether a message is admitted, how it leaves, and what is counted.
+// Admits a message for one WebSocket or refuses it, sends and counts it.
 //
-// Admission. admits() is the only judge, also for the copies of a publish (topics/publisher.h). A limit is compared
-// with the real backlog, so nothing is judged twice: uWebSockets' own threshold is never set. Loop thread only; calls
+// Admission. admits() is the only judge, also of the copies of a publish (topics/publisher.h). It compares the limit
+// with the real backlog, and nothing is judged twice: uWebSockets' own threshold is never set. Loop thread only; calls
 // no user code.
 #pragma once
 
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 
 namespace uwserve {
 
 enum class SendResult : uint8_t {
     kSent,
-    kQueued,  // admitted, and waits at least in part for the peer
+    kQueued,  // admitted, but at least a part waits for the peer
     kDropped,  // refused, or the connection is dead
     kNoMemory,
 };
 
-// Up to this size a message is tried on a socket without a backlog however short memory is: the kernel has room as a
-// rule.
-constexpr size_t kAlwaysTried = 16 * 1024;
+// A message of up to this size is always admitted to a socket without a backlog, however short memory is: the kernel
+// usually has room.
+constexpr size_t kAlwaysAdmitted = 16 * 1024;
 
 class Sender {
   public:
@@ -26,20 +26,30 @@ class Sender {
 
     SendResult send(Socket *ws, std::string_view message, Opcode opcode, bool compress);
 
-    // Whether `length` more bytes fit under the limit of a socket. Without a backlog it takes any one message: what it
-    // cannot send at once is then the backlog (as in Bun). With a backlog, no message may push it over the limit
-    // (defect S7). What may end up in memory must also fit under max_buffered_bytes. A refusal is counted.
+    // Whether the socket admits `length` more bytes. Without a backlog it admits a message of any size, whose unsent
+    // part becomes the backlog (as in Bun). With a backlog, no message may exceed the limit (defect S7). Bytes that may
+    // stay in memory must also fit under max_buffered_bytes. A refusal is counted.
     bool admits(us_socket_t *s, size_t length) {
-        return (length <= kAlwaysTried && buffered_of(s) == 0) || admits_behind(s, length);
+        return (length <= kAlwaysAdmitted && buffered_of(s) == 0) || admits_behind(s, length);
     }
-    // `owed`: memory that is promised to other messages, and not in use yet.
+    // `owed`: memory that is promised to other messages but not used yet.
     bool admits_behind(us_socket_t *s, size_t length, size_t owed = 0);
-    // The consequence of a refusal: the connection ends if the options say so, at the end of the turn.
+    // Acts on a refusal: the connection ends at the end of the turn, if the options say so.
     static void refuse(us_socket_t *s, const Limits &limits) {
         if (limits.websocket.close_on_backpressure_limit) us_socket_shutdown_read(0, s);
     }
+    // Sends a Ping or Pong that no handler asked for. Each side checks with them that the other is alive, and they are
+    // few: only memory limits them, not the socket's limit.
+    static void send_control(us_socket_t *s, std::string_view data, uWS::OpCode opcode, Limits &limits) {
+        if (buffered_of(s) && !limits.has_memory_elsewhere(data.size())) [[unlikely]] {
+            refuse(s, limits);
+            return;
+        }
+        reinterpret_cast<Socket *>(s)->send(data, opcode);
+        limits.stats.sent[opcode].add(data.size());
+    }
 
-    SpareMemory spare_backlog;  // reserved for messages while they are sent: hardly ever written to
+    SpareMemory send_reserve;  // reserved for a message while it is sent; rarely written to
 
   private:
     [[gnu::cold]] SendResult drop(us_socket_t *s);

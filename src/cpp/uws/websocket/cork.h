@@ -1,12 +1,28 @@
-// What is sent inside of a callback leaves with one system call after it. Loop thread only.
+// Corks a socket during a callback, so that everything sent in it leaves with one system call. Loop thread only.
 #pragma once
 
-#include "uws/websocket/send.h"
+#include "uws/upstream/uwebsockets.h"
 
 namespace uwserve {
 
-// After the callback: FIN for a socket that was closed inside a cork that uWebSockets does not look after (defect S6).
-// If a caller further out has corked the socket, that caller sends FIN, after what is corked.
+// uWebSockets' cork(). If memory runs out in it, nothing stays corked, because the next socket would send the bytes.
+// The connection ends, because a part of them may be sent.
+template <typename F>
+void cork_while(Socket *ws, F act) {
+    try {
+        ws->cork(act);
+    } catch (...) {
+        us_socket_t *s = raw(ws);
+        uWS::LoopData *data = loop_data(s->context->loop);
+        drop_corked(s);
+        if (data->corkedSocket == s) data->corkedSocket = nullptr;
+        us_socket_shutdown_read(0, s);
+        throw;
+    }
+}
+
+// Called after the callback: sends FIN for a socket that was closed inside a cork that uWebSockets does not check
+// (defect S6). If an outer caller has corked the socket, that caller sends FIN, behind the corked bytes.
 inline void after_cork(Socket *ws) {
     us_socket_t *s = raw(ws);
     if (loop_data(s->context->loop)->corkedSocket == s) return;

@@ -22,7 +22,7 @@ const Violation *check_first(const FrameState &state, unsigned first, bool may_c
     return (first & kRsv1) && !may_compress ? &kCompressedUnasked : nullptr;
 }
 
-// Of an extended length of `width` bytes, the first `known` are there: whatever the others are, it lies in [low, high].
+// The first `known` bytes of an extended length of `width` bytes have arrived: the length is in [low, high].
 const Violation *check_length(const unsigned char *bytes, unsigned width, unsigned known, uint64_t room) {
     if (width == 8 && known && bytes[0] & 0x80) return &kNegativeLength;
     uint64_t low = 0;
@@ -42,7 +42,7 @@ const Violation *check_header(const FrameState &state, const unsigned char *head
     if (!(header[1] & kMask)) return &kUnmasked;
     const unsigned length = header[1] & 127;
     if ((header[0] & kOpcode) >= 8) return length > kMaxControlPayload ? &kLongControl : nullptr;
-    // Of the limit, the message's earlier frames have taken their share.
+    // The message's earlier frames count towards the limit.
     const bool is_compressed = (header[0] & kRsv1) || (state.in_message && state.compressed);
     const uint64_t most = is_compressed ? compressed_limit(limit) : limit;
     const uint64_t used = state.in_message ? state.announced : 0;

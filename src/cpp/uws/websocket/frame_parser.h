@@ -1,27 +1,27 @@
 // The frame parser: RFC 6455 section 5 and 7.4, strict, incremental, in one pass.
 //
-// It takes bytes as they come, in any split, and calls a Sink. Every violation has a close code and a text of its own
-// and is reported at the first byte that shows it; after it, nothing is parsed any more. Removes defects P1-P5 and P11
-// of uWebSockets' parser. Knows nothing of sockets or uWebSockets.
+// It takes bytes in any split, and calls a Sink. Each violation has its own text and a close code, and is reported at
+// the first byte that shows it; nothing is parsed after it. Removes defects P1-P5 and P11 of uWebSockets' parser. Uses
+// neither sockets nor uWebSockets.
 //
-// A message whose payload lies in the buffer in one piece is unmasked in place and delivered as a view; all others are
+// A message whose payload is in the buffer as one piece is unmasked in place and delivered as a view. All others are
 // unmasked into memory that the sink provides as the bytes arrive (never by a declared length, defect P7).
 //
 // struct Sink {
-//     size_t limit();                                       // bytes a message may have
+//     size_t limit();                                       // of a message, in bytes
 //     bool may_compress();                                  // RSV1 was negotiated
-//     const Violation *on_control_frame();                  // at the header of each; not nullptr: refused for that reason
+//     const Violation *on_control_frame();                  // at each header; nullptr: accepted
 //     const Violation *on_fragment(uint64_t size);          // the same for each frame of a fragmented message
-//     // A whole message. `data` is valid during the call, and writable. The parser may be fed nothing meanwhile.
+//     // A whole message. `data` is valid during the call, and writable. The parser must not be called meanwhile.
 //     bool on_message(char *data, size_t size, MessageKind kind);
-//     // `size` more bytes of the message in assembly. Its current frame has `rest` further ones, and is the last one if
-//     // `fin`. nullptr: no memory.
+//     // Memory for `size` more bytes of a message in several pieces. `rest` bytes of its current frame follow; `fin`: it is
+//     // the last frame. nullptr: no memory.
 //     char *room(size_t size, uint64_t rest, bool fin);
-//     bool on_assembled(MessageKind kind);                  // the message in assembly is complete
+//     bool on_assembled(MessageKind kind);                  // the message in several pieces is complete
 //     bool on_control(Opcode opcode, char *data, size_t size);
 //     void fail(const Violation &violation);
 // };
-// The bools: go on. With false, parsing stops right behind what was delivered.
+// The bools: go on. With false, parsing stops right behind the delivered frame.
 #pragma once
 
 #include <algorithm>
@@ -63,8 +63,8 @@ enum class Opcode : uint8_t { kContinuation = 0, kText = 1, kBinary = 2, kClose 
 
 struct MessageKind {
     bool text : 1;
-    bool ascii : 1;  // a text known to be ASCII
-    bool compressed : 1;  // still to be inflated, and to be checked if it is text
+    bool ascii : 1;  // a text that is known to be ASCII
+    bool compressed : 1;  // the sink must inflate it, and check it if it is text
 };
 
 constexpr size_t kMaxControlPayload = 125;
@@ -75,26 +75,26 @@ constexpr bool is_close_code(unsigned code) {
     return (code >= 1000 && code <= 1014 && !(code >= 1004 && code <= 1006)) || (code >= 3000 && code <= 4999);
 }
 
-// The payload of a Close frame; without one, the code is 1005. nullptr: it is as it should be.
+// Reads the payload of a Close frame; the code of an empty one is 1005. nullptr: it is valid.
 const Violation *read_close_payload(std::string_view payload, uint16_t *code, std::string_view *reason);
 
-// What a compressed message may have on the wire: deflate makes incompressible data longer, by 5 bytes in 127 when zlib
-// was given the least memory.
+// The limit of a compressed message on the wire: deflate makes incompressible data longer, by 5 bytes in 127 when zlib
+// has the least memory.
 constexpr uint64_t compressed_limit(uint64_t limit) { return limit + limit / 16 + 256; }
 
-// Between two calls of parse_frames().
+// The state between two calls of parse_frames().
 struct FrameState {
-    uint64_t left = 0;  // of the current frame's payload
-    uint64_t announced = 0;  // payload of the current message's frames so far, the current one's in full
+    uint64_t left = 0;  // bytes of the current frame's payload
+    uint64_t announced = 0;  // payload of the current message's frames so far, with all of the current one's
     uint32_t mask = 0;  // for the next byte of the payload
     Opcode opcode = Opcode::kContinuation;  // of the current frame
     uint8_t header_size = 0;  // bytes in `header`
     bool in_payload = false;  // the header is complete
     bool fin = false;
-    bool in_message = false;  // a data frame without FIN was the last one, or a data frame is the current one
+    bool in_message = false;  // the last data frame had no FIN, or the current frame is a data frame
     bool text = false, compressed = false;  // the current message
-    bool ascii = true;  // it, so far
-    bool whole = false;  // nothing of the current message is in assembly, and its frame is the only one
+    bool ascii = true;  // the current message so far
+    bool whole = false;  // the current message has one frame, and the sink has no memory for it
     bool failed = false;
     Utf8 utf8;
     unsigned char header[kMaxFrameHeader];
@@ -102,11 +102,11 @@ struct FrameState {
         uint8_t size = 0;
         char data[kMaxControlPayload];
     };
-    std::unique_ptr<Control> control;  // a control frame that came in pieces
+    std::unique_ptr<Control> control;  // a control frame in several pieces
 };
 static_assert(sizeof(FrameState) <= 64);  // of every connection
 
-// What the first `size` bytes of a header show; `size` grows by one byte or starts complete. `limit`: of a message.
+// Checks the first `size` bytes of a header; `size` grows by one byte or starts complete. `limit`: of a message.
 const Violation *check_header(const FrameState &state, const unsigned char *header, size_t size, uint64_t limit,
                               bool may_compress);
 
@@ -125,7 +125,7 @@ template <typename Sink>
     return false;
 }
 
-// Between messages, before the handler of the last one runs: it may do anything.
+// Called before the message is delivered, because its handler may do anything.
 inline MessageKind end_message(FrameState &f) {
     MessageKind kind{f.text, f.text && f.ascii && !f.compressed, f.compressed};
     f.in_payload = f.in_message = false;
@@ -133,7 +133,7 @@ inline MessageKind end_message(FrameState &f) {
     return kind;
 }
 
-// Text is checked as it arrives; compressed text, after inflating.
+// Text is checked as it arrives, compressed text after inflating.
 inline bool check_text(FrameState &f, const char *data, size_t size, uint64_t seen) {
     if (!f.text || f.compressed) return true;
     if (!(seen & kHighBits)) return f.utf8.complete() || !size;
@@ -207,7 +207,7 @@ bool begin_frame(FrameState &f, const unsigned char *header, size_t size, Sink &
     return !refused || fail(f, sink, *refused);
 }
 
-// Looks at the header at `p`, or at the rest of one. Afterwards p is behind it, or behind the buffer's last byte.
+// Reads the header at `p`, or the rest of one. Afterwards p is behind it, or at the end of the buffer.
 template <typename Sink>
 bool take_header(FrameState &f, char *&p, char *end, Sink &sink) {
     const size_t there = static_cast<size_t>(end - p);
@@ -232,7 +232,7 @@ bool take_header(FrameState &f, char *&p, char *end, Sink &sink) {
     return true;
 }
 
-// The rest of one frame, as far as it is there.
+// Reads the rest of one frame, as far as it has arrived.
 template <typename Sink>
 [[gnu::noinline]] bool take_frame(FrameState &f, char *&p, char *end, Sink &sink) {
     if (!f.in_payload && (!take_header(f, p, end, sink) || !f.in_payload)) return false;
@@ -245,14 +245,14 @@ template <typename Sink>
 
 }  // namespace frame_detail
 
-// Returns where it stopped: behind the last byte, or behind the frame after which the sink did not want to go on. What
-// follows there may be fed to it later.
+// Returns the end of the parsed bytes: the last byte, or the frame after which the sink stopped. The bytes behind it
+// may be parsed later.
 template <typename Sink>
 char *parse_frames(FrameState &f, char *data, size_t size, Sink &sink) {
     char *p = data, *const end = data + size;
     if (f.failed) return end;
     while (p != end) {
-        // The common frame, a whole message of up to 125 bytes, is checked, unmasked and delivered right here.
+        // The common frame, a whole message of up to 125 bytes, is checked, unmasked and delivered here.
         if (!f.in_payload && !f.in_message && !f.header_size && end - p >= 6) {
             const unsigned char first = static_cast<unsigned char>(p[0]);
             const size_t length = static_cast<unsigned char>(p[1]) ^ 0x80u;  // over 125 if it is not masked

@@ -6,26 +6,27 @@ namespace uwserve {
 
 namespace {
 
+// Calls f for each element of the comma-separated lists in all fields of this name.
+template <typename F>
+void for_each_element_of(const HttpHead &head, std::string_view name, F f) {
+    for (const HttpField &field : head.fields) {
+        if (field.name == name) for_each_element(field.value, f);
+    }
+}
+
 bool has_token(const HttpHead &head, std::string_view name, std::string_view wanted) {
     bool found = false;
-    for (const HttpField &field : head.fields) {
-        if (field.name == name) {
-            for_each_element(field.value,
-                             [&](std::string_view token) { found |= equals_ignoring_case(token, wanted); });
-        }
-    }
+    for_each_element_of(head, name, [&](std::string_view token) { found |= equals_ignoring_case(token, wanted); });
     return found;
 }
 
-// 16 bytes in base64: 22 characters of the alphabet and "==".
+bool is_base64(char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+}
+
+// Whether it is the base64 form of 16 bytes.
 bool is_key(std::string_view key) {
-    if (key.size() != 24 || key.substr(22) != "==") return false;
-    for (char c : key.substr(0, 22)) {
-        bool alphabet =
-            (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
-        if (!alphabet) return false;
-    }
-    return true;
+    return key.size() == 24 && key.ends_with("==") && std::all_of(key.begin(), key.end() - 2, is_base64);
 }
 
 }  // namespace
@@ -46,17 +47,12 @@ Handshake read_handshake(const HttpHead &head) {
         return handshake;
     }
     bool valid = true;
-    for (const HttpField &field : head.fields) {
-        if (field.name == "sec-websocket-protocol") {
-            for_each_element(field.value, [&](std::string_view token) {
-                // RFC 6455 4.1: each a token, and none twice.
-                auto &names = handshake.protocols;
-                valid = valid && is_token(token) && names.size() < kMaxProtocols &&
-                        std::find(names.begin(), names.end(), token) == names.end();
-                if (valid) names.push_back(token);
-            });
-        }
-    }
+    auto &names = handshake.protocols;
+    // RFC 6455 4.1: each is a token, and none is repeated.
+    for_each_element_of(head, "sec-websocket-protocol", [&](std::string_view token) {
+        valid = valid && is_token(token) && names.size() < kMaxProtocols && !std::ranges::count(names, token);
+        if (valid) names.push_back(token);
+    });
     if (valid) handshake.verdict = Handshake::Verdict::kAcceptable;
     return handshake;
 }

@@ -1,16 +1,12 @@
-// Whether a request is an opening handshake that RFC 6455 section 4.2.1 lets a server accept, and what it asks for.
-// uWebSockets looks at the length of the key only (defect H7).
+// Reads an opening handshake, and checks it by RFC 6455 section 4.2.1. uWebSockets checks the length of the key only
+// (defect H7).
 #pragma once
-
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "uws/http/head.h"
 
 namespace uwserve {
 
-constexpr size_t kMaxProtocols = 100;  // offered; each is compared with all before it
+constexpr size_t kMaxProtocols = 100;  // that a client may offer; each is compared with all before it
 
 struct Handshake {
     enum class Verdict { kNotWebSocket, kWrongVersion, kAcceptable };
@@ -20,7 +16,7 @@ struct Handshake {
 };
 
 Handshake read_handshake(const HttpHead &head);
-// Whether the client meant a handshake, however badly: its Upgrade field names websocket.
+// Whether the client meant a handshake, valid or not: its Upgrade field names websocket.
 bool asks_for_websocket(const HttpHead &head);
 
 }  // namespace uwserve

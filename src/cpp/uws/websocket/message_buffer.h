@@ -1,7 +1,7 @@
-// The memory of a message that does not arrive in one piece. It grows with what has arrived, to twice that, and
-// never by what a frame announces; it is given back with the message (defect P7), or handed over.
+// The memory of a message that arrives in several pieces. It grows to twice the bytes that have arrived, never to the
+// size that a frame announces (defect P7). It is freed with the message, or handed over.
 //
-// Large memory costs more to get (page faults) than to fill, so the loop keeps some pieces for the next large messages.
+// Large memory costs more to allocate (page faults) than to fill, so the loop keeps some for the next large messages.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct FreeMemory {
 };
 using Memory = std::unique_ptr<char, FreeMemory>;
 
-// One piece that is worth keeping.
+// Memory that is kept for the next large message.
 struct SpareMemory {
     static constexpr size_t kLeast = 256 * 1024, kMost = 4 * 1024 * 1024;
     static bool is_worth(size_t capacity) { return capacity >= kLeast && capacity <= kMost; }
@@ -28,12 +28,12 @@ struct SpareMemory {
     size_t capacity = 0;
 };
 
-// As many pieces as messages commonly arrive at a time, of 8 MiB together at most.
-class SparePieces {
+// As many pieces as large messages usually arrive at a time, of 8 MiB together at most.
+class SpareMemoryPool {
   public:
     static constexpr size_t kPieces = 4, kAllMost = 2 * SpareMemory::kMost;
 
-    // The smallest with room for `size`, or nothing (capacity 0).
+    // The smallest piece with room for `size`; capacity 0: there is none.
     SpareMemory take(size_t size) {
         SpareMemory *best = nullptr;
         for (SpareMemory &piece : pieces_) {
@@ -41,15 +41,12 @@ class SparePieces {
         }
         return best ? std::exchange(*best, SpareMemory()) : SpareMemory();
     }
-    // Kept, if it is worth it, in place of the smallest.
+    // Keeps the piece, if it is worth it, in place of the smallest.
     void give(SpareMemory piece) {
         if (!SpareMemory::is_worth(piece.capacity)) return;
-        size_t all = piece.capacity;
-        for (const SpareMemory &other : pieces_) all += other.capacity;
-        SpareMemory &least =
-            *std::min_element(pieces_, pieces_ + kPieces,
-                              [](const SpareMemory &a, const SpareMemory &b) { return a.capacity < b.capacity; });
-        if (least.capacity < piece.capacity && all - least.capacity <= kAllMost) least = std::move(piece);
+        SpareMemory &least = *std::ranges::min_element(pieces_, {}, &SpareMemory::capacity);
+        const size_t others = capacity() - least.capacity;
+        if (least.capacity < piece.capacity && others + piece.capacity <= kAllMost) least = std::move(piece);
     }
     size_t capacity() const {
         size_t all = 0;
@@ -63,9 +60,9 @@ class SparePieces {
 
 class MessageBuffer {
   public:
-    // Room for `size` more bytes, which count as there; nullptr when there is no memory. `most`: what can still come of
-    // this message, if known, bounds the growth.
-    char *extend(size_t size, uint64_t most, SparePieces &spare) {
+    // Adds `size` bytes, which the caller fills; nullptr: no memory. `most` bounds the growth: the bytes of this
+    // message that may follow, if known.
+    char *extend(size_t size, uint64_t most, SpareMemoryPool &spare) {
         const size_t needed = size_ + size;
         if (needed > capacity_ && !grow(needed, most, spare)) return nullptr;
         char *place = memory_.get() + size_;
@@ -75,26 +72,26 @@ class MessageBuffer {
     std::string_view view() const { return {memory_.get(), size_}; }
     char *data() { return memory_.get(); }
     size_t capacity() const { return capacity_; }
-    // The capacity that the message needs by itself: it is not charged for a spare piece that is larger.
+    // The memory that the message is charged for. Spare memory may be larger than the message needs.
     size_t charge() const { return std::min(capacity_, 2 * size_); }
 
-    // Hands the memory over; the assembly is empty afterwards.
+    // Hands the memory over; the buffer is empty afterwards.
     Memory take() {
         size_ = capacity_ = 0;
         return std::move(memory_);
     }
-    void give_back(SparePieces &spare) {
+    void give_back(SpareMemoryPool &spare) {
         const size_t capacity = capacity_;
         spare.give({take(), capacity});
     }
 
   private:
     static constexpr size_t kSmallest = 128;
-    // What must have arrived before memory that is there is taken. A piece may be much larger than growing would give:
-    // there are few, all that they hold is in memory anyway, and charge() does not count it.
+    // A message of this size takes spare memory, which may be much larger than the message needs: there are few pieces,
+    // they exist anyway, and charge() does not count the rest.
     static constexpr size_t kTakesSpare = 64 * 1024;
 
-    bool grow(size_t needed, uint64_t most, SparePieces &spare) {
+    bool grow(size_t needed, uint64_t most, SpareMemoryPool &spare) {
         size_t capacity = std::max(2 * needed, kSmallest);
         if (most < capacity - needed) capacity = needed + static_cast<size_t>(most);
         if (needed >= kTakesSpare) {

@@ -3,8 +3,11 @@
 #include <algorithm>
 
 #include "uws/deflate/per_message.h"
+#include "uws/websocket/close.h"
 #include "uws/websocket/lifecycle.h"
 #include "uws/websocket/send.h"
+#include "usockets/loop/embedding.h"
+#include "usockets/tcp/read.h"
 
 namespace uwserve {
 
@@ -13,26 +16,26 @@ namespace {
 constexpr Violation kTooManyControlFrames{1008, "Received too many control frames"};
 constexpr Violation kTooManyFragments{1008, "Received too many tiny fragments"};
 
-// What one read may bring to the handlers before the others have their turn: messages and control frames, and for each 16
-// KiB that had to be inflated one more. What was kept for later and comes through us_socket_deliver() comes in small pieces
-// anyway, and is not cut again: others of them would overtake the rest.
+// The messages and control frames of one read that handlers get before other sockets have their turn; each 16 KiB of
+// inflated data count as one more. Kept bytes that us_socket_deliver() delivers come in small pieces anyway, and are
+// not kept again: the pieces behind them would overtake the rest.
 constexpr size_t kMessagesPerTurn = 1024;
 constexpr unsigned kInflatedShift = 14;
 
 // The parser's sink (websocket/frame_parser.h) for one read of one socket.
 class Receiver {
   public:
-    // `end`: of a read whose replies are held. `most`: messages and control frames that there may be.
+    // `end`: the end of a read whose replies are held, or nullptr. `most`: the limit of messages and control frames.
     Receiver(us_socket_t *s, ReceiveState &state, const char *end, size_t most)
-        : s_(s), state_(state), lifecycle_(*static_cast<Lifecycle *>(s->context->user)), end_(end), left_(most) {}
+        : s_(s), state_(state), lifecycle_(*Lifecycle::of(s)), end_(end), left_(most) {}
 
-    size_t limit() const { return lifecycle_.server_limits().websocket.max_payload_length; }
+    size_t limit() const { return lifecycle_.limits().websocket.max_payload_length; }
     bool may_compress() const { return uwserve::may_compress(s_); }
     const Violation *on_control_frame() {
-        return lifecycle_.server_limits().control_frame(s_) ? nullptr : &kTooManyControlFrames;
+        return lifecycle_.limits().control_frame(s_) ? nullptr : &kTooManyControlFrames;
     }
     const Violation *on_fragment(uint64_t size) {
-        return lifecycle_.server_limits().fragment(s_, size) ? nullptr : &kTooManyFragments;
+        return lifecycle_.limits().fragment(s_, size) ? nullptr : &kTooManyFragments;
     }
 
     bool on_message(char *data, size_t size, MessageKind kind) {
@@ -44,24 +47,21 @@ class Receiver {
     }
 
     char *room(size_t size, uint64_t rest, bool fin) {
-        return state_.message_buffer.extend(size, fin ? rest : ~0ull, lifecycle_.spare);
+        return state_.message_buffer.extend(size, fin ? rest : ~0ull, lifecycle_.spare_memory);
     }
 
     bool on_assembled(MessageKind kind) {
         std::string_view message = state_.message_buffer.view();
         bool go_on = on_message(const_cast<char *>(message.data()), message.size(), kind);
-        state_.message_buffer.give_back(lifecycle_.spare);  // what the handler has not taken
+        state_.message_buffer.give_back(lifecycle_.spare_memory);  // unless the handler has taken it
         return go_on;
     }
 
     bool on_control(Opcode opcode, char *data, size_t size) {
         std::string_view payload(data, size);
-        if (opcode == Opcode::kClose) {
-            on_close(payload);
-            return false;
-        }
+        if (opcode == Opcode::kClose) return on_close(payload);
         if (opcode == Opcode::kPing) {
-            lifecycle_.send_control(s_, payload, uWS::OpCode::PONG);
+            Sender::send_control(s_, payload, uWS::OpCode::PONG, lifecycle_.limits());
             lifecycle_.handler().on_ping(ws(), payload);
         } else {
             lifecycle_.handler().on_pong(ws(), payload);
@@ -71,10 +71,10 @@ class Receiver {
 
     void fail(const Violation &violation) {
         state_.message_buffer.take();
-        lifecycle_.fail(s_, violation);
+        fail_connection(s_, violation);
     }
 
-    // The handler has had enough for now, or this connection has: the rest comes back with the next read.
+    // Keeps the rest of a read for later, when the handler has paused the socket or `most` is reached.
     [[gnu::cold]] void keep(std::string_view rest) {
         if (!is_open()) return;
         if (s_->pause_reasons & US_PAUSE_QUEUE) {
@@ -84,9 +84,9 @@ class Receiver {
         }
     }
 
-    // After a read that has left, or found, a message in assembly: what it takes is charged, and may be too much.
+    // Called when a message is, or was, incomplete: charges its memory, and fails the connection if that is too much.
     void charge() {
-        Limits &limits = lifecycle_.server_limits();
+        Limits &limits = lifecycle_.limits();
         limits.charge(s_);
         if (state_.message_buffer.capacity() && is_open() && !limits.has_memory(0)) {
             limits.refused(Refusal::kWsBufferedBytes);
@@ -120,23 +120,19 @@ class Receiver {
         case Inflated::kOk:
             break;
         }
-        lifecycle_.server_limits().stats.received.add_compressed(message.size(), compressed.size());
+        lifecycle_.limits().stats.received.add_compressed(message.size(), compressed.size());
         left_ -= std::min(left_ - 1, message.size() >> kInflatedShift);
         if (!is_text) return deliver(message, Content::kBinary);
         if (is_ascii(message.data(), message.size())) return deliver(message, Content::kAscii);
         return is_utf8(message) ? deliver(message, Content::kText) : refuse(kBadText);
     }
 
-    // Answered with the same code and reason (RFC 6455 5.5.1), then FIN.
-    void on_close(std::string_view payload) {
+    bool on_close(std::string_view payload) {
         uint16_t code;
         std::string_view reason;
-        if (const Violation *violation = read_close_payload(payload, &code, &reason)) {
-            refuse(*violation);
-        } else {
-            lifecycle_.server_limits().stats.topics.leaves_all(subscriber_of(ws()));
-            end_websocket(ws(), code, reason);
-        }
+        if (const Violation *violation = read_close_payload(payload, &code, &reason)) return refuse(*violation);
+        send_close(ws(), code, reason);
+        return false;
     }
 
     us_socket_t *const s_;
@@ -149,10 +145,10 @@ class Receiver {
 }  // namespace
 
 void receive(us_socket_t *s, ReceiveState &state, char *data, size_t size) {
-    // A small read cannot bring much.
-    const bool may_be_cut = size > kTurnPiece && data == us_loop_recv_buffer(s->context->loop);
-    Receiver receiver(s, state, size < kSeveralLarge ? nullptr : data + size, may_be_cut ? kMessagesPerTurn : SIZE_MAX);
-    // Paused before: one of several pieces that were received together.
+    // A small read has few messages.
+    const bool is_limited = size > kTurnPiece && data == us_loop_recv_buffer(s->context->loop);
+    Receiver receiver(s, state, size < kSeveralLarge ? nullptr : data + size, is_limited ? kMessagesPerTurn : SIZE_MAX);
+    // If several pieces were received together, an earlier one may have paused the socket.
     bool is_paused = s->pause_reasons & US_PAUSE_QUEUE;
     char *stopped = is_paused ? data : parse_frames(state.frames, data, size, receiver);
     if (stopped != data + size) [[unlikely]]

@@ -1,8 +1,8 @@
-// Unmasking of payloads (RFC 6455 5.3), with a look for bytes outside ASCII on the way.
+// Unmasks payloads (RFC 6455 5.3), and finds out whether they are ASCII.
 //
-// Exact: not a byte outside [from, from + size) is read nor outside [to, to + size) written, whatever the alignment. What
-// does not fill a register is done with a last one that overlaps the one before; its input is loaded first, so that in
-// place the overlap is computed twice from the same bytes.
+// Reads no byte outside of [from, from + size) and writes none outside of [to, to + size), whatever the alignment. The
+// last register overlaps the one before if the size is no multiple. Its input is loaded first, so that in place the
+// overlap is computed twice from the same bytes.
 #pragma once
 
 #include <bit>
@@ -16,34 +16,34 @@ constexpr uint64_t kHighBits = 0x8080808080808080;
 
 namespace mask_detail {
 
-typedef uint64_t Vector __attribute__((vector_size(16)));  // SSE2, NEON, or what the compiler makes of it
+typedef uint64_t Vector __attribute__((vector_size(16)));  // SSE2, NEON, or plain code
 
 template <typename T>
-inline T load(const char *from) {
+inline T load(const void *from) {
     T value;
     memcpy(&value, from, sizeof(T));
     return value;
 }
 template <typename T>
-inline void store(char *to, T value) {
+inline void store(void *to, T value) {
     memcpy(to, &value, sizeof(T));
 }
 
 }  // namespace mask_detail
 
-// The mask for the byte `count` bytes further on. Masks are the four bytes as they lie in memory.
+// The mask for the byte `count` bytes further on. A mask has its four bytes in the order of memory.
 inline uint32_t rotate_mask(uint32_t mask, size_t count) {
     int bits = static_cast<int>(8 * (count & 3));
     return std::endian::native == std::endian::little ? std::rotr(mask, bits) : std::rotl(mask, bits);
 }
 
-// `to` is `from`, or does not overlap it. Returns all unmasked bytes or-ed together in some order: none of kHighBits is
-// set when they are ASCII.
+// `to` is `from`, or does not overlap it. Returns the bitwise or of all unmasked bytes, in some order: with none of
+// kHighBits, they are ASCII.
 inline uint64_t unmask(char *to, const char *from, size_t size, uint32_t mask) {
     using namespace mask_detail;
     if (size < 4) {
         if (!size) return 0;
-        // First, middle and last byte are all there are.
+        // First, middle and last byte, some of which may be the same.
         const unsigned char *key = reinterpret_cast<const unsigned char *>(&mask);
         size_t middle = size / 2, last = size - 1;
         unsigned char a = static_cast<unsigned char>(from[0]) ^ key[0];

@@ -1,8 +1,8 @@
-// How the vector path works: whether a byte is right depends on itself and the three before it, so sixteen positions are
-// judged at once from four loads that are a byte apart. A byte must be a continuation (80..BF) exactly when the one before
-// is a lead (C0..), or the second before a lead of three or more (E0..), or the third before a lead of four (F0..); a few
-// leads narrow what may follow them (RFC 3629 4). Comparisons are of signed bytes: -128..-65 are the continuations.
-// Vectors are the compiler's generic ones (SSE2, NEON, ...), so there is one version for all processors.
+// How the vector path works: whether a byte is valid depends on itself and the three before it, so sixteen positions
+// are checked at once from four loads that are a byte apart. A byte must be a continuation (80..BF) exactly when the
+// byte before it is a lead (C0..), the second before it a lead of three or more (E0..), or the third a lead of four
+// (F0..). A few leads narrow the range of the next byte (RFC 3629 4). Bytes are compared as signed: continuations are
+// -128..-65. The vectors are the compiler's generic ones (SSE2, NEON, ...), so there is one version for all processors.
 #include "uws/websocket/utf8.h"
 
 #include <cstring>
@@ -13,26 +13,22 @@ namespace uwserve {
 
 namespace {
 
+using mask_detail::load;
+using mask_detail::Vector;
+
 typedef signed char Bytes __attribute__((vector_size(16)));
 constexpr size_t kBlock = sizeof(Bytes);
 
-inline Bytes load(const unsigned char *from) {
-    Bytes value;
-    memcpy(&value, from, sizeof(value));
-    return value;
-}
-
 inline bool any(Bytes bytes) {
-    mask_detail::Vector words;
-    memcpy(&words, &bytes, sizeof(words));
+    const auto words = load<Vector>(&bytes);
     return (words[0] | words[1]) != 0;
 }
 
 constexpr signed char s(int byte) { return static_cast<signed char>(byte); }
 
-// Non-zero where one of the sixteen bytes from p on is wrong after the three before p.
+// Non-zero where one of the sixteen bytes from p on is wrong; reads three bytes before p.
 inline Bytes errors(const unsigned char *p) {
-    const Bytes now = load(p), one = load(p - 1), two = load(p - 2), three = load(p - 3);
+    const Bytes now = load<Bytes>(p), one = load<Bytes>(p - 1), two = load<Bytes>(p - 2), three = load<Bytes>(p - 3);
     const Bytes zero = {};
     const Bytes must_continue =
         ((one >= s(0xC0)) & (one < zero)) | ((two >= s(0xE0)) & (two < zero)) | ((three >= s(0xF0)) & (three < zero));
@@ -48,12 +44,10 @@ inline Bytes errors(const unsigned char *p) {
 }
 
 inline bool is_ascii_block(const unsigned char *p) {
-    return !((mask_detail::load<uint64_t>(reinterpret_cast<const char *>(p)) |
-              mask_detail::load<uint64_t>(reinterpret_cast<const char *>(p + 8))) &
-             kHighBits);
+    return !((load<uint64_t>(p) | load<uint64_t>(p + 8)) & kHighBits);
 }
 
-// The start of the character that may be unfinished before p; p if there is none. All before p is right.
+// The start of the incomplete character before p; p if there is none. All bytes before p are valid.
 inline const unsigned char *unfinished(const unsigned char *start, const unsigned char *p) {
     for (int back = 1; back <= 3 && p - back >= start; back++) {
         unsigned char byte = p[-back];
@@ -63,7 +57,8 @@ inline const unsigned char *unfinished(const unsigned char *start, const unsigne
     return p;
 }
 
-// From a character's start on, whole blocks. Returns where to go on byte by byte, at a character's start; nullptr: wrong.
+// Checks whole blocks from the start of a character on. Returns the start of a character, from where the caller goes on
+// byte by byte; nullptr: wrong.
 const unsigned char *check_blocks(const unsigned char *start, const unsigned char *end) {
     unsigned char first[3 + kBlock] = {};
     memcpy(first + 3, start, kBlock);
@@ -120,11 +115,10 @@ bool is_ascii(const char *data, size_t size) {
     uint64_t seen = 0;
     size_t i = 0;
     for (; i + 32 <= size; i += 32) {
-        const mask_detail::Vector both =
-            mask_detail::load<mask_detail::Vector>(data + i) | mask_detail::load<mask_detail::Vector>(data + i + 16);
+        const Vector both = load<Vector>(data + i) | load<Vector>(data + i + 16);
         if ((both[0] | both[1]) & kHighBits) return false;
     }
-    for (; i + 8 <= size; i += 8) seen |= mask_detail::load<uint64_t>(data + i);
+    for (; i + 8 <= size; i += 8) seen |= load<uint64_t>(data + i);
     for (; i < size; i++) seen |= static_cast<unsigned char>(data[i]);
     return !(seen & kHighBits);
 }

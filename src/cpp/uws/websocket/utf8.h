@@ -1,7 +1,5 @@
-// Incremental UTF-8 validation (RFC 3629): false at the first byte that can't continue what came before, also inside an
-// unfinished character, so that a connection can be failed before the rest of a message has arrived.
-//
-// No state but the unfinished character's; any thread.
+// Incremental UTF-8 validation (RFC 3629): fails at the first byte that can't follow those before it, even inside an
+// incomplete character, so that a connection can be failed before the rest of a message arrives. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -12,15 +10,15 @@ namespace uwserve {
 
 class Utf8 {
   public:
-    // Takes the next bytes of a text. False: what was fed so far is not the beginning of any UTF-8 text; the state is then
-    // of no more use.
+    // Checks the next bytes of a text. False: the bytes so far are not the beginning of any UTF-8 text. Then the object
+    // must not be used any more.
     bool feed(const char *data, size_t size);
-    // Nothing of an unfinished character is pending.
+    // False inside a character.
     bool complete() const { return need_ == 0; }
 
   private:
     bool step(unsigned char byte);
-    // How many bytes the current character still needs, and what the next of them may be.
+    // How many bytes the current character still needs, and the range of the next of them.
     uint8_t need_ = 0, low_ = 0x80, high_ = 0xBF;
 };
 

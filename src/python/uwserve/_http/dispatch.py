@@ -80,7 +80,7 @@ class App:
             task = self.core.start_coroutine(self._complete(request, result, name))
             if task is not None and not deferred and not request.answered:
                 self.core.defer(request)
-        elif request.answered:  # upgraded, or the client is gone
+        elif request.answered:  # upgraded, or the client has disconnected
             discard(self.core, request, result)
         elif hasattr(result, "add_done_callback") and callable(getattr(result, "result", None)):
             if not deferred:
@@ -198,7 +198,7 @@ def discard(core: ServerControl, request: Request, result: Any) -> None:
 
 
 def send(core: ServerControl, request: Request, response: Response) -> None:
-    """Put ``response`` on the wire, or nothing when the client is gone."""
+    """Send ``response``; nothing if the client has disconnected."""
     if response.asynchronous:
         from .streams import Sender
 

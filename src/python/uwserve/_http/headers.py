@@ -88,31 +88,12 @@ class Headers:
                 raise TypeError(f"headers must be made of pairs (name, value), got {pair!r}")
             self.append(pair[0], pair[1])
 
-    @classmethod
-    def trusted(cls, pairs: list[tuple[str, str]]) -> Headers:
-        """Wrap pairs that a parser has checked already, without a copy. Not for user input.
-
-        Args:
-            pairs: a list of name and value; it is kept.
-
-        Returns:
-            A ``Headers``.
-
-        Bun: none; ours.
-        """
-        self = cls.__new__(cls)
-        self._pairs = pairs
-        return self
-
     def append(self, name: str, value: str) -> None:
         """Add a field at the end; one of the same name stays.
 
         Args:
             name: a token.
             value: latin-1 text; white space around it is removed.
-
-        Returns:
-            None.
 
         Raises:
             TypeError: name or value is no ``str``.
@@ -130,9 +111,6 @@ class Headers:
             name: a token.
             value: latin-1 text; white space around it is removed.
 
-        Returns:
-            None.
-
         Raises:
             TypeError: name or value is no ``str``.
             ValueError: one of them cannot be sent.
@@ -142,26 +120,16 @@ class Headers:
         name = check_name(name)
         value = check_value(name, value)
         key = name.lower()
-        kept: list[tuple[str, str]] = []
-        placed = False
-        for pair in self._pairs:
-            if pair[0].lower() != key:
-                kept.append(pair)
-            elif not placed:
-                kept.append((name, value))
-                placed = True
-        if not placed:
-            kept.append((name, value))
-        self._pairs = kept
+        fields = [field.lower() for field, _ in self._pairs]
+        place = fields.index(key) if key in fields else len(fields)
+        self.delete(name)
+        self._pairs.insert(place, (name, value))
 
     def delete(self, name: str) -> None:
         """Remove every field of a name; nothing happens when there is none.
 
         Args:
             name: a token, in any case.
-
-        Returns:
-            None.
 
         Raises:
             TypeError: name is no ``str``.
@@ -285,3 +253,10 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({self._pairs!r})"
+
+
+def trusted_headers(pairs: list[tuple[str, str]]) -> Headers:
+    """``Headers`` of pairs that a parser has checked already, which are not copied."""
+    headers = Headers.__new__(Headers)
+    headers._pairs = pairs
+    return headers

@@ -212,17 +212,17 @@ class Response:
 
     @property
     def reusable(self) -> bool:
-        """False when the body is an iterator, which can be sent once; a bool. Bun: none; ours."""
+        """False when the body is an iterator, which can be sent once; a bool."""
         return self._source is None or not hasattr(type(self._source), "__anext__" if self.asynchronous else "__next__")
 
     @property
     def streamed(self) -> bool:
-        """True when the body is pulled from an iterable, asynchronous or not; a bool. Bun: none; ours."""
+        """True when the body is pulled from an iterable, asynchronous or not; a bool."""
         return self._source is not None
 
     @property
     def asynchronous(self) -> bool:
-        """True when the body is pulled from an asynchronous iterable; a bool. Bun: none; ours.
+        """True when the body is pulled from an asynchronous iterable; a bool.
 
         A body that is both kinds of iterable counts as synchronous: it is pulled without waiting.
         """
@@ -236,8 +236,6 @@ class Response:
 
         Raises:
             RuntimeError: the body is not streamed or asynchronous, or can be sent only once and has been.
-
-        Bun: none; ours.
         """
         if self.asynchronous:
             raise RuntimeError("the body of this Response is asynchronous")
@@ -252,8 +250,6 @@ class Response:
 
         Raises:
             RuntimeError: the body is not streamed or not asynchronous, or can be sent only once and has been.
-
-        Bun: none; ours.
         """
         if self.streamed and not self.asynchronous:
             raise RuntimeError("the body of this Response is not asynchronous")
@@ -271,11 +267,6 @@ class Response:
         """Close a body that can be sent only once and will not be: an unread generator or file.
 
         One that is asynchronous stays as it is: that its ``aclose()`` is awaited takes an event loop, the server's.
-
-        Returns:
-            None.
-
-        Bun: none; ours.
         """
         if not self.reusable and not self.asynchronous:
             close = getattr(self._source, "close", None)

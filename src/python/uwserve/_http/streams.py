@@ -51,7 +51,7 @@ class Sender:
         self._loop: asyncio.AbstractEventLoop | None = None  # while the iterator is asked for a piece
 
     def begin(self, response: Response) -> None:
-        """Send the head, and what of the body is there."""
+        """Send the head, and begin to pull."""
         core, request = self._core, self._request
         try:
             taken = core.respond_pushed(request, response.status, response.headers.items(), self.notify)
@@ -59,7 +59,7 @@ class Sender:
             self.drop()
             raise
         if not taken:
-            self._is_over = True  # the client has gone
+            self._is_over = True  # the client has disconnected
         self.start()
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class Sender:
             loop.call_soon(self._interrupt)  # the iterator itself may be what runs now
 
     def _interrupt(self) -> None:
-        """The client has gone while the iterator waits for something.
+        """The client has disconnected while the iterator waits for something.
 
         A forced stop has cancelled its Task already. If the iterator itself asked for that stop, it may be inside its
         own ``finally``, and gets the same time to end as every coroutine that stops the server.
@@ -114,7 +114,7 @@ class Sender:
                 is_complete = False  # the result is not used
         except BaseException as exc:
             if isinstance(exc, GeneratorExit) and not self._is_stepped():
-                raise  # the event loop has gone, and nothing can be awaited
+                raise  # the event loop has ended, and nothing can be awaited
             self._end(False)
             await self._close()
             raise

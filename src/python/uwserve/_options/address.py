@@ -45,10 +45,8 @@ def hostname(label: str, value: object) -> str:
     return name
 
 
-def unix_path(label: str, value: object) -> bytes | None:
+def unix_path(label: str, value: object) -> bytes:
     """A socket's path as bytes; a leading NUL makes it an abstract name (unix(7))."""
-    if value is None:
-        return None
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise wrong_type(label, "a str, bytes or os.PathLike", value)
     path = os.fsencode(value)
@@ -59,10 +57,8 @@ def unix_path(label: str, value: object) -> bytes | None:
     return path
 
 
-def unix_mode(label: str, value: object) -> int | None:
-    """Permission bits (chmod(2)) with which a client can connect, which requires write permission; or ``None``."""
-    if value is None:
-        return None
+def unix_mode(label: str, value: object) -> int:
+    """Permission bits (chmod(2)) with which a client can connect, which requires write permission."""
     mode: int = integer(0, 0xFFFFFFFF)(label, value)
     if mode > 0o777:
         octal = f", not {value} (octal: 0o{value})" if set(str(value)) <= set("01234567") else f", got {mode:#o}"
@@ -72,10 +68,8 @@ def unix_mode(label: str, value: object) -> int | None:
     return mode
 
 
-def check_fd(label: str, value: object) -> int | None:
+def check_fd(label: str, value: object) -> int:
     """A descriptor's number; ``"systemd"`` is the first descriptor that systemd has passed."""
-    if value is None:
-        return None
     if isinstance(value, str):
         if value != "systemd":
             raise ValueError(f"{label} must be a descriptor's number or 'systemd', got {value!r}")

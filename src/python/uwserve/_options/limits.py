@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 
-from .._checks import integer, wrong_type
+from .._checks import GIB, MIB, integer, or_none, wrong_type
 from .option import Option, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-GIB = 1 << 30
-MIB = 1 << 20
 
 HANDLER_BYTES = 4096
 """Memory of a handler in flight, with a margin: its coroutine, its Task, and the future that it awaits."""
@@ -20,8 +17,7 @@ HANDLER_BYTES = 4096
 
 def _limit(name: str, high: int = (1 << 31) - 1, unit: str = "") -> Option:
     """An int, 0 (off) or None (the default)."""
-    check = integer(0, high, unit)
-    return Option(name, lambda label, value: None if value is None else check(label, value))
+    return Option(name, or_none(integer(0, high, unit)))
 
 
 LIMITS = Options(

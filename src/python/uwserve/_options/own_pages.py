@@ -6,6 +6,8 @@ imported when an option asks for them.
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 from .._checks import wrong_type
 from .._http.routes import parse_pattern
 from .option import Option, Options
@@ -16,25 +18,15 @@ LOCAL = ("127.0.0.0/8", "::1/128")
 """The default of ``allow``: this machine, over TCP. A unix socket usually has a proxy in front."""
 
 
-class Settings:
-    """The option, checked: ``path``, the networks in ``allow`` (and ``"unix"``), further names in ``hosts``."""
+class Settings(namedtuple("Settings", ("path", "allow", "hosts"))):
+    """``dashboard``, checked: a path, the networks in ``allow`` (and ``"unix"``), further names in ``hosts``."""
 
-    __slots__ = ("allow", "hosts", "path")
-
-    def __init__(self, path: str, allow: tuple[str, ...], hosts: tuple[str, ...]) -> None:
-        self.path = path
-        self.allow = allow
-        self.hosts = hosts
+    __slots__ = ()
 
     @property
     def stream(self) -> str:
         """The path of the stream that feeds the page."""
-        return self.path.rstrip("/") + "/stream"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]
+        return str(self.path.rstrip("/") + "/stream")
 
 
 def check_dashboard(label: str, value: object) -> Settings | None:
@@ -51,13 +43,16 @@ def check_dashboard(label: str, value: object) -> Settings | None:
 def _path(label: str, value: object) -> str:
     if not isinstance(value, str):
         raise wrong_type(label, "a path such as '/_uwserve'", value)
-    try:
-        _, names = parse_pattern(value)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from None
-    if names or "%" in value:
+    if _parameters(label, value) or "%" in value:
         raise ValueError(f"{label} must be a path without parameters and escapes, got {value!r}")
     return value
+
+
+def _parameters(label: str, path: str) -> tuple[str, ...]:
+    try:
+        return parse_pattern(path)[1]
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
 
 
 def _hosts(label: str, value: object) -> tuple[str, ...]:
@@ -78,17 +73,11 @@ def _allow(label: str, value: object) -> tuple[str, ...]:
 DASHBOARD = Options(Option("path", _path, PATH), Option("allow", _allow, LOCAL), Option("hosts", _hosts, ()))
 
 
-def check_metrics(label: str, value: object) -> str | None:
-    """A path without parameters, or ``None``. ``ImportError`` names the extra if the library is missing."""
-    if value is None:
-        return None
+def check_metrics(label: str, value: object) -> str:
+    """A path without parameters. ``ImportError`` names the extra if the library is missing."""
     if not isinstance(value, str):
         raise TypeError(f"{label} must be a path such as '/metrics' or None, got {type(value).__name__}")
-    try:
-        _, names = parse_pattern(value)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from None
-    if names:
+    if _parameters(label, value):
         raise ValueError(f"{label} must be a path without parameters, got {value!r}")
     from .. import metrics  # noqa: F401
 

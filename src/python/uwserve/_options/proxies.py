@@ -44,10 +44,8 @@ def _network(label: str, item: object) -> ipaddress.IPv4Network | ipaddress.IPv6
     return network
 
 
-def forwarded_header(label: str, value: object) -> str | None:
-    """The one field in which the proxies name the client, in lower case; ``None``: no field is believed."""
-    if value is None:
-        return None
+def forwarded_header(label: str, value: object) -> str:
+    """The one field in which the proxies name the client, in lower case. With ``None`` every field is ignored."""
     if not isinstance(value, str):
         raise wrong_type(label, "a str or None", value)
     if value.lower() not in FIELDS:

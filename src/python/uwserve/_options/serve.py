@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._checks import boolean, integer, text, wrong_type
+from .._checks import GIB, MIB, boolean, integer, or_none, text, wrong_type
 from .._handlers import check_handler, check_lifespan_function, check_request_handler
 from .._http.routes import Router
 from . import address, limits, own_pages, proxies
@@ -12,17 +12,8 @@ from .websocket import check_websocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
-
-    from .._checks import Check
-
-GIB = 1 << 30
-MIB = 1 << 20
-
-
-def _or_none(check: Callable[..., Any], *arguments: str) -> Check:
-    return lambda label, value: None if value is None else check(label, value, *arguments)
 
 
 def _routes(label: str, value: object) -> Router:
@@ -32,18 +23,18 @@ def _routes(label: str, value: object) -> Router:
 
 
 SERVE = Options(
-    Option("fetch", _or_none(check_request_handler)),
-    Option("websocket", check_websocket),
+    Option("fetch", or_none(check_request_handler)),
+    Option("websocket", or_none(check_websocket)),
     Option("port", address.port, 3000, fixed=True),
     Option("hostname", address.hostname, "0.0.0.0", fixed=True),
-    Option("unix", address.unix_path, fixed=True),
-    Option("unix_mode", address.unix_mode, fixed=True),
-    Option("fd", address.check_fd, fixed=True),
-    Option("tls", check_tls),
-    Option("routes", _or_none(_routes)),
-    Option("error", _or_none(check_handler, "exc")),
-    Option("startup", _or_none(check_lifespan_function), fixed=True),
-    Option("shutdown", _or_none(check_lifespan_function), fixed=True),
+    Option("unix", or_none(address.unix_path), fixed=True),
+    Option("unix_mode", or_none(address.unix_mode), fixed=True),
+    Option("fd", or_none(address.check_fd), fixed=True),
+    Option("tls", or_none(check_tls)),
+    Option("routes", or_none(_routes)),
+    Option("error", or_none(check_handler, "exc")),
+    Option("startup", or_none(check_lifespan_function), fixed=True),
+    Option("shutdown", or_none(check_lifespan_function), fixed=True),
     Option("idle_timeout", integer(0, 255, "seconds"), 10, help="seconds for HTTP connections, 0 is off"),
     Option(
         "keep_alive_timeout",
@@ -63,13 +54,13 @@ SERVE = Options(
     Option("trusted_proxies", proxies.trusted_proxies, (), help="networks of trusted proxies, such as 10.0.0.0/8"),
     Option(
         "forwarded_header",
-        proxies.forwarded_header,
+        or_none(proxies.forwarded_header),
         "x-forwarded-for",
         help="the header field with the client's address",
     ),
     Option("proxy_protocol", boolean, False, help="connections from trusted proxies begin with a PROXY header"),
     Option("limits", limits.check_limits, {}, help="limits against abuse, such as max_connections=1000"),
-    Option("metrics", own_pages.check_metrics),
+    Option("metrics", or_none(own_pages.check_metrics)),
     Option("dashboard", own_pages.check_dashboard),
     Option("development", boolean, False, help="show tracebacks in answers"),
     Option("id", text, "", help="a name for logs and metrics"),
@@ -93,7 +84,7 @@ def serve_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reload_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``reload()``, checked. ``ValueError`` for one that belongs to the bound socket."""
+    """The options of ``reload()``, checked. ``ValueError`` for an option of the bound socket."""
     for name, spelled in SERVE.spellings("reload()", given).items():
         if SERVE[name].fixed:
             raise ValueError(f"reload() cannot change {spelled}")

@@ -21,11 +21,9 @@ def _wrong_type(label: str, expected: str, value: object) -> TypeError:
     return TypeError(f"{label} must be {expected}, got {type(value).__name__}")
 
 
-def pem(label: str, value: object) -> bytes | None:
+def pem(label: str, value: object) -> bytes:
     import os
 
-    if value is None:
-        return None
     if isinstance(value, (bytes, bytearray)):
         if b"-----BEGIN" not in value:
             raise ValueError(
@@ -54,9 +52,7 @@ def _read(label: str, path: str | bytes) -> bytes:
     return content
 
 
-def _passphrase(label: str, value: object) -> bytes | None:
-    if value is None:
-        return None
+def _passphrase(label: str, value: object) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, (bytes, bytearray)):
@@ -64,9 +60,7 @@ def _passphrase(label: str, value: object) -> bytes | None:
     raise _wrong_type(label, "a str or bytes", value)
 
 
-def _ciphers(label: str, value: object) -> bytes | None:
-    if value is None:
-        return None
+def _ciphers(label: str, value: object) -> bytes:
     text = _checks.text(label, value)
     if not text.strip(" ,:") or not text.isascii() or not text.isprintable():
         raise ValueError(f"{label} must be names of ciphers with ':' between them, got {text!r}")
@@ -117,14 +111,14 @@ _HOST_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 TLS = Options(
-    Option("key", pem),
-    Option("cert", pem),
-    Option("ca", pem),
-    Option("passphrase", _passphrase),
+    Option("key", _checks.or_none(pem)),
+    Option("cert", _checks.or_none(pem)),
+    Option("ca", _checks.or_none(pem)),
+    Option("passphrase", _checks.or_none(_passphrase)),
     Option("server_name", _server_names, []),
     Option("request_cert", _checks.boolean, False),
     Option("reject_unauthorized", _checks.boolean, True),
-    Option("ciphers", _ciphers),
+    Option("ciphers", _checks.or_none(_ciphers)),
     Option("alpn_protocols", _alpn, ["http/1.1"], aliases=("ALPNProtocols",)),
 )
 
@@ -141,14 +135,12 @@ def _entry(label: str, value: object) -> dict[str, Any]:
     return checked | {"label": label}
 
 
-def check_tls(label: str, value: object) -> _core.TlsConfig | None:
-    """The configuration, or ``None`` for no TLS.
+def check_tls(label: str, value: object) -> _core.TlsConfig:
+    """The configuration of a server with TLS.
 
     ``TypeError`` for unknown options and wrong types, ``ValueError`` for what OpenSSL does not accept, ``OSError`` for
     files that cannot be read; all name the option.
     """
-    if value is None:
-        return None
     if isinstance(value, dict):
         return _core.TlsConfig([_entry(label, value)])
     if not isinstance(value, (list, tuple)):

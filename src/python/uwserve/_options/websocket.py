@@ -5,7 +5,7 @@ The defaults are the attributes of ``WebSocketHandler``, where each option is do
 
 from __future__ import annotations
 
-from .._checks import boolean, integer, wrong_type
+from .._checks import GIB, boolean, integer, or_none, wrong_type
 from .._handlers import check_full_handler, check_handler, check_socket_error
 from .._http.headers import is_token
 from .._websocket.handler import WebSocketHandler
@@ -13,12 +13,10 @@ from .option import Option, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from .._checks import Check
 
-GIB = 1 << 30
 YEAR = 365 * 86400
 
 HANDLERS = {
@@ -48,10 +46,8 @@ def idle_timeout(label: str, value: object) -> int:
     return 8 if 0 < seconds < 8 else seconds
 
 
-def subprotocols(label: str, value: object) -> tuple[str, ...] | None:
-    """A sequence of distinct tokens (RFC 6455 section 4.1, RFC 7230 section 3.2.6); None: whatever is offered."""
-    if value is None:
-        return None
+def subprotocols(label: str, value: object) -> tuple[str, ...]:
+    """A sequence of distinct tokens (RFC 6455 section 4.1, RFC 7230 section 3.2.6)."""
     if isinstance(value, (str, bytes, bytearray)) or not hasattr(type(value), "__getitem__") or isinstance(value, dict):
         raise wrong_type(label, "a sequence of str", value)
     names: tuple[Any, ...] = tuple(value)  # type: ignore[arg-type]
@@ -97,15 +93,8 @@ def _setting(name: str, check: Check) -> Option:
 
 
 def _handler(name: str) -> Option:
-    def check(label: str, value: object) -> Callable[..., Any] | None:
-        if value is None:
-            return None
-        if name == "error":
-            return check_socket_error(label, value)
-        judge = check_full_handler if name == "message" else check_handler
-        return judge(label, value, *HANDLERS[name])
-
-    return Option(name, check)
+    check = {"error": check_socket_error, "message": check_full_handler}.get(name, check_handler)
+    return Option(name, or_none(check, *HANDLERS[name]))
 
 
 WEBSOCKET = Options(
@@ -120,19 +109,17 @@ WEBSOCKET = Options(
     _setting("serial", boolean),
     _setting("max_concurrent_handlers", integer(0, (1 << 31) - 1)),
     _setting("per_message_deflate", per_message_deflate),
-    _setting("protocols", subprotocols),
+    _setting("protocols", or_none(subprotocols)),
     *(_handler(name) for name in HANDLERS),
 )
 
 
-def check_websocket(label: str, value: object) -> dict[str, Any] | None:
-    """All options of sockets, checked, with their defaults; ``None`` for no handler.
+def check_websocket(label: str, value: object) -> dict[str, Any]:
+    """All options of sockets, checked, with their defaults.
 
     ``value`` is a dict, an instance of ``WebSocketHandler``, or any object or class that has these attributes. Other
     attributes of an object are ignored; other keys of a dict are errors.
     """
-    if value is None:
-        return None
     given = value if isinstance(value, dict) else _attributes(label, value)
     return WEBSOCKET.defaults() | WEBSOCKET.check(label, given, f"{label}.")
 
@@ -150,11 +137,5 @@ def _has(value: object, name: str) -> bool:
     """Whether ``value`` has the attribute; what ``WebSocketHandler`` itself provides does not count."""
     if not isinstance(value, WebSocketHandler):
         return hasattr(value, name)
-    if name in vars(value):
-        return True
-    for base in type(value).__mro__:
-        if base is WebSocketHandler:
-            return False
-        if name in vars(base):
-            return True
-    return False
+    bases = type(value).__mro__
+    return any(name in vars(place) for place in (value, *bases[: bases.index(WebSocketHandler)]))

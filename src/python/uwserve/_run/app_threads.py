@@ -7,7 +7,6 @@ import sys
 import threading
 
 from .. import _logs
-from .signals import call_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _PATCHERS = (
 
 
 def check_are_real(call: str) -> None:
-    """``RuntimeError`` when threads are greenlets: one that runs a server would never let the others run."""
+    """``RuntimeError`` when threads are greenlets: a server in one of them would block all others."""
     for package, module, function, name, instead in _PATCHERS:
         patcher = sys.modules.get(module)
         if patcher is not None and getattr(patcher, function)(name):
@@ -43,7 +42,7 @@ def log_remaining() -> None:
     if _is_watching or threading.current_thread() is not threading.main_thread() or not _remaining():
         return
     _is_watching = True
-    call_in_child(_begin_child)
+    os.register_at_fork(after_in_child=_begin_child)
     threading.Thread(target=_log_remaining, name="uwserve exit", daemon=True).start()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from weakref import ref
-
-from .signals import call_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def keep_until_exit(server: Running) -> None:
 
         _registered = True
         atexit.register(_stop_all)
-        call_in_child(_begin_child)
+        os.register_at_fork(after_in_child=_begin_child)
     _running.add(ref(server, _running.discard))
 
 
@@ -45,15 +44,19 @@ def release(server: Running) -> None:
     _running.discard(ref(server))
 
 
+def _alive() -> list[Running]:
+    return [server for one in tuple(_running) if (server := one()) is not None]
+
+
 def _begin_child() -> None:
-    servers = [server for one in tuple(_running) if (server := one()) is not None]
+    servers = _alive()
     _running.clear()
     for server in servers:
         server.abandon_in_child()
 
 
 def _stop_all() -> None:
-    servers = [server for one in tuple(_running) if (server := one()) is not None]
+    servers = _alive()
     for server in servers:
         server.stop(True)
     for server in servers:

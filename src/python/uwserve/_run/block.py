@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .stopped import Stopped
+    from .stopped import Completion
 
 
 class Block:
@@ -27,13 +27,13 @@ class Block:
         self,
         loop: asyncio.AbstractEventLoop,
         stop: Callable[[], None],
-        stopped: Stopped,
+        completion: Completion,
         is_serving: Callable[[], bool],
     ) -> None:
         """``stop`` is called at each SIGTERM; ``is_serving``: a ``serve_forever()`` runs, which stops the server."""
         self._loop = loop
         self._stop = stop
-        self._stopped = stopped
+        self._completion = completion
         self._is_serving = is_serving
         self._task: Any = asyncio.current_task()
         self._signal = StopOnSigterm(loop, self._on_signal)
@@ -46,7 +46,7 @@ class Block:
         self._is_inside = True
         if sys.version_info >= (3, 11) and self._task is not None:
             self._cancelling = self._task.cancelling()
-        if self._has_signal and self._stopped.done():  # in `startup`
+        if self._has_signal and self._completion.event.is_set():  # in `startup`
             self._loop.call_soon(self._leave)
 
     def exit(self) -> None:
@@ -54,7 +54,7 @@ class Block:
         self._is_inside = False
 
     def close(self, exc: BaseException | None) -> bool:
-        """The server has ended, too. Returns whether ``exc`` is only the cancellation that the block made."""
+        """The server has ended, too. Whether ``exc`` is only the cancellation that the block made."""
         self.give_signal_back()
         if not self._has_cancelled:
             return False
@@ -71,7 +71,7 @@ class Block:
             return
         if not self._has_signal:
             self._has_signal = True
-            self._stopped._when_done(self._leave_soon)
+            self._completion.when_done(self._leave_soon)
         self._stop()
 
     def _leave_soon(self) -> None:
@@ -81,5 +81,5 @@ class Block:
             pass
 
     def _leave(self) -> None:
-        if self._is_inside and self._task is not None and not self._stopped._is_awaited():
+        if self._is_inside and self._task is not None and not self._completion.awaiting:
             self._has_cancelled = self._task.cancel() or self._has_cancelled

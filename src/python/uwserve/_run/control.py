@@ -23,7 +23,7 @@ from .own_routes import OwnRoutes
 from .refusals import REPORT_SECONDS, report
 from .runner import Runner
 from .state import RunState
-from .stopped import Stopped
+from .stopped import Completion
 from .stopping import Stopping
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._core import Request, ServerCore
+    from .stopped import Stopped
 
 
 class _Core(_core.ServerControl):
@@ -43,31 +44,34 @@ class Control:
 
     app: App
     listening: Listening
-    embedded: Embedded
-    runner: Runner
 
-    def __init__(self, server: ServerCore[Any]) -> None:
+    def __init__(self, server: ServerCore[Any], options: Mapping[str, Any]) -> None:
+        """``options`` are checked."""
         self.server = server
         self.core = _Core(server)
-        self.stopped = Stopped(self._check_can_wait, self._check_can_await)
-        self.state = RunState(server, self.core, self.stopped, self)
-        self.stopping = Stopping(self.state)
-        self.own_routes = OwnRoutes(server, self.stopped)
-        self.options: dict[str, Any] = {}
-        self.limits: Mapping[str, int] = {}
-        self.lifespan: Lifespan | None = None
-        self.attachment = LoopAttachment(self.state, None)
-        self.wrap_app: Callable[[App], Any] | None = None  # of --access-log: what is called in place of an App
-
-    def bind(self, options: Mapping[str, Any]) -> None:
-        """Make a server of checked options, and listen."""
         self.options = dict(options)
-        core, startup, shutdown = self.core, options["startup"], options["shutdown"]
-        if startup or shutdown:
-            self.lifespan = Lifespan(self.state, self.stopping, startup, shutdown)
-        self.attachment = LoopAttachment(self.state, self.lifespan)
+        self.limits: Mapping[str, int] = {}
+        self.wrap_app: Callable[[App], Any] | None = None  # of --access-log: what is called in place of an App
+        self.state = state = RunState(server, self.core, self)
+        self.stopping = Stopping(state)
+        startup, shutdown = options["startup"], options["shutdown"]
+        self.lifespan = Lifespan(state, self.stopping, startup, shutdown) if startup or shutdown else None
+        self.attachment = LoopAttachment(state, self.lifespan)
+        self.completion = Completion(self.attachment.check_can_wait, self.attachment.check_can_await)
+        state.completion, state.stopped = self.completion, self.completion.stopped
+        self.own_routes = OwnRoutes(server, self.completion)
         self.embedded = Embedded(self.attachment)
         self.runner = Runner(self.attachment, self.has_coroutine_handlers)
+        self.join, self.drain = self.runner.join, self.runner.drain
+        self.abandon_in_child = self.runner.abandon_in_child
+
+    @property
+    def stopped(self) -> Stopped:
+        return self.state.stopped
+
+    def bind(self) -> None:
+        """Give the core its options and hooks, and listen."""
+        core, options = self.core, self.options
         core.set_hooks(
             self._dispatch,
             _logs.log_exception,
@@ -77,9 +81,9 @@ class Control:
             _logs.unknown_protocol,
         )
         core.set_connection_log(_logs.wants_connections, _logs.opened, _logs.closed)
-        self.apply(self.options)
+        self.apply(options)
         self.listening = self.state.listening = listen(core, options)
-        self.stopped._when_done(lambda: _logs.stopped(self.listening.url))
+        self.completion.when_done(lambda: _logs.stopped(self.listening.url))
         _logs.listening(self.listening.url, self.listening.addresses)
         if options["websocket"] is not None and options["fetch"] is None and options["routes"] is None:
             _logs.no_upgrades()
@@ -123,7 +127,7 @@ class Control:
     def _core_ended(self) -> None:
         """The last connection has ended; on the thread that has run the server, or stopped it."""
         if self.lifespan is None or self.lifespan.core_ended():
-            self.stopped._finish()
+            self.completion.finish()
 
     def _report(self, seconds: float, counts: dict[str, int]) -> None:
         """Connections or messages were refused; on the loop's thread."""
@@ -148,15 +152,6 @@ class Control:
             self.join(None)
             self.drain()
 
-    def join(self, timeout: float | None) -> None:
-        self.runner.join(timeout)
-
-    def drain(self) -> None:
-        self.runner.drain()
-
-    def abandon_in_child(self) -> None:
-        self.runner.abandon_in_child()
-
     def on_loop(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the loop's thread and wait for it; here when it is this thread, or nothing runs."""
         self.attachment.release_closed()
@@ -171,12 +166,6 @@ class Control:
         once.done.wait()
         if once.error is not None:
             raise once.error
-
-    def _check_can_wait(self) -> None:
-        self.attachment.check_can_wait()
-
-    def _check_can_await(self, loop: Any) -> None:
-        self.attachment.check_can_await(loop)
 
 
 class _Once:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 from .._checks import seconds
-from .signals import StopOnSigterm
 from .stopping import TIMEOUT, StopBySignals
 
 TYPE_CHECKING = False
@@ -25,7 +24,7 @@ class Embedded:
         self._serving = 0  # calls of serve_forever() under way
 
     async def enter(self) -> None:
-        """The begin of ``async with``."""
+        """The beginning of ``async with``."""
         import asyncio
 
         from .block import Block
@@ -33,7 +32,7 @@ class Embedded:
         loop = asyncio.get_running_loop()
         self._check_can_begin()
         stop = StopBySignals(self._state.stop, TIMEOUT, after=self._attachment.signalled)
-        block = Block(loop, stop, self._state.stopped, lambda: self._serving > 0)
+        block = Block(loop, stop, self._state.completion, lambda: self._serving > 0)
         try:
             await self._begin(loop)
         except BaseException:
@@ -77,21 +76,23 @@ class Embedded:
     async def serve_forever(self, stop_timeout: float) -> None:
         import asyncio
 
+        from .signals import StopOnSigterm
+
         limit = seconds("stop_timeout", stop_timeout)
         on_signal = StopBySignals(self._state.stop, limit, after=self._attachment.signalled)
         if self._state.server.finished and not self._state.is_forked():
             return
         loop = asyncio.get_running_loop()
         is_new = self._state.loop is not loop and (self._lifespan is None or self._lifespan.loop is not loop)
+        has_begun = False
         if is_new:
             self._check_can_begin()
         self._serving += 1
         try:
             with StopOnSigterm(loop, on_signal):
                 if is_new:
-                    is_new = False
                     await self._begin(loop)
-                    is_new = True
+                    has_begun = True
                 if not self._state.stopped.done():
                     await self._state.stopped
         except asyncio.CancelledError:
@@ -100,7 +101,7 @@ class Embedded:
             raise
         finally:
             self._serving -= 1
-            if is_new:
+            if has_begun:
                 self._attachment.leave()
 
     def _check_can_begin(self) -> None:

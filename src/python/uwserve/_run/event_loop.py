@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 
 from .. import _logs
-from .signals import forget_closed_loops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +43,11 @@ class LoopAttachment:
         self.state.claim(thread)
 
     def release_closed(self) -> None:
-        """Notice that the event loop was closed under the server, which then is bound, as before it was attached."""
+        """Notice that the event loop was closed while the server ran in it: the server is then bound, as before."""
         state = self.state
         if state.loop is not None and state.loop.is_closed() and state.loop is not state.own_loop:
+            from .signals import forget_closed_loops
+
             forget_closed_loops()
             self.leave()
 
@@ -163,7 +164,7 @@ class LoopAttachment:
             self.leave()
 
     def leave(self) -> None:
-        """``detach`` from an event loop of the user's, which its thread no longer runs the server in."""
+        """``detach`` from the user's event loop; its thread no longer runs the server."""
         try:
             self.detach()
         finally:
@@ -176,6 +177,4 @@ class LoopAttachment:
     def signalled(self, count: int) -> None:
         """A signal, the ``count``-th, has stopped the server."""
         if self.lifespan is not None:
-            if count > 1:
-                self.lifespan.hurry()
-            self.lifespan.interrupt()
+            self.lifespan.signalled(count)

@@ -8,7 +8,7 @@ is called when the core has ended, in the same place, and ``Stopped`` ends after
 A stop during ``startup`` ends it: a coroutine is cancelled, and a plain function on the main thread gets an exception
 if a signal caused the stop. Otherwise the server waits for it. A coroutine of ``shutdown`` has ``SHUTDOWN_SECONDS``.
 
-Threads: the server's, except ``core_ended``, ``hurry`` and ``wait_until_started``.
+Threads: the server's, except ``core_ended``, ``signalled`` and ``wait_until_started``.
 """
 
 from __future__ import annotations
@@ -68,11 +68,10 @@ class Lifespan:
     def has_coroutines(self) -> bool:
         return any(is_coroutine_function(pair[0]) for pair in (self._startup, self._shutdown) if pair is not None)
 
-    def check_can_wait(self, task: object) -> bool:
-        """Whether ``task`` may await the server's end, in the loop that runs the functions."""
+    def check_can_wait(self, task: object) -> None:
+        """``RuntimeError`` if ``task`` runs one of the functions, and so must not await the server's end."""
         if task is self._task:
             raise RuntimeError("startup and shutdown cannot wait for their server's end, which waits for them")
-        return True
 
     # --- startup ---
 
@@ -168,8 +167,10 @@ class Lifespan:
             self._stopping.stop_silently()
         self._over()
 
-    def interrupt(self) -> None:
-        """A signal has stopped the server, maybe while ``startup`` runs on this thread: end that."""
+    def signalled(self, count: int) -> None:
+        """The ``count``-th signal has stopped the server: end ``startup``, and from the second on ``shutdown``."""
+        if count > 1:
+            self._cancel()
         if self._is_in_call and self._run.is_on_thread():
             raise StartupInterrupted
         if self._state == STARTING:
@@ -208,7 +209,7 @@ class Lifespan:
         return self._error is not None
 
     def end(self) -> None:
-        """Call ``shutdown`` without an event loop; for what it returns to await, one is made."""
+        """Call ``shutdown`` without an event loop; one is made if the result must be awaited."""
         if self._state != STARTED:
             return
         if not self.has_coroutines():
@@ -286,10 +287,6 @@ class Lifespan:
         if result is not None and _is_awaitable(result):
             await result
 
-    def hurry(self) -> None:
-        """A second signal: the function that is awaited is cancelled."""
-        self._cancel()
-
     def _cancel(self, unless_current: bool = False) -> None:
         loop, task = self.loop, self._task
         if loop is None or task is None:
@@ -308,7 +305,7 @@ class Lifespan:
         self._state = OVER
         self._is_settled.set()
         if self._server.finished:
-            self._run.stopped._finish()
+            self._run.completion.finish()
 
 
 def _call(pair: tuple[Callable[..., Any], bool] | None, server: object) -> Any:

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .stopped import Stopped
+    from .stopped import Completion
 
 
 class OwnRoutes:
     """These routes of one server. On the loop's thread."""
 
-    def __init__(self, server: Any, stopped: Stopped) -> None:
+    def __init__(self, server: Any, completion: Completion) -> None:
         self._server = server
-        self._stopped = stopped
+        self._completion = completion
         self.feed: Any = None  # the dashboard's first ``Feed``, which is kept and rests while the dashboard is off
 
     def added_to(self, routes: Router | None, options: Mapping[str, Any]) -> tuple[Router | None, Any]:
-        """``routes`` and those that ``options`` ask for; the feed of the dashboard. ``ValueError``: a path is taken."""
+        """``routes`` and those that ``options`` ask for; the dashboard's feed. ``ValueError``: a path is in use."""
         if options["metrics"] is not None:
             from .. import metrics
 
@@ -43,7 +43,7 @@ class OwnRoutes:
         if self.feed is None:
             if feed is not None:
                 self.feed = feed
-                self._stopped._when_done(feed.forget)
+                self._completion.when_done(feed.forget)
         elif feed is None or not is_same:
             self.feed.close()
         if feed is not None:

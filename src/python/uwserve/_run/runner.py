@@ -15,7 +15,6 @@ from contextlib import suppress
 
 from .. import _logs
 from .app_threads import check_are_real
-from .signals import Signals
 from .stopping import StopBySignals
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .event_loop import LoopAttachment
+    from .signals import Signals
 
 
 class Runner:
@@ -47,6 +47,8 @@ class Runner:
         self._attachment.claim(threading.current_thread())
         try:
             if threading.current_thread() is threading.main_thread():
+                from .signals import Signals
+
                 stop = StopBySignals(self._state.stop, stop_timeout, notice, merge, self._attachment.signalled)
                 self._signals = Signals(stop)
                 with self._signals as descriptor:
@@ -87,7 +89,7 @@ class Runner:
             return
         if thread.name == "uwserve" and thread.daemon:
             thread.join(timeout)
-        else:  # a thread of the user's, in run(): it goes on after the loop
+        else:  # run() on the user's thread, which continues after the run
             self._state.stopped.wait(timeout)
 
     def drain(self) -> None:
@@ -114,7 +116,7 @@ class Runner:
         self._attachment.set_event_loop(self._state.own_loop)
 
     def abandon_in_child(self) -> None:
-        """In a forked child: the event loop of the run is made the child's own, and the run ends when it goes on."""
+        """In a forked child: detach the run's event loop from the parent's; the run ends in its next turn."""
         loop = self._state.own_loop
         if loop is None or loop.is_closed():
             return

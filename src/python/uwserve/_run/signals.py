@@ -2,6 +2,7 @@
 
 ``Signals`` serves ``run()``: SIGINT and SIGTERM, and a wake-up descriptor of its own. ``StopOnSigterm`` serves a server
 inside an event loop: SIGTERM only, and the loop's own wake-up descriptor. The main thread installs and removes them.
+Imported when a server needs it, as ``signal`` is slow to import.
 
 A forked child inherits handlers and the wake-up descriptor, which is the parent's: a signal sent to the child would
 wake, or even stop, the parent, and the child would live on. So everything that is installed is in ``_installed``, and a
@@ -13,6 +14,7 @@ made by ``posix_spawn``, or by ``subprocess`` without ``preexec_fn``, runs no ho
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -21,14 +23,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from types import FrameType
     from typing import Any
 
 
 def current_wakeup_fd() -> int:
     """The descriptor that Python writes signals to, -1 for none. Main thread."""
-    import signal
-
     number = signal.set_wakeup_fd(-1)
     if number >= 0:
         _set_wakeup_fd(number)
@@ -37,8 +37,6 @@ def current_wakeup_fd() -> int:
 
 def _set_wakeup_fd(number: int) -> None:
     """Back to ``number``, or to none when that has been closed meanwhile."""
-    import signal
-
     try:
         signal.set_wakeup_fd(number, warn_on_full_buffer=False)
     except (OSError, ValueError):
@@ -57,14 +55,12 @@ class Signals:
         self._handle = handle
         self._previous: list[tuple[int, Any]] = []
         self._previous_fd = -1
-        self._wakeup_fds: set[int] = set()  # ours, and that of an event loop of ours
+        self._wakeup_fds: set[int] = set()  # that of this run, and that of the event loop made for it
 
     def __enter__(self) -> int:
         """Install; returns the descriptor to watch."""
-        import signal
         import socket
 
-        _watch_forks()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -76,12 +72,8 @@ class Signals:
             signal.signal(number, self.on_signal)
         return self._reader.fileno()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        import signal
-
-        if self not in _installed:  # in a child, which was rid of it when it began
+    def __exit__(self, *_: object) -> None:
+        if self not in _installed:  # in a forked child, where forget() has run
             return
         _installed.remove(self)
         for number, handler in reversed(self._previous):
@@ -95,18 +87,16 @@ class Signals:
         self._handle(number)
 
     def note_wakeup_fd(self) -> None:
-        """Take the current wake-up descriptor for one of this run's: its event loop has set it."""
+        """The event loop of this run has set its wake-up descriptor: remember it, for a forked child."""
         self._wakeup_fds.add(current_wakeup_fd())
 
     def rearm(self) -> None:
-        """Put back what ``asyncio.run()`` in a handler has taken away: a loop that had handlers resets them at its end.
+        """Restore what ``asyncio.run()`` in a handler has removed: a loop that had handlers resets them at its end.
 
         A handler that a program has set meanwhile stays.
         """
         if "asyncio" not in sys.modules or self not in _installed:
             return
-        import signal
-
         for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
             if signal.getsignal(number) is default:
                 signal.signal(number, self.on_signal)
@@ -115,8 +105,6 @@ class Signals:
 
     def forget(self) -> None:
         """In a forked child: everything as it was before, but for what the program has set since."""
-        import signal
-
         for number, handler in reversed(self._previous):
             if signal.getsignal(number) == self.on_signal:
                 signal.signal(number, _given(handler))
@@ -128,8 +116,6 @@ class Signals:
 
 def _given(handler: Any) -> Any:
     """The value of ``getsignal``, for ``signal``. A handler not installed from Python (None) becomes the default."""
-    import signal
-
     return signal.SIG_DFL if handler is None else handler
 
 
@@ -141,18 +127,14 @@ class _OnSigterm:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        import signal
-
         self._loop = ref(loop)
         self.stops: WeakSet[StopOnSigterm] = WeakSet()
         loop.add_signal_handler(signal.SIGTERM, _wake)
         self._wakeup_fd = current_wakeup_fd()  # the loop's
         signal.signal(signal.SIGTERM, self.on_signal)
-        signal.siginterrupt(signal.SIGTERM, False)  # as asyncio has it
+        signal.siginterrupt(signal.SIGTERM, False)  # as in asyncio
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        import signal
-
         loop = self._loop()
         if loop is not None and self.stops:
             try:
@@ -169,19 +151,15 @@ class _OnSigterm:
 
     def give_back(self) -> None:
         """SIGTERM has its default disposition again, unless the program has installed a handler meanwhile."""
-        import signal
-
         if signal.getsignal(signal.SIGTERM) != self.on_signal:
             return
         loop = self._loop()
         if loop is not None:
             loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvloop's loops are closed without
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # for uvloop, whose closed loops do not reset it
 
     def forget(self) -> None:
         """In a forked child, which leaves the parent's loop alone."""
-        import signal
-
         if signal.getsignal(signal.SIGTERM) == self.on_signal:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._wakeup_fd >= 0 and current_wakeup_fd() == self._wakeup_fd:
@@ -210,8 +188,6 @@ class StopOnSigterm:
         self.stop = stop
 
     def __enter__(self) -> None:
-        import signal
-
         loop = self._loop
         if threading.current_thread() is not threading.main_thread():
             return
@@ -220,14 +196,11 @@ class StopOnSigterm:
             forget_closed_loops()
             if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
                 return
-            _watch_forks()
             shared = _on_sigterm[loop] = _OnSigterm(loop)
         shared.stops.add(self)
         self._shared = shared
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shared, self._shared = self._shared, None
         if shared is None:
             return
@@ -250,37 +223,17 @@ def forget_closed_loops() -> None:
 
 _installed: list[Signals] = []
 """The innermost last: a handler may run another server."""
-_in_child: list[Callable[[], None]] = []
-"""Called in each forked child, after the signals are in order."""
-_watches_forks = False
 _masks = threading.local()
-
-
-def call_in_child(function: Callable[[], None]) -> None:
-    """Call ``function`` at the beginning of each forked child."""
-    _in_child.append(function)
-    _watch_forks()
-
-
-def _watch_forks() -> None:
-    global _watches_forks
-    if not _watches_forks:
-        _watches_forks = True
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)
 
 
 def _before_fork() -> None:
     if _installed or _on_sigterm:
-        import signal
-
         _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 def _after_fork() -> None:
     before = getattr(_masks, "before", None)
     if before is not None:
-        import signal
-
         _masks.before = None
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -296,5 +249,6 @@ def _begin_child() -> None:
         _on_sigterm.clear()
     finally:
         _after_fork()
-    for function in _in_child:
-        function()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_child)

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from .._core import ServerControl, ServerCore
     from .at_exit import Running
     from .listening import Listening
-    from .stopped import Stopped
+    from .stopped import Completion, Stopped
 
 
 class RunState:
     """The state that ``Stopping``, ``Lifespan``, ``LoopAttachment``, ``Embedded`` and ``Runner`` share."""
 
-    def __init__(self, server: ServerCore[Any], core: ServerControl, stopped: Stopped, running: Running) -> None:
+    completion: Completion
+    stopped: Stopped
+
+    def __init__(self, server: ServerCore[Any], core: ServerControl, running: Running) -> None:
         self.server = server
         self.core = core
-        self.stopped = stopped
         self.stop = running.stop
         self.pid = os.getpid()
         self.listening: Listening | None = None  # until it is bound

@@ -1,4 +1,4 @@
-"""``Stopped``, the handle of a stop, on which threads and coroutines wait for a server's end."""
+"""The end of a server: ``Stopped``, which users wait on, and ``Completion``, with which the facade brings it about."""
 
 from __future__ import annotations
 
@@ -11,6 +11,41 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Completion:
+    """The end of one server. Any thread.
+
+    ``check_can_wait()`` and ``check_can_await(loop)`` raise ``RuntimeError`` where waiting would last forever.
+    """
+
+    def __init__(
+        self, check_can_wait: Callable[[], None], check_can_await: Callable[[asyncio.AbstractEventLoop], None]
+    ) -> None:
+        self.check_can_wait = check_can_wait
+        self.check_can_await = check_can_await
+        self.event = threading.Event()
+        self.stopped = Stopped(self)
+        self.awaiting = 0  # coroutines that await ``stopped``, or have not resumed since; changed under the lock
+        self.lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at the end; at once if that has come."""
+        with self.lock:
+            if not self.event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def finish(self) -> None:
+        """The server has ended."""
+        none: list[Callable[[], None]] = []  # made here: a finaliser that ran inside might wait for the lock
+        with self.lock:
+            self.event.set()
+            callbacks, self._callbacks = self._callbacks, none
+        for callback in callbacks:
+            callback()
+
+
 class Stopped:
     """What ``server.stop()`` returns: ends with the server's last connection, after the last ``close`` handler.
 
@@ -21,27 +56,20 @@ class Stopped:
     Bun: the promise that Server.stop returns.
     """
 
-    __slots__ = ("_awaiting", "_callbacks", "_check_can_await", "_check_can_wait", "_event", "_lock")
+    __slots__ = ("_completion",)
 
-    def __init__(
-        self, check_can_wait: Callable[[], None], check_can_await: Callable[[asyncio.AbstractEventLoop], None]
-    ) -> None:
-        self._check_can_wait = check_can_wait  # RuntimeError where waiting would last forever
-        self._check_can_await = check_can_await
-        self._lock = threading.Lock()
-        self._event = threading.Event()
-        self._awaiting = 0  # on the loop's thread, most of the time
-        self._callbacks: list[Callable[[], None]] = []
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
 
     def done(self) -> bool:
-        """Tell whether the end has come.
+        """Return whether the server has ended.
 
         Returns:
             True once the server has stopped and its last connection is gone.
 
         Threads: any.
         """
-        return self._event.is_set()
+        return self._completion.event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the end.
@@ -58,18 +86,19 @@ class Stopped:
 
         Threads: any but the server's.
         """
-        if self._event.is_set():
+        if self.done():
             return True
-        self._check_can_wait()
-        return self._event.wait(timeout)
+        self._completion.check_can_wait()
+        return self._completion.event.wait(timeout)
 
     def __await__(self) -> Generator[Any, None, None]:
-        if self._event.is_set():
+        if self.done():
             return
         import asyncio
 
+        completion = self._completion
         loop = asyncio.get_running_loop()
-        self._check_can_await(loop)
+        completion.check_can_await(loop)
         future: asyncio.Future[None] = loop.create_future()
 
         def resolve() -> None:
@@ -82,33 +111,14 @@ class Stopped:
             except RuntimeError:  # that event loop is closed, and its coroutines with it
                 pass
 
-        self._when_done(wake)
-        with self._lock:
-            self._awaiting += 1
+        completion.when_done(wake)
+        with completion.lock:
+            completion.awaiting += 1
         try:
             yield from future.__await__()
         finally:
-            with self._lock:
-                self._awaiting -= 1
-
-    def _is_awaited(self) -> bool:
-        """Whether a coroutine waits for the end, or has not resumed since."""
-        return self._awaiting > 0
-
-    def _when_done(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if not self._event.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
-
-    def _finish(self) -> None:
-        none: list[Callable[[], None]] = []  # made here: a finaliser that ran inside might wait for the lock
-        with self._lock:
-            self._event.set()
-            callbacks, self._callbacks = self._callbacks, none
-        for callback in callbacks:
-            callback()
+            with completion.lock:
+                completion.awaiting -= 1
 
     def __repr__(self) -> str:
         return f"<Stopped {'done' if self.done() else 'pending'}>"

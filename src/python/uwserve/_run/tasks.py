@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
-import functools
 import sys
 
 TYPE_CHECKING = False
@@ -44,7 +43,7 @@ def _reveal(task: Any) -> None:
     asyncio.tasks._register_task(task)
 
 
-class Parking:
+class IdleFuture:
     """The future on which a Task without a coroutine waits; one in the sense of ``asyncio.isfuture()``.
 
     It is never cancelled itself: its Task is, at the next step, like a Task that has not begun.
@@ -71,7 +70,7 @@ class Parking:
         return None
 
     def wake(self) -> None:
-        """The Task goes on in the loop's next turn."""
+        """The Task continues in the loop's next turn."""
         callback = self._callback
         if callback is not None:
             self._loop.call_soon(callback, self, context=self._context)
@@ -101,7 +100,8 @@ class _Seen:
 
 
 def _tables() -> tuple[Any, Any]:
-    """asyncio's dictionary of current tasks and its set of all; None where changes to them have no effect."""
+    """asyncio's dictionary of current tasks and its set of all; None where changes to them have no effect, so that each
+    coroutine needs a Task of its own."""
     tasks: Any = asyncio.tasks
     table = getattr(tasks, "_current_tasks", None)
     references = getattr(getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None)), "data", None)
@@ -110,7 +110,10 @@ def _tables() -> tuple[Any, Any]:
         return None, None
     trial: Any = _Seen(table)
     loop: Any = trial.loop
-    reference = functools.partial(_itself, trial)
+
+    def reference() -> Any:
+        return trial
+
     table[trial] = None
     references.add(reference)
     try:
@@ -121,26 +124,18 @@ def _tables() -> tuple[Any, Any]:
     return (table, references) if seen else (None, None)
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
-FRESH_TOOLS = (
+TOOLS = (
     _make_task,
     _hide,
     _reveal,
-    Parking,
+    IdleFuture,
     asyncio.current_task,
     asyncio.tasks._enter_task,
     asyncio.tasks._leave_task,
     asyncio._get_running_loop,
-    None,
-    None,
+    *_tables(),
 )
-"""In the order of the core's LoopTools, for an asyncio where each coroutine needs a Task of its own."""
-
-TOOLS = (*FRESH_TOOLS[:-2], *_tables())
-"""The same for this asyncio."""
+"""In the order of the core's LoopTools."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -189,7 +184,7 @@ LEFT_SECONDS = 2.0
 
 
 def close_event_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Close a loop of ours as ``asyncio.run`` does: the Tasks that are left are cancelled and awaited."""
+    """Close a loop that was made for a run, as ``asyncio.run`` does: its last Tasks are cancelled and awaited."""
     try:
         tasks = asyncio.all_tasks(loop)
         done: set[asyncio.Task[Any]] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._checks import MIB
 from .._generics import DataT, Generic
 
 TYPE_CHECKING = False
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
     from .._core import ServerWebSocket
     from ..types import PerMessageDeflateOptions
-
-MIB = 1 << 20
 
 
 class WebSocketHandler(Generic[DataT]):
@@ -107,11 +106,6 @@ class WebSocketHandler(Generic[DataT]):
         Args:
             ws: the socket.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.open.
         """
 
@@ -122,11 +116,6 @@ class WebSocketHandler(Generic[DataT]):
             ws: the socket.
             message: ``str`` for text; for binary what ``ws.binary_type`` says, ``bytes`` by default. A ``memoryview``
                 dies when this returns, or first suspends.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.message. RFC 6455 section 5.6.
         """
@@ -140,11 +129,6 @@ class WebSocketHandler(Generic[DataT]):
                 code.
             reason: a str, ``""`` without one.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.close.
         """
 
@@ -153,11 +137,6 @@ class WebSocketHandler(Generic[DataT]):
 
         Args:
             ws: the socket.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.drain.
         """
@@ -169,11 +148,6 @@ class WebSocketHandler(Generic[DataT]):
             ws: the socket.
             data: what it holds, at most 125 bytes.
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
-
         Bun: WebSocketHandler.ping. RFC 6455 section 5.5.2.
         """
 
@@ -183,11 +157,6 @@ class WebSocketHandler(Generic[DataT]):
         Args:
             ws: the socket.
             data: what it holds, at most 125 bytes.
-
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.pong. RFC 6455 section 5.5.3.
         """
@@ -202,13 +171,8 @@ class WebSocketHandler(Generic[DataT]):
             error: the exception. Raising here, as this default does, logs it.
             ws: the socket, which stays open (but for ``open``'s).
 
-        Returns:
-            Anything; as an ``async def``, a coroutine, which is run.
-
         Raises:
             Exception: ``error`` itself.
-
-        Threads: the server's.
 
         Bun: WebSocketHandler.error.
         """

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from .. import _core
 from .._checks import integer
+from .._native_members import add_methods
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,43 +20,36 @@ if TYPE_CHECKING:
 
     from .._core import ServerWebSocket
 
-    class Closed(NamedTuple):
-        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
-
-        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
-        ``reason``, a str.
-
-        Bun: the arguments of the handler ``close``.
-        """
-
+    class _Outcome(NamedTuple):
         code: int
+        """The close code, an int (RFC 6455 section 7.4)."""
         reason: str
+        """The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one."""
 
 else:
+    _Outcome = namedtuple("Closed", ("code", "reason"))
+    _Outcome.code.__doc__ = "The close code, an int (RFC 6455 section 7.4)."
+    _Outcome.reason.__doc__ = 'The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one.'
 
-    class Closed(namedtuple("Closed", ("code", "reason"))):
-        """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
 
-        A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
-        ``reason``, a str.
+class Closed(_Outcome):
+    """How a connection ended, with the ``close`` handler's arguments: ``await ws.closed()`` returns it.
 
-        Bun: the arguments of the handler ``close``.
-        """
+    A named tuple of ``code``, the close code as int (RFC 6455 section 7.4; 1006 without a Close frame), and
+    ``reason``, a str.
 
-        __slots__ = ()
+    Bun: the arguments of the handler ``close``.
+    """
 
-    Closed.code.__doc__ = "The close code, an int (RFC 6455 section 7.4)."
-    Closed.reason.__doc__ = 'The reason that came with it (RFC 6455 section 7.1.6), a str; "" without one.'
+    __slots__ = ()
 
 
 class ConnectionClosed(Exception):
-    """The socket is closed, so that what was waited for cannot happen.
+    """The socket is closed: the awaited event cannot happen any more.
 
     Args:
         code: the close code (RFC 6455 section 7.4); 1006 without a Close frame.
         reason: the reason that came with it, or ``""``.
-
-    Bun: none; ours.
     """
 
     code: int
@@ -99,80 +94,43 @@ class _Waiter:
 
 
 async def _wait(ws: ServerWebSocket, below: int | None) -> tuple[int, str] | bool | None:
-    outcome = ws._wait(None, below)
+    outcome = _core.add_waiter(ws, None, below)
     if outcome is not None:
         return outcome
     waiter = _Waiter()
     try:
-        outcome = ws._wait(waiter, below)
+        outcome = _core.add_waiter(ws, waiter, below)
         return await waiter.future if outcome is None else outcome
     except RuntimeError:
-        outcome = ws._wait(None, below)  # the server has ended just now, and the socket with it
+        outcome = _core.add_waiter(ws, None, below)  # the server has ended just now, and the socket with it
         if outcome is None:
             raise
         return outcome
     finally:
-        ws._forget(waiter)
+        _core.remove_waiter(ws, waiter)
 
 
 _check_below = integer(0, (1 << 62) - 1, "bytes")
 
 
-async def _closed(ws: ServerWebSocket) -> Closed:
+async def _until_closed(ws: ServerWebSocket) -> Closed:
     return Closed(*await _wait(ws, None))  # type: ignore[misc]
 
 
-async def _drained(ws: ServerWebSocket, below: int) -> None:
+def _closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
+    return _until_closed(self)
+
+
+async def _until_drained(ws: ServerWebSocket, below: int) -> None:
     outcome = await _wait(ws, below)
     if isinstance(outcome, tuple):
         raise ConnectionClosed(*outcome)
 
 
-def closed(self: ServerWebSocket) -> Coroutine[Any, Any, Closed]:
-    """Wait until the socket is closed; at once when it is closed already.
-
-    Resumes after the ``close`` handler was called (with ``serial``, when that handler waits for others, after the close
-    itself). May be awaited any number of times; cancelling one of them leaves nothing behind.
-
-    Returns:
-        A coroutine of ``Closed(code, reason)``.
-
-    Raises:
-        RuntimeError: in a child made by fork.
-
-    Threads: the event loop (asyncio or uvloop) of any.
-
-    Bun: none; ours. RFC 6455 section 7.1.4.
-    """
-    return _closed(self)
-
-
-def drained(self: ServerWebSocket, below: int = 0) -> Coroutine[Any, Any, None]:
-    """Wait until little is buffered for the peer (``buffered_amount``); at once when it is so.
-
-    ``while ...: ws.send(piece); await ws.drained(1 << 20)`` keeps the backlog at about 1 MiB. Resumes after the
-    ``drain`` handler was called. May be awaited any number of times; cancelling one of them leaves nothing behind.
-
-    Args:
-        below: the bytes that may still be buffered, an int of at least 0.
-
-    Returns:
-        A coroutine of None.
-
-    Raises:
-        ConnectionClosed: the socket is closed, or closes first.
-        TypeError: below is no int.
-        ValueError: below is negative.
-        RuntimeError: in a child made by fork.
-
-    Threads: the event loop (asyncio or uvloop) of any.
-
-    Bun: none; ours, beside the handler ``drain``.
-    """
-    return _drained(self, _check_below("below", below))
+def _drained(self: ServerWebSocket, below: int = 0) -> Coroutine[Any, Any, None]:
+    return _until_drained(self, _check_below("below", below))
 
 
 def add_waiting(cls: type) -> None:
     """Give ``cls``, the native ``ServerWebSocket``, these methods."""
-    cls.closed = closed  # type: ignore[attr-defined]
-    cls.drained = drained  # type: ignore[attr-defined]
+    add_methods(cls, closed=_closed, drained=_drained)

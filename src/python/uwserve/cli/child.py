@@ -19,7 +19,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
-from .._run import listening, signals
+from .._run import listening
+from .._run import signals as signals  # its hook of forks comes before the one here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ class Restarts:
                 os.set_inheritable(descriptor, False)
             self._sockets[data[len(LISTEN) :].decode()] = descriptors
         listening.supply = self.supply
-        signals.call_in_child(self._begin_child)
+        os.register_at_fork(after_in_child=self._begin_child)
         atexit.register(_ignore_signals)  # before the application's: it is called last
         self._server: Server | None = None
         self._lock = threading.Lock()

@@ -302,7 +302,7 @@ def _mode(text: str) -> int:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an octal number, such as 660") from None
     try:
-        return unix_mode("the mode", mode) or 0
+        return unix_mode("the mode", mode)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -114,7 +114,7 @@ def replaced(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 def _merged(own: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """``--dashboard`` over the application's own: what the command line leaves open stays."""
     if isinstance(own, own_pages.Settings):
-        own = {name: getattr(own, name) for name in own_pages.Settings.__slots__}
+        own = own._asdict()
     elif isinstance(own, str):
         own = {"path": own}
     return {**own, **given} if isinstance(own, dict) else dict(given)

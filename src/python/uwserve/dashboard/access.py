@@ -19,7 +19,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from .. import _logs
+from .. import _core, _logs
 from .._options.proxies import UNIX
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Access:
         return bool(host) and origin.lower().partition("://")[2] == host
 
     def _refusal(self, request: Request) -> str:
-        if request._is_unknown:
+        if _core.is_unknown(request):
             return "the PROXY header of its connection names no client"
         ip = self._server.request_ip(request)
         address = _address(ip[0]) if ip else None

@@ -10,9 +10,9 @@
             ws.send("x")
             assert ws.receive() == "x"
 
-With ``pytest_plugins = ["uwserve.testing.plugin"]`` in ``conftest.py`` there is a fixture ``serving`` that stops what
-it started. Needs nothing but the standard library, the plugin pytest. No wait is without an end: 10 seconds, unless
-``timeout`` says otherwise. What a handler raises is raised in the test.
+With ``pytest_plugins = ["uwserve.testing.plugin"]`` in ``conftest.py``, a fixture ``serving`` stops the servers that it
+starts. The helpers need only the standard library; the plugin needs pytest. Every wait ends after ``timeout`` seconds,
+10 by default. An exception of a handler is raised in the test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``WebSocketClient``: a WebSocket for tests. Synchronous, strict, and no wait without an end."""
+"""``WebSocketClient``: a WebSocket for tests. It is synchronous and strict, and every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class UnexpectedClose(ConnectionClosed):
-    """The connection closed while something else was waited for. Has ``code`` and ``reason``."""
+    """The connection closed while the test waited for something else. Has ``code`` and ``reason``."""
 
     def __init__(self, code: int, reason: str, waited_for: str) -> None:
         super().__init__(code, reason)
@@ -38,14 +38,14 @@ class UnexpectedClose(ConnectionClosed):
 class WebSocketClient:
     """A connection to the server under test; ``LiveServer.connect`` and ``connect`` make it.
 
-    Pings are answered, and a Close echoed, while a method waits; in between nothing happens. As a context manager it
-    is closed with 1000 at the end of the block, or just dropped when the block raised. Every ``timeout`` is in seconds
-    and by default the connection's. One thread at a time.
+    Pings are answered, and a Close is echoed, while a method waits, and only then. As a context manager it closes with
+    1000 at the end of the block, or just drops the connection if the block raised. Every ``timeout`` is in seconds, and
+    defaults to the connection's. One thread at a time.
     """
 
-    def __init__(self, connection: Connection, max_size: int) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._max_size = max_size
+        self._max_size = connection.max_size
         self._messages: deque[str | bytes] = deque()
         self._pings: deque[bytes] = deque()
         self._pongs: deque[bytes] = deque()
@@ -59,79 +59,74 @@ class WebSocketClient:
 
     @property
     def response(self) -> HttpResponse:
-        """The server's 101, for its headers."""
+        """The server's 101 response, for its headers."""
         return self._connection.response
 
     @property
     def protocol(self) -> str:
-        """The subprotocol that was agreed on, or ``""``."""
+        """The negotiated subprotocol, or ``""``."""
         return self.response.headers.get("sec-websocket-protocol") or ""
 
     @property
     def compression(self) -> bool:
-        """True when permessage-deflate was agreed on (RFC 7692)."""
+        """True if permessage-deflate was negotiated (RFC 7692)."""
         return self._connection.deflate is not None
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of frames that were read from the socket: what compression made of the messages."""
+        """Bytes of frames that were read from the socket, so compressed messages count with their compressed size."""
         return self._connection.received
 
     @property
     def closed(self) -> Closed | None:
-        """``(code, reason)`` once the close was seen; 1006 without a Close frame, 1005 without a code."""
+        """``(code, reason)`` once the connection has closed; 1006 without a Close frame, 1005 without a code."""
         return self._closed
 
     # --- out ---
 
     def send(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send a message: ``str`` as text, bytes-like as binary; compressed when that was agreed on.
+        """Send a message: ``str`` as text, bytes-like as binary; compressed if that was negotiated.
 
-        Raises ``TypeError`` for anything else, ``ConnectionClosed`` when the connection is closed, ``TimeoutError``
-        when the server does not take it. That a server has gone may show at the next wait only, as ever with TCP.
+        Raises ``TypeError`` for anything else, ``ConnectionClosed`` if the connection is closed, ``TimeoutError`` if
+        the server does not read. As always with TCP, only the next wait may notice that the server has closed.
         """
         opcode, payload = _payload(message)
-        if self._connection.deflate is not None and payload:
-            self._write(opcode, self._connection.deflate.compress(payload), compressed=True)
-        else:
-            self._write(opcode, payload)
+        deflate = self._connection.deflate if payload else None
+        data = payload if deflate is None else deflate.compress(payload)
+        self._write(opcode, data, compressed=deflate is not None)
 
     def send_json(self, value: object) -> None:
         """Send ``value`` as JSON text."""
         self.send(json_module.dumps(value))
 
     def send_fragments(self, parts: Iterable[str | bytes]) -> None:
-        """Send one message in a frame for each part, uncompressed; all ``str`` or all bytes-like."""
+        """Send one message, uncompressed, with a frame for each part. The parts are all ``str`` or all bytes-like."""
         made = [_payload(part) for part in parts]
         if len({opcode for opcode, _ in made}) != 1:
-            raise TypeError("the parts of a message must be there, and all str or all bytes-like")
+            raise TypeError("the parts of a message must not be empty, and all str or all bytes-like")
         for index, (opcode, payload) in enumerate(made):
             self._write(CONTINUATION if index else opcode, payload, fin=index == len(made) - 1)
 
     def ping(self, data: bytes | None = None, *, timeout: float | None = None) -> None:
-        """Send a Ping and wait for its Pong: by then the server has handled all that was sent before.
+        """Send a Ping and wait for its Pong: by then the server has handled everything that was sent before.
 
-        Messages that come meanwhile wait for ``receive``. ``data``: up to 125 bytes, by default random ones.
+        Messages that arrive meanwhile are kept for ``receive``. ``data``: up to 125 bytes, random by default.
         """
-        token = os.urandom(8) if data is None else bytes(data)
-        if len(token) > _frames.MAX_CONTROL:
-            raise ValueError(f"data must have at most 125 bytes, got {len(token)}")
+        token = _control(os.urandom(8) if data is None else data)
         self._pongs.clear()
         self._write(PING, token)
         self._wait(lambda: token in self._pongs, f"the Pong of {token!r}", timeout)
 
     def pong(self, data: bytes = b"") -> None:
         """Send an unsolicited Pong (RFC 6455 section 5.5.3)."""
-        if len(data) > _frames.MAX_CONTROL:
-            raise ValueError(f"data must have at most 125 bytes, got {len(data)}")
-        self._write(PONG, bytes(data))
+        self._write(PONG, _control(data))
 
     def _write(self, opcode: int, payload: bytes, *, fin: bool = True, compressed: bool = False) -> None:
         if self._closed is not None or self._sent_close:
             raise ConnectionClosed(*(self._closed or (ABNORMAL, "close() was called")))
         try:
             self._connection.write(_frames.encode(opcode, payload, fin=fin, compressed=compressed))
-        except (ConnectionError, ssl.SSLError):  # gone, the latter over TLS; what it said before can still be read
+        except (ConnectionError, ssl.SSLError):  # closed (SSLError with TLS); what was received can still be read
             pass
 
     # --- in ---
@@ -139,8 +134,8 @@ class WebSocketClient:
     def receive(self, timeout: float | None = None) -> str | bytes:
         """The next message: ``str`` or ``bytes``.
 
-        Raises ``TimeoutError`` when none comes, ``UnexpectedClose`` when the connection closes instead,
-        ``ProtocolError`` when the server breaks the protocol, and what a handler of a ``LiveServer`` raised meanwhile.
+        Raises ``TimeoutError`` if none arrives, ``UnexpectedClose`` if the connection closes instead,
+        ``ProtocolError`` if the server violates the protocol, and the exception of a handler of a ``LiveServer``.
         """
         self._wait(lambda: self._messages, "a message", timeout)
         return self._messages.popleft()
@@ -160,7 +155,7 @@ class WebSocketClient:
         return message
 
     def receive_json(self, timeout: float | None = None) -> Any:
-        """The next message, parsed as JSON; ``AssertionError`` when it is not."""
+        """The next message, parsed as JSON; ``AssertionError`` if it is not JSON."""
         message = self.receive(timeout)
         try:
             return json_module.loads(message)
@@ -178,13 +173,13 @@ class WebSocketClient:
                 return
 
     def expect_nothing(self) -> None:
-        """``AssertionError`` when the server has sent a message by the time a Ping comes back."""
+        """Send a Ping; ``AssertionError`` if the server sends a message before the Pong."""
         self.ping()
         if self._messages:
             raise AssertionError(f"expected no message, received {_shown(self._messages[0])}")
 
     def expect_ping(self, data: bytes | None = None, timeout: float | None = None) -> bytes:
-        """Wait for a Ping, with this ``data`` if given, and return its data."""
+        """Wait for a Ping and return its data; ``AssertionError`` if that is not ``data``, if given."""
         self._wait(lambda: self._pings, "a Ping", timeout)
         got = self._pings.popleft()
         if data is not None and got != data:
@@ -194,7 +189,7 @@ class WebSocketClient:
     def expect_close(self, code: int | None = None, reason: str | None = None, timeout: float | None = None) -> Closed:
         """Wait until the connection is closed; returns ``(code, reason)``.
 
-        ``AssertionError`` for another code or reason, and for a message that comes instead.
+        ``AssertionError`` for another code or reason, and for a message that arrives instead.
         """
         self._wait(lambda: self._messages or self._closed, "a close", timeout)
         if self._messages:
@@ -209,11 +204,11 @@ class WebSocketClient:
     # --- ends ---
 
     def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> Closed:
-        """Close with ``code`` and ``reason`` and wait for the answer; messages that come meanwhile are kept.
+        """Close with ``code`` and ``reason`` and wait for the server's Close; messages that arrive meanwhile are kept.
 
-        Returns how it closed. Nothing happens when it is closed already. 0, 1005 and 1006 send a Close without a code
-        and a reason. ``ValueError`` for another code that must not be sent and for a reason over 123 bytes,
-        ``TimeoutError`` when the server does not answer.
+        Returns code and reason of the close. Does nothing on a closed connection. 0, 1005 and 1006 send a Close without
+        code and reason. ``ValueError`` for another code that must not be sent and for a reason over 123 bytes,
+        ``TimeoutError`` if the server does not answer.
         """
         body = _frames.close_payload(code, reason)
         if self._closed is None and not self._sent_close:
@@ -224,10 +219,10 @@ class WebSocketClient:
         return self._closed
 
     def drop(self) -> None:
-        """Close the socket without a word: the server's ``close`` handler sees 1006."""
+        """Close the socket without a Close frame: the server's ``close`` handler is called with 1006."""
         if self._closed is None:
             self._closed = Closed(ABNORMAL, "")
-        self._connection.end()
+        self._connection.socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -246,7 +241,7 @@ class WebSocketClient:
     # --- frames ---
 
     def _wait(self, condition: Callable[[], object], waited_for: str, timeout: float | None) -> None:
-        """Handle frames until ``condition()``; ``UnexpectedClose`` when the connection closes first."""
+        """Handle frames until ``condition()``; ``UnexpectedClose`` if the connection closes first."""
         deadline = Deadline.after(self._connection.timeout if timeout is None else timeout)
         while not condition():
             if self._closed is not None:
@@ -294,13 +289,13 @@ class WebSocketClient:
             self._write(CLOSE, payload[:2])
             self._sent_close = True
         self._closed = Closed(code, reason)
-        try:  # the server ends TCP (section 7.1.1); nothing may follow its Close frame
+        try:  # the server ends TCP (RFC 6455 section 7.1.1); nothing may follow its Close frame
             deadline = Deadline.after(self._connection.timeout)
             after = self._connection.frame(deadline, "the end of the connection", watch=False)
         except TimeoutError as error:
             raise ProtocolError("the server sent a Close frame and does not end the connection") from error
         finally:
-            self._connection.end()
+            self._connection.socket.close()
         if after is not None:
             raise ProtocolError(f"a {_frames.NAMES[after.opcode]} frame follows the Close frame (RFC 6455 section 1.4)")
 
@@ -311,6 +306,13 @@ def _payload(message: object) -> tuple[int, bytes]:
     if isinstance(message, (bytes, bytearray, memoryview)):
         return BINARY, bytes(message)
     raise TypeError(f"a message must be str or bytes-like, got {type(message).__name__}")
+
+
+def _control(data: bytes) -> bytes:
+    """The payload of a control frame, which is limited."""
+    if len(data) > _frames.MAX_CONTROL:
+        raise ValueError(f"data must have at most 125 bytes, got {len(data)}")
+    return bytes(data)
 
 
 def _shown(message: str | bytes) -> str:

@@ -1,7 +1,7 @@
-"""The wire below the client: a socket that does not block, frames in and out, deadlines, and watching the handlers.
+"""The connection below the client: a non-blocking socket, frames in and out, deadlines, and the handlers' exceptions.
 
-One thread uses a connection. Nothing is read unless the test waits for something; a long send reads, too, so that it
-cannot wait for a server that waits for it.
+One thread uses a connection. It reads only while the test waits for something. A long send reads, too: otherwise client
+and server could each wait for the other to read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._deflate import OFFER, Deflate
 from ._errors import ProtocolError
 from ._frames import Frame, FrameReader
 from ._http import HttpResponse, fields, read_response
-from ._transport import Deadline, dial
+from ._transport import TIMEOUT, Deadline, dial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 MAX_HEAD = 1 << 16
+MAX_SIZE = 64 << 20
+"""Default of the largest message that a client accepts, in bytes."""
 WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class HandshakeRefused(Exception):
-    """The server answered the handshake with something else than 101."""
+    """The server answered the handshake with a status other than 101."""
 
     response: HttpResponse
-    """Its answer."""
+    """The server's answer."""
 
     def __init__(self, path: str, response: HttpResponse) -> None:
         super().__init__(path, response)
@@ -54,58 +56,56 @@ class Connection:
         self,
         target: Target,
         path: str,
-        *,
-        protocols: Sequence[str],
-        headers: HeadersInit | None,
-        cookies: Mapping[str, str] | None,
-        compression: bool,
-        max_size: int,
-        timeout: float,
-        errors: HandlerErrors | None,
+        protocols: Sequence[str] = (),
+        headers: HeadersInit | None = None,
+        cookies: Mapping[str, str] | None = None,
+        compression: bool = False,
+        max_size: int = MAX_SIZE,
+        timeout: float = TIMEOUT,
+        errors: HandlerErrors | None = None,
     ) -> None:
+        if any(character in path for character in " \r\n") or not path.startswith("/"):
+            raise ValueError(f"path must begin with '/' and have no white space, got {path!r}")
         self.timeout = timeout
+        self.max_size = max_size
         self.received = 0
         self.deflate: Deflate | None = None
         self._errors = errors
         self._ended = False
         key = base64.b64encode(os.urandom(16))
         sent = fields(headers, cookies)
-        head = [f"GET {path} HTTP/1.1"]
+        head = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
+        head += [("Sec-WebSocket-Key", key.decode()), *sent.items()]
         if "host" not in sent:
-            head.append(f"Host: {target.host}")
-        head += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
-        head.append(f"Sec-WebSocket-Key: {key.decode()}")
-        head += [f"{name}: {value}" for name, value in sent.items()]
+            head.insert(0, ("Host", target.host))
         if protocols:
-            head.append(f"Sec-WebSocket-Protocol: {', '.join(protocols)}")
+            head.append(("Sec-WebSocket-Protocol", ", ".join(protocols)))
         if compression:
-            head.append(f"Sec-WebSocket-Extensions: {OFFER}")
-        if any(character in path for character in " \r\n") or not path.startswith("/"):
-            raise ValueError(f"path must begin with '/' and have no white space, got {path!r}")
-        self._socket = dial(target, timeout)
+            head.append(("Sec-WebSocket-Extensions", OFFER))
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head), "", ""]
+        self.socket = dial(target, timeout)
         try:
-            self._socket.sendall("\r\n".join([*head, "", ""]).encode("latin-1"))
+            self.socket.sendall("\r\n".join(lines).encode("latin-1"))
             self.response, rest = self._read_head(path)
             if self.response.status != 101:
                 raise HandshakeRefused(path, self.response)
             accept = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
             self._check(accept, protocols, compression)
-            self._socket.setblocking(False)
+            self.socket.setblocking(False)
         except TimeoutError:
-            self._socket.close()
+            self.socket.close()
             raise TimeoutError(f"no answer to the handshake on {path} from {target} within {timeout:g} s") from None
         except BaseException:
-            self._socket.close()
+            self.socket.close()
             raise
-        self._reader = FrameReader(max_size, self.deflate is not None)
-        self._reader.buffer += rest
+        self._reader = FrameReader(max_size, self.deflate is not None, rest)
 
     # --- the handshake ---
 
     def _read_head(self, path: str) -> tuple[HttpResponse, bytes]:
         data = b""
         while b"\r\n\r\n" not in data:
-            piece = self._socket.recv(4096)
+            piece = self.socket.recv(4096)
             if not piece or len(data) > MAX_HEAD:
                 raise ConnectionError(f"the server closed the connection during the handshake on {path}: {data!r}")
             data += piece
@@ -115,12 +115,12 @@ class Connection:
         if version != "HTTP/1.1" or not words[:3].isdecimal():
             raise ProtocolError(f"the answer to the handshake begins with {status!r}, not with HTTP/1.1 and a status")
         if words[:3] != "101":
-            return read_response(data, self._socket), b""
+            return read_response(data, self.socket), b""
         pairs = [(name, value) for name, _, value in (line.partition(":") for line in lines)]
         return HttpResponse(101, words[4:], Headers(pairs), b""), rest
 
     def _check(self, accept: str, protocols: Sequence[str], compression: bool) -> None:
-        """Section 4.1: what a client must see in a 101."""
+        """Checks the 101 as RFC 6455 section 4.1 requires of a client."""
         headers = self.response.headers
         wanted = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-accept": accept}
         for name, value in wanted.items():
@@ -139,8 +139,8 @@ class Connection:
     # --- frames ---
 
     def frame(self, deadline: Deadline, waited_for: str, *, watch: bool = True) -> Frame | None:
-        """The next frame, ``None`` at the end of the stream. ``TimeoutError`` at the deadline; with ``watch`` what a
-        handler raised, when nothing else comes any more."""
+        """The next frame, or ``None`` at the end of the stream. ``TimeoutError`` at the deadline; with ``watch``, also
+        the exception of a handler, if the server sends nothing more."""
         while True:
             frame = self._reader.next()
             if frame is not None or self._ended:
@@ -149,38 +149,38 @@ class Connection:
             self._fill()
 
     def _fill(self) -> None:
-        """Read what is there into the buffer, and notice the end of the stream."""
+        """Read the bytes that have arrived into the buffer, and notice the end of the stream."""
         try:
-            while data := self._socket.recv(1 << 16):
+            while data := self.socket.recv(1 << 16):
                 self._reader.buffer += data
                 self.received += len(data)
             self._ended = True
         except WANTS:
             pass
-        except (ConnectionResetError, ssl.SSLError):  # the latter: the end of TCP without that of TLS
+        except (ConnectionResetError, ssl.SSLError):  # SSLError: TCP ended without the end of TLS
             self._ended = True
 
     def write(self, data: bytes) -> None:
-        """Send all of it. ``TimeoutError`` when the server does not take it, ``ConnectionError`` when it is gone."""
+        """Send all of it. ``TimeoutError`` if the server does not read, ``ConnectionError`` if it has closed."""
         deadline = Deadline.after(self.timeout)
         view = memoryview(data)
         while view:
             try:
-                view = view[self._socket.send(view) :]
+                view = view[self.socket.send(view) :]
             except WANTS:
                 events = select.POLLOUT if self._ended else select.POLLOUT | select.POLLIN
                 self._wait(events, deadline, f"the server to take {len(view)} more bytes")
                 self._fill()
 
     def _wait(self, events: int, deadline: Deadline, waited_for: str, watch: bool = True) -> None:
-        """Return when the socket is ready for ``events``; raise what a handler raised, or ``TimeoutError``."""
+        """Return when the socket is ready for ``events``; raise a handler's exception, or ``TimeoutError``."""
         poll = select.poll()
-        poll.register(self._socket, events)
+        poll.register(self.socket, events)
         watched = self._errors.fileno() if watch and self._errors is not None else -1
         if watched >= 0:
             poll.register(watched, select.POLLIN)
         ready = dict(poll.poll(deadline.left * 1000))
-        if self._socket.fileno() in ready:
+        if self.socket.fileno() in ready:
             return
         if watched in ready and self._errors is not None:
             poll.unregister(watched)
@@ -189,12 +189,3 @@ class Connection:
                 self._errors.throw()
             return
         raise TimeoutError(f"waited {deadline.seconds:g} s for {waited_for}, and nothing came")
-
-    @property
-    def open(self) -> bool:
-        """False once ``end`` was called."""
-        return self._socket.fileno() >= 0
-
-    def end(self) -> None:
-        """Close the socket."""
-        self._socket.close()

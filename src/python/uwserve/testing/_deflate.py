@@ -13,7 +13,7 @@ WINDOWS = ("server_max_window_bits", "client_max_window_bits")
 
 
 class Deflate:
-    """What was agreed on, and the two streams. ``ProtocolError`` for an answer that the offer does not allow."""
+    """The negotiated parameters and the two streams. ``ProtocolError`` for an answer that the offer does not allow."""
 
     def __init__(self, answer: str) -> None:
         name, *parameters = (part.strip() for part in answer.split(";"))
@@ -40,19 +40,19 @@ class Deflate:
         self._inflate = zlib.decompressobj(-self._server_bits)
 
     def _start_deflating(self) -> None:
-        # zlib makes raw streams of 9 bits and more only. Stored blocks refer to nothing, so they fit a window of 8.
+        # zlib's raw streams need at least 9 bits. Stored blocks have no back references, so they fit a window of 8.
         level = zlib.Z_DEFAULT_COMPRESSION if self._client_bits > 8 else 0
         self._deflate = zlib.compressobj(level, zlib.DEFLATED, -max(9, self._client_bits))
 
     def compress(self, payload: bytes) -> bytes:
-        """The payload of one message (section 7.2.1)."""
+        """The compressed payload of one message (section 7.2.1)."""
         data = self._deflate.compress(payload) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         if self._forgets_sent:
             self._start_deflating()
         return data.removesuffix(TAIL)
 
     def decompress(self, payload: bytes, max_size: int) -> bytes:
-        """The message that the payloads of its frames are (section 7.2.2)."""
+        """The message from the payloads of its frames (section 7.2.2)."""
         try:
             message = self._inflate.decompress(payload + TAIL, max_size + 1)
         except zlib.error as error:

@@ -1,6 +1,7 @@
-"""WebSocket frames as a client writes and reads them (RFC 6455 section 5), strictly.
+"""WebSocket frames as a strict client writes and reads them (RFC 6455 section 5).
 
-``FrameReader`` takes bytes in any pieces and gives whole frames; what a server must not send raises ``ProtocolError``.
+``FrameReader`` accepts bytes in any pieces and returns whole frames. Whatever a server must not send raises
+``ProtocolError``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NAMES = {CONTINUATION: "continuation", TEXT: "text", BINARY: "binary", CLOSE: "Close", PING: "Ping", PONG: "Pong"}
 MAX_CONTROL = 125
 NO_STATUS, ABNORMAL = 1005, 1006
-WITHOUT_STATUS = (0, NO_STATUS, ABNORMAL)  # what stands for a Close frame without a code, in a call
+WITHOUT_STATUS = (0, NO_STATUS, ABNORMAL)  # arguments that mean a Close frame without a code
 
 
 class Frame(NamedTuple):
@@ -82,10 +83,10 @@ def utf8(data: bytes, what: str) -> str:
 
 
 class FrameReader:
-    """Frames out of the bytes that came. ``max_size`` bounds one frame's payload, in bytes."""
+    """Frames from received bytes, ``received`` first. ``max_size`` bounds the payload of a frame, in bytes."""
 
-    def __init__(self, max_size: int, compression: bool) -> None:
-        self.buffer = bytearray()
+    def __init__(self, max_size: int, compression: bool, received: bytes) -> None:
+        self.buffer = bytearray(received)
         self._max_size = max_size
         self._compression = compression
         self._in_message = False

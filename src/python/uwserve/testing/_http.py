@@ -26,19 +26,19 @@ class HttpResponse:
     status: int
     """The status code."""
     reason: str
-    """The words behind the code."""
+    """The reason phrase behind the code."""
     headers: Headers
-    """The fields, matched without regard to case."""
+    """The fields, case-insensitive."""
     body: bytes
-    """The body, its transfer coding undone."""
+    """The body, without its transfer coding."""
 
     @property
     def text(self) -> str:
-        """The body as UTF-8; ``UnicodeDecodeError`` when it is not."""
+        """The body as UTF-8; ``UnicodeDecodeError`` if it is not UTF-8."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body parsed as JSON; ``ValueError`` that shows the body when it is not."""
+        """The body parsed as JSON; ``ValueError``, with the body in its text, if it is not JSON."""
         try:
             return json_module.loads(self.body)
         except ValueError as error:
@@ -75,14 +75,13 @@ def send_request(
     target: Target,
     method: str,
     path: str,
-    *,
     headers: HeadersInit | None,
     cookies: Mapping[str, str] | None,
     body: str | bytes | None,
     json: Any,
     timeout: float,
 ) -> HttpResponse:
-    """One request on a connection of its own. ``TimeoutError`` and ``ConnectionError`` say what was asked."""
+    """One request on a new connection. ``TimeoutError`` and ``ConnectionError`` name the request."""
     made = fields(headers, cookies)
     if json is not None:
         if body is not None:
@@ -118,7 +117,7 @@ def _read(response: http.client.HTTPResponse) -> HttpResponse:
 
 
 class _Rest(io.RawIOBase):
-    """The bytes that were read from a socket already, then what follows on it; a file for ``http.client``."""
+    """The bytes already read from a socket, then those that follow on it, as a file for ``http.client``."""
 
     def __init__(self, read: bytes, sock: socket.socket) -> None:
         self._read, self._socket = read, sock
@@ -138,7 +137,7 @@ class _Rest(io.RawIOBase):
 
 
 def read_response(read: bytes, sock: socket.socket) -> HttpResponse:
-    """The response to a GET whose first bytes are ``read`` and whose rest is still to come on ``sock``."""
+    """The response to a GET whose first bytes are ``read``; the rest is still to be read from ``sock``."""
     response = http.client.HTTPResponse(_Rest(read, sock), method="GET")  # type: ignore[arg-type]
     response.begin()
     return _read(response)

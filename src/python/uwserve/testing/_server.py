@@ -1,8 +1,9 @@
-"""``serving(...)``: a server in a thread of the test's process, and what a test wants of it (``LiveServer``)."""
+"""``serving(...)``: a server in a thread of the test's process, and ``LiveServer``, its interface for a test."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import ssl
 import sys
 import time
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import Request, Response, Server, serve
 from .._options.serve import SERVE
 from .._options.tls import pem
+from .._run.listening import shown
 from .._run.tasks import run_factory
 from ._client import WebSocketClient
-from ._connection import Connection, HandshakeRefused
+from ._connection import MAX_SIZE, Connection, HandshakeRefused
 from ._errors import HandlerErrors
 from ._http import HttpResponse, send_request
 from ._transport import TIMEOUT, Target, target_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
@@ -33,15 +34,13 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 GRACE = 1.0
-"""Seconds that coroutines of handlers get to end after the test, before they are cancelled."""
+"""Seconds that coroutines of handlers have to end after the test, before they are cancelled."""
 ADDRESS = frozenset(("port", "hostname", "unix", "unix_mode", "fd", "reuse_port", "ipv6_only"))
-"""Options of a target that are of no use to a test."""
-MAX_SIZE = 64 << 20
-"""Bytes of the largest message a client takes."""
+"""Options of a target that a test ignores: the server listens on a free port."""
 
 
 def upgrade_all(request: Request, server: Server) -> Response | None:
-    """The ``fetch`` of a server that was given none: every handshake is accepted."""
+    """The default ``fetch``: accepts every handshake."""
     if server.upgrade(request):
         return None
     return Response("This server was given neither fetch nor routes: it only accepts WebSockets.\n", 426)
@@ -50,16 +49,16 @@ def upgrade_all(request: Request, server: Server) -> Response | None:
 class LiveServer:
     """A server that runs in a thread of this process. ``serving`` makes it; a context manager that stops it.
 
-    An exception out of a handler that no ``error`` handler takes is raised in the test: by the wait of a client that it
-    leaves without an answer, else at the end of the block. ``expect_error`` takes one that is meant to be.
+    An exception of a handler that no ``error`` handler handles is raised in the test: by a client that waits for an
+    answer in vain, else at the end of the block. ``expect_error`` waits for an exception that the test intends.
     """
 
-    __test__ = False  # not a test, whatever its name is imported as
+    __test__ = False  # pytest does not collect it, whatever name it is imported under
 
     server: Server
-    """The server itself, for ``publish``, ``stats``, ``reload``; ``call`` does what only its own thread may do."""
+    """The server itself, for ``publish``, ``stats``, ``reload``; ``call`` runs what only its own thread may do."""
     timeout: float
-    """Seconds that any wait takes at most, by default."""
+    """Default of every wait, in seconds."""
 
     def __init__(self, server: Server, target: Target, *, raise_errors: bool, timeout: float) -> None:
         self.server = server
@@ -102,25 +101,20 @@ class LiveServer:
         """Open a WebSocket on ``path``, query included; ``protocols`` are offered in this order.
 
         ``compression`` offers permessage-deflate. ``timeout`` is the new connection's default. Raises
-        ``HandshakeRefused`` (with ``response``) when the server answers otherwise, ``ProtocolError`` when it answers
-        wrongly, ``TimeoutError`` and ``OSError``. What the test leaves open is closed with 1001 at the end.
+        ``HandshakeRefused`` (with ``response``) if the server answers with another status, ``ProtocolError`` if its
+        answer violates the protocol, ``TimeoutError`` and ``OSError``. Clients that the test leaves open are closed
+        with 1001 at the end.
         """
-        client = _connect(
-            self._target.with_tls(ssl_context, server_hostname),
-            path,
-            protocols=protocols,
-            headers=headers,
-            cookies=cookies,
-            compression=compression,
-            max_size=max_size,
-            timeout=self.timeout if timeout is None else timeout,
-            errors=self._errors if self._raise_errors else None,
+        target = self._target.with_tls(ssl_context, server_hostname)
+        errors = self._errors if self._raise_errors else None
+        client = WebSocketClient(
+            Connection(target, path, protocols, headers, cookies, compression, max_size, self._seconds(timeout), errors)
         )
         self._clients.append(client)
         return client
 
     def expect_refusal(self, path: str = "/", status: int | None = None, **options: Any) -> HttpResponse:
-        """The answer to a handshake that must be refused, with this ``status`` if given: ``AssertionError`` otherwise.
+        """The answer to a refused handshake; ``AssertionError`` if the server accepts, or for another ``status``.
 
         ``options`` are those of ``connect``.
         """
@@ -149,16 +143,8 @@ class LiveServer:
 
         ``json`` is sent as JSON instead of ``body``. Raises ``TimeoutError`` and other ``OSError``.
         """
-        return send_request(
-            self._target.with_tls(ssl_context, server_hostname),
-            method,
-            path,
-            headers=headers,
-            cookies=cookies,
-            body=body,
-            json=json,
-            timeout=self.timeout if timeout is None else timeout,
-        )
+        target = self._target.with_tls(ssl_context, server_hostname)
+        return send_request(target, method, path, headers, cookies, body, json, self._seconds(timeout))
 
     def get(self, path: str = "/", **options: Any) -> HttpResponse:
         """``request("GET", ...)``."""
@@ -168,12 +154,15 @@ class LiveServer:
         """``request("POST", ...)``."""
         return self.request("POST", path, **options)
 
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
     # --- the server's thread ---
 
     def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
-        """``function(*args)`` on the server's thread, between two handlers; returns its value, raises what it raises.
+        """``function(*args)`` on the server's thread, between two handlers; returns its value or raises its exception.
 
-        ``TimeoutError`` when a handler keeps the thread, with what it is doing; ``RuntimeError`` after the end.
+        ``TimeoutError``, with the thread's stack, if a handler blocks the thread; ``RuntimeError`` after the end.
         """
         if self.server.on_loop_thread():
             return function(*args)
@@ -186,17 +175,17 @@ class LiveServer:
                 future.set_exception(exc)
 
         self.server.call_soon(run)
-        seconds = self.timeout if timeout is None else timeout
+        seconds = self._seconds(timeout)
         if not concurrent.futures.wait([future], seconds).done:
             raise TimeoutError(f"the server's thread was busy for {seconds:g} s{self._stack()}")
         return future.result()
 
     def wait_until(self, condition: Callable[[], T], timeout: float | None = None) -> T:
-        """Call ``condition`` on the server's thread until it returns something true, and return that.
+        """Call ``condition`` on the server's thread until it returns a true value, and return that value.
 
         For effects that a client cannot see, such as the work of a ``close`` handler. ``AssertionError`` on timeout.
         """
-        seconds = self.timeout if timeout is None else timeout
+        seconds = self._seconds(timeout)
         end = time.monotonic() + seconds
         while not (value := self.call(condition)):
             if time.monotonic() > end:
@@ -208,20 +197,20 @@ class LiveServer:
 
     @property
     def errors(self) -> list[BaseException]:
-        """Exceptions of handlers that no test has seen yet, in order. The list is a copy."""
+        """Exceptions of handlers that were not raised in the test yet, in order. The list is a copy."""
         return self._errors.all()
 
     def expect_error(self, kind: type[E], match: str | None = None, timeout: float | None = None) -> E:
-        """Wait for a handler to raise a ``kind``, with a text that the pattern ``match`` is found in, and take it.
+        """Wait for a handler to raise a ``kind`` whose text contains a match of the pattern ``match``.
 
-        Returns the exception, which is not raised any more. ``AssertionError`` when none comes.
+        Returns the exception, which is then not raised in the test. ``AssertionError`` on timeout.
         """
-        return self._errors.expect(kind, match, self.timeout if timeout is None else timeout)
+        return self._errors.expect(kind, match, self._seconds(timeout))
 
     def raise_errors(self) -> None:
-        """Raise the first exception of a handler that no test has seen yet, if there is one.
+        """Raise the first exception of a handler that was not raised in the test yet, if there is one.
 
-        What runs on the server's thread now is waited for.
+        Waits for the handler that runs on the server's thread now.
         """
         self._errors.settle()
         self._errors.throw()
@@ -229,10 +218,10 @@ class LiveServer:
     # --- the end ---
 
     def stop(self) -> None:
-        """Stop the server (sockets see 1001), drop the clients and wait for the end. Nothing happens the second time.
+        """Stop the server (sockets are closed with 1001), drop the clients and wait for the end. Idempotent.
 
-        Coroutines of handlers have a second to end and are then cancelled. Raises ``TimeoutError`` when the server does
-        not end because a handler keeps its thread, with what that is doing.
+        Coroutines of handlers have a second to end and are then cancelled. Raises ``TimeoutError``, with the thread's
+        stack, if the server does not end because a handler blocks its thread.
         """
         try:
             if not self.server.finished:
@@ -245,7 +234,7 @@ class LiveServer:
     def _end(self) -> None:
         stopped = self.server.stop(timeout=GRACE)
         if self.server.running:
-            self._errors.settle()  # the sockets get their Close before the clients go: always 1001, never 1006
+            self._errors.settle()  # the Close frames are sent before the clients drop: always 1001, never 1006
         self._drop_clients()
         if self._ended(stopped, GRACE + 0.5):
             return
@@ -262,12 +251,12 @@ class LiveServer:
     def _ended(self, stopped: Stopped, seconds: float) -> bool:
         try:
             return stopped.wait(seconds)
-        except RuntimeError:  # a handler's SystemExit has ended the thread: what is left ends in a new one
+        except RuntimeError:  # a handler's SystemExit has ended the thread: the stop continues in a new one
             self.server.start()
             return stopped.wait(seconds)
 
     def _stack(self) -> str:
-        """Where the server's thread is, for the text of an error."""
+        """The stack of the server's thread, for the text of an error."""
         thread = self.server._control.state.thread
         frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
         return ":\n" + "".join(traceback.format_stack(frame)) if frame is not None else ""
@@ -278,7 +267,7 @@ class LiveServer:
     def __exit__(self, kind: object, exc: BaseException | None, where: object) -> None:
         self.stop()
         if self._raise_errors and (exc is None or isinstance(exc, Exception)):
-            self._errors.throw()  # with ``exc``, what the test itself raised, as its context
+            self._errors.throw()  # with ``exc``, the test's own exception, as its context
 
     def __repr__(self) -> str:
         return f"<LiveServer {self.server!r}, {len(self.errors)} errors>"
@@ -304,17 +293,16 @@ def serving(
                 assert ws.receive() == "x"
 
     ``options`` are those of ``uwserve.serve``. Without ``fetch`` and ``routes`` every handshake is accepted. ``target``
-    is what the command ``uwserve serve`` takes: a ``Server`` that does not run yet (then there are no ``options``), a
-    dict of options, of which those that say where it listens (``port``, ``hostname``, ``ipv6_only``, ``reuse_port``,
-    ``unix``, ``unix_mode``, ``fd``) do not count, or a function, async or not, that returns either. It returns when
-    ``startup`` has.
+    is the same as for the command ``uwserve serve``: a ``Server`` that does not run yet (without ``options``), a dict
+    of options, of which the address (``port``, ``hostname``, ``ipv6_only``, ``reuse_port``, ``unix``, ``unix_mode``,
+    ``fd``) is ignored, or a function, async or not, that returns either. Returns after ``startup`` has returned.
 
-    * ``raise_errors``: raise in the test what handlers raise and no ``error`` handler takes.
+    * ``raise_errors``: raise in the test the exceptions of handlers that no ``error`` handler handles.
     * ``timeout``: seconds, for every wait of this server's clients and for its end.
-    * ``ssl_context``: what the clients of a TLS server verify it with. Default: they trust exactly the certificates
-      in ``tls`` and expect the name ``server_hostname``, by default ``"localhost"``.
+    * ``ssl_context``: with it the clients verify a TLS server. Default: they trust exactly the certificates in ``tls``
+      and expect the name ``server_hostname``, by default ``"localhost"``.
 
-    Raises what ``serve`` raises, ``TypeError`` for a target of another type, ``ValueError`` for a server that runs.
+    Raises the errors of ``serve``, ``TypeError`` for another type of target, ``ValueError`` for a running server.
     """
     loop = None  # of an async factory
     if callable(target):
@@ -350,12 +338,11 @@ def _target(server: Server, context: ssl.SSLContext | None, server_hostname: str
     assert server.port is not None
     host = server.hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    shown = f"[{host}]" if ":" in host else host
-    return Target((host, server.port), f"{shown}:{server.port}", context, server_hostname)
+    return Target((host, server.port), shown(host, server.port), context, server_hostname)
 
 
 def trust(tls: Any) -> ssl.SSLContext:
-    """A client's context that trusts exactly the certificates of the option ``tls``, self-signed or not."""
+    """A client's context that trusts only the certificates of the option ``tls``, self-signed or not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     for entry in tls if isinstance(tls, (list, tuple)) else [tls]:
@@ -380,24 +367,11 @@ def connect(
 ) -> WebSocketClient:
     """Open a WebSocket to a server that runs elsewhere, in another process for instance.
 
-    ``url`` is ws, wss, http or https; ``unix`` the path of a socket to take instead of its host and port. ``wss`` is
+    ``url`` is ws, wss, http or https; ``unix`` is the path of a socket to use instead of its host and port. ``wss`` is
     verified with ``ssl_context``, by default the system's authorities. The rest is as in ``LiveServer.connect``.
     """
     target, path = target_of(url)
     if unix is not None:
-        target = target._replace(address=unix if isinstance(unix, (str, bytes)) else str(unix))
-    return _connect(
-        target.with_tls(ssl_context if target.tls is not None else None, server_hostname),
-        path,
-        protocols=protocols,
-        headers=headers,
-        cookies=cookies,
-        compression=compression,
-        max_size=max_size,
-        timeout=timeout,
-        errors=None,
-    )
-
-
-def _connect(target: Target, path: str, **options: Any) -> WebSocketClient:
-    return WebSocketClient(Connection(target, path, **options), options["max_size"])
+        target = target._replace(address=os.fspath(unix))
+    target = target.with_tls(ssl_context if target.tls is not None else None, server_hostname)
+    return WebSocketClient(Connection(target, path, protocols, headers, cookies, compression, max_size, timeout))

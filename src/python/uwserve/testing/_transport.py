@@ -1,4 +1,4 @@
-"""Sockets for the clients: TCP, unix and TLS, and where a URL leads."""
+"""Sockets for the clients: TCP, unix and TLS, and the server that a URL names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0
-"""Seconds any single wait takes at most, by default."""
+"""Default of every wait, in seconds."""
 
 
 class Deadline(NamedTuple):
-    """The end of a wait, on the monotonic clock, and how long it was to be."""
+    """The end of a wait, on the monotonic clock, and its full length."""
 
     end: float
     seconds: float
@@ -28,7 +28,7 @@ class Deadline(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where a server is and how to reach it."""
+    """The address of a server and the TLS settings to reach it."""
 
     address: tuple[str, int] | str | bytes
     """Host and port, or the path of a unix socket."""
@@ -36,10 +36,10 @@ class Target(NamedTuple):
     """The value of the field ``Host``."""
     tls: ssl.SSLContext | None = None
     server_hostname: str | None = None
-    """The name that the server's certificate must have, and that is sent as SNI."""
+    """The name that the server's certificate must have, and that the client sends as SNI."""
 
     def with_tls(self, context: ssl.SSLContext | None, server_hostname: str | None) -> Target:
-        """The same server with what is given in place of its own."""
+        """The same server with these settings, if they are given."""
         changed = self if context is None else self._replace(tls=context)
         return changed if server_hostname is None else changed._replace(server_hostname=server_hostname)
 
@@ -60,7 +60,7 @@ def target_of(url: str) -> tuple[Target, str]:
 
 
 def dial(target: Target, timeout: float) -> socket.socket:
-    """A connected socket, TLS included, whose operations take ``timeout`` seconds at most."""
+    """A connected socket, TLS included, whose operations time out after ``timeout`` seconds."""
     if isinstance(target.address, tuple):
         sock = socket.create_connection(target.address, timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""The pytest plugin: a fixture ``serving``. Not loaded by itself.
+"""The pytest plugin: a fixture ``serving``. It is not loaded automatically.
 
 In ``conftest.py``, or in a test file of the root folder: ``pytest_plugins = ["uwserve.testing.plugin"]``; or
 ``pytest -p uwserve.testing.plugin``.
@@ -23,7 +23,7 @@ _SERVERS: pytest.StashKey[list[LiveServer]] = pytest.StashKey()
 def serving(request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveServer]]:
     """``serving(...)`` as ``uwserve.testing.serving``, any number of times; the servers stop at the end of the test.
 
-    The test fails when a handler raised and no ``error`` handler took it, unless ``raise_errors=False``.
+    The test fails if a handler raises and no ``error`` handler handles it, unless ``raise_errors=False``.
     """
     servers: list[LiveServer] = []
     request.node.stash[_SERVERS] = servers
@@ -37,7 +37,7 @@ def serving(request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveServer
     for server in reversed(servers):
         try:
             server.__exit__(None, None, None)
-        except Exception as failure:  # the others are to be stopped, too
+        except Exception as failure:  # after the other servers are stopped, too
             failures.append(failure)
     if failures:
         raise failures[0]
@@ -45,16 +45,16 @@ def serving(request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveServer
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
-    """What handlers raised is the test's failure, not one of its end."""
+    """Let an exception of a handler fail the test itself instead of its teardown."""
     outcome = yield
     failed = outcome.excinfo[1] if outcome.excinfo else None
-    if failed is not None and not isinstance(failed, Exception):  # skipped, interrupted: not to be replaced
+    if failed is not None and not isinstance(failed, Exception):  # a skip or an interrupt stays the outcome
         return
     for server in item.stash.get(_SERVERS, []):
         if server._raise_errors:
             try:
                 server.raise_errors()
             except Exception as failure:
-                failure.__context__ = failed  # what the test itself raised is shown, too
+                failure.__context__ = failed  # the test's own exception is shown, too
                 outcome.force_exception(failure)
                 return

@@ -1,4 +1,4 @@
-#include "uws/topics/topics.h"
+#include "uws/topics/fan_out.h"
 
 #include <algorithm>
 
@@ -8,17 +8,18 @@ namespace uwserve {
 
 namespace {
 
-// uWebSockets hands its messages' opcode back to us alone. The message's number travels in the bits above it.
+// Only code of ours reads the opcode of a message in the tree, so the bits above it carry the message's number.
 static_assert(sizeof(uWS::TopicTreeMessage::opCode) == 4);
 int with_sequence(uWS::OpCode opcode, uint32_t sequence) { return static_cast<int>(sequence << 4 | opcode); }
 uWS::OpCode opcode_of(const uWS::TopicTreeMessage &message) { return static_cast<uWS::OpCode>(message.opCode & 15); }
 uint32_t sequence_of(const uWS::TopicTreeMessage &message) { return static_cast<uint32_t>(message.opCode) >> 4; }
 
-// A stream with a context of its own compresses message after message, and sees what the kernel gets.
+// The stream that compresses this message for this socket, or nullptr.
 uWS::DeflationStream *deflation_of(Socket *ws, const uWS::TopicTreeMessage &message) {
     uWS::DeflationStream *stream = message.compress ? WebSocketAccess::deflation(websocket_data(raw(ws))) : nullptr;
     return stream && stream->settings.send_window && !message.message.empty() ? stream : nullptr;
 }
+// A stream with a context must compress the messages in the order in which the kernel gets them.
 bool has_context(const uWS::DeflationStream *stream) { return stream && stream->settings.send_memory; }
 
 }  // namespace
@@ -34,7 +35,7 @@ std::optional<std::string_view> FanOut::compressed(Codecs &codecs, std::string_v
         if (form->second.empty()) return std::nullopt;
         return form->second;
     } catch (const std::bad_alloc &) {
-        return std::nullopt;  // plain, then
+        return std::nullopt;  // sent uncompressed
     }
 }
 
@@ -48,7 +49,7 @@ void Topics::install(App &app) {
     tree_ = new TopicTree([this](uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message,
                                  TopicTree::IteratorFlags flags) { return deliver(subscriber, message, flags); });
     app.topicTree = tree_;
-    // App takes these back under the same key.
+    // App removes these handlers under the same key.
     loop->addPostHandler(tree_, [this](uWS::Loop *) {
         drain();
         codecs_.trim();
@@ -59,18 +60,18 @@ void Topics::install(App &app) {
 void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::string message, uWS::OpCode opcode,
                      bool compress, std::span<uWS::Subscriber *const> refused) {
     const size_t size = message.size() + kLongestHeader;
+    sequence_ = (sequence_ + 1) & 0x7FFFFFF;
     try {
-        tree_->publish(except, topic.name, {std::move(message), with_sequence(opcode, next_sequence()), compress});
+        tree_->publish(except, topic.name, {std::move(message), with_sequence(opcode, sequence_), compress});
     } catch (const std::bad_alloc &) {
-        // uWebSockets has noted it for every subscriber, and finds no memory to keep it: their notes would point
-        // nowhere.
+        // uWebSockets has given every subscriber the index of the message, but has no memory to keep the message.
         for (uWS::Subscriber *subscriber : topic) {
             if (subscriber != except) TopicTreeAccess::take_back(subscriber);
         }
         drain_all();  // which also removes subscribers with an empty queue
         throw;
     }
-    // The tree gives it to every subscriber; from these it is taken at once, as the one message that they have queued.
+    // The tree queues the message for every subscriber. A refused one has no other queued, and discards it at once.
     for (uWS::Subscriber *subscriber : refused) {
         discards_ = true;
         tree_->drain(subscriber);
@@ -84,32 +85,16 @@ void Topics::publish(uWS::Subscriber *except, const uWS::Topic &topic, std::stri
 
 void Topics::drain_all() {
     tree_->drain();
-    queued_.clear();
+    forms_.clear();
     queued_bytes_ = pending_bytes_ = num_queued_ = 0;
 }
 
-Socket::SendStatus Topics::send_message_to(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
-                                           uint32_t sequence) {
-    return send_message(reinterpret_cast<Socket *>(s), message, opcode, compress, &large_, sequence);
-}
-
-Socket::SendStatus Topics::send_whole(us_socket_t *s, std::string_view message, uWS::OpCode opcode, bool compress,
-                                      uint32_t sequence) {
-    try {
-        return send_message_to(s, message, opcode, compress, sequence);
-    } catch (const std::bad_alloc &) {
-        drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: only this connection ends
-        return Socket::DROPPED;
-    }
-}
-
-// uWebSockets makes the topic, notes it with the subscriber, and then the subscriber with the topic. Where memory runs
-// out in between, the next of its calls that looks at one side only would free what the other still refers to.
+// uWebSockets makes the topic, adds it to the subscriber, and then adds the subscriber to the topic. If memory runs out
+// in between, a later call that looks at one side only would free an object to which the other side still refers.
 void Topics::subscribe(Socket *ws, std::string_view topic) {
-    if (!spare_note_) {
+    if (!reserved_node_) {
         std::set<uWS::Topic *> one{nullptr};
-        spare_note_ = one.extract(one.begin());
+        reserved_node_ = one.extract(one.begin());
     }
     try {
         ws->subscribe(topic);
@@ -118,8 +103,8 @@ void Topics::subscribe(Socket *ws, std::string_view topic) {
         uWS::Topic *made = tree_->lookupTopic(topic);
         if (subscriber && made && !made->count(subscriber)) {
             if (!subscriber->topics.count(made)) {
-                spare_note_.value() = made;
-                subscriber->topics.insert(std::move(spare_note_));
+                reserved_node_.value() = made;
+                subscriber->topics.insert(std::move(reserved_node_));
             }
             tree_->unsubscribe(subscriber, topic);  // undoes both, and removes a topic without subscribers
         }
@@ -127,7 +112,7 @@ void Topics::subscribe(Socket *ws, std::string_view topic) {
     }
 }
 
-// uWebSockets frees the subscriber of a last topic with the messages that are queued for it (defect T1).
+// uWebSockets frees a subscriber without topics together with its queued messages (defect T1), so they are sent first.
 bool Topics::unsubscribe(Socket *ws, std::string_view topic) {
     if (uWS::Subscriber *subscriber = subscriber_of(ws)) {
         tree_->drain(subscriber);
@@ -148,73 +133,67 @@ size_t Topics::subscriber_count(std::string_view topic) const {
     return found ? found->size() : 0;
 }
 
-// In line: small messages pay for every call.
+// In line, because a call costs a small message too much.
 [[gnu::always_inline]] inline void Topics::send_one(Socket *ws, uWS::TopicTreeMessage &message) {
-    us_socket_t *s = raw(ws);
     const uWS::OpCode opcode = opcode_of(message);
     const size_t size = message.message.size();
-    Socket::SendStatus status = Socket::DROPPED;
-    try {
-        status = send_message(ws, message.message, opcode, message.compress, &queued_, sequence_of(message));
-    } catch (const std::bad_alloc &) {
-        drop_corked(s);
-        us_socket_shutdown_read(0, s);  // half a frame may be gone: only this connection ends
-    }
-    limits_.sent(s, opcode, size, status);
+    const Socket::SendStatus status =
+        send_or_end(ws, message.message, opcode, message.compress, forms_, sequence_of(message));
+    limits_.sent(raw(ws), opcode, size, status);
 }
 
-// One message of those that a subscriber is to get. False: go on with the next.
+// Sends one queued message to a subscriber. False: the tree goes on with the next.
 bool Topics::deliver(uWS::Subscriber *subscriber, uWS::TopicTreeMessage &message, int flags) {
     if (discards_) [[unlikely]]
         return true;
     auto *ws = static_cast<Socket *>(subscriber->user);
     auto *async = reinterpret_cast<uWS::AsyncSocket<false> *>(ws);
     if (flags & TopicTree::IteratorFlags::FIRST) {
-        corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
-        if (corked_) AsyncSocketAccess::cork(async);
+        is_corked_ = !loop_data(raw(ws)->context->loop)->corkedSocket;
+        if (is_corked_) AsyncSocketAccess::cork(async);
     }
     const bool is_last = flags & TopicTree::IteratorFlags::LAST;
-    if (!batch_.is_open() && !is_last && !fits_cork(raw(ws), message.message.size())) [[unlikely]] {
-        if (!has_context(deflation_of(ws, message))) batch_.open(ws);
+    if (!write_.is_open() && !is_last && !fits_cork(raw(ws), message.message.size())) [[unlikely]] {
+        if (!has_context(deflation_of(ws, message))) write_.open(ws);
     }
-    if (!batch_.is_open() || !gather(ws, message)) [[likely]]
+    if (!write_.is_open() || !gather(ws, message)) [[likely]]
         send_one(ws, message);
     if (is_last) {
-        if (batch_.is_open()) flush_batch();
-        if (corked_) {
-            corked_ = false;
+        if (write_.is_open()) flush_gathered();
+        if (is_corked_) {
+            is_corked_ = false;
             AsyncSocketAccess::uncork(async);
         }
     }
     return false;
 }
 
-// Adds a message to the open batch. False: the batch is flushed, and the message goes by itself.
+// Adds a message to the open write. False: the write is flushed, and the caller sends the message by itself.
 [[gnu::noinline]] bool Topics::gather(Socket *ws, uWS::TopicTreeMessage &message) {
     std::string_view payload = message.message;
     size_t compressed_size = 0;
     if (uWS::DeflationStream *stream = deflation_of(ws, message)) {
         if (has_context(stream)) {
-            flush_batch();
+            flush_gathered();
             return false;
         }
         if (auto form =
-                queued_.compressed(*stream->codecs, payload, sequence_of(message), stream->settings.send_window)) {
+                forms_.compressed(*stream->codecs, payload, sequence_of(message), stream->settings.send_window)) {
             payload = *form;
             compressed_size = payload.size();
         }
     }
-    if (!batch_.add(payload, opcode_of(message), compressed_size != 0)) {
-        flush_batch();
+    if (!write_.add(payload, opcode_of(message), compressed_size != 0)) {
+        flush_gathered();
         return false;
     }
     gathered_[num_gathered_++] = {&message, compressed_size};
     return true;
 }
 
-[[gnu::noinline]] void Topics::flush_batch() {
-    Socket *ws = batch_.socket();
-    auto [whole, split] = batch_.flush();
+[[gnu::noinline]] void Topics::flush_gathered() {
+    Socket *ws = write_.socket();
+    auto [whole, split] = write_.flush();
     const size_t sent = whole + split, num = num_gathered_;
     num_gathered_ = 0;
     for (size_t i = 0; i < sent; i++) {
