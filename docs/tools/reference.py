@@ -29,6 +29,7 @@ ALIASES = {
     "Server": _bun_names.SERVER,
     "Headers": _bun_names.HEADERS,
     "Response": _bun_names.RESPONSE,
+    "CookieMap": _bun_names.COOKIE_MAP,
     "WebSocketHandler": WEBSOCKET.aliases,
 }
 OWN_PAGE = ("serve", "Server", "ServerWebSocket", "WebSocketHandler", "Request", "Response", "Headers")

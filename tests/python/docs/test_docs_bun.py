@@ -69,7 +69,7 @@ def test_every_spelling_of_bun_is_there(heading: str) -> None:
 
 
 def test_requests_and_responses() -> None:
-    for left, names, _ in rows("Members of `Request`, `Headers` and `Response`"):
+    for left, names, _ in rows("Members of `Request`, `Headers`, `Response` and `CookieMap`"):
         (bun,), (name,) = left, names
         owner: Any = {
             "request": uwserve.Request,
@@ -78,6 +78,8 @@ def test_requests_and_responses() -> None:
             "Response": uwserve.Response,
             "response": uwserve.Response("x"),
             "new Response(body, {status, headers, statusText})": uwserve,
+            "new Bun": uwserve,
+            "cookies": uwserve.CookieMap,
         }[bun.partition(".")[0]]
         assert hasattr(owner, name), f"{bun}: {name}"
 

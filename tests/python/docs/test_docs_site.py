@@ -61,9 +61,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     finally:
         sys.path.pop(0)
     found = anchors(site)
-    aliases = (
-        set(_bun_names.SERVER_WEBSOCKET) | set(_bun_names.SERVER) | set(_bun_names.HEADERS) | set(_bun_names.RESPONSE)
-    )
+    aliases = {alias for names in reference.ALIASES.values() for alias in names}
     modules = {"": uwserve} | {
         f"{module.name}.": importlib.import_module(f"uwserve.{module.name}")
         for module in pkgutil.iter_modules(uwserve.__path__)

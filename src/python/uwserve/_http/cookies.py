@@ -1,4 +1,4 @@
-"""``Cookie`` and ``CookieMap``: the cookies of a request, and the changes that its answer makes to them.
+"""``Cookie`` and ``CookieMap``: the cookies of a request, and the changes that an answer makes to them.
 
 A client's ``Cookie`` field is read leniently, as browsers and proxies send all kinds of them (RFC 6265 section 5.4): a
 pair that cannot be read is ignored alone, never the others. A cookie that the server sets is checked strictly (RFC
@@ -117,17 +117,26 @@ class Cookie:
 
     __slots__ = ("name", "value", *_ATTRIBUTES)
 
-    if TYPE_CHECKING:
-        name: str
-        value: str
-        domain: str | None
-        path: str
-        expires: datetime | None
-        max_age: int | None
-        secure: bool
-        http_only: bool
-        same_site: SameSite
-        partitioned: bool
+    name: str
+    """The name. Bun: Cookie.name."""
+    value: str
+    """The value, not encoded. Bun: Cookie.value."""
+    domain: str | None
+    """The domain, or ``None``. Bun: Cookie.domain."""
+    path: str
+    """The path, or ``""``. Bun: Cookie.path."""
+    expires: datetime | None
+    """When it ends, in UTC, or ``None``. Bun: Cookie.expires."""
+    max_age: int | None
+    """In how many seconds it ends, or ``None``. Bun: Cookie.maxAge."""
+    secure: bool
+    """Whether it is sent over HTTPS only. Bun: Cookie.secure."""
+    http_only: bool
+    """Whether it is hidden from scripts. Bun: Cookie.httpOnly."""
+    same_site: SameSite
+    """``"strict"``, ``"lax"`` or ``"none"``. Bun: Cookie.sameSite."""
+    partitioned: bool
+    """Whether it is kept apart for each site that embeds this one. Bun: Cookie.partitioned."""
 
     def __init__(
         self,
@@ -274,12 +283,11 @@ def _http_date(moment: datetime) -> str:
 
 
 class CookieMap:
-    """Cookies by name: those that the client has sent, and the changes that the answer makes.
+    """Cookies by name: those that a client has sent, and the changes that an answer makes to them.
 
-    ``request.cookies`` is one. What ``set`` and ``delete`` change in it goes out with the answer to the request,
-    whichever it is, and with the 101 of ``server.upgrade(request)``. ``response.cookies`` is one without a client's
-    cookies, for changes that belong to a response. ``len()``, ``in``, iteration and ``[name]`` go by name, as in a
-    dict.
+    ``CookieMap(request.headers.get("cookie"))`` reads the client's. What ``set`` and ``delete`` change is listed by
+    ``to_set_cookie_headers()``, for the headers of a response or of ``server.upgrade()``. ``len()``, ``in``, iteration
+    and ``[name]`` go by name, as in a dict.
 
     Args:
         init: the value of a ``Cookie`` field, a mapping, or pairs of name and value; nothing for none.
@@ -344,13 +352,13 @@ class CookieMap:
         return name in self._cookies
 
     def set(self, cookie: str | Cookie, value: str | None = None, options: Any = None, **attributes: Any) -> None:
-        """Set a cookie: it can be looked up at once, and the answer tells the client to keep it.
+        """Set a cookie: it can be looked up at once, and is among the changes.
 
         Args:
             cookie: its name, or a whole ``Cookie``.
             value: its value; not with a ``Cookie``.
             options: its attributes as a dict, in Bun's spelling or ours.
-            attributes: the same by keyword, as ``Cookie()`` takes them.
+            **attributes: the same by keyword, as ``Cookie()`` takes them.
 
         Returns:
             None.
@@ -375,7 +383,7 @@ class CookieMap:
             self._cookies[cookie.name] = cookie.value
 
     def delete(self, name: str, options: Any = None, *, domain: str | None = None, path: str = "/") -> None:
-        """Delete a cookie, here and at the client. ``domain`` and ``path`` must be those that it was set with.
+        """Delete a cookie, here and among the changes. ``domain`` and ``path`` must be those that it was set with.
 
         Args:
             name: its name; case matters.
