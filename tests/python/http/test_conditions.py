@@ -7,7 +7,8 @@ import time
 import pytest
 
 from uwserve import Headers
-from uwserve._http.conditions import evaluate, http_date, range_applies
+from uwserve._http.conditions import evaluate, range_applies
+from uwserve._http.dates import http_date
 from uwserve._http.ranges import MAX_RANGES, Unsatisfiable, read_ranges
 
 MODIFIED = 1_700_000_000.75

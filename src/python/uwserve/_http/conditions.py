@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .dates import read_http_date
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .headers import Headers
@@ -11,9 +13,6 @@ if TYPE_CHECKING:
 # RFC 9110 section 8.8.3. Between two tags there may be anything that separates; nothing else makes a list malformed, as
 # caches send all kinds.
 _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
-
-# Section 5.6.7: two forms end with GMT; asctime's has no zone. email.utils takes more forms, and ignores a zone.
-_DATE = re.compile(r"\s*(?:[A-Z][a-z]+, .* GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4})\s*")
 
 
 def evaluate(method: str, headers: Headers, etag: str | None, last_modified: float | None) -> int | None:
@@ -34,7 +33,7 @@ def evaluate(method: str, headers: Headers, etag: str | None, last_modified: flo
         if not _matches(if_match, etag, is_strong=True):
             return 412
     elif last_modified is not None:
-        since = _date(headers.get("if-unmodified-since"))
+        since = read_http_date(headers.get("if-unmodified-since"))
         if since is not None and int(last_modified) > since:
             return 412
     if_none_match = headers.get("if-none-match")
@@ -42,7 +41,7 @@ def evaluate(method: str, headers: Headers, etag: str | None, last_modified: flo
         if _matches(if_none_match, etag, is_strong=False):
             return 304 if is_read else 412
     elif is_read and last_modified is not None:
-        since = _date(headers.get("if-modified-since"))
+        since = read_http_date(headers.get("if-modified-since"))
         if since is not None and int(last_modified) <= since:
             return 304
     return None
@@ -60,7 +59,7 @@ def range_applies(headers: Headers, etag: str | None, last_modified: float | Non
     condition = condition.strip(" \t")
     if '"' in condition:
         return etag is not None and condition == etag and not etag.startswith("W/")
-    moment = _date(condition)
+    moment = read_http_date(condition)
     if moment is None or last_modified is None or int(last_modified) != moment:
         return False
     import time
@@ -76,24 +75,3 @@ def _matches(field: str, etag: str | None, *, is_strong: bool) -> bool:
         return False
     opaque = etag.removeprefix("W/")[1:-1]
     return any(found[2] == opaque and not (is_strong and found[1]) for found in _ENTITY_TAG.finditer(field))
-
-
-def _date(field: str | None) -> int | None:
-    """An HTTP date in any of its three forms (RFC 9110 section 5.6.7), in seconds; ``None`` for all else."""
-    if field is None:
-        return None
-    from calendar import timegm
-    from email.utils import parsedate
-
-    parsed = parsedate(field) if _DATE.fullmatch(field) else None
-    try:
-        return timegm(parsed) if parsed else None
-    except (OverflowError, ValueError):
-        return None
-
-
-def http_date(moment: float) -> str:
-    """Seconds since 1970 as an HTTP date (RFC 9110 section 5.6.7); independent of the locale."""
-    from email.utils import formatdate
-
-    return formatdate(int(moment), usegmt=True)

@@ -7,6 +7,7 @@ pair that cannot be read is ignored alone, never the others. A cookie that the s
 
 from __future__ import annotations
 
+from .dates import http_date
 from .headers import check_name
 
 TYPE_CHECKING = False
@@ -157,7 +158,7 @@ class Cookie:
         if same_site not in ("strict", "lax", "none"):
             raise ValueError(f"same_site of a cookie must be 'strict', 'lax' or 'none', got {same_site!r}")
         checked: dict[str, Any] = {
-            "name": _check_name(name),
+            "name": check_name(name, "cookie"),
             "value": value,
             "domain": None if domain is None else _attribute("domain", domain),
             "path": _attribute("path", path),
@@ -235,7 +236,7 @@ class Cookie:
         if self.path:
             parts.append(f"Path={self.path}")
         if self.expires is not None:
-            parts.append(f"Expires={_http_date(self.expires)}")
+            parts.append(f"Expires={http_date(self.expires.timestamp())}")
         if self.max_age is not None:
             parts.append(f"Max-Age={self.max_age}")
         flags = {"Secure": self.secure, "HttpOnly": self.http_only, "Partitioned": self.partitioned}
@@ -247,13 +248,6 @@ class Cookie:
 
     def __repr__(self) -> str:
         return f"<Cookie {self.serialize()}>"
-
-
-def _check_name(name: object) -> str:
-    try:
-        return check_name(name)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("header", "cookie")) from None
 
 
 def _moment(expires: object) -> datetime | None:
@@ -273,13 +267,6 @@ def _moment(expires: object) -> datetime | None:
     if expires.tzinfo is None:
         raise ValueError("expires of a cookie must be a datetime with a time zone, such as datetime.now(timezone.utc)")
     return expires.astimezone(timezone.utc)
-
-
-def _http_date(moment: datetime) -> str:
-    """RFC 9110 section 5.6.7; independent of the locale."""
-    from email.utils import format_datetime
-
-    return format_datetime(moment, usegmt=True)
 
 
 class CookieMap:

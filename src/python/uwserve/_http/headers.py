@@ -22,12 +22,12 @@ def is_token(text: str) -> bool:
     return bool(text) and TOKEN_CHARACTERS.issuperset(text)
 
 
-def check_name(name: object) -> str:
-    """``name`` when it is a valid field name; ``TypeError`` or ``ValueError`` that shows it otherwise."""
+def check_name(name: object, kind: str = "header") -> str:
+    """``name`` when it is a token, as the name of a ``kind`` must be; an error that shows it otherwise."""
     if not isinstance(name, str):
-        raise TypeError(f"a header name must be a str, got {type(name).__name__}")
+        raise TypeError(f"a {kind} name must be a str, got {type(name).__name__}")
     if not is_token(name):
-        raise ValueError(f"invalid header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may be in it")
+        raise ValueError(f"invalid {kind} name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may be in it")
     return name
 
 
