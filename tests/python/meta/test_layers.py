@@ -165,7 +165,6 @@ COUNTS_BY_HAND = {
     "py/websocket/messages.cpp",
     "py/module.cpp",
     "py/coroutines/first_step.h",
-    "py/server/loop_reader.cpp",
     "py/server/core.cpp",
 }
 

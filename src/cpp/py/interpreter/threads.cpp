@@ -1,6 +1,6 @@
 #include "py/interpreter/threads.h"
 
-#include "py/interpreter/ref.h"
+#include "py/interpreter/objects.h"
 
 namespace uwserve {
 
@@ -9,12 +9,12 @@ namespace {
 // The name of the running Python thread with that ident; "" if there is none or anything fails.
 std::string name_of(unsigned long ident) {
     Ref threading = Ref::steal(guarded<PyImport_ImportModule>("threading"));
-    Ref all = threading ? Ref::steal(guarded<PyObject_CallMethod>(threading.get(), "enumerate", nullptr)) : Ref();
+    Ref all = threading ? call_method(threading.get(), "enumerate") : Ref();
     if (!all || !PyList_Check(all.get())) return {};
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all.get()); i++) {
-        Ref id = Ref::steal(guarded<PyObject_GetAttrString>(PyList_GET_ITEM(all.get(), i), "ident"));
+        Ref id = get_attribute(PyList_GET_ITEM(all.get(), i), "ident");
         if (!id || !PyLong_Check(id.get()) || PyLong_AsUnsignedLong(id.get()) != ident) continue;
-        Ref name = Ref::steal(guarded<PyObject_GetAttrString>(PyList_GET_ITEM(all.get(), i), "name"));
+        Ref name = get_attribute(PyList_GET_ITEM(all.get(), i), "name");
         const char *text = name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : nullptr;
         return text ? text : "";
     }

@@ -5,7 +5,8 @@
 
 namespace uwserve {
 
-// The type is collected as garbage if it has Py_tp_traverse. False with an exception set.
+// Instances are collected as garbage if the type has Py_tp_traverse, and called by vectorcall if its Py_tp_call is
+// PyVectorcall_Call. False with an exception set.
 bool make_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, PyTypeObject **type);
 // The same, and the type becomes an attribute of the module.
 bool export_type(PyObject *module, const char *name, size_t size, PyType_Slot *slots, PyTypeObject **type);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "py/interpreter/objects.h"
+
 namespace uwserve {
 
 namespace {
@@ -98,7 +100,7 @@ bool FieldList::read(PyObject *object, For purpose) {
         return false;
     }
     if (guarded<PyObject_HasAttrString>(object, "items")) {
-        items = Ref::steal(guarded<PyObject_CallMethod>(object, "items", nullptr));
+        items = call_method(object, "items");
     } else {
         items = Ref::borrow(object);
     }

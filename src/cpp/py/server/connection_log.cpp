@@ -28,7 +28,7 @@ void ConnectionLog::log_open(ServerCore &core, WsObject *ws) {
 }
 
 void ConnectionLog::log_close(ServerCore &core, WsObject *ws, int code, std::string_view reason) {
-    Ref text = Ref::steal(PyUnicode_DecodeUTF8(reason.data(), static_cast<Py_ssize_t>(reason.size()), "replace"));
+    Ref text = Ref::steal(make_utf8(reason, "replace"));
     call(core, closed, text ? Ref::steal(guarded<Py_BuildValue>("(OiO)", ws, code, text.get())) : Ref());
 }
 

@@ -86,13 +86,13 @@ void ServerCore::forked() {
 
 // Detaches the handles of open sockets without calling any handler: no code can reach the server any more.
 void ServerCore::abandon_handles() {
-    for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(reinterpret_cast<PyObject *>(handle));
+    for (WsObject *handle : std::exchange(unfinished, {})) Ref::steal(as_object(handle));
     stop.abandon();
     instance->for_each_websocket([](Socket *ws) {
         PerSocket *user = ws->getUserData();
         if (auto *handle = static_cast<WsObject *>(std::exchange(user->handle, nullptr))) {
             handle->ws = nullptr;
-            Ref dropped = Ref::steal(reinterpret_cast<PyObject *>(handle));
+            Ref dropped = Ref::steal(as_object(handle));
         }
     });
     instance->for_each_http_connection([this](HttpConnection &conn) {

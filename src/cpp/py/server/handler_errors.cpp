@@ -21,11 +21,11 @@ void HandlerErrors::log(Origin origin, WsObject *ws) {
     count(origin);
     Ref hook = Ref::borrow(core_.log_exception.get());
     if (!hook) {
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
+        raise_again(error.get());
         guarded<PyErr_WriteUnraisable>(core_.self);
         return;
     }
-    PyObject *socket = ws ? reinterpret_cast<PyObject *>(ws) : Py_None;
+    PyObject *socket = ws ? as_object(ws) : Py_None;
     core_.coroutines.leave_if_idle();
     Ref result = Ref::steal(guarded<PyObject_CallFunction>(hook.get(), "sOO", name_of(origin), error.get(), socket));
     if (!result) guarded<PyErr_WriteUnraisable>(hook.get());
@@ -50,8 +50,7 @@ void HandlerErrors::handle(WsObject *ws, Origin origin) {
     ContextScope scope = core_.scope(&ws->context);
     Ref result;
     if (scope) {  // Bun's order; the facade adapts handlers of the older one
-        result = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(),
-                                                                  reinterpret_cast<PyObject *>(ws), nullptr));
+        result = Ref::steal(guarded<PyObject_CallFunctionObjArgs>(handler.get(), error.get(), as_object(ws), nullptr));
     }
     if (!result) {
         log(Origin::kError, ws);

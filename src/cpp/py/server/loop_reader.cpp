@@ -2,6 +2,8 @@
 
 #include <structmember.h>
 
+#include "py/interpreter/types.h"
+
 namespace uwserve {
 
 namespace {
@@ -30,10 +32,8 @@ PyObject *call_reader(PyObject *object, PyObject *const *, size_t count, PyObjec
 }
 
 int reader_traverse(PyObject *object, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(as_reader(object)->core_object);
-    Py_VISIT(as_reader(object)->on_end);
-    return 0;
+    return visit_all(visit, arg,
+                     {as_object(Py_TYPE(object)), as_reader(object)->core_object, as_reader(object)->on_end});
 }
 
 int reader_clear(PyObject *object) {
@@ -43,11 +43,9 @@ int reader_clear(PyObject *object) {
 }
 
 void reader_dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     reader_clear(object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    free_instance(object);
 }
 
 PyMemberDef kMembers[] = {
@@ -80,13 +78,7 @@ bool add_loop_reader_type(PyObject *module, ModuleState *state) {
         {Py_tp_members, kMembers},
         {0, nullptr},
     };
-    PyType_Spec spec = {
-        "uwserve._core.LoopReader", sizeof(LoopReader), 0,
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-        slots};
-    PyObject *type = PyType_FromModuleAndSpec(module, &spec, nullptr);
-    state->loop_reader_type = reinterpret_cast<PyTypeObject *>(type);
-    return type != nullptr;
+    return make_type(module, "uwserve._core.LoopReader", sizeof(LoopReader), slots, &state->loop_reader_type);
 }
 
 }  // namespace uwserve

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "py/interpreter/objects.h"
 #include "py/interpreter/threads.h"
 #include "py/server/core.h"
 #include "uws/loop/clock.h"
@@ -90,7 +91,7 @@ bool Run::end() {
 bool Run::raise_error() {
     if (!error_) return true;
     Ref error = std::move(error_);
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(error.get())), error.get());
+    raise_again(error.get());
     return false;
 }
 

@@ -1,7 +1,5 @@
 #include "py/server/timed_call.h"
 
-#include "py/interpreter/exception_barrier.h"
-
 #include <structmember.h>
 
 #include <algorithm>
@@ -10,8 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "docstrings.h"
+#include "py/interpreter/exception_barrier.h"
+#include "py/interpreter/types.h"
 #include "uws/loop/clock.h"
+#include "docstrings.h"
 
 namespace uwserve {
 
@@ -92,19 +92,13 @@ PyObject *make(PyTypeObject *type, PyObject *args, PyObject *names) {
 }
 
 int traverse(PyObject *object, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(object));
-    Py_VISIT(as_timed(object)->handler);
-    return 0;
+    return visit_all(visit, arg, {as_object(Py_TYPE(object)), as_timed(object)->handler});
 }
 
 void dealloc(PyObject *object) {
-    PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    {
-        Ref gone = Ref::steal(std::exchange(as_timed(object)->handler, nullptr));
-    }
-    type->tp_free(object);
-    Ref of_type = Ref::steal(reinterpret_cast<PyObject *>(type));
+    clear_all({&as_timed(object)->handler});
+    free_instance(object);
 }
 
 PyObject *record(PyObject *object, PyObject *ns) {

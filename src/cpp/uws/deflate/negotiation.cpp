@@ -36,11 +36,6 @@ std::optional<DeflateSide> side(std::string_view name, bool compress) {
     return std::nullopt;
 }
 
-std::string_view trim(std::string_view text) {
-    const size_t start = std::min(text.find_first_not_of(" \t"), text.size());
-    return text.substr(start, text.find_last_not_of(" \t") + 1 - start);
-}
-
 // Calls f(part) for each part of `text` between separators outside of quoted strings, without the spaces around it.
 template <typename F>
 void split(std::string_view text, char separator, F f) {
@@ -48,7 +43,7 @@ void split(std::string_view text, char separator, F f) {
     size_t start = 0;
     for (size_t i = 0; i <= text.size(); i++) {
         if (i == text.size() || (text[i] == separator && !quoted)) {
-            f(trim(text.substr(start, i - start)));
+            f(trimmed(text.substr(start, i - start)));
             start = i + 1;
         } else if (text[i] == '"') {
             quoted = !quoted;
@@ -91,8 +86,8 @@ unsigned window_bits(std::string_view value) {
 bool read_parameter(std::string_view text, Offer *offer) {
     const size_t equals = text.find('=');
     const bool has_value = equals != std::string_view::npos;
-    const std::string_view name = trim(text.substr(0, equals));
-    const std::string value = has_value ? read_value(trim(text.substr(equals + 1))) : std::string();
+    const std::string_view name = trimmed(text.substr(0, equals));
+    const std::string value = has_value ? read_value(trimmed(text.substr(equals + 1))) : std::string();
     if (name == "server_no_context_takeover") return !has_value && !std::exchange(offer->server_no_context, true);
     if (name == "client_no_context_takeover") return !has_value && !std::exchange(offer->client_no_context, true);
     if (name == "server_max_window_bits") return !offer->server_window && (offer->server_window = window_bits(value));
