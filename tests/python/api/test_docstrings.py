@@ -28,6 +28,21 @@ SOURCE = ROOT / "src" / "python" / "uwserve"
 FACADE = "For the facade"  # what the native half has for the facade alone
 SECTIONS = ("Args", "Returns", "Raises")
 WITH_THREADS = ("Server", "ServerWebSocket", "WebSocketHandler", "Messages", "Stopped")
+# Ours alone: no member of Bun's and no section of an RFC says what these do.
+WITHOUT_SOURCE = {
+    f"{cls}.{member}"
+    for cls, listed in {
+        "Messages": "aclose",
+        "Request": "answered tls",
+        "Response": "abandon asynchronous reusable stream stream_async streamed",
+        "Server": "addresses bufferedBytes buffered_bytes call_soon finished on_loop_thread refused running stats "
+        "stopping subscribers tasks topics",
+        "ServerCollector": "collect describe",
+        "ServerWebSocket": "id messages server",
+        "Stopped": "done wait",
+    }.items()
+    for member in listed.split()
+}
 WITHOUT_COUNTERPART = ("Messages", "ServerCollector", "ConnectionClosed", "exposition", "registry")
 CONSTRUCTED = ("ConnectionClosed", "Headers", "Response", "ServerCollector")
 
@@ -133,6 +148,8 @@ def test_every_member_is_documented(name: str, member: str, value: Any) -> None:
     check_style(doc)
     if name in WITH_THREADS and name != "WebSocketHandler":  # all on the server's, as the class says
         assert re.search(r"^Threads: ", doc, re.MULTILINE), "on which threads?"
+    has_source = re.search(r"\bBun: |\bRFC \d+", doc) is not None
+    assert has_source == (f"{name}.{member}" not in WITHOUT_SOURCE), "what does it mirror?"
 
 
 def returns_nothing(function: Any) -> bool:
