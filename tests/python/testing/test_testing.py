@@ -246,6 +246,19 @@ def test_expected_errors(logged: list[str]) -> None:
         server.expect_error(ValueError)
 
 
+def test_an_expected_error_may_be_false(logged: list[str]) -> None:
+    class NoRowsError(Exception):
+        def __len__(self) -> int:
+            return 0
+
+    def fetch(request: Any) -> None:
+        raise NoRowsError
+
+    with start(fetch=fetch) as server:
+        assert server.get().status == 500
+        assert isinstance(server.expect_error(NoRowsError, timeout=3600), NoRowsError)  # at once
+
+
 def test_opt_out_and_error_handlers(logged: list[str]) -> None:
     """``error`` takes what it takes; ``raise_errors=False`` leaves the rest to the log."""
     with start(websocket=BROKEN, raise_errors=False) as server, server.connect() as ws:

@@ -93,7 +93,8 @@ class HandlerErrors:
             return next(matching, None)
 
         with self._changed:
-            found = self._changed.wait_for(find, timeout)
+            self._changed.wait_for(lambda: find() is not None, timeout)  # an exception with __len__ may be false
+            found = find()
             if found is None:
                 wanted = kind.__name__ + (f" matching {match!r}" if match is not None else "")
                 others = f"; they raised {self._errors!r}" if self._errors else ""
